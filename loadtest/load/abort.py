@@ -1,6 +1,6 @@
-"""Early ends of a run: circuit breakers, and thresholds with ``abort = true``. Pure: samples in, reasons out.
+"""Reasons to end a run early: circuit breakers, the stop file, and thresholds with ``abort = true``.
 
-Both use live counts and a histogram, which never enter final figures.
+Thresholds are judged by live counts and a histogram, which never enter final figures.
 """
 
 from collections import deque
@@ -28,7 +28,7 @@ Expected = Mapping[str, Mapping[str, frozenset[int]]]
 FEWEST: Final = 20
 """Minimum sample size of a share or a time."""
 FEWEST_SECONDS: Final = 10.0
-"""Minimum seconds of the rate's stages that must have passed before a rate is judged."""
+"""Minimum seconds that must have passed in a threshold's stages before its rate is judged."""
 _BEYOND: Final = 5
 """Minimum number of operations above a percentile: n = 100 for p95, 500 for p99."""
 _UNITS: Final = {"ms": " ms", "per_s": "/s", "number": ""}
@@ -38,7 +38,7 @@ _Known = tuple[float, float, float]
 
 
 class CircuitBreakers:
-    """Finds reasons to end a run in its counted samples."""
+    """Finds reasons to end a run, from its samples, the stop file and thresholds."""
 
     def __init__(
         self,

@@ -128,7 +128,7 @@ class Answer(msgspec.Struct, kw_only=True, gc=False):
     outcome: Outcome
     reason: Reason | None = None
     error_code: str | None = None
-    """``code`` of an error body, or the first error in a body of the wrong shape."""
+    """``code`` of an error body, or the errors in a body of the wrong shape."""
     execution_time_ms: float | None = None
     job_id: str | None = None
     job_state: str | None = None
@@ -160,14 +160,14 @@ class WorkflowClient:
         trace: str,
         expected: int | None = None,
     ) -> Answer:
-        """Run or submit a workflow; ``trace`` is a ``traceparent``, ``expected`` replaces the documented status."""
+        """Run or submit a workflow; ``trace`` is a ``traceparent``; ``expected`` replaces the documented status."""
         content = body if isinstance(body, bytes) else msgspec.json.encode(body)
         return self._send(kind, self.endpoint.post(kind, content, key_index, trace), None, expected)
 
     def get(self, kind: RequestKind, job_id: str, key_index: int, trace: str, expected: int | None = None) -> Answer:
         """Retrieve or poll a job; ``expected`` replaces the documented status.
 
-        If the server closes an idle connection meanwhile, the request is sent again, because it is idempotent.
+        If the server closes the idle connection just then, the request is sent again, because it is idempotent.
         """
         return self._send(kind, self.endpoint.get(kind, job_id, key_index, trace), job_id, expected)
 
@@ -225,7 +225,7 @@ def interpret(
 def _amiss(kind: RequestKind, body: bytes, error: str) -> str | None:
     """Describe a body of the wrong shape by all missing keys, or if none is missing, by the first other error.
 
-    The text contains no words of the target, so that it has few variants.
+    The description contains no text from the target, so that few variants occur.
     """
     fields = msgspec.structs.fields(_SHAPES.get(kind, JobAnswer))
     try:

@@ -14,8 +14,8 @@ _KEPT: Final = 64
 class ServerClock:
     """Estimates the server's clock minus ours from the bounds that each new ``Date`` gives (``ClockOffset``).
 
-    If the server's clock jumps, the bounds contradict each other. The estimate is then the middle of the last interval,
-    ± 0.5 s.
+    If the server's clock jumps, the bounds contradict each other. The estimate then follows from the last new ``Date``
+    alone, ± 0.5 s.
     """
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class ServerClock:
 
         Args:
             exact: whether the server renews ``Date`` for each answer, as the embedded server does. Some servers
-                (uvicorn) renew it once a second, so it may be a second old. Only the lower bound holds then.
+                (uvicorn) renew it once a second; it may then be a second old, so the upper bound is 1 s higher.
         """
         if self._previous is None:
             return None
@@ -111,5 +111,5 @@ class WorkerClock:
 
     @property
     def offset_ns(self) -> int:
-        """Correction from the master's clock to the worker's."""
+        """Nanoseconds to add to a time on the master's clock to get the time on the worker's."""
         return 0 if self.is_shared else self.estimate[0]

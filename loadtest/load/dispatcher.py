@@ -122,7 +122,7 @@ class Stride(NamedTuple):
     from_ns: int
     """ns since the epoch."""
     place: int
-    """Number of the first arrival, from 0."""
+    """Remainder of the arrivals' numbers modulo ``step``."""
     step: int
 
 
@@ -132,7 +132,7 @@ ALL: Final = Stride(0, 0, 1)
 class Partition:
     """Arrivals of one process: successive strides, each of which begins at the cut of the previous stride.
 
-    After the ``last`` stride, no other stride can follow. While ``held()`` is true, due arrivals are not offered.
+    With ``last``, no other stride can follow the first. While ``held()`` is true, due arrivals are not offered.
     """
 
     def __init__(

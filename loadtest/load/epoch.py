@@ -1,7 +1,7 @@
 """Preparation of a run before the first arrival: seeding jobs for retrievals, and setting the epoch.
 
-Requests that seed jobs use up limits, so they are recorded in a separate stage before the epoch. An embedded target
-with faults receives the epoch, because its faults are scheduled relative to it.
+Seeding uses up limits, so its requests are recorded in a separate stage before the epoch. An embedded target with
+faults receives the epoch, because faults are scheduled relative to the epoch.
 """
 
 import time
@@ -122,7 +122,7 @@ def set_epoch(info: RunInfo, control: str | None, ahead_ns: int = 0) -> int:
     """Choose the epoch (monotonic ns), at least ``ahead_ns`` from now, and announce it to a target with faults.
 
     Raises:
-        LoadtestError: if such a target does not confirm it in time.
+        LoadtestError: if a target with faults does not confirm the epoch in time.
     """
     if control is None or not info.target.faults:
         return time.monotonic_ns() + ahead_ns
@@ -141,5 +141,5 @@ def set_epoch(info: RunInfo, control: str | None, ahead_ns: int = 0) -> int:
     finally:
         connection.close()
     raise LoadtestError(
-        "the embedded target did not learn in time when its faults begin", "Is this machine overloaded?"
+        "the embedded target did not confirm in time when its faults begin", "Is this machine overloaded?"
     )

@@ -1,7 +1,7 @@
 """Health of a load generator process, which decides whether a run is valid.
 
 The process records CPU, stalls of the event loop, long garbage collections and full pools. Once a second it times a
-fixed loop, which depends on the machine but not on the service. This monitoring takes about 0.1 % of a core.
+fixed loop. The loop's time depends on the machine but not on the service. This monitoring takes about 0.1 % of a core.
 """
 
 import gc
@@ -89,7 +89,7 @@ def note_pause(pauses: PauseInfo, pause_ns: int, from_ns: int) -> None:
 
 
 class Health:
-    """Observes its process and its pools by traffic entry; ``clock`` is monotonic, in ns."""
+    """Observes this process and its pools (by traffic entry); ``clock`` is monotonic, in ns."""
 
     def __init__(
         self, pools: Mapping[str, Pool], *, worker: int = 0, clock: Callable[[], int] = time.monotonic_ns

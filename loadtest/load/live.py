@@ -23,7 +23,7 @@ from loadtest.stats.log_histogram import LogHistogram
 _DEFAULT_WINDOW_S: Final = 60.0
 _RECENT_S: Final = 10.0
 LATE: Final = ""
-"""The cause of late arrivals if the dispatcher was late; any other cause is the name of an entry with a full pool."""
+"""The cause of late arrivals if the dispatcher was late. Other causes are the names of entries with full pools."""
 _LEAST_SECOND: Final = 0.5
 """Minimum seconds between two counts of late arrivals, because a tick may come early."""
 PERCENTILES: Final = {
@@ -134,7 +134,7 @@ class RecentTimes:
         return self._window.quantile(share)
 
     def quantile_of_last(self, seconds: float, share: float) -> float | None:
-        """Return a quantile of the times in the window's last seconds, and of all later times."""
+        """Return a quantile of the times in the last ``seconds``, rounded up to whole slices of the window."""
         recent = LogHistogram()
         recent += self._slice
         for each in list(self._slices)[-math.ceil(seconds / self._slice_s) :]:
@@ -160,7 +160,7 @@ class LiveStage:
 
 
 class EntryFigures:
-    """Figures of one traffic entry; their window has the length of the first request's limit."""
+    """Figures of one traffic entry; percentiles cover the last ``window_s`` seconds, at least 10 s."""
 
     def __init__(self, traffic: str, window_s: float, series: LiveSeries) -> None:
         self.stages: dict[str, LiveStage] = {}
@@ -299,12 +299,12 @@ class LiveFigures:
             entry.fold()
 
     def offer(self, arrival: Arrival, count: int = 1) -> None:
-        """Count an offered arrival, or with -1 an arrival that another worker will offer instead."""
+        """Count an offered arrival; with -1, take back an arrival that another worker will offer instead."""
         self.offered[arrival.traffic] += count
         self._newly_offered[arrival.traffic][arrival.intended_ns // 1_000_000_000] += count
 
     def take_offered(self) -> dict[str, dict[int, int]]:
-        """Return and forget the number of newly offered arrivals, by traffic and second of the run."""
+        """Return and forget the numbers of newly offered arrivals, by traffic and second of the run."""
         taken, self._newly_offered = self._newly_offered, defaultdict(Counter)
         return {traffic: dict(counts) for traffic, counts in taken.items()}
 

@@ -71,7 +71,7 @@ def read_inputs(path: Path) -> list[dict[str, Any]]:
     A CSV value that is a JSON number, true, false or null is parsed as JSON; other values are text.
 
     Raises:
-        InputError: if the file cannot be read or has no rows, or a row is not an object. It states file and line.
+        InputError: if the file cannot be read or has no rows, or a row is not an object. The message states the line.
     """
     text = _read(path, "inputs", "Name a file of JSON lines or CSV.")
     if path.suffix == ".csv":
@@ -157,7 +157,7 @@ class JobIds:
 
 
 def read_job_ids(path: Path, keys: int) -> JobIds:
-    """Read a file with a job id on each line, and optionally a tab and the index of its key.
+    """Read a file with a job id on each line, optionally followed by a tab and the index of the job's key.
 
     Ids without an index are distributed over all keys.
 
@@ -184,7 +184,7 @@ def read_job_ids(path: Path, keys: int) -> JobIds:
 
 
 class JobNumbers:
-    """A number for each job id, initially 0. It takes 16 bytes a job; a dictionary of ids takes about 250.
+    """A table with a number for each job id, initially 0. It takes 16 bytes a job; a dictionary takes about 250.
 
     Ids are identified by 64-bit hashes: among a million ids, two collide with a probability of 3 in 100 million.
     """

@@ -150,7 +150,7 @@ class Pool:
 def _hand(user: Any, arrival: Arrival) -> None:
     """Switch to an idle user with an arrival, and return as soon as the user waits for something.
 
-    If a queue handed it over, the user would begin after all other work of the event loop's turn.
+    If a queue handed the arrival over, the user would begin after all other work of the event loop's turn.
     """
     current, hub = getcurrent(), get_hub()
     if current is hub:

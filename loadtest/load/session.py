@@ -1,4 +1,4 @@
-"""State of one run that its load shares: endpoint, record, clock.
+"""State that all parts of a run's load share: endpoint, record, clock.
 
 Samples also become Locust's request events, which feed its statistics and a user's listeners. Locust's tables list
 requests by kind and name. 429s have a separate name, because the time of a rejection is not a response time. A polled
@@ -63,7 +63,7 @@ class Session:
     Args:
         info: contents of ``run.json`` so far, with the plan.
         base: base of relative paths in the scenario.
-        output: the run directory by default; a worker has another, and its master counts the samples.
+        output: destination of samples, by default the run directory. A worker's go to its master, which counts them.
         worker: index of this process; 0 without workers.
         trace: first half of all trace ids of the run; random by default.
         control: URL of the control endpoint of a target with faults; by default from the environment.
@@ -105,12 +105,12 @@ class Session:
         self._counts = output is None
         self.recorder = Recorder(directory, self._count, output, endpoint.secrets)
         self.epoch_ns = 0
-        """``time.monotonic_ns()`` of the epoch; zero before it."""
+        """``time.monotonic_ns()`` of the epoch; zero until the epoch is set."""
         self.worker = worker
         self.bug: str | None = None
         """Traceback of an error that is not the target's; it ends the run."""
         self.user_error: str | None = None
-        """One sentence about ``bug`` if a user's class raised it; None for the harness's errors."""
+        """One sentence about ``bug`` if a class that the scenario names raised it; None for the harness's errors."""
         self.trace = trace or secrets.token_hex(8)
         self.control = control or os.environ.get(CONTROL_VARIABLE)
         self._spans = count((worker << 48) + 1)

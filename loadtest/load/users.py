@@ -1,6 +1,6 @@
 """Locust user classes: each user carries out the arrivals of one traffic entry, one at a time.
 
-An idle user waits for its next arrival, where Locust can stop it at once.
+Locust can stop an idle user at once while the user waits for its next arrival.
 """
 
 import importlib
@@ -58,7 +58,7 @@ class WorkflowUser(locust.User):
 
     @locust.task
     def operate(self) -> None:
-        """Carry out arrivals until Locust stops the user, because Locust's wait after a task would delay them."""
+        """Carry out all arrivals in one task, because Locust's wait between tasks would delay them."""
         while True:
             free_ns = time.monotonic_ns()
             self._carry_out(self.entry.pool.take(), free_ns)
@@ -217,7 +217,7 @@ USER_CLASSES: dict[str, type[WorkflowUser]] = {
 def user_classes(scenario: Scenario, plans: Mapping[str, TrafficPlan], base: Path) -> list[type[locust.User]]:
     """Make a Locust user class for each traffic entry, named after it.
 
-    Modules of classes that a scenario names are looked for in its folder, too.
+    The module of a class that a scenario names may be in ``base`` or in the working directory.
 
     Raises:
         InputError: if a class that the scenario names cannot be used.
@@ -273,7 +273,7 @@ def _imported(where: str, module: str, attribute: str, base: Path) -> object:
 
 
 def _blame(user_class: type, error: Exception) -> str | None:
-    """Describe the line of a user's class that raised an exception, without a full stop; None for the harness's."""
+    """Describe the line of the scenario's own class that raised an exception, without a full stop; else return None."""
     if user_class in USER_CLASSES.values():
         return None
     file = inspect.getfile(user_class)

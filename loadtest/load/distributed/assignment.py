@@ -135,7 +135,7 @@ class Member:
     generator: GeneratorInfo | None = None
 
     def has_offered_all(self, assignment: int, *, stopped: bool) -> bool:
-        """Whether it has offered its part of the last assignment, according to a report made since then."""
+        """Whether it has offered its part of the last assignment, according to a report after that assignment."""
         if self.joined_ns is None:
             return True
         return self.report.exhausted and (self.leaving or stopped or self.report.assignment == assignment)

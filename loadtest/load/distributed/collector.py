@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # importing Locust patches the interpreter, which tests of ba
 _AGAIN_NS: Final = 3_000_000_000
 """Time until an unacknowledged batch is sent again, because a broken connection may have lost it."""
 _AT_ONCE: Final = 50
-"""Number of samples packed between two rests, which takes about 0.05 ms."""
+"""Number of samples packed between two rests, in about 0.05 ms."""
 _GROWTH: Final = 1 << 16
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -127,7 +127,7 @@ class DuplicateJobIds:
     def __init__(self) -> None:
         self._accepted = JobNumbers()
         self._found: set[tuple[str, int | None]] = set()
-        """Traffic and number of arrivals with a duplicate id whose operation is not yet recorded."""
+        """Traffic and number of each arrival that got a duplicate id and whose operation is not yet recorded."""
 
     def correct(self, sample: Sample) -> None:
         """Note an accepted job, or mark an operation with a duplicate job id as failed."""
@@ -195,7 +195,7 @@ def record_lost_arrivals(
 ) -> None:
     """Record assigned arrivals without a sample as lost, after the workers have sent all samples.
 
-    If the run was cut short, its workers were told to offer nothing more at ``ended_ns`` (since the epoch).
+    Workers of a run that was cut short were told to offer nothing more at ``ended_ns`` (since the epoch).
     """
     arrivals, finished = collector.arrivals, session.info.end == "finished"
     # In a run that was cut short, only workers that are gone leave arrivals without a sample.

@@ -26,7 +26,7 @@ from loadtest.record.run_info import AssignmentInfo, BudgetUse, ClockInfo, CpuSa
 
 logger = logging.getLogger(__name__)
 LOST_AFTER_NS: Final = 2_500_000_000
-"""Silence after which a worker counts as lost. It stops offering earlier (``HOLD_NS`` of ``worker``)."""
+"""Silence after which a worker counts as lost. The worker stops offering earlier (``HOLD_NS`` of ``worker``)."""
 _TICK: Final = 0.05
 _LEAST_MARGIN_NS: Final = 300_000_000
 _ASLEEP_NS: Final = 1_000_000_000
@@ -74,7 +74,7 @@ class DistributedGenerator:
 
     @property
     def has_workers(self) -> bool:
-        """Whether any worker is connected, also a worker that does not take part."""
+        """Whether any worker is connected, including workers that do not take part."""
         return bool(self._mailbox.connected())
 
     @property

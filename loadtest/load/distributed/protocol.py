@@ -102,7 +102,7 @@ class WorkerReport(RunMessage, tag=True, kw_only=True):
     bug: str | None = None
     """Traceback of an error that is not the target's."""
     user_error: str | None = None
-    """One sentence about the bug if a user's class raised it."""
+    """One sentence about the bug if a class that the scenario names raised it."""
 
 
 class CutAnswer(RunMessage, tag=True):

@@ -1,6 +1,6 @@
 """Messages between the master and its workers over Locust's connection, and the number of users of each worker.
 
-When a worker comes or goes, Locust's master redistributes the users, and stops the users that it moves during an
+When a worker comes or goes, Locust's master redistributes the users, and stops each moved user even during an
 operation. ``UserDispatcher`` replaces this: workers keep their users, and the arrivals are reassigned (``assignment``).
 """
 

@@ -106,7 +106,7 @@ class Resolver:
 
 
 def make_resolver(target: Target, *, listed: bool) -> Resolver:
-    """Return the resolver of a target. Names are resolved and checked again.
+    """Return the resolver of a target. It resolves and checks a name again from time to time.
 
     Only loopback is allowed, unless ``targets.toml`` has an entry for the target (``listed``).
     """

@@ -40,8 +40,8 @@ _WINDOWS: Final = {"gzip": 16 + _ZLIB, "x-gzip": 16 + _ZLIB, "deflate": _ZLIB}
 class Timeouts:
     """Time-outs of an exchange, given in seconds.
 
-    ``total`` limits the time from the start to the complete answer, ``read`` each wait for data of the answer. A
-    time-out of None is replaced by ``total``.
+    ``total`` limits the time from the start to the complete answer; ``read`` limits each wait for data of the answer.
+    ``total`` replaces a time-out of None.
     """
 
     __slots__ = ("connect_ns", "read_ns", "total_ns")
@@ -77,7 +77,7 @@ class HttpExchange(msgspec.Struct, kw_only=True, gc=False):
     def hung_up(self) -> bool:
         """Whether a reused connection was closed before the first byte of the answer.
 
-        Most likely the server closed the idle connection while the request was on its way. It may also have received
+        Most likely the server closed the idle connection while the request was on its way, but it may have received
         the request. A reset does not count, because a server that closes an idle connection does not reset it.
         """
         return self.reused and self.first_byte is None and self.failure == Reason.CONNECTION_CLOSED
@@ -221,7 +221,7 @@ class ResponseParser:
             self.expect(answer)
             return
         self.complete = True
-        # After this event, the parser's answer refers to the next message.
+        # After this event, ``should_keep_alive`` refers to the next message.
         self.keep_alive = self._parser.should_keep_alive()
         self.end_body()
 

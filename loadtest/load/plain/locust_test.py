@@ -1,6 +1,6 @@
 """The scenario, target, users and reports of the runs that plain Locust starts.
 
-Three options are added to Locust's command line. Options of Locust that the scenario replaces are rejected, with a
+Four options are added to Locust's command line. Options of Locust that the scenario replaces are rejected, with a
 message that names the scenario's key, whether they come from the command line, variables or a configuration file.
 """
 
@@ -274,7 +274,7 @@ class StartedRun:
 class Reports:
     """Creates the report of each run after its end, in sequence.
 
-    With ``kept``, the terminal's part of a report is not printed before ``print_kept``.
+    While ``kept`` is true, the terminal's part of a report is kept for ``print_kept``.
     """
 
     def __init__(self, *, plots: bool) -> None:

@@ -47,7 +47,7 @@ function swatch(line) {
   return svg;
 }
 
-// An axis from 0 with a maximum number of ticks. It ends at a fifth of a tick's distance, so that it seldom changes.
+// An axis from 0 with a maximum number of ticks. Its end is a multiple of a fifth of the step, so it seldom changes.
 function axis(end, most, steps) {
   const least = end / Math.max(1, most), power = 10 ** Math.floor(Math.log10(least));
   const step = (steps ?? [power, 2 * power, 5 * power, 10 * power]).find((each) => each >= least) ?? 86400 * Math.ceil(least / 86400);
@@ -185,7 +185,7 @@ class Chart {
       for (let at = edges.first; at < this.end; at += step) d += `M${x(at)} ${ABOVE}V${below}`;
       this.edges.setAttribute("d", d);
     }
-    // Two pixels show at most one highest and one lowest value.
+    // Each two pixels show only their highest and lowest value.
     const per = Math.ceil(t.length / ((right - left) / 2));
     lines.forEach(({ key }, place) => this.paths[place].setAttribute("d", pathOf(t, this.data[key], per, x, y)));
     this.point(this.pointer);

@@ -198,8 +198,8 @@ function show(message) {
   tables(message);
   timeline(elapsed);
   (message.entries ?? []).forEach(figures);
-  // A second is complete when a later one was noted, because its arrivals are counted until then. Workers report once
-  // a second, so their second is complete one second later.
+  // A second is complete when a later second was noted. With workers it is complete one second later, because their
+  // reports arrive later.
   const unfinished = (message.lights ?? []).some(({ name }) => name === "workers") ? 2 : 1;
   const whole = Math.max(0, over ? Math.floor(elapsed / width) : track("dispatch_lag", "p99").length - unfinished);
   const t = Array.from({ length: whole }, (_, place) => (place + 1) * width);

@@ -302,7 +302,7 @@ def budget_rows(bounds: BudgetInfo | None, used: BudgetUse) -> list[BudgetRow]:
 
 
 def lights(generator: LoadGenerator, live: LiveFigures) -> list[Light]:
-    """Return all checks that are possible during a run; the report covers the whole run."""
+    """Return the checks that are possible during a run."""
     processes = generator.generators
     workers = [one for one in processes if one.worker]
     # A master sends nothing itself.

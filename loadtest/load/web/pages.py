@@ -1,7 +1,7 @@
 """Additional pages in Locust's web UI, changes of its own pages, and their protection.
 
-Additional pages are the live page "Workflow API", the runs with their reports, and ``/metrics``. Locust's form shows
-the scenario, its tables get another tab, and its report gets a label.
+Additional pages are the live page "Workflow API", the runs with their reports, and ``/metrics``. On Locust's
+pages, the form shows the scenario, the tables get another tab, and the report gets a label.
 
 Only pages of this origin have access. Locust accepts any Host and Origin, so any page in the same browser could start
 load, by a cross-origin POST to ``/swarm`` or after rebinding its name to 127.0.0.1.
@@ -114,7 +114,7 @@ def _refuse_strangers() -> flask.Response | None:
     origin = request.headers.get("Origin")
     if origin is not None and origin != f"{request.scheme}://{request.host}":
         return _answer(403, "requests from pages of other origins are rejected")
-    # A foreign page can cause GET requests without an Origin. A link is harmless if it leads to the page itself.
+    # A foreign page can cause GET requests without an Origin. A link to Locust's page is harmless.
     by_link = request.method == "GET" and request.endpoint == "locust.index"
     by_link = by_link and request.headers.get("Sec-Fetch-Mode") == "navigate"
     if request.headers.get("Sec-Fetch-Site") in {"cross-site", "same-site"} and not by_link:
@@ -149,7 +149,7 @@ class _Pages:
         """Whether a target is being checked for the next run."""
 
     def refuse_start(self) -> flask.Response | None:
-        """Reject a request instead of Locust, or return None; Locust's page shows the message."""
+        """Return a rejection, which Locust's page shows, or None to let Locust handle the request."""
         endpoint = flask.request.endpoint
         if endpoint == "locust.update_user":
             return _answer(403, "the scenario configures users")
