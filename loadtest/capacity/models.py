@@ -27,7 +27,7 @@ _FLAT: Final = 1.25
 _GROWTH_MS: Final = 5.0
 """Minimum growth of a median that counts, because other processes lengthen medians of 1 ms by several ms."""
 _OWN: Final = 0.97
-"""Share of the retrieval limit. If jobs that do not wait need fewer polls than this, waiting is the cause."""
+"""Share of the retrieval limit. If jobs that do not wait need fewer polls, waiting exhausted the limit."""
 
 
 def limit_guesses(question: Question) -> list[Guess]:
@@ -97,8 +97,8 @@ def _rejected_shares(question: Question, multiplier: float) -> dict[LimitName, f
 def learned_guesses(levels: Sequence[Level], expected: Sequence[Guess], scenario: Scenario) -> list[Guess]:
     """Return the forecast's guesses, replaced by a measured multiplier for each limit that was a level's bottleneck.
 
-    The measured limit is the fastest rate that a limit accepted while it was the bottleneck. Divided by the requests/s
-    that a level without rejections needs at multiplier 1, it gives the multiplier.
+    The multiplier is the highest rate that the limit accepted while it was the bottleneck, divided by the requests/s
+    at multiplier 1 in a level without rejections.
     """
     found = {guess.limit: guess for guess in expected}
     allowed = tolerances(scenario)

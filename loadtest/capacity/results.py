@@ -18,8 +18,8 @@ FILE_NAME: Final = "capacity.json"
 SCHEMA_VERSION: Final = 1
 
 LevelOutcome = Literal["holds", "breaks", "inconclusive", "invalid"]
-"""Outcome of a level, in this order: every threshold of the judged stage passed; one failed; none failed, but one
-cannot be judged; the load generator was the bottleneck."""
+"""A level holds if every threshold of the judged stage passed, and breaks if one failed. It is inconclusive if none
+failed but one cannot be judged, and invalid if the load generator was the bottleneck."""
 
 
 class Constraint(StrEnum):
@@ -69,7 +69,7 @@ class EntryLevel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LimitLevel(msgspec.Struct, frozen=True, kw_only=True):
-    """A level's demand on a limit in the judged stage: requests/s, and the share of 429s (0-1)."""
+    """A level's requests/s to a limit in the judged stage, and their share of 429s (0-1)."""
 
     sent_rate: float
     throttled_rate: float
@@ -108,7 +108,7 @@ _UNAVAILABLE: Final = "503"
 def read_level(directory: Path, *, name: str, multiplier: float, stage: str, scenario: "Scenario") -> Level:
     """Read the level of a reported run.
 
-    ``name`` is its path in the search's directory, ``stage`` the only one besides the warm-up.
+    ``name`` is its path in the search's directory; ``stage`` is the only stage besides the warm-up.
 
     Raises:
         LoadtestError: if its ``metrics.json`` cannot be read.
@@ -164,7 +164,7 @@ def _entry(stage: StageMetrics, scenario: "Scenario", name: str) -> EntryLevel:
 def _rejecting(
     limits: Mapping[LimitName, LimitLevel], broken: list[JudgedThreshold], scenario: "Scenario"
 ) -> LimitName | None:
-    """The limit that rejected most requests of the failed thresholds' traffic; None if no request was rejected."""
+    """The limit with the highest share of 429s that the failed thresholds' traffic uses; None without 429s."""
     drawn = [
         limit
         for name, each in scenario.traffic.items()

@@ -169,7 +169,7 @@ def _free(levels: Sequence[Level], *, repeats: bool) -> Bools:
 def hopeless(levels: Sequence[Level]) -> tuple[Level, Level] | None:
     """Return two failed levels whose failure does not depend on the rate; None if there are none.
 
-    The slower level has about half the rate, or the slowest that can be judged, and is hardly better. If requests
+    The slower level has about half the rate, or the lowest rate that can be judged, and is hardly better. If requests
     waited, the levels' times are compared; otherwise the shares of operations that succeeded.
     """
     counted = outcomes(levels)

@@ -22,7 +22,7 @@ _NEARLY: Final = 0.9
 
 
 class EarlyStopError(Exception):
-    """The reason for an early end of a search, as the end of a sentence, and its exit code if there is no answer."""
+    """The reason for an early end of a search, as the end of a sentence, and the exit code if there is no answer."""
 
     def __init__(self, words: str, code: ExitCode) -> None:
         super().__init__(words)
@@ -198,7 +198,7 @@ def _polls(levels: Sequence[Level], offered: Offered) -> list[float]:
 
 
 def reasons(levels: Sequence[Level], offered: Offered, high: Level | None) -> tuple[str, ...]:
-    """Return notes: the failure, contradictions, flat times, a nearly exhausted limit, both forms of work, other rates.
+    """Return notes: the failure, contradictions, flat times, a nearly exhausted limit, jobs against sync runs, rates.
 
     ``high`` is the level whose constraint is the bottleneck.
     """

@@ -53,8 +53,8 @@ class LimiterSpec:
         count_rejected: whether rejected requests count too.
         scope: the requests that one limiter counts.
         phase: seconds from the multiples of W on the server's clock to the start of windows, for aligned windows.
-        round_down: whether a sliding counter rounds the previous window's part down to whole requests, and a token
-            bucket the time to whole seconds.
+        round_down: whether a sliding counter rounds the previous window's part down to whole requests, or a token
+            bucket rounds the time down to whole seconds.
     """
 
     algorithm: str = "fixed-window"
@@ -73,7 +73,7 @@ class LimiterSpec:
 
 @dataclass(frozen=True, slots=True)
 class Algorithm:
-    """A rate-limiting algorithm with its properties; all lists of algorithms derive from this class.
+    """A rate-limiting algorithm with its properties. All lists of algorithms are made from ``ALGORITHMS``.
 
     Attributes:
         name: its name in options and reports.
@@ -193,7 +193,7 @@ ALGORITHMS: Final[dict[str, Algorithm]] = {algorithm.name: algorithm for algorit
 
 
 def at_once(spec: LimiterSpec, limit: Limit) -> int:
-    """Return the number of requests accepted at once after a long silence: a spec's burst or its default, else N."""
+    """Return the number of requests accepted at once after a long silence: the spec's or the default burst, else N."""
     default = ALGORITHMS[spec.algorithm].default_burst
     return limit.count if default is None else spec.burst or default(limit)
 
@@ -203,7 +203,7 @@ def in_words(spec: LimiterSpec) -> str:
     algorithm = ALGORITHMS[spec.algorithm]
     called = algorithm.called
     if spec.phase:
-        called = called.replace("aligned with the wall clock", f"{spec.phase:.3g} s after the wall clock's multiples")
+        called = called.replace("aligned with the wall clock", f"{spec.phase:.3g} s after its multiples on the clock")
     if spec.round_down:
         called += " that refills in whole seconds" if algorithm.has_burst else " that rounds down"
     burst = "" if spec.burst is None else f" of {spec.burst} at once"

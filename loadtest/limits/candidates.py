@@ -14,10 +14,9 @@ from loadtest.limits.loads import LOADS, SLACK, Loads, RequestLog, bucket_loads
 from loadtest.units import Limit
 
 _STEPS: Final = 31
-"""Clock shifts in each of two grids: 0.04 s apart over the 0.6 s uncertainty of an unknown clock, then 15 times finer.
-"""
+"""Clock shifts in each of two grids: first 0.04 s apart over the ± 0.6 s of an unknown clock, then 15 times finer."""
 _PHASED: Final = 10_000
-"""Maximum number of requests used to fit the phase of wall-aligned windows, which is constant: bounds the run time."""
+"""Maximum number of requests used to fit the constant phase of wall-aligned windows; bounds the run time."""
 _NEAR_RATED: Final = 2000
 """Number of requests used to fit a rate near the documented one; nginx's rate is off by one request in a hundred."""
 _NEAR: Final = 0.02
@@ -52,7 +51,7 @@ def candidates(requests: RequestLog, assumed: LimiterSpec, offset: float, reach:
 def _without_burst(
     requests: RequestLog, assumed: LimiterSpec, offset: float, reach: float, *, windowed: bool
 ) -> Iterator[Fit]:
-    """Fit windowed algorithms, those aligned with the server's clock last, or those without window and burst."""
+    """Fit algorithms without a burst: those with windows (aligned windows last) if ``windowed``, else the others."""
     wanted = [each for each in ALGORITHMS.values() if each.windowed == windowed and not each.has_burst]
     on_clock = []
     for algorithm in sorted(wanted, key=lambda each: each.aligned):
@@ -188,7 +187,7 @@ def _each_burst(
 
 
 def _bursts(limit: Limit, assumed: LimiterSpec, best: int) -> dict[int, tuple[Fitted, ...]]:
-    """The bursts to try, with the fitted parameters: the algorithms' defaults, the assumed burst and the best burst."""
+    """The bursts to try (the algorithms' defaults, the assumed and the best), each with its fitted parameters."""
     own = [each.default_burst(limit) for each in ALGORITHMS.values() if each.default_burst]
     known = dict.fromkeys([*own, *([assumed.burst] if assumed.burst else [])], ())
     fitted: dict[int, tuple[Fitted, ...]] = {best: ("burst",)}
@@ -208,7 +207,7 @@ def _first_bursts(requests: RequestLog, loads: Loads) -> range:
 
 
 def _rates(requests: RequestLog) -> Iterator[tuple[Limit, tuple[Fitted, ...]]]:
-    """The documented rate and, if no burst makes it fit, the best rate near it and near the accepted rate."""
+    """The documented rate and, if no burst makes it fit, the best rates near it and near the accepted rate."""
     some, limit = requests.part(0, _NEAR_RATED), requests.limit
     spec = LimiterSpec("token-bucket")
 

@@ -24,10 +24,9 @@ _HELD_ENOUGH: Final = 10
 _ERROR: Final = 0.01
 """Assumed share of decisions that deviate by chance, which sets the penalty of a contradiction."""
 BAR: Final = 0.95
-"""Share of the decided 429s, and of the decided accepted requests, that a limiter has to predict: ARCHITECTURE.md,
-"inferred limiter"."""
+"""Share of the decided 429s, and of the decided accepted requests, that a limiter must predict (docs/metrics.md)."""
 _UNLIKELY: Final = -2.0
-"""log10 of the probability of the record below which a limiter does not fit: 1 in 100."""
+"""A limiter does not fit if log10 of the record's probability is lower: 1 in 100."""
 
 SIGNIFICANT: Final = -3.0
 """log10 of the probability below which a limiter or a value of a parameter is excluded."""
@@ -79,8 +78,8 @@ class Fit:
     def fits(self) -> bool:
         """Whether it predicts ``BAR`` of the decided 429s and of the decided accepted requests.
 
-        Sampling error is allowed for: it fails only if so many contradictions had a probability below 1 % at a share of
-        ``BAR``.
+        Sampling error is allowed for: the result is False only if a limiter with a share of ``BAR`` had so many
+        contradictions with a probability below 1 %.
         """
         shares = ((self.wrongly_rejected, self.rejected), (self.wrongly_admitted + self.not_held, self.accepted))
         return (
@@ -151,7 +150,7 @@ def _likelihood(right: int, wrong: int, unsure: int) -> float:
 
 
 def threshold_bounds(requests: RequestLog, loads: Loads) -> tuple[Floats, Floats]:
-    """The threshold that each accepted request needs, and that from which on each rejected request contradicts it."""
+    """The threshold that each accepted request needs, and the threshold from which on a rejection contradicts it."""
     known = requests.judged & requests.answered
     needs = np.ceil(loads[0][known & requests.accepted] + 1 - SLACK)
     return needs, np.ceil(loads[1][known & requests.rejected] + 1 - SLACK)

@@ -38,7 +38,7 @@ class Inference:
         best: the best limiter, even if it does not fit.
         assumed: the assumed limiter's fit; None if it is not among the candidates.
         next: the best excluded limiter.
-        against: decisions that contradict only ``next``, and only the best limiter.
+        against: numbers of decisions that contradict only ``next``, and only the best limiter.
         log10_p: log10 of the p-value of the sign test between ``next`` and the best limiter.
         held: correlation between accepted requests' durations and their position in a queue.
         n: decisions compared.

@@ -20,13 +20,13 @@ _SHIFTS_S: Final = (-0.1, -0.03, -0.01, 0.0, 0.01, 0.03, 0.1)
 _PHASES: Final = 7
 """Number of phases tried within the interval in which windows may begin."""
 _FURTHER: Final = 6
-"""Number of thresholds that are tried beyond twice the best threshold, which matters if this is small."""
+"""Number of thresholds tried beyond twice the best threshold; it matters if the best threshold is small."""
 
 
 def with_intervals(requests: RequestLog, fit: Fit, offset: float, reach: float) -> Fit:
-    """Return a fit with the intervals of its fitted count, burst and rate that exclude the documented value.
+    """Return a fit with intervals of its burst, and of its count or rate if they exclude the documented value.
 
-    A value is in the interval unless it explains significantly fewer decisions with the best other parameters.
+    An interval excludes values that explain significantly fewer decisions, with the best other parameters.
 
     Args:
         requests: the requests of one limit.
@@ -97,7 +97,7 @@ def _widened(held: list[float], tried: list[float]) -> tuple[float, float] | Non
 
 
 def _thresholds(requests: RequestLog, loads: Loads, best: int) -> tuple[int, int]:
-    """Return the smallest and largest threshold that do not explain significantly fewer decisions than the best."""
+    """Return the smallest and largest threshold that the decisions do not exclude."""
     needs, refutes = threshold_bounds(requests, loads)
     ends = []
     for step in (-1, 1):

@@ -1,9 +1,9 @@
 """Rate limiters as state machines.
 
 Windows are fixed, slide exactly, or slide by an estimate. Stocks of permits are refilled by time or, for a concurrency
-limit, by the end of a request. Refilling by time accepts B requests at once and ρ = N/W per second thereafter. It is a
-bucket of tokens, or a time that runs ahead (GCRA, and a queue that holds requests until their turn). Both store the
-usage *at the last request*. Absolute times would lose precision, because unix times are large.
+limit, by the end of a request. Refilling by time accepts B requests at once and ρ = N/W per second thereafter. The
+state is a number of tokens, or a time that runs ahead (GCRA, and a queue that holds requests until their turn). Both
+are stored as *at the last request*, because absolute unix times are large and would lose precision.
 """
 
 import math
@@ -42,7 +42,7 @@ class Decision(NamedTuple):
 
 
 decided: Final[Callable[[tuple[bool, int, float, float, float]], Decision]] = partial(tuple.__new__, Decision)
-"""Make a Decision of its five values, in less than half the time of ``Decision(...)``."""
+"""Make a Decision from its five values, in less than half the time of ``Decision(...)``."""
 
 
 class Limiter:
@@ -177,8 +177,8 @@ class SlidingCounter(Limiter):
     """At most ``limit.count`` requests by an estimate from the counts of this window and the previous one.
 
     With f the elapsed part of the window, p requests in the previous window and c in this one, a request is accepted if
-    p(1 − f) + c + 1 ≤ N. In each window of even load it accepts min(λL, N − p(1 − f_end)): when saturated, N and then
-    N − 1. If rejected requests count, it accepts almost none after the first N while r > 1.
+    p(1 − f) + c + 1 ≤ N. In each window of even load λ it accepts min(λW, N − p(1 − f)), f at its last request:
+    when saturated, N and then N − 1. If rejected requests count, it accepts almost none after N while λ > N/W.
 
     Args:
         limit: count N and window W.

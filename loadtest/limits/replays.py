@@ -46,7 +46,7 @@ class LimiterReplay:
     Args:
         counts: N of each, or the burst of a bucket.
         windows: W of each, or for a bucket the seconds per refilled request.
-        shifts: the server's clock minus ours and the windows' phase, in s.
+        shifts: the server's clock minus ours, minus the windows' phase, in s.
         count_rejected: whether rejected requests count.
         round_down: as in ``LimiterSpec``.
     """
@@ -135,7 +135,7 @@ class CounterFromFirstReplay(CounterReplay):
 
 
 class FromFirstReplay(LimiterReplay):
-    """Accepts at most N in a window that the first request starts."""
+    """Accepts at most N per window; a request outside starts a window."""
 
     def volley(self, now: Floats, count: Floats | int) -> Floats:
         new = now >= self._mark
@@ -196,4 +196,4 @@ REPLAYS: Final[Mapping[AlgorithmName, type[LimiterReplay]]] = {
     "sliding-counter-from-first": CounterFromFirstReplay,
     "token-bucket": BucketReplay,
 }
-"""Replays by algorithm, without those that decide like another algorithm or by requests in progress."""
+"""Replays by algorithm, except algorithms that decide like another or by requests in progress."""

@@ -1,4 +1,4 @@
-"""A probe's requests, answers and bursts, also as columns, and their sender. Pure: the caller sends."""
+"""A probe's requests, answers and bursts, and a generator of bursts. Pure: the caller sends them."""
 
 import itertools
 import math
@@ -118,9 +118,9 @@ class ProbeEvidence:
         self.experiments: list[list[Volley]] = []
         self.answers: list[ProbeAnswer] = []
         self.longest = math.inf
-        """Seconds within which the server has decided on a request, even if it holds or carries it out for longer."""
+        """Seconds within which the server has decided on a request, even if its answer takes longer."""
         self.first = 0, 0.0, 0.0
-        """Accepted requests of the first burst, and the least and greatest time that they took."""
+        """Number of accepted requests in the first experiment, and bounds on the seconds between its decisions."""
         self._arrivals: dict[tuple[int, int, float], tuple[Floats, Ints]] = {}
         self.full: list[int] = []
         """Distinct numbers of accepted requests in bursts with rejections."""
@@ -259,7 +259,7 @@ class BurstSender:
         self._past.experiments.append([])
 
     def _in_time(self, at: float, bursts: int = 1) -> bool:
-        """Whether successive bursts, the first at ``at``, are all answered before the end, however late."""
+        """Whether successive bursts, the first at ``at``, are answered before the end even at worst."""
         return max(at, self._now) + bursts * self._patience <= self._until
 
     @property
@@ -284,7 +284,7 @@ class BurstSender:
             last = float(volley.sent[0])
             passed, rejected, count = passed + volley.passed, rejected + volley.rejected, count - len(volley.sent)
             if self._now - last >= PATIENCE_S:
-                # A queue holds requests, and would release later requests one by one after the answers.
+                # A queue seems to hold requests, so all the rest is sent in one part, spread over time.
                 size, spread = max(1, count), count / self._rate
         if rejected and passed and passed not in self._past.full:
             self._past.full.append(passed)

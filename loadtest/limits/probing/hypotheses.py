@@ -2,8 +2,8 @@
 
 A hypothesis is a row of parameters: N, W and the offset of the server's clock, or B and the seconds per refilled
 request. Each hypothesis decides on all requests again, for several random draws of their arrival times. Draws that
-accept another number of a burst's requests get less weight and are replaced (a particle filter: Gordon, Salmond and
-Smith, IEE Proceedings F 1993). Likely rows are kept, and varied in ever smaller steps.
+accept more or fewer requests of a burst than the server did get less weight and are replaced (a particle filter:
+Gordon, Salmond and Smith, IEE Proceedings F 1993). Likely rows are kept, and varied in ever smaller steps.
 """
 
 import math
@@ -90,7 +90,7 @@ class Hypotheses:
 
     @property
     def fills_each_second(self) -> bool:
-        """Whether it is a bucket that a whole second fills, but for two requests, where a second is documented."""
+        """Whether it is a bucket that a second fills up to two requests, at a documented window of at most a second."""
         stepped = self.bucket and self.round_down and not self.count_rejected
         if not stepped or not len(self.rows) or self._documented.window > _SHORT_S:
             return False
@@ -128,7 +128,7 @@ class Hypotheses:
         return float(likely.min()), float(likely.max())
 
     def weigh(self, seen: ProbeEvidence) -> None:
-        """Propose rows, or vary the likely ones, and weigh them by all answers."""
+        """Propose rows at first, later vary the likely rows, and weigh all by all answers."""
         rows = self._varied(seen) if len(self.rows) else self._first(seen)
         self._step = max(self._step / 2, 0.002)
         self.rows = self._possible(np.unique(rows.round(7), axis=0))
@@ -140,7 +140,7 @@ class Hypotheses:
         self.places = kept
 
     def _spread(self, most: int, within: float) -> Ints:
-        """The best rows of each window, and some of the rows whose log likelihood is ``within`` this of the best."""
+        """The best rows of each window, and some rows with a log likelihood at most ``within`` below the best."""
         order = np.argsort(-self.scores, kind="stable")
         order = order[self.scores[order] >= self.best - within]
         if len(order) <= most:
@@ -180,7 +180,7 @@ class Hypotheses:
         return np.array(rows)
 
     def _varied(self, seen: ProbeEvidence) -> Floats:
-        """The likely rows, the documented count or rate with their other parameters, and rows beside them."""
+        """The likely rows, those with the documented count or rate instead, and rows beside both."""
         likely = self.rows[self._spread(_ROWS, 1.5 * FAR)]
         varied = [likely]
         for more in (-1, 1):

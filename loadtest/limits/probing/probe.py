@@ -113,7 +113,7 @@ class Prober(BurstSender):
     def _weigh(self) -> list[Hypotheses]:
         """Weigh all models, exclude what two experiments contradict, and return the rest, the likeliest first.
 
-        A model is excluded if it is far less likely than the best one, with all experiments and without any single one.
+        A model is excluded if it is far less likely than the best, also with any single experiment left out.
         """
         for model in self.models:
             model.weigh(self._past)
@@ -185,7 +185,7 @@ class Prober(BurstSender):
             yield from self._burst(at, count, whole=True)
 
     def _lasts(self, counts: Floats) -> Floats:
-        """Arrival time of a series of bursts, in seconds, for several numbers of requests."""
+        """Seconds over which bursts of given sizes arrive."""
         return self._trip / 2 + (np.ceil(counts / self._size).clip(1) - 1) * max(self._trip, self._size / self._rate)
 
     def _pace(self) -> Exchange[None] | None:
@@ -221,7 +221,7 @@ class Prober(BurstSender):
         if self._fit <= -FAR / 2 and compared == "stricter":
             return "another client may have used a part of the limit"
         if numbers is not None and compared == "can't tell":
-            return "more than the documented limit was not accepted, so another client may have used the limit at first"
+            return "no more than the documented limit was accepted, so another client may have used the limit at first"
         return ""
 
     def _exceeded(self, models: Sequence[Hypotheses]) -> bool:
@@ -297,7 +297,7 @@ class Prober(BurstSender):
 
     @property
     def _many(self) -> int:
-        """More requests than the quota may regain meanwhile, which would look like a second quota."""
+        """More requests than a quota regains meanwhile: fewer might suggest a second quota."""
         return 2 + int(4 * self._trip * self.documented.rate)
 
     def _seen(self) -> list[str]:

@@ -133,7 +133,7 @@ class LimitFinding(msgspec.Struct, frozen=True, kw_only=True):
         verdict: comparison of the enforced limit with the documented one.
         standing: the limiters that may be in force. If ``why`` is empty, all have one algorithm (short windows may
             differ in how they begin).
-        stated: the enforced numbers; None if the limiters that may be in force differ in them.
+        stated: the enforced numbers; None if they differ among the limiters that may be in force.
         seen: observations that no limiter explains, in words.
         fits: of all limiters, the best first.
         scope: the requests that one limiter counts, as far as it is proved; None if it is unknown whether keys share.
@@ -206,7 +206,7 @@ def known(
 
     Args:
         findings: of all probed limits.
-        round_down: the value to keep if the limiters that may be in force differ in it.
+        round_down: the value to keep if it differs among the limiters that may be in force.
 
     Returns:
         The known limits, and their algorithm: None if it is unknown or differs between limits.
