@@ -84,7 +84,7 @@ def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
     With ``confirming`` the run is itself a rerun: only the suspected metrics judge it.
 
     Raises:
-        LoadtestError: if the run could not start, the history cannot be used, or another scenario was suspected.
+        LoadtestError: if the run could not start, the history is unusable, or ``confirming`` is of another scenario.
     """
     loaded = options.load()
     settings = _settings(loaded, options)

@@ -40,7 +40,7 @@ _Sides = Annotated[list[str], Field(min_length=2, max_length=12)]
 
 
 def _unknown(kind: str, name: str, known: Iterable[str], key: str = "") -> WrongValueError:
-    """Return the error of a reference to something missing of a ``kind``; the key is by default the kind."""
+    """Return the error for a missing ``name`` of a ``kind``, such as a stage; the key is by default the kind."""
     return WrongValueError(f"there is no {kind} {name!r}{suggestion(name, list(known))}", key=key or kind)
 
 
@@ -337,7 +337,7 @@ class Scenario(Strict):
     unexpected_errors: _ShareOrFalse = UNEXPECTED_ERRORS
     """Maximum share of any stage's operations that may fail or time out unexpectedly; ``false`` turns the check off."""
     compare: list[Annotated[Comparison, _all_of(_check_references)]] = []
-    """Comparisons that the report answers: alternative traffic entries, or effects between stages of one entry."""
+    """Comparisons that the report makes: alternative traffic entries, or effects between stages of one entry."""
     breakers: Breakers = Breakers()
     regression: Regression = Regression()
     target: Annotated[TargetSettings, _all_of(_check_faults)] = TargetSettings()

@@ -269,7 +269,7 @@ class Traffic(Strict):
 
     @property
     def recording(self) -> Recording | None:
-        """The recorded arrivals after ``read_recording``; None for an entry with rates."""
+        """The recorded arrivals, once ``read_recording`` has read them; None for an entry with rates."""
         return self._recording
 
     def read_recording(self, folder: Path) -> None:
