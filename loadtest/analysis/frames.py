@@ -215,7 +215,7 @@ OPERATIONS: Final = (
     _derived("dispatch_lag_ms", "start − the later of intended start and user free"),
     _derived("overhead_ms", "service time − executionTime; for an async run, end − start − executionTime"),
     _derived("submit_ms", "service time of the submit (async runs only)", _jobs),
-    _derived("time_to_result_ms", "upper bound of the time to result, the response time (async runs only)", _jobs),
+    _derived("time_to_result_ms", "upper bound of the time to result: the response time (async runs only)", _jobs),
     _derived("time_to_result_lower_ms", "lower bound of the time to result (async runs only)", _jobs),
     _derived("queue_wait_lower_ms", "lower bound of the queue wait (async runs only)", _ended_jobs),
     _derived("queue_wait_upper_ms", "upper bound of the queue wait (async runs only)", _ended_jobs),
