@@ -1,8 +1,8 @@
 """``python -m loadtest.analysis``: measurements and exports of records, without a report.
 
-``measure RUN_DIR...`` writes the measurements of runs, ``export FORMAT DIRECTORY RUN_DIR`` a run's tables, and
-``schema`` prints the JSON schema of ``metrics.json``. It runs as a separate process, so that the commands that start it
-do not import pandas. One process measures many runs, because starting it takes longest.
+``measure RUN_DIR...`` writes the measurements of runs, ``export FORMAT DIRECTORY RUN_DIR`` writes a run's tables, and
+``schema`` prints the JSON schema of ``metrics.json``. They run in a separate process, so that the process that starts
+it does not import pandas. One process measures many runs, because starting a process takes longest.
 """
 
 import sys

@@ -176,7 +176,7 @@ class Anomalies:
         return [one for one in found.values() if one.count]
 
     def _counted(self, anomaly: Anomaly, pieces: list[tuple[int, Rows]]) -> Anomaly:
-        """Return the anomaly with further rows: in each piece, the number of rows checked, and the impossible rows."""
+        """Return the anomaly with further pieces: each has the number of rows checked, and the impossible rows."""
         found = [rows for _, rows in pieces if len(rows)]
         changes: dict[str, Any] = {
             "possible": anomaly.possible + sum(possible for possible, _ in pieces),

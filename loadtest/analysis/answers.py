@@ -132,7 +132,7 @@ class ComparisonAnswer(Result, frozen=True, kw_only=True):
 
 
 def comparisons_of(info: RunInfo) -> list[WrittenComparison]:
-    """Return the comparisons of the scenario in force.
+    """Return the comparisons of the effective scenario.
 
     Raises:
         RecordError: if the record holds no valid list of comparisons, or a comparison names an unknown entry or stage.

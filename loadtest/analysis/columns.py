@@ -193,7 +193,7 @@ class Columns:
             return np.full(self.count, -1, np.int32)
         whole = self.arrow(name)
         places, known = _buffers(whole.indices)
-        # The value below a null is undefined; -1 takes the last code, which stands for null.
+        # The index of a null is undefined, so -1 replaces it: the last code stands for null.
         codes = self.vocabulary.of_dictionary(name, whole.dictionary)
         return codes.take(places if known is None else np.where(known, places, -1))
 
@@ -296,7 +296,7 @@ class Rows:
 
     @property
     def ok(self) -> "Rows":
-        """The rows that ended well."""
+        """The rows that are ok."""
         return self._part(Outcome.OK, lambda: self.words("outcome") == OK)
 
     @property
@@ -311,7 +311,7 @@ class Rows:
 
     @property
     def answered(self) -> "Rows":
-        """The rows that ended well or timed out, from which latencies are computed."""
+        """The rows that are ok or timed out, from which latencies are computed."""
         if not self.late.any():
             return self.ok
         return self._part("answered", lambda: self.late | (self.words("outcome") == OK))
@@ -344,7 +344,7 @@ Groups = Sequence[tuple[int, Ints | slice | None]]
 
 
 def _runs(codes: NDArray[Any]) -> Groups:
-    """Return the groups of codes if equal codes are adjacent."""
+    """Return the groups of codes, in which equal codes must be adjacent."""
     begins = np.flatnonzero(np.diff(codes, prepend=codes[:1] - 1)).tolist()
     if len(begins) == 1:
         return [(int(codes[0]), None)]

@@ -220,7 +220,7 @@ def metrics_table(runs: Run | Findings | Iterable[Run | Findings], reports: Path
     Columns: ``run``, ``traffic`` (``overall`` for all together), ``stage`` (empty for all together), ``metric`` and
     ``statistic`` (named as in a threshold: ``response_time`` and ``p95``), ``unit`` (``ms``, ``1/s``, ``share`` from 0
     to 1, or empty for a number), ``value`` (NaN where it is missing or samples are too few), ``low`` and ``high`` (95 %
-    interval of a percentile, sampling only), ``n`` (values behind a time), ``at_least`` (whether the value reaches a
+    interval of a percentile, sampling only), ``n`` (number of times), ``at_least`` (whether the value reaches a
     time-out and is a lower bound).
 
     Args:

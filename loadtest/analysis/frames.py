@@ -61,7 +61,7 @@ class _Part:
         return found
 
     def recorded(self, name: str) -> pa.Array:
-        """Return a column of the record that does not hold words."""
+        """Return a column as recorded; it must hold no words."""
         return self.rows.columns.arrow(name).take(pa.array(self.rows.places))
 
 

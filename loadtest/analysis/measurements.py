@@ -177,7 +177,7 @@ class _Stage:
         self.lower = record.times[LAST_PENDING].get([self.index])
 
     def measurements(self) -> list[Measurement]:
-        """Return the measurements with samples, in the order of ``Metric``."""
+        """Return the measurements that have samples, in the order of ``Metric``."""
         jobs = self.operation in POLLED_OPERATIONS
         twice = "the time to result p95 is the same, and is judged"
         before = "" if self.operation in EXECUTING_OPERATIONS else "its jobs ran before the retrieval"

@@ -34,7 +34,7 @@ OVERHEAD: Final = "overhead_ms"
 LEAST_BLOCKS: Final = 5
 """Minimum number of non-empty blocks for a standard error: with fewer, it may be off by more than a third."""
 LEAST_MS: Final = 0.01
-"""Shorter times count as this, because a clock does not resolve them and zero has no logarithm."""
+"""Shorter times count as this value, because a clock does not resolve them and zero has no logarithm."""
 _BLOCK_S: Final = (1.0, 30.0)
 """Minimum and maximum duration of a block, which otherwise is a tenth of its stage."""
 _MOST_BLOCKS: Final = 40
@@ -144,7 +144,7 @@ class BinnedTimes:
 
     @cached_property
     def pace(self) -> PaceModels | None:
-        """Models of the pace that the times share, once all are added; None if too many batches are empty."""
+        """Models of the pace that the times share, valid after the last ``add``; None if too many batches are empty."""
         return pace_of(self.counts) if fill_batches(self.counts.sum(axis=1)) else None
 
     def error(self, quantile: float) -> float | None:

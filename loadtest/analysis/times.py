@@ -144,7 +144,7 @@ NOT_FOUND: Final = "not_found"
 WAITED: Final = "waited"
 """Response time − service time of the answered request, for ok operations: lag, retries and polls."""
 LAST_PENDING: Final = "last_pending"
-"""Start of the last request that saw the job pending − intended start: there, the last polling interval begins."""
+"""Start of the last request that saw the job pending (where the last polling interval begins) − intended start."""
 _OF_OPERATIONS: Final = {
     "start_lag_ms": _Time(start_lag, _all),
     "dispatch_lag_ms": _Time(dispatch_lag, _all),

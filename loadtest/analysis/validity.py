@@ -114,7 +114,7 @@ class ValidityCheck(Result, frozen=True):
 
 
 def check(record: Record, overall: OverallFigures, evenness: Mapping[str, Evenness]) -> list[ValidityCheck]:
-    """Return all validity checks that the record's version allows; none for an imported run."""
+    """Return all validity checks for which the record has data; none for an imported run."""
     info = record.info
     if info.imported:
         return []

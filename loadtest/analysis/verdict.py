@@ -73,7 +73,7 @@ class Judged(Result, frozen=True, kw_only=True):
 
 
 def thresholds_of(info: RunInfo) -> list[Threshold]:
-    """Return the thresholds of the scenario in force.
+    """Return the thresholds of the effective scenario.
 
     Raises:
         InputError: if a threshold cannot be parsed.
@@ -377,7 +377,7 @@ def amount(one: Judged) -> str:
 
 
 def _notes(info: RunInfo, judged: list[Judged]) -> list[str]:
-    """Return the scenario's notes on the thresholds that failed, one per line."""
+    """Return the lines of the scenario's notes on the thresholds that failed."""
     failed = {(one.require, one.traffic, one.operation, one.stage) for one in judged if one.judgement == "fail"}
     pairs = zip(written(info, WrittenThreshold), thresholds_of(info), strict=True)
     found = [each.note for each, read in pairs if (read.text, each.traffic, each.operation, each.stage) in failed]

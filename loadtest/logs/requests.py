@@ -32,7 +32,7 @@ _FORM: Final = (
 """Seconds since 1970, ``10/Oct/2025:13:55:36 +0200``, or ISO 8601, each with or without a fraction and a zone."""
 _MONTHS: Final = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 _MILLISECONDS: Final = 10**11
-"""Minimum number that counts as milliseconds; as seconds, it would be in the year 5138."""
+"""Minimum stamp that counts as milliseconds; in seconds, it would be in the year 5138."""
 _LATEST_S: Final = 4 * 10**9
 _DIGITS: Final = 9
 
@@ -204,7 +204,7 @@ def _parse_stamps(column: pa.Array) -> _Stamps:
 
 
 def _seconds(text: bytes) -> tuple[int | None, int, bool]:
-    """Return a stamp in ns without its fraction, 3 digits if it is in ms (else 0), and whether it has no time zone."""
+    """Return a stamp's whole part in ns, its digits below a second (3 if it is in ms), and whether it lacks a zone."""
     form = text.decode()
     if form.isdecimal():
         number = int(form[:18])

@@ -109,7 +109,7 @@ def _last_ended(newest: Path) -> Path:
         if earlier.name < newest.name and not earlier.is_symlink() and not is_running(earlier):
             print(f"{newest.name} has not ended: latest is {earlier.name}", file=sys.stderr)
             return earlier
-    raise InputError(f"{newest.name} has not ended, and no earlier run in {newest.parent} has", "Wait for its end.")
+    raise InputError(f"no run in {newest.parent} has ended", f"Wait for the end of {newest.name}.")
 
 
 def is_running(directory: Path) -> bool:

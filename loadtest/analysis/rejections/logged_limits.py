@@ -44,7 +44,7 @@ class LoggedLimit:
     """A limit as a log shows it.
 
     Attributes:
-        requests: requests by the scope (each key, or all together) that explains the decisions better; else by key.
+        requests: requests in the scope (each key, or all keys together) that explains more; by key if neither does.
         inference: the inference from these requests; ``nothing`` if the count is uncertain.
         shared: whether all keys were found to share a limiter.
     """

@@ -28,7 +28,7 @@ _MOST_WINDOWS: Final = 1_000_000
 _RARE: Final = 0.025
 """Share of the phases excluded on each side of a range."""
 _MOST_PLACES: Final = 4_000_000
-"""Phases × windows of one limiter above which phases are evenly spaced."""
+"""Maximum product of phases and windows of one limiter; above it, phases are evenly spaced."""
 _MOST_DECISIONS: Final = 200_000
 """Maximum product of phases and requests for a limiter without a vectorised replay."""
 _LEAST_PHASES: Final = 16

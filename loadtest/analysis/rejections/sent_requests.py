@@ -213,7 +213,7 @@ def in_bursts(times: Floats) -> tuple[Ints, Bools]:
 
 
 def decision_delay(logs: list[RequestLog]) -> float:
-    """Return the longest time from a request's start to the decision, in s: the 90th percentile of 429s' durations."""
+    """Return the assumed maximum time in s from a request's start to its decision: the 429s' 90th percentile."""
     took = np.concatenate([(log.ends - log.times)[log.rejected] for log in logs])
     return float(np.clip(np.quantile(took, 0.9), _LEAST_S, _MOST_S)) if len(took) else _LEAST_S
 
@@ -235,7 +235,7 @@ def join(logs: list[RequestLog], tolerance_s: float) -> RequestLog:
 
 _STEPS: Final = 41
 _TOO_MANY: Final = 200_000
-"""Requests × shifts above which a limiter without a vectorised replay uses a coarser grid."""
+"""Maximum product of requests and shifts for a limiter without a vectorised replay; above it, the grid is coarser."""
 _FITTED: Final = 50_000
 """Maximum number of requests per limiter used to fit the clock shift."""
 _LEADS_S: Final = (0.0, 0.0002, 0.0005, 0.001, 0.002, 0.005)
