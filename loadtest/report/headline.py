@@ -70,7 +70,7 @@ def _behaviour(findings: Findings, entry: MainEntry) -> str:
         bad = counts.failed + counts.timed_out - cut
         some, ended = (bad, "failed or timed out") if bad else (cut, "were cut off by the end of the run")
         whole = f"{count(counts.sent)} operations"
-        rest += f", {count(some)} of {whole} {ended}" if some else f", all {whole} were ok"
+        rest += f", and {count(some)} of {whole} {ended}" if some else f", and all {whole} were ok"
     return f"within limits {times}; {rest}" if entry.within else f"{rest}; {times}"
 
 

@@ -63,7 +63,7 @@ CASES: dict[str, tuple[list[dict[str, Any]], dict[str, Any], str]] = {
     ),
     "one": ([{}], {}, "Within limits 1 sync run took at most 5.00 ms; no request got 429"),
     "six": ([{}] * 6, {}, "Within limits p50 of sync runs is 5.00 ms; "),
-    "many": ([{}] * 80, {}, "Within limits p95 of sync runs is 5.00 ms; no request got 429, all 80 operations were ok"),
+    "many": ([{}] * 80, {}, "Within limits p95 of sync runs is 5.00 ms; no request got 429, and all 80 operations "),
     "some failed": ([{}] * 78 + [UNREACHABLE] * 2, {}, "Within limits p95 of sync runs is 5.00 ms; 2.5 % of sync runs"),
     "all throttled": ([REFUSED] * 9, {}, "All 9 operations got 429."),
     "all failed": ([UNREACHABLE] * 9, {}, "All 9 runs failed: nothing listens at the target"),
@@ -260,7 +260,7 @@ def test_operations_that_the_end_cut_off_did_not_fail(tmp_path: Path) -> None:
     cut = {"status": None, "outcome": "timed_out", "reason": "drain"}
     some_cut = found(tmp_path, one_stage([{}] * 80 + [cut] * 20))
     said = plain(headline(some_cut, main_entry(some_cut)))
-    assert said.endswith(", 20 of 100 operations were cut off by the end of the run.")
+    assert said.endswith(", and 20 of 100 operations were cut off by the end of the run.")
 
 
 @pytest.mark.parametrize(
