@@ -149,7 +149,7 @@ TWICE = [
     line("c", 4, "inconclusive"),
     line("c2", 5, "regressed", confirms="c"),
 ]
-TITLE = "Load test regression: the API is slower, or rejects more requests"
+TITLE = "Load test regression: the API is slower, or refuses more"
 
 
 @pytest.mark.parametrize(

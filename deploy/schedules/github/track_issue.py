@@ -35,7 +35,7 @@ def gh(*arguments: str) -> str:
 def main(path: Path) -> None:
     """Open the issue, close it, or leave it as it is."""
     found = checks(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else []
-    title = f"Load test {path.stem}: the API is slower, or rejects more requests"
+    title = f"Load test {path.stem}: the API is slower, or refuses more"  # open issues are found by it
     listed = gh("issue", "list", "--label", LABEL, "--state", "open", "--json", "number,title", "--limit", "100")
     numbers = [str(issue["number"]) for issue in json.loads(listed) if issue["title"] == title]
     verdicts = [verdict for verdict, _ in found[-2:]]
