@@ -23,13 +23,13 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Base of all faults: times in s, probabilities 0-1, API keys by index."""
 
     ON: ClassVar[tuple[LimitName, ...]] = LIMIT_NAMES
-    """The kinds of requests that it can affect."""
+    """The kinds of requests that the fault can affect."""
 
     start: Annotated[float, Meta(description="Start, since the load's epoch or since the server is ready.")] = 0.0
     duration: Annotated[float, Meta(description="Duration; unlimited by default.")] | None = None
     probability: Annotated[float, Meta(ge=0, le=1, description="Probability that a request is affected.")] = 1.0
     on: tuple[LimitName, ...] = ()
-    """The kinds of requests that it affects; empty for all possible kinds."""
+    """The kinds of requests that the fault affects; empty for all possible kinds."""
     key: Annotated[_KeyIndex, Meta(description="Affects only this API key, by its number from 0.")] | None = None
 
     def __post_init__(self) -> None:
@@ -80,7 +80,7 @@ class Latency(Fault, frozen=True, tag="latency"):
 
 
 class SlowExecution(Fault, frozen=True, tag="slow-execution"):
-    """Workflows execute longer, and report it in executionTime."""
+    """Workflows execute longer, as executionTime shows."""
 
     ON = (LimitName.SYNC_RUN, LimitName.ASYNC_SUBMIT)
 
@@ -190,7 +190,7 @@ class Throttle(Fault, frozen=True, tag="throttle"):
 
 
 class ColdStart(Fault, frozen=True, tag="cold-start"):
-    """After an idle period, the first request and all that arrive meanwhile wait for a start."""
+    """After an idle period, requests wait while the server starts."""
 
     ms: Annotated[_Millis, Meta(description="Time of the start.")]
     idle: Annotated[float, Meta(description="Idle time before a cold start.")] = 10.0

@@ -1,4 +1,4 @@
-"""Conversion of faults from and to text, keys and values, words, and a schema for editors."""
+"""Conversions of faults (text, keys and values, words), and their schema for editors."""
 
 import contextlib
 import math

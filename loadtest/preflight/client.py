@@ -41,7 +41,7 @@ class Reply:
     """Decoded from JSON; None if it is not JSON."""
     headers: httpx.Headers = field(default_factory=httpx.Headers)
     late: bool = False
-    """Whether it failed by a time-out."""
+    """Whether the request timed out."""
 
     @property
     def fields(self) -> dict[str, Any]:

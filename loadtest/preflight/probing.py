@@ -74,7 +74,7 @@ class Sent:
 
     @property
     def refused(self) -> bool:
-        """Whether a limit rejected it; some servers respond with 503."""
+        """Whether a limit rejected the request; some servers respond with 503."""
         return self.status in {THROTTLED_STATUS, _UNAVAILABLE}
 
 

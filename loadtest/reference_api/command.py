@@ -24,7 +24,7 @@ _Read = TypeVar("_Read")
 
 
 class _Number(click.FloatRange):
-    """A number. ``nan`` is rejected, although it passes every comparison with a bound."""
+    """A number option. It rejects ``nan``, which no bound excludes."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         number = super().convert(value, param, ctx)

@@ -206,7 +206,7 @@ class JobStore:
         try:
             await self._run(first)
             while (job := self._hooks.take(self._waiting)) is not None:
-                await asyncio.sleep(0)  # lets requests in between a long queue of instant jobs
+                await asyncio.sleep(0)  # lets requests in during a long queue of instant jobs
                 await self._run(job)
         finally:
             task = asyncio.current_task()
@@ -233,7 +233,7 @@ class JobStore:
         if job.owner not in self._owners:
             self._owners.append(job.owner)
         head = _HEAD.pack(self._clock() + self._retention, self._owners.index(job.owner), state is State.FAILED)
-        # Each answer begins with the id, which is the key.
+        # The answer is kept without the job's id, which is the key.
         self._finished[job.id] = head + encode(body)[1:]
         self._expiring.append(job.id)
         del self._jobs[job.id]

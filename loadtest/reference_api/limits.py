@@ -47,7 +47,7 @@ class RateLimits:
         self._headers_of = _ietf_concurrency if self.releases and headers_of is _ietf else headers_of
 
     def limiters(self) -> Limiters:
-        """Return the limiters of a new key, by limit name; they are its own or shared."""
+        """Return the limiters of a new key, by limit name; keys may share them."""
         return self._make() if self._shared is None else self._shared
 
     def _make(self) -> Limiters:
@@ -140,7 +140,7 @@ def _ietf_concurrency(limit: Limit, decision: Decision) -> tuple[Header, ...]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Account:
-    """One API key: its limiters, and the owner of its jobs."""
+    """One API key's limiters; the account also owns the key's jobs."""
 
     limiters: Limiters
 

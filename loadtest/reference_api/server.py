@@ -39,7 +39,7 @@ class _Server(SilentServer):
         self._on_ready = on_ready
         self._on_stop = on_stop
         self.stopping = False
-        """Whether it is stopping; known even while the event loop is blocked."""
+        """Whether the server is stopping; known even while the event loop is blocked."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
@@ -112,7 +112,7 @@ def serve(config: ServerConfig, announce: Callable[[str, str | None], None], *, 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(config, workflows, (listener, control), ready))
         if left := runner.run(_end(threads)):
-            # The interpreter and the event loop would wait for these functions, which hold nothing of ours.
+            # The interpreter and the event loop would wait for these functions, which hold nothing of the server's.
             what = "1 workflow function" if left == 1 else f"{left} workflow functions"
             print(f"loadtest serve: {what} did not stop and will end with the process", file=sys.stderr)
             sys.stdout.flush()

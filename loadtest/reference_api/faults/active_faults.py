@@ -173,7 +173,7 @@ class ActiveFaults:
     def strikes(self, name: LimitName, key: int, *, work: bool) -> list[tuple[AnyFault, float]]:
         """Draw the faults that affect a request, with the seconds that each delays it.
 
-        ``work`` selects faults of the execution, job and result; otherwise faults of the exchange.
+        With ``work`` these are faults of the execution, job and result; without it, faults of the exchange.
         """
         now = self.clock()
         return [

@@ -44,7 +44,7 @@ _KINDS: Final = b"x-loadtest-faults"
 _HIT: Final = b"x-loadtest-fault-hit"
 _CUT: Final = (Truncate, Reset, Garbage)
 _SHOWN: Final = 0.02
-"""Seconds between the first half of a response and a reset in its middle, for the client to read it."""
+"""Seconds between the first half of a response and a reset, so that the client can read this half."""
 _LINGER_NOT: Final = struct.pack("ii", 1, 0)
 _NO_HTTP: Final = b"\x16\x03\x01\x00\x02\xfe this is no answer to anybody \xff\r\n\r\n"
 _HOSTS: Final = frozenset({b"127.0.0.1", b"localhost", b"[::1]"})
@@ -53,7 +53,7 @@ _KNOWN: Final = "GET or POST or DELETE /faults, DELETE /faults/ID, GET /jobs, PO
 
 
 class FaultyApi:
-    """The reference API with faults of its work and of exchanges; a ``stopping`` server does not freeze."""
+    """The reference API with faults of work and exchanges; the server does not freeze once ``stopping`` is true."""
 
     def __init__(self, api: WorkflowApi, config: ServerConfig, work: WorkFaults, stopping: Callable[[], bool]) -> None:
         self.api = api
@@ -98,7 +98,7 @@ class FaultyApi:
         return self._marked(self.api.bad_request(error), [])
 
     def _caller(self, scope: AsgiScope) -> tuple[LimitName, int] | None:
-        """A request's limit name and key number; None for requests that faults cannot affect."""
+        """A request's limit name and key index; None for requests that faults cannot affect."""
         key = next((self._keys.get(value) for name, value in scope["headers"] if name == b"x-api-key"), None)
         if key is None:
             return None
@@ -163,7 +163,7 @@ class FaultyApi:
 
 
 async def _close(scope: AsgiScope, receive: Receive, data: bytes) -> None:
-    """Send ``data`` unchanged, close the connection, and wait until it is gone."""
+    """Send ``data`` unchanged, close the connection, and wait for its end."""
     transport = scope["state"][TRANSPORT]
     transport.write(data)
     transport.close()
@@ -171,7 +171,7 @@ async def _close(scope: AsgiScope, receive: Receive, data: bytes) -> None:
 
 
 async def _reset(scope: AsgiScope, receive: Receive) -> None:
-    """Reset the connection (RST), and wait until it is gone."""
+    """Reset the connection (RST), and wait for its end."""
     transport = scope["state"][TRANSPORT]
     # The event loop's socket object cannot set options, so a second object is made for the same connection.
     with _socket(transport) as ours:
@@ -186,7 +186,7 @@ def _no_json(length: int) -> bytes:
 
 
 def _send_now(scope: AsgiScope, data: bytes) -> None:
-    """Pass ``data`` to the kernel now, as far as it accepts them, because the event loop would drop them at a reset."""
+    """Pass ``data`` to the kernel, as far as it has room, because the event loop would drop the bytes at a reset."""
     with _socket(scope["state"][TRANSPORT]) as ours, contextlib.suppress(OSError):
         ours.setblocking(False)
         ours.send(data)

@@ -32,7 +32,7 @@ _ABOVE: Final = 600_000.0
 """ms added to an executionTime: more than any client waits."""
 
 _LEVELS: Final = 100
-"""Number of a result's levels that are changed; a result may be nested as deeply as the stack allows."""
+"""Maximum depth at which values of a result are changed; a result may be nested as deeply as the stack allows."""
 
 _ABSENT: Final = b',"executionTime":null'
 

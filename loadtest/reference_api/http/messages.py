@@ -48,7 +48,7 @@ class ServerReply(NamedTuple):
 class ApiError(Exception):
     """A response with the documented error body ``{"error", "code", "details"}``.
 
-    The message is one sentence for users, and the details are facts as JSON. The status requires the headers, such as
+    The message is one sentence for users, and the details are facts as JSON. Some statuses require headers, such as
     ``Allow``.
     """
 
@@ -63,7 +63,7 @@ class ApiError(Exception):
         self.headers = headers
 
     def reply(self, recodes: Mapping[str, Recode]) -> ServerReply:
-        """Return the response, with a status and code from ``recodes`` if it has any for this error."""
+        """Return the response, with the status and code that ``recodes`` has for this error, if any."""
         recode = recodes.get(self.code)
         body = {"error": self.message, "code": (recode and recode.code) or self.code, "details": self.details}
         return ServerReply((recode and recode.status) or self.status, encode(body), self.headers)

@@ -29,7 +29,7 @@ BOUNDS: Final = (0.1, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1e3, 2.5e
 
 
 class ExecutionHistogram:
-    """A histogram of execution times, to which a time is added at minimal cost."""
+    """A histogram of execution times; adding a time costs little."""
 
     __slots__ = ("counts", "total")
 
@@ -172,12 +172,12 @@ class ExecutionOutcome(NamedTuple):
     """The result of an execution."""
 
     result: bytes | None
-    """JSON; None if it failed."""
+    """JSON; None if the execution failed."""
     error: str | None
     milliseconds: float
     """Execution time without queueing, waiting for a thread, parsing and sending."""
     internal: bool = False
-    """Whether it failed by an unexpected exception, which the caller cannot fix."""
+    """Whether the execution failed by an unexpected exception, which the caller cannot fix."""
 
 
 class Execution:
