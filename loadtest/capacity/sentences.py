@@ -18,7 +18,7 @@ _MINUTE: Final = 60
 _ONE: Final = 1.1
 """Maximum number of polls per job that counts as one."""
 _NEARLY: Final = 0.9
-"""Share of a limit from which on it is nearly exhausted, and below which 429s are unexpected."""
+"""Share of a limit: above it the limit is nearly exhausted, and below it 429s are unexpected."""
 
 
 class EarlyStopError(Exception):
@@ -41,8 +41,8 @@ class CapacityAnswer(NamedTuple):
 class Offered:
     """The load of a search and its limits.
 
-    ``base_rates`` are operations/s of each entry at multiplier 1, ``expected`` the forecast's guesses. ``probe`` is a
-    ``loadtest probe`` command, to which a limit's name is appended; empty for an embedded target.
+    ``base_rates`` are operations/s of each entry at multiplier 1; ``expected`` are the forecast's guesses. ``probe`` is
+    a ``loadtest probe`` command, to which a limit's name is appended; empty for an embedded target.
     """
 
     base_rates: Mapping[str, float]

@@ -37,7 +37,7 @@ AlgorithmName = Literal[
 CONCURRENCY: Final = "concurrency"
 """The only algorithm that limits requests in progress instead of arrivals."""
 Scope = Literal["key-and-name", "key", "name", "global"]
-"""The requests that one limiter counts: of one key on one limit name, of one key, on one limit name, or all."""
+"""The requests that one limiter counts: a key's requests on a limit name, a key's, a limit name's, or all."""
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 SHARED_SCOPES: Final[tuple[Scope, ...]] = ("key", "global")
 """Scopes whose limiters count requests of all limit names together."""
@@ -81,7 +81,7 @@ class Algorithm:
         build: makes a limiter from a limit and a checked spec.
         default_burst: requests accepted at once where a spec gives no burst; None for algorithms without a burst.
         can_count_rejected: whether counting rejected requests changes its decisions.
-        can_round_down: whether implementations of it round down.
+        can_round_down: whether some of its implementations round down.
         windowed: whether it counts requests in windows. Other algorithms accept a steady rate or limit concurrency.
         aligned: whether its windows start at multiples of their length, or a phase later, on the server's wall clock.
         decides_as: the algorithm with the same decisions for the same burst; None if there is none.

@@ -86,7 +86,7 @@ def _counted(
 
 
 def _any_phase(requests: RequestLog, offset: float, reach: float) -> Iterator[Fit]:
-    """Fit fixed windows of the phase at which most windows may have begun, unless the clock's uncertainty covers it.
+    """Fit fixed windows of the phase at which most windows may have begun, unless clock error may explain this phase.
 
     A window begins between a rejection and the next accepted request.
     """

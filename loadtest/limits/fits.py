@@ -1,6 +1,6 @@
 """Fits of limiters to the recorded decisions, and their comparison.
 
-A limiter's loads, compared with the record, show which decisions contradict it, and give the likelihood of all of them.
+A limiter's loads show which recorded decisions contradict the limiter, and give the likelihood of all decisions.
 """
 
 import math

@@ -16,7 +16,7 @@ _LOOKED: Final = 10_000
 _RATES: Final = np.unique(np.concatenate((np.linspace(-0.02, 0.02, 17), np.linspace(-0.3, 0.3, 25))))
 """Relative differences from the best rate."""
 _SHIFTS_S: Final = (-0.1, -0.03, -0.01, 0.0, 0.01, 0.03, 0.1)
-"""Differences from the best clock shift in s, the largest above the 0.04 s between the shifts that are tried."""
+"""Differences from the best clock shift in s; the largest exceed the 0.04 s between tried shifts."""
 _PHASES: Final = 7
 """Number of phases tried within the interval in which windows may begin."""
 _FURTHER: Final = 6
@@ -46,7 +46,7 @@ def with_intervals(requests: RequestLog, fit: Fit, offset: float, reach: float) 
 
 
 def count_interval(requests: RequestLog, fit: Fit, offset: float, reach: float) -> tuple[float, float]:
-    """Return the smallest and largest count per window that the decisions do not exclude, whether it was fitted or not.
+    """Return the smallest and largest count per window that the decisions do not exclude, also of an unfitted count.
 
     Arguments are as for ``with_intervals``.
     """

@@ -48,8 +48,8 @@ decided: Final[Callable[[tuple[bool, int, float, float, float]], Decision]] = pa
 class Limiter:
     """Base class: decides on requests, one call each, in order of time.
 
-    If the clock is set back, a limiter treats the clock as stopped. Counted requests stay counted, but for no longer
-    than usual from then on.
+    If the clock is set back, a limiter treats the clock as stopped. Counted requests stay counted for at most
+    the usual time from then on.
     """
 
     __slots__ = ()
@@ -257,7 +257,7 @@ class SlidingCounter(Limiter):
 class TokenBucket(Limiter):
     """A bucket of B tokens, refilled with ρ = N/W tokens per second; a request takes one.
 
-    Over T seconds of even load at rate λ it accepts min(λT, B + ρT), starting full.
+    Starting full, it accepts min(λT, B + ρT) over T seconds of even load at rate λ.
 
     Args:
         limit: count N and window W.

@@ -28,7 +28,7 @@ Loads = tuple[Floats, Floats]
 SLACK: Final = 1e-6
 """Tolerance for rounding errors of a load, in requests."""
 _KEPT: Final = 20_000
-"""Maximum number of requests whose windows are kept, which takes 24 bytes for each request and shift."""
+"""Maximum number of requests whose windows are kept; these take 24 bytes for each request and shift."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +139,7 @@ def _sliding_counter(requests: RequestLog, spec: LimiterSpec, windows: "_Windows
     counted = requests.counted(spec)
     begin, before, left = windows
     least, most = counted.since(begin, begin)
-    # The delay of a request differs from that of the requests that opened its window.
+    # The delay of a request may differ from the delay of the request that opened its window.
     may = requests.tolerance_s / requests.limit.window
     weighed_least = (counted.least[begin] - counted.least[before]) * np.maximum(left - may, 0.0)
     weighed_most = (counted.most[begin] - counted.most[before]) * np.minimum(left + may, 1.0)
@@ -149,7 +149,7 @@ def _sliding_counter(requests: RequestLog, spec: LimiterSpec, windows: "_Windows
 
 
 def _from_first(requests: RequestLog) -> Floats:
-    """Times on an axis whose multiples of W start the windows, which begin anew after a whole window of silence."""
+    """Times on an axis whose multiples of W start windows; after W without requests, the next request starts one."""
     window, reach, found = requests.limit.window, requests.tolerance_s, []
     opened = number = end = -np.inf
     for time in requests.times.tolist():

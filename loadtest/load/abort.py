@@ -97,7 +97,7 @@ class CircuitBreakers:
 class LiveThreshold:
     """A threshold that can be judged during the run.
 
-    Shares, rates and times need enough samples. A count can fail during the run, but passes only at the end.
+    Shares, rates and times need enough samples. A count can exceed a bound early, but is complete only at the end.
     """
 
     def __init__(self, threshold: Threshold, plans: Mapping[str, TrafficPlan], live: LiveFigures) -> None:

@@ -83,7 +83,7 @@ class Engine:
             self._conductor.kill(block=False)
 
     def abort(self, reason: str | LoadtestError) -> None:
-        """End the schedule now, as aborted; operations in flight have 3 s to end. Only the first reason is kept."""
+        """Abort the run: operations in flight have 3 s to end. Only the first reason is kept."""
         if self._abort_reason is None:
             if isinstance(reason, LoadtestError):
                 self.error, reason = reason, reason.message

@@ -32,7 +32,7 @@ class LocalGenerator:
 
     @property
     def lead_ns(self) -> int:
-        """Lead of the epoch in ns, because writing the epoch into run.json takes ms that would count as start lag."""
+        """Lead of the epoch in ns, so that the time of writing the epoch into run.json does not count as start lag."""
         return 50_000_000
 
     @property

@@ -284,7 +284,7 @@ class BurstSender:
             last = float(volley.sent[0])
             passed, rejected, count = passed + volley.passed, rejected + volley.rejected, count - len(volley.sent)
             if self._now - last >= PATIENCE_S:
-                # A queue seems to hold requests, so all the rest is sent in one part, spread over time.
+                # A queue seems to hold requests, so the rest is sent in one part, spread over time.
                 size, spread = max(1, count), count / self._rate
         if rejected and passed and passed not in self._past.full:
             self._past.full.append(passed)

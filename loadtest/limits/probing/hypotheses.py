@@ -32,8 +32,8 @@ _LIKELY: Final = 1.5 * _PER_MISS
 """Natural log of the likelihood ratio to the best hypothesis within which parameters are likely: one and a half
 requests."""
 _USUAL: Final = 2.0
-"""Natural log of a likelihood that is usual if the network decides how many requests are accepted: an assumption, less
-than a missed request."""
+"""Natural log of the likelihood that a burst usually loses if the network decides how many requests are accepted: an
+assumption, less than a missed request loses."""
 _SHORT_S: Final = 1.0
 """Length of windows up to which the network (50 ms each way, bench/README.md) hides whether they begin with a request
 or by the clock."""
@@ -74,7 +74,7 @@ class Hypotheses:
     def key(self) -> tuple[str, bool]:
         """The properties that give a limiter its name.
 
-        They leave out rounding, and the start of windows of a second or less, which the network hides.
+        Rounding is not among them, nor the start of windows of a second or less, because the network hides that start.
         """
         if self.fills_each_second:
             return "fixed-window", False
@@ -99,7 +99,7 @@ class Hypotheses:
 
     @property
     def phase(self) -> tuple[float, float] | None:
-        """Bounds on the start of windows after multiples of W on our clock, in s; None if the clocks explain it."""
+        """Bounds on the start of windows after multiples of W on our clock, in s; None if clock error explains it."""
         low, high = self.range(2)
         if not self._any_phase or (low <= REACH_S and high >= -REACH_S):
             return None
@@ -128,7 +128,7 @@ class Hypotheses:
         return float(likely.min()), float(likely.max())
 
     def weigh(self, seen: ProbeEvidence) -> None:
-        """Propose rows at first, later vary the likely rows, and weigh all by all answers."""
+        """Propose rows at first, later vary the likely rows, and weigh them by all answers."""
         rows = self._varied(seen) if len(self.rows) else self._first(seen)
         self._step = max(self._step / 2, 0.002)
         self.rows = self._possible(np.unique(rows.round(7), axis=0))

@@ -48,8 +48,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
         count: smallest and largest possible N per window.
         window_s: smallest and largest possible window; for a bucket the documented one.
         burst: smallest and largest possible burst; None if there is none.
-        phase_s: smallest and largest start of windows after multiples of the window on our clock; None if the clocks
-            explain it, or if there are no such windows.
+        phase_s: smallest and largest start of windows after multiples of the window on our clock; None if clock
+            error explains it, or if windows are not aligned.
         round_down: as in ``LimiterSpec``.
     """
 
@@ -141,7 +141,7 @@ class LimitFinding(msgspec.Struct, frozen=True, kw_only=True):
         held: whether accepted requests were held as in a queue.
         statuses: number of rejections by status.
         retry_after: accuracy of the rejections' Retry-After, in words.
-        waits: whether a limiter that rejects states when to retry; false if no rejection had a Retry-After.
+        waits: whether rejections state when to retry; false if no rejection had a Retry-After.
         headers: content of other rate-limit headers, in words.
         executed: number of requests that ran a workflow.
         jobs_of_rejected: rejected requests whose answer names a job.

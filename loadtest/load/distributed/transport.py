@@ -132,7 +132,7 @@ class UserDispatcher:
         return self
 
     def __next__(self) -> dict[str, dict[str, int]]:
-        """Return users by worker and class, for workers without users."""
+        """Return the users to start, by worker and class, for workers that have no users."""
         if not self._due:
             raise StopIteration
         self._due = False

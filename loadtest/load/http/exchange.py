@@ -65,7 +65,7 @@ class HttpExchange(msgspec.Struct, kw_only=True, gc=False):
     bytes_received: int = 0
     status: int | None = None
     body: bytes = b""
-    """Decoded body. The client drops it after interpreting it, so that idle users hold no memory."""
+    """Decoded body. The client drops the body after its interpretation, so that idle users hold no memory."""
     date: bytes | None = None
     retry_after: str | None = None
     rate_limit: str | None = None

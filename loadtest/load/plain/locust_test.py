@@ -1,7 +1,7 @@
 """The scenario, target, users and reports of the runs that plain Locust starts.
 
-Four options are added to Locust's command line. Options of Locust that the scenario replaces are rejected, with a
-message that names the scenario's key, whether they come from the command line, variables or a configuration file.
+Four options are added to Locust's command line. Options of Locust that the scenario replaces are rejected, also
+if variables or a configuration file set them. The message names the scenario's key.
 """
 
 import argparse
@@ -246,7 +246,7 @@ class LocustTest:
 
 
 def _choose(environ: Mapping[str, str]) -> ChosenTarget | None:
-    """Return the target that LOADTEST_TARGET names; None if it is unset, because --host names a loopback target."""
+    """Return the target that LOADTEST_TARGET names; None if it is unset: --host then names a loopback target."""
     name, path = environ.get("LOADTEST_TARGET"), environ.get("LOADTEST_TARGETS")
     if not name:
         return None

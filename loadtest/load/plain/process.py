@@ -137,7 +137,7 @@ class LocustProcess:
         """Close and report the last run before Locust ends; its verdict sets the exit code."""
         if engine.phase != "over" and environment.runner is not None:
             environment.runner.stop()
-        # Headless Locust would repeat its table until the report is made; it prints the last one itself.
+        # Headless Locust would repeat its table until the report is made; it prints the final table itself.
         tables = logging.getLogger("locust.stats_logger")
         tables.disabled = self.reports.kept
         code = self.reports.finish()

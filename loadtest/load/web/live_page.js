@@ -145,7 +145,7 @@ function figures(entry) {
 function tables(message) {
   byId("lights").replaceChildren(...message.lights.map((light) => {
     const item = element("li", undefined, { class: light.ok === null ? "" : light.ok ? "good" : light.limit ? "bad" : "bad wide" });
-    if (light.limit) item.append(element("small", `${light.name}${light.ok === false ? ": too much" : ""}`));
+    if (light.limit) item.append(element("small", `${light.name}${light.ok === false ? ": beyond the limit" : ""}`));
     item.append(element("b", light.value), element("small", light.limit));
     return item;
   }));

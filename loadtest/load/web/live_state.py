@@ -143,7 +143,7 @@ class LiveUpdate(msgspec.Struct, frozen=True, omit_defaults=True):
     budget: list[BudgetRow] = []
     series: SeriesTail | None = None
     report: str = ""
-    """Path of the report; empty before."""
+    """Path of the report; empty until it exists."""
 
 
 encode = msgspec.json.Encoder().encode
