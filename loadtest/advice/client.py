@@ -49,7 +49,7 @@ class LimitPace:
         self.credit, self.slow, self.slowed, self.changed = 1, 0.0, 0.0, 0.0
 
     def wait(self) -> float:
-        """Return the seconds until the next request may start; 0 starts it."""
+        """Return the seconds until the next request may start; 0 if it starts now."""
         now = self.now = max(self.now, time.monotonic())  # a clock that is set back stands still
         while self.accepted and self.accepted[0] <= now - self.seconds:
             self.accepted.popleft()

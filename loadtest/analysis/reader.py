@@ -1,7 +1,7 @@
 """A record in chunks, so that an analysis of any number of samples runs in bounded memory.
 
-Every chunk but the last holds at least ``_ROWS`` rows times the number of traffic entries, so that work per stage costs
-little compared with work per row. A chunk's columns fit into a processor's cache.
+Every chunk but the last holds at least ``_ROWS`` rows times the number of traffic entries (at most ``_MOST_ENTRIES``),
+so that work per stage costs little compared with work per row. A chunk's columns fit into a processor's cache.
 """
 
 from collections.abc import Callable, Iterator
