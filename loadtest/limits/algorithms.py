@@ -20,7 +20,7 @@ from loadtest.limits.limiters import (
     TokenBucket,
 )
 from loadtest.units import Limit
-from loadtest.words import nearest
+from loadtest.words import joined, nearest
 
 AlgorithmName = Literal[
     "fixed-window",
@@ -201,13 +201,18 @@ def at_once(spec: LimiterSpec, limit: Limit) -> int:
 def in_words(spec: LimiterSpec) -> str:
     """Return a limiter's description as a noun phrase."""
     algorithm = ALGORITHMS[spec.algorithm]
-    called = algorithm.called
+    called, _, begins = algorithm.called.partition(" that ")
     if spec.phase:
         called = called.replace("aligned with the wall clock", f"{spec.phase:.3g} s after its multiples on the clock")
-    if spec.round_down:
-        called += " that refills in whole seconds" if algorithm.has_burst else " that rounds down"
-    burst = "" if spec.burst is None else f" of {spec.burst} at once"
-    return called + burst + (" that counts rejected requests too" * spec.count_rejected)
+    if spec.burst is not None:
+        called += f" of {spec.burst} at once"
+    habits = {
+        begins: bool(begins),
+        "refills in whole seconds" if algorithm.has_burst else "rounds down": spec.round_down,
+        "counts rejected requests too": spec.count_rejected,
+    }
+    found = [habit for habit, has in habits.items() if has]
+    return f"{called} that {joined(found)}" if found else called
 
 
 def check_spec(spec: LimiterSpec) -> Algorithm:

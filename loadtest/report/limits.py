@@ -17,7 +17,7 @@ from loadtest.limits.fits import Fit
 from loadtest.limits.inference import same
 from loadtest.limits.inference import words as limiter_words
 from loadtest.program import mention
-from loadtest.words import joined, limit_name, rate, seconds, share, times_as, times_what
+from loadtest.words import limit_name, rate, seconds, share, times_as, times_what
 
 _AGREES: Final = 0.02
 """Maximum difference between the observed and expected 429 rate that counts as predicted."""
@@ -90,8 +90,8 @@ def _predicted(findings: Findings, use: LimitUsage) -> str:
         return as_predicted(use.throttled_rate, expected)
     if not any(same(fit, assumed.spec, limit) for fit in found.inference.named):
         if named := found.inference.named:
-            called = (f"{limiter_words(fit).partition(' (')[0]}{_count_of(findings, fit)}" for fit in named)
-            return f", as {joined(list(dict.fromkeys(called)), 'or')} decides"
+            called = {f"{limiter_words(fit).partition(' (')[0]}{_count_of(findings, fit)}" for fit in named}
+            return f", as {called.pop()} decides" if len(called) == 1 else f", as {len(called)} other limiters decide"
         return ", which no known limiter explains" if expected else _NOT_EXPECTED
     return as_predicted(use.throttled_rate, expected)
 
