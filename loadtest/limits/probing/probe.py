@@ -218,7 +218,7 @@ class Prober(BurstSender):
             return "the request budget is too small to tell the limiters apart"
         numbers = self._stated(self._likely)
         compared = verdict(self.documented, numbers, exceeded=self._exceeded(self._likely))
-        if self._fit <= -FAR / 2 and compared == "stricter":
+        if compared == "stricter":  # another client's requests can look like another limiter
             return "another client may have used a part of the limit"
         if numbers is not None and compared == "can't tell":
             return "no more than the documented limit was accepted, so another client may have used the limit at first"
