@@ -65,7 +65,7 @@ PARTS: Final[dict[str, Callable[[Cell], bool]]] = {
     **COUNTS,
     "requests.first": lambda cell: cell.kind in FIRST_KINDS,
 }
-"""The counts from which ratios are computed, including some that are not metrics themselves."""
+"""The counts that ratios use, including some that are not metrics themselves."""
 
 
 class Nature(NamedTuple):

@@ -28,7 +28,7 @@ _WORKERS: Final = 10_000
 _KEPT: Final = ("operation", "workflow", "timeout", "connect_timeout", "read_timeout")
 """Keys of the present traffic entry that both policies use."""
 _REST_S: Final = 5.0
-"""Seconds added to the times at which a client gives up or the run ends."""
+"""Seconds added to a client's give-up time and to the end of the run."""
 
 
 def confirmation(

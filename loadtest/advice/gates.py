@@ -21,7 +21,7 @@ from loadtest.units import Limit
 _MOST_UNANSWERED: Final = 32
 """Maximum number of unanswered requests, which may all be rejected. A client starts with one; acceptances add more."""
 _BURST: Final = 0.01
-"""Part of a window in which a client can send a burst of the whole count; this bounds unanswered requests further."""
+"""Part of a window that is long enough for a burst of the whole count; this bounds unanswered requests further."""
 _DECREASE: Final = 0.75
 """Factor by which a 429 reduces the pace, unless the last window accepted even less."""
 _SETTLE: Final = 0.25

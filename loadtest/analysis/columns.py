@@ -27,7 +27,7 @@ KINDS: Final = tuple(RequestKind)
 
 
 class StageKey(NamedTuple):
-    """A stage of a traffic entry, by which figures are found; ``place`` is its index among all stages of the plan."""
+    """A stage of a traffic entry, the key of its figures; ``place`` is its index among all stages of the plan."""
 
     traffic: str
     stage: StagePlan
@@ -311,7 +311,7 @@ class Rows:
 
     @property
     def answered(self) -> "Rows":
-        """The rows that are ok or timed out, from which latencies are computed."""
+        """The rows that latencies come from: ok or timed out."""
         if not self.late.any():
             return self.ok
         return self._part("answered", lambda: self.late | (self.words("outcome") == OK))
@@ -344,7 +344,7 @@ Groups = Sequence[tuple[int, Ints | slice | None]]
 
 
 def _runs(codes: NDArray[Any]) -> Groups:
-    """Return the groups of codes, in which equal codes must be adjacent."""
+    """Return the groups of codes; equal codes must be adjacent."""
     begins = np.flatnonzero(np.diff(codes, prepend=codes[:1] - 1)).tolist()
     if len(begins) == 1:
         return [(int(codes[0]), None)]

@@ -95,7 +95,7 @@ class Level(msgspec.Struct, frozen=True, kw_only=True):
     """Total of the run."""
     entries: dict[str, EntryLevel]
     limits: dict[LimitName, LimitLevel]
-    """The limits on which requests were sent."""
+    """The limits that requests used."""
     constraint: Constraint | None = None
     """The bottleneck; None if the level passed."""
     limit: LimitName | None = None

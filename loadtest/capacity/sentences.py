@@ -42,7 +42,7 @@ class Offered:
     """The load of a search and its limits.
 
     ``base_rates`` are operations/s of each entry at multiplier 1; ``expected`` are the forecast's guesses. ``probe`` is
-    a ``loadtest probe`` command, to which a limit's name is appended; empty for an embedded target.
+    a ``loadtest probe`` command that lacks only a limit's name; empty for an embedded target.
     """
 
     base_rates: Mapping[str, float]

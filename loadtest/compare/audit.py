@@ -70,7 +70,7 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
         segments: number of baseline periods of comparable runs between accepted changes.
         changes: steps, trends and odd runs within the baseline periods, the oldest first.
         false_alarms: checks that were suspected and that the next run confirmed.
-        reruns: suspected checks, each of which would have cost a rerun.
+        reruns: suspected checks; each would have cost a rerun.
         metrics: detectable changes in the latest replayed stretch.
     """
 
@@ -110,7 +110,7 @@ def audit(history: History, track: Callable[[Sequence[int]], Iterable[int]] = it
 
 
 def _testable(run: RunMeasurements) -> RunMeasurements:
-    """Leave out measurements on which no verdict rests, because they would take most of the time."""
+    """Leave out measurements that no verdict uses, because they would take most of the time."""
     kept = tuple(one for one in run.measurements if one.metric in TESTABLE)
     return msgspec.structs.replace(run, measurements=kept)
 

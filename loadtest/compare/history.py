@@ -30,9 +30,9 @@ RecordedVerdict = ComparisonVerdict | Literal["not judged"]
 """``not judged``: a run that was accepted manually and never compared."""
 
 NOT_CONFIRMED: Final = "not confirmed by"
-"""Beginning of the reason with which a check itself accepts a suspected run."""
+"""Beginning of a check's own reason for accepting a suspected run."""
 IMPROVED_AGAIN: Final = "improved, and again in"
-"""Beginning of the reason with which a check itself begins a baseline period."""
+"""Beginning of a check's own reason for beginning a baseline period."""
 _DIGITS: Final = 7
 _GROWTH_RUNS: Final = 5
 """Growth is the median of this many latest runs, compared with the median of as many first runs."""

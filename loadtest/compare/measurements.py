@@ -57,7 +57,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     Attributes:
         value: ms, a share or 1/s, depending on the metric; for ``throttled_rate`` observed − expected, maybe negative.
-        score: the value on the scale on which the metric is compared. A share gets half an event ((k + ½) ÷ (n + 1)),
+        score: the value on the metric's scale of comparison. A share gets half an event ((k + ½) ÷ (n + 1)),
             so that its score is finite; ``throttled_rate`` has logit(observed) − logit(expected).
         n: sample size.
         se: standard error of ``score`` within the run. It comes from time blocks, so that it includes autocorrelation;

@@ -29,7 +29,7 @@ class Suspect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Repeat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The user's options, with which a rerun repeats the run; ``overrides`` are the values of ``--set``."""
+    """The user's options, for repeating the run; ``overrides`` are the values of ``--set``."""
 
     scenario: str
     overrides: tuple[str, ...]
@@ -47,7 +47,7 @@ class Suspects(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     Attributes:
         suspects: the only metrics that the rerun can confirm.
         line: the suspected run's line of the history.
-        history: the accepted runs with which the suspected run was compared, oldest first.
+        history: the accepted runs that the suspected run was compared with, oldest first.
         noise: accepted runs of the previous baseline period, whose noise counts, too.
     """
 

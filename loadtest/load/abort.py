@@ -21,7 +21,7 @@ from loadtest.threshold import Judgement, Threshold, judge
 
 AUTH_IN_A_ROW: Final = 3
 RECENT: Final = 20
-"""Number of latest answers from which the share of 5xx is computed."""
+"""Number of latest answers in the share of 5xx."""
 
 Expected = Mapping[str, Mapping[str, frozenset[int]]]
 """Expected statuses by traffic and stage."""

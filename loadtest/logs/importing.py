@@ -33,7 +33,7 @@ _ROWS: Final = 65_536
 _LONGEST_S: Final = 100 * 86_400
 """Maximum length of a log in s: an analysis represents at most 104 days to the nanosecond."""
 _SAMPLE: Final = 100
-"""Number of lines from which a format is detected."""
+"""Number of lines used to detect a format."""
 _DESCRIBE: Final = "Describe the lines: --format '$remote_addr [$time_local] \"$request\" $status $request_time'."
 _MAP: Final = "Name its paths: --map 'POST /run=sync_run'."
 _KEYS: Final[dict[KeySource, str]] = {"header": "key", "address": "address"}

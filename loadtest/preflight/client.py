@@ -22,7 +22,7 @@ from loadtest.targets import PreflightOrder, allow, header_values, tls_context
 
 _MAX_ANSWER: Final = 1024 * 1024
 _KEPT_S: Final = 1.0
-"""Seconds for which an idle connection is kept. A server that closes it first (uvicorn after 5 s) resets a request."""
+"""Seconds that an idle connection is kept. A server that closes it first (uvicorn after 5 s) resets a request."""
 UNKNOWN_JOB: Final = "00000000-0000-0000-0000-000000000000"
 
 

@@ -52,7 +52,7 @@ def longest_busy(cpu: Iterable[CpuSample]) -> int:
 def full_pools(processes: Iterable[GeneratorInfo]) -> Counter[str]:
     """Return a count that grows while arrivals wait for a user of a full pool, by traffic entry.
 
-    The count is the number of arrivals that waited, plus two for each second in which an arrival waited.
+    The count is the number of arrivals that waited, plus two for each second with a waiting arrival.
     """
     held = Counter[str]()
     for process in processes:

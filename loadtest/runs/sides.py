@@ -82,7 +82,7 @@ def plan_sides(
     block_s: float | None,
     targets: Path | None,
 ) -> dict[Side, PlannedSide]:
-    """Resolve both sides; ``block_s`` is the duration in s to which the longest traffic is scaled.
+    """Resolve both sides; ``block_s`` scales the longest traffic to this duration in s.
 
     Raises:
         InputError: if a side cannot be used, or the sides' loads would differ.

@@ -69,7 +69,7 @@ class LimitUsage(Result, frozen=True, kw_only=True):
 def limit_uses(record: Record) -> list[LimitUsage]:
     """Return the usage of each limit between neighbouring stage boundaries of the traffic, without the warm-up.
 
-    A request counts in the stretch in which it was sent: late polls of one stage use quota during the next.
+    A request counts in the stretch of its send time: late polls of one stage use quota during the next.
     """
     uses, assumed = [], record.assumed_limits
     ends = {min(t, record.covered_s) for key in record.stages() for t in (key.stage.start_s, key.stage.end_s)}

@@ -90,7 +90,7 @@ class WholeAnswer:
 
 
 class _Unread(list[Any]):
-    """Discards trailers, by which a client could set any header after the head was checked (RFC 9110, 6.5.1)."""
+    """Discards trailers, because they could set any header after the head was checked (RFC 9110, 6.5.1)."""
 
     def append(self, _: Any, /) -> None:
         """Discard the trailer."""
