@@ -299,7 +299,7 @@ class ExpectedLimiter(Result, frozen=True, kw_only=True):
     """The assumed limiter, and the share of the decisions that its replay predicts.
 
     Attributes:
-        clock_shift_s: the server's clock minus ours with the best agreement; null if it does not matter.
+        clock_shift_s: the difference (server's clock minus ours) that agrees best; null if it does not matter.
         agreement: share of the observed decisions that the replay predicts. Requests of a burst may arrive in any
             order, so the replay takes accepted requests first.
         agreement_as_sent: ``agreement`` with bursts in the order of sending.

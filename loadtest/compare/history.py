@@ -172,8 +172,8 @@ def segments(runs: Sequence[HistoryRun]) -> list[list[HistoryRun]]:
 def growth(history: History) -> str:
     """Return a sentence about the growth of response times since the first accepted run, across baseline periods.
 
-    Only this sentence shows the sum of many small accepted changes. The text is empty if fewer than two accepted runs
-    are comparable with the latest accepted run.
+    Only this sentence shows the sum of many small accepted changes. The text is empty if
+    no earlier accepted run is comparable with the latest.
     """
     accepted = [each for each in history.runs if each.status == "accepted"]
     alike = [each for each in accepted if not mismatch(each.measurements, accepted[-1].measurements)]

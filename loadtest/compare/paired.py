@@ -177,7 +177,7 @@ def _reasons(pairs: int, discarded: int, invalid: int, metrics: Sequence[MetricC
     reasons = []
     tested = [one for one in metrics if one.gated and one.p is not None]
     times = [one for one in tested if one.nature.scale == "log" and one.sd is not None]
-    # At 1 ms, or below the poll interval, +10 % does not matter.
+    # Without times whose smallest change that counts is more than 5 %: 1 ms or the poll interval.
     loose = [one for one in times if one.verdict == "inconclusive" and not one.suspect and in_percent(one)]
     if loose:
         worst = max(loose, key=lambda one: one.sd or 0.0)

@@ -193,7 +193,7 @@ def _shifts(one: _Series, level: float, rest: Floats) -> list[_Found]:
 
 
 def _odd_runs(one: _Series, rests: Floats, level: float) -> Iterator[_Found]:
-    """Yield the slow runs, and the fast runs, if they differ from all other runs by more than chance explains.
+    """Yield the slow runs if they differ from all others by more than chance explains, and the fast runs alike.
 
     The noise is the variance within the odd runs and within all other runs. Because runs may be few, similar entries
     add their variance in the same two groups of runs. So odd runs that several entries share do not inflate the noise.

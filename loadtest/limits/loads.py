@@ -149,7 +149,7 @@ def _sliding_counter(requests: RequestLog, spec: LimiterSpec, windows: "_Windows
 
 
 def _from_first(requests: RequestLog) -> Floats:
-    """Times on an axis whose multiples of W start windows; after W without requests, the next request starts one."""
+    """Times on an axis whose multiples of W start windows; after an empty window, the next request starts one."""
     window, reach, found = requests.limit.window, requests.tolerance_s, []
     opened = number = end = -np.inf
     for time in requests.times.tolist():

@@ -143,7 +143,7 @@ class Recorder:
             self.watch(sample)
 
     def job(self, job_id: str, key_index: int) -> None:
-        """Store the id of an accepted job before its sample can be recorded, with the index of its key."""
+        """Store an accepted job's id and the index of its key, before its sample can be recorded."""
         job_id = self.blank(job_id)
         self.pending[job_id] = key_index
         self._ids.append((job_id, key_index))

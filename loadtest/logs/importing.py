@@ -50,7 +50,7 @@ class ImportOptions:
         maps: additional paths: ``METHOD /PATH=OPERATION``.
         limits: limits that differ from the documentation.
         host: the only host to import; empty if the log has a single host.
-        key: the origin of keys; None for a header if the log has one, else the address.
+        key: the origin of keys; with None, the header if it is logged, else the address.
         stamp: whether stamps are at a request's start or end; None for the place that the format defines.
     """
 

@@ -177,7 +177,7 @@ def entries(
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """All arrivals for one seed, in order of time. The lists are parallel."""
+    """All arrivals for one seed: lists with one element for each, in order of time."""
 
     seed: int
     times: list[float]

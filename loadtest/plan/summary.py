@@ -32,7 +32,7 @@ class Spread(msgspec.Struct, frozen=True):
 
 
 class StageRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A stage of a traffic entry. Rates are per minute, shares 0-1; null if no replay was possible."""
+    """A stage of a traffic entry. Rates are per minute, shares 0-1; forecasts are null without a replay."""
 
     traffic: str
     operation: str

@@ -130,7 +130,7 @@ def _check_options(options: Mapping[Side, SideOptions]) -> None:
 
 def _check_same_offer(sides: BothSides) -> None:
     base, head = (sides[side] for side in SIDES)
-    # The keys of both embedded APIs are created for the base side.
+    # Embedded APIs share their keys: the scenario states the number.
     keys = [one.loaded.scenario.keys if one.chosen is None else len(one.keys) for one in (base, head)]
     if keys[0] != keys[1]:
         raise InputError(

@@ -220,7 +220,7 @@ def ready_target(
     if chosen is not None:
         seen = look(chosen, loaded.effective, environment, preflight=preflight)
         url, entry = chosen.target.url, chosen.entry
-        words = f"Load goes to {url}: loopback only, a running target."
+        words = f"Load goes to {url}, a running target on this machine."
         if entry is not None:
             about = f"{chosen.name!r} in {chosen.path} ({entry.environment}, {entry.owner})"
             words = f"Load goes to {url}, within the request budget of {about}."
@@ -231,7 +231,7 @@ def ready_target(
     for wrong in unknown_workflows(loaded.scenario):
         raise InputError(f"{loaded.path}, {wrong.key}: {wrong.message}", wrong.remedy)
     with embedded_target(loaded.scenario.target.settings, environment) as embedded:
-        words = f"Load goes to {embedded.url}: loopback only, embedded target."
+        words = f"Load goes to {embedded.url}, an embedded target on this machine."
         yield ResolvedTarget(embedded.url, keys, environment | embedded.environment, words, embedded=embedded)
 
 

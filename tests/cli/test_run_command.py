@@ -141,7 +141,7 @@ def test_an_embedded_target_that_dies_is_said_and_its_keys_nowhere(launch, tiny,
     run.wait()
     found.check_conservation()
     assert "connection_refused" in {row["reason"] for row in found.operations}
-    assert run.said.splitlines()[0].endswith("loopback only, embedded target.")
+    assert run.said.splitlines()[0].endswith(", an embedded target on this machine.")
     assert "the embedded target ended during the run" in run.complained
     assert run.process.returncode == 3, "a target of ours that died makes a run invalid, whatever its thresholds say"
     assert len(keys) >= 24

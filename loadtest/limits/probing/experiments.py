@@ -18,7 +18,7 @@ _TRIED: Final = 1000
 _VOLLEYS: Final = 3
 """Maximum number of bursts in one experiment; also bounds the time of a choice."""
 _SIZES: Final = (0.05, 0.25, 0.5, 0.75, 1.0)
-"""Sizes of bursts, relative to slightly more than the number accepted at once: from a few requests, which hardly change
+"""Sizes of bursts, relative to the ``most`` of ``best``: from a few requests, which hardly change
 the limiter's state, to a burst that is surely rejected in part."""
 _CASES: Final = 10
 """Number of likely limiters that represent one model; also bounds the time of a choice."""
