@@ -1,6 +1,7 @@
 """A generator that was the bottleneck knows it: each cause provoked for real, and what the run says of it."""
 
 import time
+from itertools import groupby
 from typing import Any
 
 import gevent
@@ -101,7 +102,8 @@ def test_a_process_without_cpu_to_spare_is_found_out(offer: Any, open_api: Any) 
     findings = run_with(offer, open_api, "Burning", duration="8s")
     seconds = findings.record.info.cpu
     assert all(0 <= second.machine <= 100 for second in seconds if second.machine is not None)
-    if len(seconds) < 6 or sum(second.percent > 90 for second in seconds) < len(seconds) - 1:
+    runs = (len(list(alike)) for busy, alike in groupby(seconds, lambda each: each.percent > 90) if busy)
+    if max(runs, default=0) < 5:
         pytest.skip("other processes took this machine's cores, so that there was no core to fill")
     assert "above 90 % CPU" in broken(findings)["generator CPU"]
 
