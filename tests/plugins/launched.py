@@ -143,7 +143,7 @@ class WebUi:
 
     def start(self, **fields: str) -> dict[str, Any]:
         """Press Start, with the form's own host; gives the answer."""
-        found = re.search(r"Load goes to (\S+):", self.started.said)
+        found = re.search(r"Load goes to (\S+),", self.started.said)
         assert found is not None
         answer: dict[str, Any] = self.ask("POST", "/swarm", data={**fields, "host": found[1]}).json()
         return answer
