@@ -134,13 +134,19 @@ def _aligned(requests: RequestLog, specs: list[LimiterSpec], offset: float, reac
                     tried[spec][shift] = _scores(some, loads, spec)
 
     attempt(specs, offset, reach)
-    for spec, scores in tried.items():
-        for wanted in (0, 1):  # the documented count may fit best at another phase
-            best = _best_shift(scores, wanted, offset)
-            attempt([spec], best, step)
+    fits: dict[LimiterSpec, list[Fit]] = {spec: [] for spec in specs}
+    for wanted in (0, 1):  # the documented count may fit best at another phase
+        around: dict[float, list[LimiterSpec]] = {}
+        for spec, scores in tried.items():
+            around.setdefault(_best_shift(scores, wanted, offset), []).append(spec)
+        for centre, of in around.items():
+            attempt(of, centre, step)
+        for spec, scores in tried.items():
             best = _best_shift(scores, wanted, offset)
             loads = LOADS[ALGORITHMS[spec.algorithm].name](requests, spec, requests.limit, best)
-            yield from list(_counted(requests, spec, loads, best))[wanted : wanted + 1]
+            fits[spec] += list(_counted(requests, spec, loads, best))[wanted : wanted + 1]
+    for found in fits.values():
+        yield from found
 
 
 def _best_shift(scores: dict[float, tuple[float, float]], wanted: int, offset: float) -> float:
