@@ -10,7 +10,7 @@ of each stage.
 """
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from operator import methodcaller
@@ -80,7 +80,7 @@ class ArrivalValues:
     def __init__(self, vocabulary: Vocabulary, entries: Collection[str]) -> None:
         keys = enumerate(vocabulary.stage_keys)
         self._wanted = {index for index, key in keys if key.traffic in entries and vocabulary.in_figures[index]}
-        self._parts: dict[_Table, list[pd.DataFrame]] = {"operations": [], "requests": []}
+        self._parts: defaultdict[tuple[_Table, int], list[pd.DataFrame]] = defaultdict(list)
         self._kept: Counter[tuple[_Table, int]] = Counter()
         self.cut = False
 
@@ -129,15 +129,15 @@ class ArrivalValues:
         room = MOST - self._kept[table, index]
         if len(rows) > room:
             self.cut, rows = True, rows.some(slice(0, room))
-        self._kept[table, index] += len(rows)
-        columns = {name: column(rows) for name, column in _COLUMNS[table].items()}
-        self._parts[table].append(pd.DataFrame({"stage": index, **columns}))
+        if len(rows):
+            self._kept[table, index] += len(rows)
+            columns = {name: column(rows) for name, column in _COLUMNS[table].items()}
+            self._parts[table, index].append(pd.DataFrame(columns))
 
     def _whole(self, table: _Table, stages: Stages) -> pd.DataFrame:
         """Return the rows of some stages in the order of time."""
-        parts = self._parts[table] or [pd.DataFrame({name: np.zeros(0) for name in ("stage", *_COLUMNS[table])})]
-        found = pd.concat(parts, ignore_index=True)
-        found = found[found["stage"].isin([key.place for key in stages])]
+        parts = [part for key in stages for part in self._parts[table, key.place]]
+        found = pd.concat(parts or [pd.DataFrame({name: np.zeros(0) for name in _COLUMNS[table]})], ignore_index=True)
         if table == "requests":
             return found.sort_values("start", kind="stable")
         # Arrivals at the same moment are ordered by a scatter of their numbers. By number, a burst would look like a

@@ -113,23 +113,24 @@ class Responses:
 
 
 class Lags:
-    """Lags of one traffic entry."""
+    """Lags of one traffic entry.
+
+    Attributes:
+        cuts: edges of the bins, in s since the epoch.
+        longest: the longest start lag and dispatch lag of each bin, in ms, ``[2, bins]``; NaN in an empty bin.
+    """
 
     def __init__(self, record: Record, name: str) -> None:
         sent = record.counts.sent(record.stage_indices_of(name))
-        self._series = {each: TimeSeries(record.covered_s, sent, 10) for each in (start_lag, dispatch_lag)}
-        self.cuts = self._series[start_lag].cuts
-        """Edges of the bins, in s since the epoch."""
+        self.cuts = distribution.edges(0, record.covered_s, distribution.width(record.covered_s, sent, 10))
+        self.longest = np.full((2, max(0, len(self.cuts) - 1)), np.nan)
 
     def take(self, rows: Rows) -> None:
         """Add a stage's operations that sent a request."""
-        for lag, series in self._series.items():
-            series.add(rows.floats("intended_start") / 1e9, lag(rows))
-
-    @cached_property
-    def longest(self) -> list[Floats]:
-        """The longest start lag and dispatch lag of each bin, in ms; NaN in an empty bin."""
-        return [np.array([each.most for each in series.bins()]) for series in self._series.values()]
+        places = distribution.place(rows.floats("intended_start") / 1e9, self.cuts)
+        known = places >= 0
+        for longest, lag in zip(self.longest, (start_lag, dispatch_lag), strict=True):
+            np.fmax.at(longest, places[known], lag(rows)[known])
 
 
 LONG_S: Final = 600.0

@@ -127,11 +127,12 @@ def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
 
 def _exit_code(own: int, compared: int, directory: Path, options: CheckOptions) -> int:
     """Return the more severe of a run's own exit code and that of its comparison or rerun."""
-    code = next((each for each in _PRECEDENCE if each in {own, compared}), compared)
-    if code != compared:
+    decided = next((each for each in _PRECEDENCE if each in {own, compared}), compared)
+    code = int(ExitCode.FAIL if decided == ExitCode.INCONCLUSIVE and options.fail_on_inconclusive else decided)
+    if decided != compared:
         shown = command_line("report", directory)
         complain(f"the exit code is {code} because of the run itself, apart from the comparison. See `{shown}`.")
-    return int(ExitCode.FAIL if code == ExitCode.INCONCLUSIVE and options.fail_on_inconclusive else code)
+    return code
 
 
 def _settings(loaded: LoadedScenario, options: CheckOptions) -> RegressionSettings:

@@ -288,21 +288,22 @@ def test_a_run_that_was_cut_short_is_not_recorded(checked: Fixture, code: ExitCo
 
 
 @pytest.mark.parametrize(
-    ("runs", "options", "code"),
+    ("runs", "options", "code", "own"),
     [
-        ([(1.0, ExitCode.FAIL)], [], ExitCode.FAIL),
-        ([(1.0, ExitCode.INCONCLUSIVE)], [], ExitCode.INCONCLUSIVE),
-        ([(1.0, ExitCode.INCONCLUSIVE)], ["--fail-on-inconclusive"], ExitCode.FAIL),
-        ([(1.5, ExitCode.FAIL)], ["--no-rerun"], ExitCode.FAIL),
-        ([(1.5, 0)], ["--no-rerun", "--fail-on-inconclusive"], ExitCode.FAIL),
-        ([(1.5, ExitCode.FAIL), (1.5, ExitCode.FAIL)], [], ExitCode.REGRESSED),
-        ([(1.5, ExitCode.FAIL), (1.0, 0)], [], ExitCode.FAIL),
+        ([(1.0, ExitCode.FAIL)], [], ExitCode.FAIL, True),
+        ([(1.0, ExitCode.INCONCLUSIVE)], [], ExitCode.INCONCLUSIVE, True),
+        ([(1.0, ExitCode.INCONCLUSIVE)], ["--fail-on-inconclusive"], ExitCode.FAIL, True),
+        ([(1.5, ExitCode.FAIL)], ["--no-rerun"], ExitCode.FAIL, True),
+        ([(1.5, 0)], ["--no-rerun", "--fail-on-inconclusive"], ExitCode.FAIL, False),
+        ([(1.5, ExitCode.FAIL), (1.5, ExitCode.FAIL)], [], ExitCode.REGRESSED, False),
+        ([(1.5, ExitCode.FAIL), (1.0, 0)], [], ExitCode.FAIL, True),
     ],
 )
-def test_the_exit_code_is_that_of_the_weightier_verdict(checked, runs, options, code):
-    """It follows the thresholds of the run and its rerun, and the comparison."""
+def test_the_exit_code_is_that_of_the_weightier_verdict(checked, runs, options, code, own):
+    """It follows the thresholds of the run and its rerun, and the comparison; a run that decides alone is named."""
     said, _, _ = checked(*CHECK, *options, runs=runs)
     assert said.code == code
+    assert (f"the exit code is {int(code)} because of the run itself" in said.err) is own
 
 
 def test_what_cannot_be_compared_is_recorded_as_that(checked: Fixture) -> None:
