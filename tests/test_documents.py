@@ -20,6 +20,7 @@ from pathlib import Path
 import click
 import pytest
 from plugins.launched import AS_SHOWN
+from plugins.pages import DOCUMENTS, ROOT, blocks, commands, shown
 from plugins.processes import PATIENCE
 from plugins.small_logs import write_log
 from plugins.verbs import Said, until_valid
@@ -30,8 +31,6 @@ from loadtest.scenario import find_scenario, load_scenario, scenario_hash
 from loadtest.targets import load_targets
 
 pytestmark = pytest.mark.judged  # exit code 0 takes a valid run
-ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LOADTEST = ".venv/bin/loadtest"
 SERVED = "http://127.0.0.1:8000"
 CONTROL = "http://127.0.0.1:8001"
@@ -44,24 +43,6 @@ SAME_ANYWHERE = ("export", "slow", "--help", "scenarios", "compare")
 ROOMY = '{sync_run="240/1s", async_submit="1500/1s", retrieval="500/1s"}'
 """Limits of the embedded target that hold a shortened check."""
 VALID = (ExitCode.PASS, ExitCode.INCONCLUSIVE, ExitCode.INVALID)
-
-
-def blocks(text: str, language: str) -> list[str]:
-    """Return the blocks of a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-
-
-def commands(document: Path) -> list[str]:
-    """Return the commands of a page, without comments."""
-    lines = [line for block in blocks(document.read_text(encoding="utf-8"), "sh") for line in block.splitlines()]
-    return [command for line in lines if (command := line.partition("  #")[0].strip())]
-
-
-def shown(document: Path) -> dict[str, str]:
-    """Return the files that a page shows: blocks that begin with a file's name."""
-    text = document.read_text(encoding="utf-8")
-    found = re.findall(r"^```(?:toml|python)\n# ([\w./-]+\.(?:toml|py))\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    return dict(found)
 
 
 def shortened(scenario: str) -> list[str]:

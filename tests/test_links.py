@@ -4,8 +4,7 @@ import re
 import subprocess
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+from plugins.pages import DOCUMENTS, ROOT
 
 
 def anchors(path: Path) -> set[str]:

@@ -10,6 +10,7 @@ import jsonschema_rs
 import pytest
 from hypothesis import given, reject
 from hypothesis import strategies as st
+from plugins.pages import blocks
 
 from loadtest.errors import InputError
 from loadtest.faults import KINDS, AnyFault, fault_schema, from_values, parse, to_text, to_words
@@ -229,7 +230,7 @@ def test_what_the_documentation_shows_can_be_written() -> None:
     assert len(written) >= 3
     for each in written:
         parse(each)
-    for block in re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+    for block in blocks(text, "toml"):
         for values in tomllib.loads(block)["target"].get("fault", ()):
             from_values(values)
     assert {kind for kind in KINDS if f"\n| `{kind}` |" in text} == set(KINDS)

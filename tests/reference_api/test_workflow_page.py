@@ -1,28 +1,24 @@
 """What docs/reference-api.md shows is what happens."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from plugins.openapi_answers import expect_error
+from plugins.pages import ROOT, blocks
 
 from loadtest.errors import TargetError
 from loadtest.runs.target import child_environment, embedded_target, own_credentials
 from loadtest.scenario import load_scenario
 
-ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "reference-api.md").read_text(encoding="utf-8")
 RUN, JOBS = "/v1/workflows/run", "/v1/workflows/jobs"
 
 
 def block(language: str) -> str:
-    match = re.search(
-        rf"^```{language}\n(.*?)^```", TEXT.partition("\n## Workflows of your own\n")[2], re.MULTILINE | re.DOTALL
-    )
-    return match[1]
+    return blocks(TEXT.partition("\n## Workflows of your own\n")[2], language)[0]
 
 
 @pytest.fixture(scope="module")
