@@ -56,8 +56,8 @@ REFUSED: Final[dict[str, tuple[str, str]]] = {
 """Options that must keep their defaults, by destination: spelling and reason."""
 
 _TUNNEL: Final = (
-    "Keep 127.0.0.1. Connect through an SSH tunnel (`ssh -L 8089:127.0.0.1:8089 HOST`), or through a reverse proxy on "
-    "this machine that authenticates its users and sends `Host: 127.0.0.1`."
+    "Use --web-host 127.0.0.1. From elsewhere, connect through an SSH tunnel (`ssh -L 8089:127.0.0.1:8089 HOST`), or "
+    "through a reverse proxy on this machine that authenticates its users and sends `Host: 127.0.0.1`."
 )
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
