@@ -31,9 +31,9 @@ _SENT_LAGS: Final = ("start_lag", "dispatch_lag")
 _OF_DURATION: Final = frozenset({"window", "percentile", "threshold"})
 _GONE: Final = ErrorCode.UNKNOWN_WORKFLOW.status
 _DRAWS: Final = 1001
-"""Durations drawn for the median of an entry's jobs."""
+"""The median duration of an entry's jobs is taken from this many drawn durations."""
 _SAME: Final = 0.01
-"""Difference of 429 shares up to which the start of the run does not matter."""
+"""The start of the run matters only if it changes the share of 429s by more than this."""
 _OF_PROCESS: Final = 8_000
 """Arrivals/s that one process sends on a core (docs/scale.md)."""
 _OF_MASTER: Final = 28_000

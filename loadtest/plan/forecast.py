@@ -18,9 +18,9 @@ from loadtest.record.run_info import TrafficPlan
 PHASES: Final = 24
 SEEDS: Final = 200
 _BUDGET: Final = 600_000
-"""Maximum requests to replay for the phases, in about a second, and as many again for the seeds."""
+"""All phases together replay at most this many requests (about a second), and so do all seeds."""
 MAX_REPLAYED: Final = 1_500_000
-"""Maximum arrivals in the smallest useful set of replays, in about 4 s; more arrivals are only counted."""
+"""The smallest useful set of replays has at most this many arrivals (about 4 s). More are only counted."""
 _FEWEST_PHASES, _FEWEST_SEEDS = 3, 4
 _GOLDEN: Final = (math.sqrt(5) - 1) / 2
 Over = Literal["start", "durations", "nothing"]

@@ -37,7 +37,7 @@ time of the accepted submit, None for a retry. It is a plain tuple because milli
 
 @dataclass(frozen=True, slots=True)
 class ReplayCounts:
-    """The counts of a replay: unless stated otherwise, a value for each stage of each entry, and a last for the set-up.
+    """The counts of a replay. Unless stated otherwise, each array has a value per stage, and a last for the set-up.
 
     Attributes:
         throttled: operations that ended in a 429.

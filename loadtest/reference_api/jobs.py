@@ -32,7 +32,7 @@ FREED_PER_STEP: Final = 500
 
 
 _HEAD: Final = struct.Struct("<dI?")
-"""Fields before a finished job's answer: expiry in monotonic s, index of the job's owner, whether the job failed."""
+"""The fields that precede a finished job's answer: expiry (monotonic s), index of the owner, whether the job failed."""
 
 
 class State(StrEnum):

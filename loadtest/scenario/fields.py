@@ -107,7 +107,7 @@ def _word_schema(words: Iterable[str]) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "enum": [str(word) for word in words]}, mode="validation")
 
 
-# Not strict, because a file has the text of a member instead of the member.
+# Not strict, because a file contains the text of an enum's member.
 OperationWord = Annotated[Operation, Field(strict=False), _word_schema(Operation)]
 LimitWord = Annotated[LimitName, Field(strict=False), _word_schema(LimitName)]
 CodeWord = Annotated[ErrorCode, Field(strict=False), _word_schema(ErrorCode)]

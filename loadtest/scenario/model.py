@@ -212,7 +212,7 @@ _WRITTEN: dict[str, Any] = {
     "answers": dict[CodeWord, RecodeText],
     "fault": list[FaultSpec],
 }
-"""Types of settings with several values, as a file has them."""
+"""The types that settings with several values have in a file."""
 
 
 def _key(setting: Setting) -> tuple[Any, Any]:
@@ -258,7 +258,7 @@ class TargetSettings(_Keys):
 
 MAX_ENTRIES: Final = 200
 MAX_STAGES: Final = 1_000
-"""Maximum over all entries: each stage has figures and a table row, and a plan compares all pairs of stages."""
+"""All entries together may have this many stages: a plan compares all pairs, and a report has a row for each."""
 
 
 class Regression(Strict):
@@ -273,7 +273,7 @@ class Regression(Strict):
 
 
 def _all_of(check: Callable[[Any, Mapping[str, Any]], Iterable[WrongValueError]]) -> AfterValidator:
-    """Return a validator that raises all errors of a check, which takes a value and the valid keys before it."""
+    """Return a validator that raises all errors that ``check`` finds, given a value and the valid keys before it."""
 
     def checked(value: Any, info: ValidationInfo) -> Any:
         if errors := list(check(value, info.data)):

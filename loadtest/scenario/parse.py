@@ -69,7 +69,7 @@ def find_scenario(name: str, folder: Path = FOLDER, shipped: Path = SHIPPED) -> 
 
 
 def load_scenario(path: Path, overrides: Sequence[str] = (), seed: int | None = None) -> LoadedScenario:
-    """Read a scenario strictly, with overrides ``KEY=VALUE`` and a seed in place of its own.
+    """Read a scenario strictly. Overrides ``KEY=VALUE`` and ``seed`` replace its own values.
 
     KEY is a dotted path; a stage is given by its name or number.
 

@@ -33,7 +33,7 @@ class Recording:
         return found
 
     def most_within(self, seconds: float, *, key: int | None = None, keys: int = 1) -> int:
-        """Return the maximum number of arrivals in any ``seconds``; with ``key``, only that key's, of ``keys``."""
+        """Return the most arrivals within any period of ``seconds``; with ``key``, those of one of ``keys`` keys."""
         times = self.offsets_s if key is None else self.offsets_s[self.keys % keys == key]
         inside = np.searchsorted(times, times + seconds, side="left") - np.arange(len(times))
         return int(inside.max(initial=0))

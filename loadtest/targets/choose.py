@@ -59,13 +59,13 @@ class NamedEntry:
 
 @dataclass(frozen=True, slots=True)
 class ChosenTarget(NamedEntry):
-    """A target, with its entry if it has one. The entry's request budget also applies to loopback."""
+    """A target and its entry, if there is an entry. The entry's request budget also applies to loopback."""
 
     target: Target = field(kw_only=True)
 
 
 class PreflightOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """A preflight to run: target and scenario. Keys and endpoint come from the environment."""
+    """The target and the scenario that a preflight checks. Keys and endpoint come from the environment."""
 
     url: str
     listed: bool

@@ -26,7 +26,7 @@ HITS: ContextVar[list[AnyFault]] = ContextVar("HITS")
 """The faults that affected the current request; not set outside a request."""
 
 _LOOK_AGAIN: Final = 0.02
-"""Seconds between two checks whether starved work may continue."""
+"""Starved work checks at this interval, in seconds, whether it may continue."""
 
 _ABOVE: Final = 600_000.0
 """ms added to an executionTime: more than any client waits."""

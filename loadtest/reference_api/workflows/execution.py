@@ -35,7 +35,7 @@ class ExecutionHistogram:
 
     def __init__(self) -> None:
         self.counts = [0] * (len(BOUNDS) + 1)
-        """Executions above the previous bound, up to the bound of the same index."""
+        """The number of executions in each bucket: above the previous bound, and at most the bucket's own bound."""
         self.total = 0.0
         """Total in ms."""
 
@@ -177,7 +177,7 @@ class ExecutionOutcome(NamedTuple):
     milliseconds: float
     """Execution time without queueing, waiting for a thread, parsing and sending."""
     internal: bool = False
-    """Whether the execution failed by an unexpected exception, which the caller cannot fix."""
+    """Whether an unexpected exception, which the caller cannot fix, ended the execution."""
 
 
 class Execution:
