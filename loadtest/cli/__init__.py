@@ -15,7 +15,7 @@ from click.exceptions import NoArgsIsHelpError
 
 from loadtest.errors import ExitCode, InputError, LoadtestError
 from loadtest.foreign_text import visible_output
-from loadtest.program import complain, unknown_option
+from loadtest.program import command_line, complain, unknown_option
 from loadtest.words import did_you_mean, not_valid
 
 # The verbs in the order of use, each with a line of help.
@@ -118,11 +118,14 @@ def _main(arguments: list[str]) -> int:
 def _wrong_usage(error: click.UsageError, arguments: Sequence[str]) -> InputError:
     """Convert one of click's errors to an ``InputError``."""
     ctx = error.ctx
-    path = ctx.command_path if ctx else "loadtest"
+    path = ctx.command_path if ctx else command_line(*[each for each in arguments[:1] if each in VERBS])
     if isinstance(error, click.NoSuchOption):
         options = [each for each in ctx.command.params if isinstance(each, click.Option)] if ctx else []
         known = [text for each in options for text in (*each.opts, *each.secondary_opts)]
         return unknown_option(error.option_name, known, path, arguments)
+    if isinstance(error, click.BadOptionUsage):
+        need = "takes no" if "not take" in error.format_message() else "needs a"
+        return InputError(f"{error.option_name} {need} value", f"See `{path} --help`.")
     message = error.format_message()
     message = message[:1].lower() + message[1:].rstrip(".")
     if isinstance(error, click.BadParameter) and error.param is not None and error.message:

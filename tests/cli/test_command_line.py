@@ -86,6 +86,8 @@ def test_a_verbs_result_is_the_exit_code(verb: Any, result: Any, code: int) -> N
         ([""], "Valid values: init, "),
         (["--foo"], "loadtest has no option --foo"),
         (["run"], "missing argument 'SCENARIO'"),
+        (["plan", "tour", "--seed"], "loadtest plan --help`."),
+        (["plan", "tour", "--json=3"], "--json takes no value"),
         (["run", "tour", "--hots", "x"], "Did you mean --host?"),
         (
             ["run", "tour", "-u", "9", "-r=2"],
