@@ -1,4 +1,4 @@
-"""Comparison of runs: whether a service became slower or rejects more requests. Pure: no input, output or load."""
+"""Comparison of runs: did a service become slower, or does it reject more requests? Nothing here makes load."""
 
 __all__ = [
     "amounts",

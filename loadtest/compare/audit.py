@@ -1,8 +1,8 @@
-"""An audit of a history: its changes, the rule's false-alarm rate between them, and the detectable changes. Pure.
+"""The audit of a history: its changes, the rule's false-alarm rate, and the minimum detectable changes.
 
-Only stretches without a step or trend are replayed. There, the rule compares each run with the runs before it (near the
-beginning: with its neighbours). The next run serves as the rerun of a suspected run. A real rerun follows within
-minutes and shares more of the environment.
+The rule is replayed only on stretches of runs without a step or trend. It compares each run with the runs before it, or
+near the beginning with its neighbours. If a run is suspected, the next run serves as its rerun. A real rerun follows
+within minutes, so it shares more of the environment.
 """
 
 import statistics
@@ -21,16 +21,17 @@ from loadtest.compare.verdict import TESTABLE, suspects
 from loadtest.stats.shares import clopper_pearson
 
 LEAST: Final = LEAST_RUNS + 2
-"""Minimum number of runs in a stretch that can be replayed: a history, a compared run, and its rerun."""
+"""Shorter stretches (in runs) are not replayed. A replay needs a history, a compared run and its rerun."""
 MOST_REPLAYS: Final = 300
-"""Maximum number of replayed checks, evenly spaced. If none is a false alarm, the rate is at most 1 %."""
+"""At most this many checks are replayed, evenly spaced. If none is a false alarm, the rate is at most 1 %."""
 CHECKS_A_YEAR: Final = 365
 
 
 class AlarmRate(msgspec.Struct, frozen=True, kw_only=True):
-    """The number of replayed checks with a certain result, and the expected number a year at one check a night.
+    """The rate of a certain result among the replayed checks.
 
-    Upper bounds are one-sided, 95 % (Clopper-Pearson), for independent checks.
+    Rates a year assume one check a night. The upper bounds (one-sided, 95 %, Clopper-Pearson) assume that checks are
+    independent.
     """
 
     count: int
@@ -42,13 +43,13 @@ class AlarmRate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sensitivity(msgspec.Struct, frozen=True, kw_only=True):
-    """The changes that the rule can detect in one metric; medians over the replayed checks.
+    """The minimum detectable change of one metric. The values are medians over the replayed checks.
 
     Attributes:
-        value: in the metric's unit.
+        value: the run's value, in the metric's unit.
         sd: standard deviation between runs, on the metric's scale.
-        detectable: the smallest change for the worse that is found in 80 % of cases, as a ratio; None if unknown.
-        detectable_value: a share's value after the smallest detectable change.
+        detectable: the worsening that is found in 80 % of cases, as a ratio; None if unknown.
+        detectable_value: value of a share after the minimum detectable change.
     """
 
     traffic: str
@@ -66,12 +67,12 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         replayed: number of replayed checks, at most ``MOST_REPLAYS``.
-        calm: number of runs in stretches without a change that are long enough to be replayed.
-        segments: number of baseline periods of comparable runs between accepted changes.
-        changes: steps, trends and odd runs within the baseline periods, the oldest first.
-        false_alarms: checks that were suspected and that the next run confirmed.
-        reruns: suspected checks; each would have cost a rerun.
-        metrics: detectable changes in the latest replayed stretch.
+        calm: number of runs that could be replayed, because their stretch is long enough and has no change.
+        segments: number of baseline periods.
+        changes: steps, trends and odd runs within the baseline periods, oldest first.
+        false_alarms: checks whose suspicion the next run confirmed.
+        reruns: checks that suspected a regression. Each would have cost a rerun.
+        metrics: minimum detectable changes in the latest replayed stretch.
     """
 
     accepted: int
@@ -86,7 +87,7 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def audit(history: History, track: Callable[[Sequence[int]], Iterable[int]] = iter) -> Audit:
-    """Find the changes in a history, and replay the rule between them; ``track`` may show the checks' progress."""
+    """Find the changes in a history, and replay the rule between them. ``track`` may show the progress."""
     accepted = [each for each in history.runs if each.status == "accepted"]
     cut = (part for group in _comparable(accepted) for part in segments(group))
     parts = [[_testable(each.measurements) for each in part] for part in cut]
@@ -110,7 +111,7 @@ def audit(history: History, track: Callable[[Sequence[int]], Iterable[int]] = it
 
 
 def _testable(run: RunMeasurements) -> RunMeasurements:
-    """Leave out measurements that no verdict uses, because they would take most of the time."""
+    """Leave out measurements that no verdict uses. They would take most of the time."""
     kept = tuple(one for one in run.measurements if one.metric in TESTABLE)
     return msgspec.structs.replace(run, measurements=kept)
 
@@ -135,7 +136,7 @@ def _comparable(runs: Sequence[HistoryRun]) -> list[list[HistoryRun]]:
 
 
 def _replay(runs: Sequence[RunMeasurements], place: int) -> tuple[RunComparison, bool]:
-    """Judge one run, with a neighbour as its rerun; return the comparison and whether the rerun regressed, too."""
+    """Judge a run, with a neighbour as its rerun. Return the comparison, and whether the rerun regressed, too."""
     rerun = place + 1 if place + 1 < len(runs) else place - 1
     known = range(max(place, min(len(runs), ANCHOR + WINDOW)))
     others = [runs[number] for number in known if number not in {place, rerun}]

@@ -1,13 +1,14 @@
-"""Estimation of one metric's change: on the log scale for a time or rate, on the log-odds scale for a share.
+"""Estimates of the change of one metric.
 
-An estimate gives p, the interval of the change, the minimum detectable change, and whether the change matters.
+Times and rates are compared on the log scale, shares on the log-odds scale. An estimate gives p, the interval of the
+change, and the minimum detectable change. It also says whether the change matters.
 
-After 0 errors in 3,000 requests, 12 in 600 are clearly a rise. Log odds hardly show it: their standard error is 1.4.
-The p of a share therefore follows from the counts: Fisher's exact test gives a normal deviate. If each run has an
-expected share (of 429s; its log odds are an offset), or if events are very many, the deviate is the signed root of
-the deviance (McCullagh & Nelder, "Generalized Linear Models", 1989, §4.4). The deviate is divided by the
-overdispersion, the variation of rates between runs beyond counting error (§4.5). Student's t then has Satterthwaite's
-degrees of freedom. The difference has Newcombe's interval (1998), from Wilson intervals at effective counts.
+The p of a share is computed from counts, because log odds are imprecise for rare events. After 0 errors in 3,000
+requests, 12 in 600 are clearly a rise, but their log odds have a standard error of 1.4. Fisher's exact test gives a
+normal deviate. The signed root of the deviance replaces it if events are very many, or if 429s are expected (McCullagh
+& Nelder, "Generalized Linear Models", 1989, §4.4). The expected log odds are then an offset. The deviate is divided by
+the overdispersion (§4.5): rates vary between runs by more than counting error. Its Student's t has Satterthwaite's
+degrees of freedom. The interval of the difference is Newcombe's (1998), from Wilson intervals at effective counts.
 """
 
 import math
@@ -36,34 +37,34 @@ from loadtest.stats.shares import (
 )
 
 LEAST_RATIO: Final = math.log(1.05)
-"""Minimum relative change of a time or rate that can be a regression: 5 %, on the log scale."""
+"""A time or rate must change by at least this log ratio (5 %) to count as a regression."""
 LEAST_MS: Final = 1.0
-"""Minimum change in ms of a time that can be a regression. Smaller changes do not matter even if they are real."""
+"""A time must change by at least this many ms. Smaller changes do not matter, even if they are real."""
 LEAST_SHARE: Final = 0.001
-"""Minimum rise of a share: 0.1 percentage points. The share must also triple, or rise by one point."""
+"""A share must rise by at least this (0.1 percentage points). It must also triple, or rise by one point."""
 _FACTOR: Final = 3.0
 _POINT: Final = 0.01
 _UNCHANGED_RATIO: Final = math.log(1.10)
 _UNCHANGED_SHARE: Final = 0.02
 _UNCHANGED_CONFIDENCE: Final = 0.92
-"""Confidence of the upper bound of an unchanged time. If one entry is 10 % slower, less than 4 % of paired comparisons
-call it unchanged (``bench/regression_power.py``)."""
+"""A time is unchanged if its upper bound at this confidence is below +10 %. If one entry is 10 % slower, fewer than 4 %
+of paired comparisons call it unchanged (``bench/regression_power.py``)."""
 _CONFIDENCE: Final = 0.975
 """Upper quantile of a two-sided 95 % interval."""
 _STEPS: Final = 5
-"""Iterations to find the smallest detectable share, whose variance depends on the share."""
+"""Number of iterations that find the smallest detectable share. Its variance depends on the share itself."""
 _MOST_DF: Final = 1e4
-"""Degrees of freedom above which Student's t is treated as normal."""
+"""With more degrees of freedom than this, Student's t is treated as normal."""
 _MOST_PRIOR_DF: Final = 8
-"""Maximum degrees of freedom ν of the variance s₀² in ``estimate``, fixed by ``bench/regression_power.py``."""
+"""In ``estimate``, s₀² has at most this many degrees of freedom. Fixed by ``bench/regression_power.py``."""
 ALIKE: Final = math.log(3.0)
-"""Maximum difference between the logarithms of two sizes that count as similar."""
+"""Two times are of similar size if they differ by at most a factor of three. On the log scale."""
 _MOST_EVENTS: Final = 2000
-"""Maximum number of events for Fisher's test, which is computed term by term."""
+"""With more events than this, Fisher's test is not used, because it is computed term by term."""
 
 
 def reaches_effect(nature: Nature, delta: float, difference: float, resolution_ms: float) -> bool:
-    """Whether a change of a time or rate for the worse reaches the minimum effect.
+    """Whether a time or rate became worse by at least the minimum effect.
 
     ``delta`` is head − base on the log scale, and ``difference`` is head − base in the metric's unit. Differences below
     the poll interval ``resolution_ms`` are not visible.
@@ -73,28 +74,29 @@ def reaches_effect(nature: Nature, delta: float, difference: float, resolution_m
 
 
 def least_rise(share: float, rise: float | None = None) -> float:
-    """Return the minimum rise of a share that counts: from 0 to 0.1 %, 0.3 to 0.9 %, 1 to 2 %, 20 to 21 %.
+    """Return the smallest rise of a share that counts. Examples: 0 to 0.1 %, 0.3 to 0.9 %, 1 to 2 %, 20 to 21 %.
 
-    ``share`` is the smaller side's. It is negative if 429s are fewer than expected. ``rise`` is the user's own minimum.
+    ``share`` is the smaller of both values. It is negative if there are fewer 429s than expected. ``rise`` is the
+    user's own minimum.
     """
     return max(LEAST_SHARE, min((_FACTOR - 1) * max(share, 0.0), _POINT)) if rise is None else rise
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetricChange:
-    """Head − base of one metric: of a time or rate (``TimeChange``), or of a share (``ShareChange``).
+    """The change of one metric from base to head. See ``TimeChange`` for times and rates, ``ShareChange`` for shares.
 
     Attributes:
-        earlier: the base side's measurements for plots.
+        earlier: measurements of the base side, for plots.
         prior: assumed variance between runs or pairs.
-        seen: observed variance between runs or pairs, with ``seen_df`` degrees of freedom; for shares, the variance
-            beyond counting error.
-        variance: the variance that all tests use, from ``estimate``, with ``df`` degrees of freedom.
-        parts: factors of the variance for the base side's mean and for the head.
-        penalty: factor that multiplies p, because the metric is tested against several baselines.
-        weight: the metric's share of the family's α, relative to the share of a p50; 0 for a metric that is not tested.
-        anchored: whether the baseline is the first runs of its period (slow drift) instead of the latest.
-        rise: the user's own minimum rise of a share; None for ``least_rise``.
+        seen: observed variance between runs or pairs. For shares, only the part beyond counting error.
+        seen_df: degrees of freedom of ``seen``.
+        variance: the variance that all tests use. ``estimate`` sets it, and its degrees of freedom ``df``.
+        parts: two factors of ``variance``: they give the variance of the base side's mean, and of the head.
+        penalty: p is multiplied by this, because the metric is tested against several baselines.
+        weight: weight of the metric in the division of α; 1 for a p50, 0 for a metric that is not tested.
+        anchored: whether the baseline is the first runs of its period, to find slow drift, instead of the latest.
+        rise: the user's own minimum rise of a share. If None, ``least_rise`` gives it.
     """
 
     bases: Sequence[Measurement]
@@ -121,16 +123,16 @@ class MetricChange:
 
     @property
     def resolution_ms(self) -> float:
-        """The poll interval in ms; differences below this interval count as zero."""
+        """The poll interval in ms. Smaller differences count as zero."""
         return max(one.resolution_ms for one in (*self.bases, *self.heads))
 
 
 @dataclass(frozen=True, kw_only=True)
 class TimeChange(MetricChange):
-    """Head − base of a time or rate.
+    """The change of a time or rate from base to head.
 
     Attributes:
-        centre: logarithm of the base side.
+        centre: logarithm of the base side's value.
         delta: head − base on the log scale.
     """
 
@@ -147,21 +149,21 @@ class TimeChange(MetricChange):
 
     @property
     def se(self) -> float:
-        """Standard error of ``delta``, a scaled Student t with ``df`` degrees of freedom."""
+        """Standard error of ``delta``. ``delta`` ÷ ``se`` has Student's t distribution (``df`` degrees of freedom)."""
         return math.sqrt(self.variance * sum(self.parts))
 
     @property
     def worse(self) -> float:
-        """``delta`` with the sign that makes positive values worse."""
+        """``delta``, negated if less is worse. Positive values mean a worsening."""
         return self.nature.worse * self.delta
 
     def p(self, *, better: bool = False) -> float:
-        """One-sided p of the hypothesis of no change, against a change for the worse (or better)."""
+        """One-sided p value. It is small if the metric became worse (or better)."""
         deviate = self.worse / self.se
         return min(1.0, self.penalty * student_tail(-deviate if better else deviate, self.df))
 
     def decided(self) -> bool:
-        """Whether no data could reject the hypothesis of no change; always False for times and rates."""
+        """Whether a test would be pointless. Always False for times and rates."""
         return False
 
     def interval(self) -> tuple[float, float]:
@@ -173,12 +175,12 @@ class TimeChange(MetricChange):
         return self.base * math.expm1(low), self.base * math.expm1(high)
 
     def matters(self, *, better: bool = False) -> bool:
-        """Whether the estimate reaches the minimum effect for the worse (or better)."""
+        """Whether the metric became worse (or better) by at least the minimum effect."""
         sign = -1 if better else 1
         return reaches_effect(self.nature, sign * self.delta, sign * (self.head - self.base), self.resolution_ms)
 
     def unchanged(self) -> bool:
-        """Whether the upper bound of a change for the worse is below +10 %, or too small to be visible."""
+        """Whether the upper bound of a worsening is below 10 %, or below the minimum effect if that is larger."""
         limit = max(_UNCHANGED_RATIO, self._least_effect)
         return self.worse + student(_UNCHANGED_CONFIDENCE, self.df) * self.se < limit
 
@@ -189,10 +191,10 @@ class TimeChange(MetricChange):
         return max(LEAST_RATIO, math.log1p(max(LEAST_MS, self.resolution_ms) / self.base))
 
     def detectable(self, level: float, power: float) -> float | None:
-        """The smallest change for the worse that is found with a certain power, as a factor; None if there is none.
+        """The smallest worsening that is found with the given power, as a ratio. None if there is none.
 
         Args:
-            level: decision level of the one-sided p.
+            level: a worsening is found if the one-sided p is at most this.
             power: probability (0-1) that this comparison finds the change.
         """
         critical = student(1 - level / self.penalty, self.df) * self.se
@@ -202,7 +204,7 @@ class TimeChange(MetricChange):
 
 @dataclass(frozen=True, kw_only=True)
 class ShareChange(MetricChange):
-    """Head − base of a share, with the same methods as ``TimeChange``."""
+    """The change of a share from base to head. It has the methods of ``TimeChange``."""
 
     @cached_property
     def base_counts(self) -> tuple[EventCount, ...]:
@@ -214,7 +216,7 @@ class ShareChange(MetricChange):
 
     @property
     def varies(self) -> tuple[float, float]:
-        """Variances of the log odds beyond counting error, for the base side's mean and for the head."""
+        """Two variances of log odds beyond counting error: of the base side's mean, and of the head."""
         return self.variance * self.parts[0], self.variance * self.parts[1]
 
     @property
@@ -227,18 +229,18 @@ class ShareChange(MetricChange):
 
     @property
     def delta(self) -> float:
-        """Head − base in log odds, with half an event and half a non-event added to each."""
+        """Head − base in log odds. Half an event and half a non-event are added to each side."""
         return common_log_odds(self.head_counts, half=True) - common_log_odds(self.base_counts, half=True)
 
     def p(self, *, better: bool = False) -> float:
-        """One-sided p of the hypothesis of no change, against a rise (or fall)."""
+        """One-sided p value. It is small if the share rose (or fell)."""
         noise = (sum(self.varies), self.df)
         return min(
             1.0, self.penalty * student_tail(*_deviate(self.base_counts, self.head_counts, noise, better=better))
         )
 
     def decided(self) -> bool:
-        """Whether no test can reject, because every count has no event or every count has only events."""
+        """Whether a test would be pointless, because both sides have no events, or nothing but events."""
         return math.isinf(common_log_odds([*self.base_counts, *self.head_counts]))
 
     def interval(self) -> tuple[float, float]:
@@ -254,7 +256,7 @@ class ShareChange(MetricChange):
         low = math.hypot(head[0] - head[1], base[2] - base[0])
         high = math.hypot(head[2] - head[0], base[0] - base[1])
         difference = self.head - self.base
-        # Rounding must not exceed the range of a difference of shares.
+        # Rounding errors must not move a bound beyond −1 or 1.
         return max(difference - low, min(-1.0, difference)), min(difference + high, max(1.0, difference))
 
     def matters(self, *, better: bool = False) -> bool:
@@ -266,7 +268,7 @@ class ShareChange(MetricChange):
         return self.difference_interval()[1] < _UNCHANGED_SHARE
 
     def detectable(self, level: float, power: float) -> float | None:
-        """The smallest rise that is found with a certain power, as an odds ratio; None if there is none."""
+        """The smallest rise that is found with the given power, as an odds ratio. None if there is none."""
         n, of_base = (sum(one.n for one in side) for side in (self.head_counts, self.base_counts))
         rate, varies = common_log_odds(self.base_counts, half=True), sum(self.varies)
         share = before = expit(rate + self._offset)
@@ -285,7 +287,7 @@ class ShareChange(MetricChange):
         return math.exp(logit(share) - rate - self._offset)
 
     def value_at(self, odds: float) -> float:
-        """Return the head's value for an odds ratio to the base side; for 429s, the excess over the expected share."""
+        """Return the head's share if its odds are ``odds`` times the base side's. For 429s, return the excess."""
         share = expit(common_log_odds(self.base_counts, half=True) + self._offset + math.log(odds))
         return share - expit(self._offset) if self.key.metric == Metric.THROTTLED_RATE else share
 
@@ -294,7 +296,7 @@ class ShareChange(MetricChange):
         return sum(one.offset for one in self.head_counts) / len(self.head_counts)
 
     def _side(self, counts: Sequence[EventCount], varies: float) -> tuple[float, float, float]:
-        """A side's share and its Wilson interval, at the effective count given by its overdispersion."""
+        """A side's share and its Wilson interval. Overdispersion reduces the count behind the interval."""
         share, n = expit(common_log_odds(counts) + self._offset), sum(one.n for one in counts)
         counting = _counting(counts)
         n /= 1 + varies / counting
@@ -305,25 +307,25 @@ AnyChange = TimeChange | ShareChange
 
 
 def make_change(centre: float, delta: float, **fields: Any) -> AnyChange:
-    """Return a metric's ``TimeChange`` or ``ShareChange``; a share ignores ``centre`` and ``delta``."""
+    """Return a ``TimeChange``, or a ``ShareChange`` if the metric is a share. It ignores ``centre`` and ``delta``."""
     if NATURES[fields["heads"][0].metric].scale == "logit":
         return ShareChange(**fields)
     return TimeChange(centre=centre, delta=delta, **fields)
 
 
 def estimate(family: Sequence[AnyChange]) -> list[AnyChange]:
-    """Give each change its variance s²: the history's variance, shrunk towards the metric's other entries.
+    """Set the variance s² of each change: the history's variance, shrunk towards the metric's other entries.
 
-    The variance s_h² of a few runs is too uncertain. A run's own estimate is too small because the run's requests are
-    correlated. Both are therefore averaged by degrees of freedom (an inverse-χ² prior, such as limma's: Smyth, "Linear
-    models and empirical Bayes methods", 2004, §4)::
+    The variance s_h² of a few runs is uncertain. It is therefore averaged with an assumed variance s₀², weighted by
+    degrees of freedom. This is an inverse-χ² prior, such as limma's (Smyth, "Linear models and empirical Bayes
+    methods", 2004, §4)::
 
         s² = (ν·s₀² + df·s_h²) ÷ (ν + df),   ν = 4 + the df of the other entries, at most 8
         s₀² = prior² · max(1, mean of s_h² ÷ prior² over the same metric of entries and stages of similar size)
 
-    The second line limits false alarms for a noisier service. Similar size means within a factor of three, because
-    1 ms varies by a higher percentage than 300 ms. If all entries were pooled, a do-nothing workflow's noise would hide
-    changes of other workflows.
+    The second line limits false alarms if a service is noisier than assumed. Sizes are similar if they differ by at
+    most a factor of three, because short times vary by a higher percentage. If all sizes were pooled, the noise of a
+    do-nothing workflow would hide changes of other workflows.
     """
     found: list[AnyChange] = []
     for one in family:
@@ -347,16 +349,16 @@ def _counting(counts: Sequence[EventCount]) -> float:
 
 
 def _df(df: float, counting: float, varies: float) -> float:
-    """Degrees of freedom of a sum of variances, the first of which is known (Satterthwaite, 1946)."""
+    """Degrees of freedom of ``counting + varies``; ``counting`` is known exactly (Satterthwaite, 1946)."""
     return min(_MOST_DF, df * ((counting + varies) / varies) ** 2)
 
 
 def _deviate(
     base: Sequence[EventCount], head: Sequence[EventCount], noise: tuple[float, float], *, better: bool = False
 ) -> tuple[float, float]:
-    """Return the deviate of a rise (or fall), divided by the overdispersion, and the deviate's degrees of freedom.
+    """Return the deviate of a rise (or fall), corrected for overdispersion, and its degrees of freedom.
 
-    ``noise`` is both sides' variance between runs beyond counting error, with its degrees of freedom.
+    ``noise`` has two values: the variance of both sides beyond counting error, and its degrees of freedom.
     """
     base, head = pooled_counts(base), pooled_counts(head)
     both = [*base, *head]

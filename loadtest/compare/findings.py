@@ -1,4 +1,4 @@
-"""Findings: each change of a traffic entry is one finding, with the metrics that show it."""
+"""Findings. A finding is one change of a traffic entry, with all metrics that show it."""
 
 import math
 from collections.abc import Collection, Sequence
@@ -20,23 +20,23 @@ _ORDERED: Final = (
     Metric.OVERHEAD_P50,
     Metric.GOODPUT,
 )
-"""The first of these metrics that became worse leads a finding; the others are its symptoms."""
+"""A finding's cause is the first of these metrics that became worse. The others are symptoms."""
 _TAILS: Final = frozenset({Metric.EXECUTION_TIME_P95, Metric.RESPONSE_TIME_P95, Metric.TIME_TO_RESULT_P95})
 _KINDS: Final[dict[Metric, FindingKind]] = {Metric.ERROR_RATE: "failing", Metric.THROTTLED_RATE: "throttled"}
 _ms = partial(quantity, unit="ms")
 _SYMPTOM_LEVEL: Final = 0.05
-"""Maximum p of a symptom, without adjustment for other metrics."""
+"""A metric is a symptom only if its p is at most this, without adjustment for other metrics."""
 _PART: Final = 0.25
-"""Minimum share of the suspect's change that counts as an important contribution."""
+"""A contribution is important if it is at least this share of the suspected change."""
 _MOST: Final = 3
-"""Maximum number of parts in the list of findings after the first."""
+"""At most this many items are listed after the first finding."""
 
 
 def find(metrics: Sequence[MetricComparison], worse: Sequence[MetricComparison]) -> tuple[ChangeFinding, ...]:
     """Return a finding for each share that became worse, and one for the times of each traffic entry and stage.
 
-    The symptoms are the entry's other metrics that became worse: they show where the time was lost. Findings are in the
-    order errors, 429s, times; times are by the lower end of their 95 % interval in ms.
+    The entry's other metrics that became worse are symptoms: they show where the time was lost. Errors come first, then
+    429s, then times. The time with the largest lower bound (95 %, in ms) comes first.
     """
     found = [_finding(metrics, one, []) for one in worse if one.metric not in _ORDERED]
     for place in dict.fromkeys((one.traffic, one.stage) for one in worse if one.metric in _ORDERED):
@@ -54,7 +54,7 @@ def _order(one: ChangeFinding) -> tuple[int, float]:
 
 
 def _symptom(one: MetricComparison) -> bool:
-    """Whether a metric became significantly worse, tested alone, by an effect that matters."""
+    """Whether a metric, tested alone, became significantly worse by at least the minimum effect."""
     if one.p is None or one.ratio is None or one.difference is None or one.p > _SYMPTOM_LEVEL:
         return False
     return reaches_effect(one.nature, math.log(one.ratio), one.difference, one.resolution_ms)
@@ -82,7 +82,7 @@ def _finding(
 
 
 def summary(findings: Sequence[ChangeFinding], metrics: Sequence[MetricComparison]) -> str:
-    """Format the first finding as a sentence without its full stop, and name the others."""
+    """Describe the first finding in a sentence, and name the others. The last full stop is missing."""
     if not findings:
         return ""
     first, *others = findings
@@ -94,11 +94,11 @@ def summary(findings: Sequence[ChangeFinding], metrics: Sequence[MetricCompariso
 def attribution(
     runs: Sequence[RunMeasurements], metrics: Sequence[MetricComparison], findings: Sequence[ChangeFinding]
 ) -> tuple[str, ...]:
-    """Say whether 404s and do-nothing workflows became slower, too: a hint to the cause that no verdict uses.
+    """Return sentences on whether 404s and do-nothing workflows became slower, too. They hint at the cause.
 
-    A sentence appears only if the 95 % interval of their change in ms lies wholly below or above a quarter of the
-    suspect's change. An insignificant change proves nothing: a time of 1 ms may grow by 80 % by chance. ``runs``
-    are the last runs of base and head, because a workflow that did nothing before may now take long.
+    No verdict uses them. A sentence appears only if the 95 % interval of the change in ms lies wholly below or above a
+    quarter of the suspected change. An insignificant change proves nothing: a time of 1 ms may grow by 80 % by chance.
+    ``runs`` are the last runs of both sides: a workflow that did nothing before may now take long.
     """
     texts = []
     for entries, name, elsewhere, here in (
@@ -115,7 +115,7 @@ def attribution(
             "this part is lost outside the workflows",
         ),
     ):
-        # Of the other entries' times, take the first that grew.
+        # Compare with the first time that grew in another entry.
         grown = (one.cause for one in findings if one.kind == "grown" and one.traffic not in entries)
         suspect = next((one for one in grown if one.nature.unit == "ms"), None)
         if suspect is None or suspect.difference is None:

@@ -1,8 +1,7 @@
-"""The history of a scenario: its checked runs, their verdicts and decisions, and a CSV for Apache Otava. Pure.
+"""The history of a scenario: its checked runs, their verdicts, and the user's decisions.
 
-A history is a set of lines: runs with measurements and verdict, and decisions on runs. Lines may come in any order and
-repeatedly, as after Git's union merge. The same set always gives the same history. Later lines never change a recorded
-verdict.
+A line of a history has a run with its measurements and verdict, or a decision on a run. The order of the lines does not
+matter, and a line may be repeated: Git's union merge does both. A later line never changes a recorded verdict.
 """
 
 import csv
@@ -27,25 +26,25 @@ SCHEMA_VERSION: Final = 1
 RunStatus = Literal["accepted", "waiting", "rejected", "invalid"]
 """``accepted``: evidence for later checks. ``waiting``: needs a decision. ``invalid``: never evidence."""
 RecordedVerdict = ComparisonVerdict | Literal["not judged"]
-"""``not judged``: a run that was accepted manually and never compared."""
+"""``not judged``: the user accepted the run, and it was never compared."""
 
 NOT_CONFIRMED: Final = "not confirmed by"
-"""Beginning of a check's own reason for accepting a suspected run."""
+"""If a check accepts a suspected run by itself, its reason begins with this."""
 IMPROVED_AGAIN: Final = "improved, and again in"
-"""Beginning of a check's own reason for beginning a baseline period."""
+"""If a check starts a baseline period by itself, its reason begins with this."""
 _DIGITS: Final = 7
 _GROWTH_RUNS: Final = 5
-"""Growth is the median of this many latest runs, compared with the median of as many first runs."""
+"""Growth compares the median of the latest runs with the median of the first runs, this many of each."""
 
 
 class RunLine(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", tag="run", omit_defaults=True):
-    """A run as recorded; never rewritten.
+    """A run as it was recorded. It is never rewritten.
 
     Attributes:
-        recorded: UTC, ISO 8601.
+        recorded: time in UTC, ISO 8601.
         verdict: verdict of the run's comparison with the runs accepted at that time.
         status: status before any decision.
-        confirms: id of the suspected run that this run repeats; empty unless it is a rerun.
+        confirms: for a rerun, the id of the suspected run; otherwise empty.
     """
 
     schema: int = 0
@@ -61,9 +60,9 @@ class DecisionLine(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", 
     """A user's decision on a run.
 
     Attributes:
-        recorded: UTC, ISO 8601. The last of several decisions counts.
+        recorded: time in UTC, ISO 8601. If a run has several decisions, the last counts.
         run: the run's id.
-        new_segment: whether the service changed here; later runs are then compared only with runs from this run on.
+        new_segment: whether the service changed with this run. Later runs are then not compared with runs before it.
     """
 
     schema: int = 0
@@ -78,7 +77,7 @@ HistoryLine = RunLine | DecisionLine
 
 
 class HistoryRun(NamedTuple):
-    """A run of a history with the last decision on the run; ``new_segment`` begins a baseline period."""
+    """A run of a history, with the last decision on it. ``new_segment``: whether it begins a baseline period."""
 
     line: RunLine
     status: RunStatus
@@ -95,7 +94,7 @@ class HistoryRun(NamedTuple):
 
 
 class History(NamedTuple):
-    """Runs by their start, oldest first; ``orphans`` are the ids of missing runs with a decision."""
+    """Runs by start time, oldest first. ``orphans`` are the ids of runs that have a decision but no line."""
 
     runs: tuple[HistoryRun, ...] = ()
     orphans: tuple[str, ...] = ()
@@ -104,16 +103,17 @@ class History(NamedTuple):
         return next((each for each in self.runs if each.id == run), None)
 
     def with_rerun(self, run: str) -> list[HistoryRun]:
-        """The runs on which one decision is made: a suspected run and its reruns."""
+        """A suspected run and its reruns, because a decision applies to all of them."""
         found = self.find(run)
         suspect = "" if found is None else found.line.confirms or found.id
         return [each for each in self.runs if suspect and suspect in {each.id, each.line.confirms}]
 
     def evidence(self, run: RunMeasurements) -> tuple[list[RunMeasurements], list[RunMeasurements]]:
-        """The runs with which a run is compared, and the runs whose noise counts, too; oldest first.
+        """The runs with which a run is compared, and further runs used only for their noise. Oldest first.
 
-        They are the comparable accepted runs of the run's baseline period, and those of the previous period. If none is
-        comparable, the first list has all accepted runs, so that the comparison names the field that differs.
+        The first list has the comparable accepted runs of the run's baseline period, the second those of the previous
+        period. If no run is comparable, the first list has all accepted runs. The comparison then names the field that
+        differs.
         """
         accepted = [each for each in self.runs if each.status == "accepted" and each.id != run.run]
         periods = segments([each for each in accepted if not mismatch(each.measurements, run)])
@@ -128,7 +128,7 @@ class History(NamedTuple):
 
 
 def fold(lines: Iterable[HistoryLine]) -> History:
-    """Make a history from lines: each run once, with its first recorded verdict and the last decision on the run."""
+    """Make a history from lines. Each run occurs once, with its first recorded verdict and its last decision."""
     runs: dict[str, RunLine] = {}
     decisions: dict[str, DecisionLine] = {}
     for line in lines:
@@ -170,10 +170,10 @@ def segments(runs: Sequence[HistoryRun]) -> list[list[HistoryRun]]:
 
 
 def growth(history: History) -> str:
-    """Return a sentence about the growth of response times since the first accepted run, across baseline periods.
+    """Return a sentence about the growth of response times since the first accepted run.
 
-    Only this sentence shows the sum of many small accepted changes. The text is empty if
-    no earlier accepted run is comparable with the latest.
+    It covers all baseline periods, so it shows the sum of many small accepted changes. It is empty if no earlier
+    accepted run is comparable with the latest.
     """
     accepted = [each for each in history.runs if each.status == "accepted"]
     alike = [each for each in accepted if not mismatch(each.measurements, accepted[-1].measurements)]
@@ -199,7 +199,7 @@ def run_line(
 ) -> RunLine:
     """Return the line of a run that was just compared.
 
-    The run becomes evidence if it passed or the history is still learning; otherwise it waits for a decision.
+    The run is accepted if it passed or if the history is still learning. Otherwise it waits for a decision.
     """
     status: Literal["accepted", "waiting", "invalid"]
     status = "accepted" if verdict in {"pass", "learning", "not judged"} else "waiting"
@@ -240,7 +240,7 @@ def compact(run: RunMeasurements) -> RunMeasurements:
 
 
 def to_otava(history: History) -> str:
-    """Return CSV for Apache Otava: a row for each run, a column for each gated metric that all runs have.
+    """Return CSV for Apache Otava, with a row for each run and a column for each gated metric.
 
     Invalid and rejected runs are left out. A metric that any run lacks has no column, because Otava needs a number in
     every cell.

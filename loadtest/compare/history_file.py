@@ -1,7 +1,7 @@
-"""The file of a history, in JSON lines. One process at a time appends to it, and flushes it to disk.
+"""The file of a history, in JSON lines. Only one process at a time can append to it.
 
-Damage is always reported. A last line truncated by a crash is moved to ``<file>.damaged``; any other unreadable line is
-an error with its number, because a history with a gap could give a wrong verdict.
+Damage is always reported. If a crash truncated the last line, the line is moved to ``<file>.damaged``. Any other
+unreadable line is an error, because a history with a gap could give a wrong verdict.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ _RUN_ID: Final = re.compile(rb'"run":"([^"\\]{1,200})"')
 
 
 class Contents(NamedTuple):
-    """The content of a file; ``cut_off`` has the bytes of an incomplete last line, and is normally empty."""
+    """The content of a file. ``cut_off`` has the bytes of a truncated last line; it is normally empty."""
 
     history: History
     cut_off: bytes
@@ -45,12 +45,12 @@ class Contents(NamedTuple):
 
 
 def path_for(place: Path, scenario: str) -> Path:
-    """Return the file of a scenario's history: ``place`` if it ends in .jsonl, else a file in that folder."""
+    """Return the path of a scenario's history: ``place`` if it ends in .jsonl, else a file in that folder."""
     return place if place.suffix == ENDING else place / f"{scenario}{ENDING}"
 
 
 def read(path: Path) -> Contents:
-    """Read a history, empty if the file is missing. Waits for a writer to finish. Raises ``InputError``."""
+    """Wait until no process writes, then read a history. A missing file is an empty history. Raises ``InputError``."""
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH)
@@ -64,13 +64,13 @@ def read(path: Path) -> Contents:
 
 
 def check_writable(path: Path) -> None:
-    """Check, before a run is made, that lines can be appended. May create an empty file."""
+    """Check that lines can be appended, before a run is made in vain. May create an empty file."""
     with _locked(path):
         pass
 
 
 def append(path: Path, *lines: HistoryLine) -> list[str]:
-    """Append all lines or none, flush them to disk, and return sentences about repairs. Raises ``InputError``."""
+    """Append all lines or none, and flush them to disk. Return messages about repairs. Raises ``InputError``."""
     with _locked(path) as file:
         data = _all(file)
         _, cut_off = _parse(data, path)
@@ -88,7 +88,7 @@ def append(path: Path, *lines: HistoryLine) -> list[str]:
 
 
 def _all(file: int) -> bytes:
-    # One read may return only a part; the next write would then overwrite the rest.
+    # One read may return only a part of the file. The next write would then overwrite the rest.
     os.lseek(file, 0, os.SEEK_SET)
     return b"".join(iter(lambda: os.read(file, 1 << 20), b""))
 
@@ -115,7 +115,7 @@ def _open_locked(path: Path) -> int:
             fcntl.flock(file, fcntl.LOCK_EX)
             if new:
                 _sync_folder(path.parent)
-            # Git may have replaced the file meanwhile, and writes to this file would be lost.
+            # Git may have replaced the file meanwhile. Writes to the old file would be lost.
             if os.path.samestat(os.fstat(file), path.stat()):
                 return file
         except FileNotFoundError:
@@ -135,7 +135,7 @@ def _write(file: int, data: bytes, at: int) -> None:
 
 
 def _move_away(file: int, path: Path, data: bytes, cut_off: bytes) -> str:
-    """Move a truncated line to a file of its own: first copy it, then truncate, so that the line is never lost."""
+    """Move a truncated line to another file. Copy it first and cut it off later, so that it is never lost."""
     damaged = path.with_name(path.name + DAMAGED)
     try:
         with damaged.open("ab") as beside:
@@ -159,7 +159,7 @@ def _whose(cut_off: bytes) -> str:
 
 
 def _sync_folder(folder: Path) -> None:
-    # Makes a new file survive a power failure.
+    # A new file survives a power failure only if its folder was flushed, too.
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -179,7 +179,7 @@ class _Schemas(msgspec.Struct):
 
 
 def _parse(data: bytes, path: Path) -> tuple[list[HistoryLine], bytes]:
-    """The lines of a file, and an incomplete last line."""
+    """Return the lines of a file, and separately a truncated last line."""
     *whole, last = data.split(b"\n")
     cut_off = last if last.strip() and not _is_json(last) else b""
     lines = whole if cut_off else [*whole, last]

@@ -1,7 +1,7 @@
-"""One run's measurements, target, generator and controls, and a check whether two runs are comparable.
+"""Measurements of one run, and a check whether two runs are comparable.
 
-The analysis writes a record's ``RunMeasurements`` to ``measurements.json``; a line of a history contains them, too. The
-unit of evidence is the run: a measurement is one value, and ``se`` is the value's standard error within the run.
+The analysis writes a run's ``RunMeasurements`` to ``measurements.json``. Lines of a history contain them, too. A run
+gives one value for each metric. ``se`` is the standard error of this value within the run.
 """
 
 import math
@@ -23,7 +23,7 @@ from loadtest.words import NOTHING, count
 FILE_NAME: Final = "measurements.json"
 SCHEMA_VERSION: Final = 1
 MOST_SCORE: Final = 50.0
-"""Maximum absolute score: e⁵⁰ ms exceed the age of the universe."""
+"""Larger scores are out of range: e⁵⁰ ms exceed the age of the universe."""
 
 
 class Metric(StrEnum):
@@ -37,7 +37,7 @@ class Metric(StrEnum):
     TIME_TO_RESULT_P95 = "time_to_result.p95"
     ERROR_RATE = "error_rate"
     THROTTLED_RATE = "throttled_rate"
-    """Excess over the share expected from the assumed limiter."""
+    """The share of 429s beyond the share that is expected from the assumed limiter."""
     GOODPUT = "goodput"
 
 
@@ -56,17 +56,17 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """One value of a run.
 
     Attributes:
-        value: ms, a share or 1/s, depending on the metric; for ``throttled_rate`` observed − expected, maybe negative.
-        score: the value on the metric's scale of comparison. A share gets half an event ((k + ½) ÷ (n + 1)),
-            so that its score is finite; ``throttled_rate`` has logit(observed) − logit(expected).
+        value: in ms, 1/s or as a share. For ``throttled_rate`` it is observed − expected, which may be negative.
+        score: the value on the log or log-odds scale. Half an event is added to a share, (k + ½) ÷ (n + 1), so that its
+            score is finite. For ``throttled_rate`` it is logit(observed) − logit(expected).
         n: sample size.
-        se: standard error of ``score`` within the run. It comes from time blocks, so that it includes autocorrelation;
+        se: standard error of ``score`` within the run, from time blocks, because successive requests are correlated.
             None if the run is too short for blocks.
-        expected: for ``throttled_rate`` the expected share; None for other metrics.
-        resolution_ms: the poll interval in ms, which limits the resolution of the time to result.
+        expected: the expected share for ``throttled_rate``; None for other metrics.
+        resolution_ms: the poll interval in ms. Times to result are known no more exactly.
         gated: whether a verdict may use the measurement.
-        why_not: why the measurement is only shown; empty if it is gated.
-        definition: version of the metric's definition; values of different versions are not compared.
+        why_not: why no verdict may use the measurement; empty if it is gated.
+        definition: version of the metric's definition. Values of different versions are not compared.
     """
 
     traffic: str
@@ -88,7 +88,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     @property
     def count(self) -> EventCount:
-        """The events and trials of a measured share."""
+        """The number of events and trials of a share."""
         expected = self.expected or 0.0
         events = min(max(self.value + expected, 0.0), 1.0) * self.n
         of_429s = self.metric == Metric.THROTTLED_RATE
@@ -96,7 +96,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     @property
     def known_se(self) -> float:
-        """``se``, or 0 if it is None."""
+        """``se``, or 0 if it is unknown."""
         return self.se if self.se is not None and math.isfinite(self.se) else 0.0
 
     @property
@@ -108,7 +108,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 class TargetIdentity(msgspec.Struct, frozen=True, kw_only=True):
-    """The properties of a target that must be equal within a history. The port of an embedded target is left out.
+    """Properties of a target that must be equal for all runs of a history.
 
     Attributes:
         host: scheme, host and port of the base URL; ``embedded`` for the embedded API.
@@ -126,7 +126,7 @@ class TargetIdentity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GeneratorIdentity(msgspec.Struct, frozen=True, kw_only=True):
-    """The load generator. Its machine must be the same only if an embedded target shares the machine."""
+    """The load generator. In a history its machine may change, unless an embedded target runs on it, too."""
 
     os: str
     cpu: str
@@ -135,7 +135,7 @@ class GeneratorIdentity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ControlMeasurement(msgspec.Struct, frozen=True, kw_only=True):
-    """A measurement that the service cannot affect, so that it changes only with the environment.
+    """A measurement that the service cannot affect. It changes only with the environment.
 
     Attributes:
         se: standard error of the value's logarithm within the run; None if unknown.
@@ -150,8 +150,8 @@ class RegressionSettings(NamedTuple):
     """A scenario's settings for checks.
 
     Attributes:
-        rise: minimum rise of a share that counts; None for that of ``changes.least_rise``.
-        must_find: growth of a response time p50 that a check must be able to find, such as 0.2; None if not required.
+        rise: minimum rise of a share that counts. If None, ``changes.least_rise`` gives it.
+        must_find: a check must be able to find this growth of a response time p50, such as 0.2. None: no requirement.
     """
 
     rise: float | None = None
@@ -162,22 +162,22 @@ PLAIN: Final = RegressionSettings()
 
 
 class RunMeasurements(msgspec.Struct, frozen=True, kw_only=True):
-    """A run's data for comparisons. An empty fact is unknown and matches every value.
+    """A run's data for comparisons. An empty version or digest is unknown and matches every value.
 
     Attributes:
-        started: UTC, ISO 8601.
+        started: time in UTC, ISO 8601.
         commit: commit of the working directory's Git repository, or of the CI system.
-        target_version: value of ``--target-version``; recorded, but need not be equal.
+        target_version: value of ``--target-version``. It may differ between compared runs.
         verdict: the run's verdict by its thresholds.
         idle_entries: traffic entries whose workflow does nothing. They show changes outside of workflows.
-        polling: polling of each traffic entry with jobs: ``polled every 1 s``; empty in runs of older versions.
+        polling: for each traffic entry with jobs, a text such as ``polled every 1 s``. Older versions left it empty.
         not_found_entries: traffic entries whose requests are answered with 404 before any workflow runs.
-        definition: the hashed keys of the effective scenario with their values, such as
-            ``traffic.runs.stages.steady.rate``.
+        definition: values of the effective scenario by key, such as ``traffic.runs.stages.steady.rate``. The scenario
+            hash covers the same keys.
         files: digest of each file that the scenario refers to.
-        versions: of Python and of the harness, and the load generator's region.
-        same: machine, python, harness or region, if the scenario requires them to be equal within a history.
-        sketches: empty, because no verdict uses it; an older loadtest requires the key and may have filled it.
+        versions: versions of Python and the harness, and the region of the load generator.
+        same: facts that the scenario requires to be equal in its history: machine, python, harness or region.
+        sketches: empty now. Older versions of loadtest require the key and may have filled it.
     """
 
     schema: int = SCHEMA_VERSION
@@ -205,7 +205,7 @@ class RunMeasurements(msgspec.Struct, frozen=True, kw_only=True):
     polling: dict[str, str] = {}
 
     def polled(self, key: Key) -> str:
-        """Return the polling interval of the jobs that a response-time metric measures; empty for other metrics."""
+        """Return how often the jobs behind a response time were polled. Empty for other metrics."""
         return self.polling.get(key.traffic, "") if key.metric.startswith("response_time") else ""
 
     def by_key(self) -> dict[Key, Measurement]:
@@ -213,7 +213,7 @@ class RunMeasurements(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def significant(value: float, digits: int) -> float:
-    """Round to significant digits, because further digits depend on the machine's order of summation."""
+    """Round to significant digits. Further digits depend on the order in which a machine adds numbers."""
     return float(f"{value:.{digits}g}")
 
 
@@ -230,11 +230,11 @@ class Fact(NamedTuple):
     """A recorded fact about a run.
 
     Attributes:
-        name: in a sentence.
-        label: on a page; empty if no page shows the fact.
-        of: the value as text; empty if it is unknown.
-        needed: when two runs must have the same value: always; in a history, not in a pair; if the target is embedded
-            and so shares the generator's machine; or if the scenario requires it (``RunMeasurements.same``).
+        name: the fact's name in a sentence.
+        label: the fact's name on a page; empty if no page shows it.
+        of: returns the value as text; empty if it is unknown.
+        needed: when two compared runs must have the same value. ``in a history`` excludes pairs of blocks. ``embedded``
+            is for embedded targets, and ``if the same`` for facts in ``RunMeasurements.same``. Empty means never.
         unknown: text for an unknown value.
     """
 
@@ -279,22 +279,22 @@ FACTS: Final = (
     Fact("harness", "Version of loadtest", lambda run: run.versions.get("harness", ""), "if the same", "unknown"),
     Fact("region", "Region", lambda run: run.versions.get("region", ""), "if the same", "unknown"),
 )
-"""In the order in which a sentence looks for a differing fact, the most informative first."""
+"""A sentence names the first fact that differs, so the most informative facts come first."""
 
 
 def mismatch(base: RunMeasurements, head: RunMeasurements, *, paired: bool = False) -> str:
-    """Return the first difference that makes two runs incomparable, with both values; empty if there is none.
+    """Describe the first difference that makes two runs incomparable. Empty if there is none.
 
-    A history requires the same scenario and target (host, endpoint, limits, faults, number of keys). If the target is
-    embedded and shares the generator's machine, the generator must be the same, too. Otherwise it may change, because
-    hosted runners change processors from job to job, and each run's validity judges its generator. The target's version
-    may differ, because the comparison is about versions.
+    All runs of a history have the same scenario and target (host, endpoint, limits, faults, number of keys). The
+    generator's machine must be the same only if an embedded target shares it. Otherwise it may change: hosted runners
+    change processors from job to job, and each run's validity judges its generator. The target's version may differ,
+    because the comparison is about versions.
 
     Args:
         base: an earlier run, or the base side of a pair.
         head: the judged run, or the head side of a pair.
-        paired: whether the runs are the sides of a pair, two deployments or two settings of the embedded API. Their
-            host, endpoint, limits, faults and scenario hash (with the embedded API's settings) may then differ.
+        paired: whether the runs are the two sides of a pair. Host, endpoint, limits and faults may then differ. For the
+            embedded API the scenario hash may differ, too, because it covers the API's settings.
     """
     needed = {"always"} | (set() if paired else {"in a history"}) | ({"embedded"} if head.embedded else set())
     for fact in FACTS:
@@ -316,7 +316,7 @@ def mismatch(base: RunMeasurements, head: RunMeasurements, *, paired: bool = Fal
 
 
 def causes(bases: Sequence[RunMeasurements], head: RunMeasurements) -> tuple[str, ...]:
-    """Return sentences about changed facts that may be the cause of a difference, but make no run incomparable."""
+    """Return sentences about changed facts that may have caused a difference. Runs stay comparable."""
     changed = [(fact, base) for base in bases for fact in _changed_facts(base, head)]
     return tuple(
         f"The {fact.name} changed, too: {fact.of(base)} before, {fact.of(head)} now." for fact, base in changed
@@ -329,7 +329,7 @@ def _changed_facts(base: RunMeasurements, head: RunMeasurements) -> list[Fact]:
 
 
 def _differing(before: dict[str, str], now: dict[str, str]) -> tuple[str, str, str] | None:
-    """Return the first key with different values, and both values; None if one side is unknown."""
+    """Return the first key whose values differ, and both values. None if none differs or a side is unknown."""
     keys = dict.fromkeys((*now, *before)) if before and now else {}
     return next(
         ((key, before.get(key, "none"), now.get(key, "none")) for key in keys if before.get(key) != now.get(key)), None
@@ -337,7 +337,7 @@ def _differing(before: dict[str, str], now: dict[str, str]) -> tuple[str, str, s
 
 
 def flattened(value: object, key: str = "") -> dict[str, str]:
-    """Return the leaves of a scenario's tables by dotted key. Items of a list appear by name, or else by index."""
+    """Return the values of nested tables by dotted key. The key of a list's item is its name, or else its index."""
     if isinstance(value, dict):
         items = list(value.items())
     elif isinstance(value, list):

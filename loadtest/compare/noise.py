@@ -1,6 +1,7 @@
-"""The variation between runs without a change: shrunk estimates, limited outliers, and controls.
+"""Noise: the variation between runs of an unchanged service.
 
-The service cannot affect a control. If a control moved, the environment changed.
+Variances are shrunk towards assumed values, and outliers are limited. A control is a measurement that the service
+cannot affect: if it moved, the environment changed.
 """
 
 import math
@@ -13,11 +14,11 @@ from loadtest.compare.results import ControlComparison
 from loadtest.stats.means import student, variance
 
 PRIOR_DF: Final = 4
-"""Degrees of freedom given to the assumed variance."""
+"""The assumed variance counts as if it had this many degrees of freedom."""
 SE_FACTOR: Final = 1.3
-"""Ratio of the true standard error to the standard error from time blocks, for runs of minutes."""
+"""In runs of a few minutes, the true standard error is this many times the one from time blocks."""
 _WINSOR: Final = 2.5
-"""Maximum distance from the median, in robust standard deviations."""
+"""Values are limited to this distance from the median, in robust standard deviations."""
 # MAD × 1.4826 is the sd of normal values; _SMALL_N corrects its bias at small n (Croux & Rousseeuw, 1992).
 _MAD: Final = 1.4826
 _SMALL_N: Final = {2: 1.196, 3: 1.495, 4: 1.363, 5: 1.206, 6: 1.200, 7: 1.140, 8: 1.129, 9: 1.107}
@@ -41,19 +42,19 @@ def shrunk(prior: float, seen: float, df: int, weight: float = PRIOR_DF) -> tupl
 
 
 class _Kind(NamedTuple):
-    """Assumptions about a control: its sd between runs (log scale), and the minimum growth that counts."""
+    """Assumptions about a control: its sd between runs (log scale), and the smallest growth that counts."""
 
     prior_sd: float
     least_ratio: float
     least_ms: float
 
 
-# On a calm machine, a timed loop varies by a few per cent. The p99 of lags of tenths of a ms varies more.
+# On a calm machine, a timed loop varies by a few per cent. The p99 of dispatch lags varies more.
 _KINDS: Final = {"CPU loop": _Kind(0.03, 1.05, 0.0), "dispatch lag p99": _Kind(0.30, 1.5, 1.0)}
 _LEVEL: Final = 0.01
-"""One-sided p (Student, with a shrunk sd) below which a control moved, if it also grew by the minimum."""
+"""A control moved if its one-sided p (Student's t, shrunk sd) is at most this and it grew by the minimum."""
 _LEAST: Final = 3
-"""Minimum number of runs or pairs for a control."""
+"""Controls are compared only if at least this many runs or pairs have them."""
 
 
 def controls(
@@ -62,8 +63,9 @@ def controls(
     """Compare the controls of the head side with those of the base side.
 
     Args:
-        pairs: (base, head) of each pair of blocks; or each earlier run with the judged run.
-        paired: whether ``pairs`` are pairs of blocks; the noise is then that of differences, else of earlier runs.
+        pairs: (base, head) of each pair of blocks, or (earlier run, judged run) for each earlier run.
+        paired: whether ``pairs`` are pairs of blocks. The noise is then the variation of their differences. Otherwise
+            it is the variation of the earlier runs.
     """
     found = []
     named = [

@@ -1,7 +1,7 @@
-"""Comparison of two versions in pairs of blocks: the order of the blocks, and the rule for the pairs' differences.
+"""Comparison of two versions in pairs of blocks: the order of the blocks, and the rule that judges them.
 
-A block is one run of the whole scenario. Blocks of both sides alternate in one process, so drift (of the machine, the
-time of day, a neighbour) affects both sides of a pair alike. The difference of a pair is the unit of evidence.
+A block is one run of the whole scenario against one version. Blocks of both versions alternate, so drift affects both
+blocks of a pair alike. The rule uses only the differences within pairs.
 """
 
 import math
@@ -24,32 +24,32 @@ from loadtest.stats.means import student, variance
 from loadtest.words import counted
 
 DISCARDED: Final = 1
-"""Number of initial pairs that are discarded, because both sides warm up in them."""
+"""This many pairs at the beginning are discarded, because both sides still warm up."""
 LOOKS: Final = (4, 6, 8, 10, 12)
-"""Numbers of valid pairs after which the evidence is judged; even, so that ABBA groups are complete."""
+"""The pairs are judged when this many are valid. The numbers are even, so that ABBA groups are complete."""
 LEVELS: Final = verdict.Levels(family=0.005, confirm=None, power=0.8)
-"""Levels of every look. Without a change, at most 3 % of comparisons regress (``bench/regression_power.py``)."""
+"""Levels of every look. If nothing changed, at most 3 % of comparisons regress (``bench/regression_power.py``)."""
 _ENOUGH: Final = math.log(1.10)
-"""The change that ``pairs_needed`` pairs must find, on the log scale."""
+"""``pairs_needed`` returns the number of pairs that find this change (10 %, on the log scale)."""
 MOST_PAIRS: Final = 200
-"""Maximum number of pairs in a comparison, without the discarded pairs."""
+"""A comparison has at most this many pairs. Discarded pairs do not count."""
 _Pair = tuple[RunMeasurements, RunMeasurements]
 
 
 def next_look(valid: int, most: int) -> int:
-    """Return the number of valid pairs at which the next look comes: the next of ``LOOKS``, or else ``most``."""
+    """Return the number of valid pairs at the next look: the next of ``LOOKS``, but at most ``most``."""
     return min(most, next((look for look in LOOKS if look > valid), most))
 
 
 def block_order(seed: int, pairs: int) -> tuple[Side, ...]:
-    """Return the side of each block: pairs in ABBA or BAAB order, drawn by the seed.
+    """Return the side of each block. Every two pairs have the order ABBA or BAAB, drawn by the seed.
 
-    Two consecutive pairs are mirrored, so that a linear drift cancels. The first side of every two pairs is random,
-    because periodic disturbances would bias plain alternation.
+    The second pair mirrors the first, so that a linear drift cancels. The order is random, because periodic
+    disturbances would bias a fixed order.
 
     Args:
         seed: seed of the series.
-        pairs: number of pairs, including discarded pairs. If odd, half of ABBA or BAAB comes first.
+        pairs: number of pairs, including discarded pairs. If it is odd, the first pair has no mirror image.
     """
     # The order must only be reproducible, not secret.
     source = random.Random(f"blocks {seed}")  # noqa: S311
@@ -61,15 +61,15 @@ def block_order(seed: int, pairs: int) -> tuple[Side, ...]:
 
 
 def compare_pairs(pairs: Sequence[_Pair], *, title: str = "", discarded: int = DISCARDED) -> RunComparison:
-    """Compare two sides by the differences between the blocks of each pair, at one of the looks.
+    """Compare two sides by the differences between the blocks of each pair.
 
-    The comparison is inconclusive until it excludes a worsening by 10 % (of a share: by 2 points). More pairs may
+    The comparison is inconclusive until it excludes a worsening by 10 %, or for shares by 2 points. More pairs may
     settle it.
 
     Args:
-        pairs: (base, head) of every pair in order of time, discarded pairs first.
+        pairs: (base, head) of every pair in order of time, including discarded pairs.
         title: title of the scenario.
-        discarded: number of initial pairs to leave out.
+        discarded: number of pairs to leave out at the beginning.
     """
     counted_pairs = pairs[discarded:]
     valid = [pair for pair in counted_pairs if pair[0].valid and pair[1].valid]
@@ -92,9 +92,9 @@ def compare_pairs(pairs: Sequence[_Pair], *, title: str = "", discarded: int = D
 
 
 def _compare_blocks(pairs: Sequence[_Pair]) -> tuple[list[AnyChange], list[MetricComparison], set[Key]]:
-    """Estimate the difference of each metric over the pairs, and list metrics that are not tested.
+    """Return the changes of tested metrics, the metrics that are not tested, and the lost metrics.
 
-    The returned set has the metrics that would be tested if the head side had them.
+    A lost metric would be tested if the head side had it.
     """
     columns: defaultdict[Key, list[tuple[Measurement, Measurement | None]]] = defaultdict(list)
     for base, head in pairs:
@@ -132,11 +132,10 @@ def _unfit(base: Measurement, head: Measurement | None) -> str:
 
 
 def _change(column: Sequence[tuple[Measurement, Measurement]], weight: float) -> AnyChange:
-    """Return the mean difference of the pairs, with limited outliers: SE = s ÷ √n.
+    """Return the mean difference of the pairs, with limited outliers. Its standard error is s ÷ √n.
 
-    A pair's variance is the larger of two: the variance between pairs, which is too small if a few differences agree
-    by chance, and the variance within pairs, estimated from each block. For shares, it is the variance beyond counting
-    error.
+    s² is the larger of two variances: between pairs, and within pairs (estimated from each block). The first is too
+    small if a few differences agree by chance. For shares, s² is the variance beyond counting error.
     """
     n, bases, heads = len(column), [base for base, _ in column], [head for _, head in column]
     within = statistics.fmean(base.known_se**2 + head.known_se**2 for base, head in column)
@@ -160,10 +159,10 @@ def _change(column: Sequence[tuple[Measurement, Measurement]], weight: float) ->
 
 
 def pairs_needed(sd: float, tests: int, effect: float = _ENOUGH) -> int | None:
-    """Return the number of pairs that find an effect in 80 % of cases; None if 200 do not.
+    """Return the number of pairs that find an effect in 80 % of cases. None if 200 pairs are not enough.
 
-    ``sd`` is the standard deviation of a pair's difference. ``sd`` and ``effect`` are on the metric's scale. The family
-    has ``tests`` metrics.
+    ``sd`` is the standard deviation of a pair's difference. It and ``effect`` are on the metric's scale. ``tests`` is
+    the number of tested metrics.
     """
     for pairs in range(LOOKS[0], MOST_PAIRS + 1):
         se, df = sd / math.sqrt(pairs), PRIOR_DF + pairs - 1
@@ -177,7 +176,7 @@ def _reasons(pairs: int, discarded: int, invalid: int, metrics: Sequence[MetricC
     reasons = []
     tested = [one for one in metrics if one.gated and one.p is not None]
     times = [one for one in tested if one.nature.scale == "log" and one.sd is not None]
-    # Without times whose smallest change that counts is more than 5 %: 1 ms or the poll interval.
+    # Short and polled times are left out. Their minimum effect is 1 ms or the poll interval, which is more than 5 %.
     loose = [one for one in times if one.verdict == "inconclusive" and not one.suspect and in_percent(one)]
     if loose:
         worst = max(loose, key=lambda one: one.sd or 0.0)

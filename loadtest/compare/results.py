@@ -1,4 +1,4 @@
-"""The result of a comparison, and its file ``comparison.json``, the only source of reports."""
+"""The result of a comparison, and its file ``comparison.json``. Reports use nothing else."""
 
 from pathlib import Path
 from typing import Final, Literal
@@ -16,33 +16,32 @@ MetricVerdict = Literal["regressed", "improved", "unchanged", "changed", "inconc
 """``changed``: a share rose beyond chance, but by less than the minimum rise."""
 FindingKind = Literal["grown", "moved", "throttled", "failing", "less"]
 ComparisonVerdict = Literal["regressed", "pass", "inconclusive", "learning", "not comparable", "invalid"]
-"""Verdict of a whole comparison. ``pass``: no regression was found, and a regression of the stated size would have been
-found."""
+"""Verdict of a whole comparison. ``pass``: it found no regression, and would have found one of the stated size."""
 
 
 class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
     """The comparison of one metric of one traffic entry in one stage.
 
     Attributes:
-        base: value of the base side in the metric's unit: the centre of the pairs or the history.
+        base: value of the base side, in the metric's unit: the mean of the pairs or of the history.
         difference: head − base, in the metric's unit.
         difference_interval: 95 % interval of ``difference``; None if no sound interval exists.
-        ratio: head ÷ base of times and rates (odds ratio of shares); above 1 means a larger head.
+        ratio: head ÷ base for times and rates, the odds ratio for shares. Above 1 if the head is larger.
         ratio_interval: 95 % interval of ``ratio``.
-        p: one-sided, for a change for the worse; None if the metric was not tested.
-        p_adjusted: ``p``, adjusted by Holm's method over all tested metrics.
-        detectable: the smallest change for the worse that this comparison finds in 80 % of cases, as a ratio above 1
-            (below 1 if less is worse); None if unknown.
-        detectable_value: for a share, the head's value after the smallest detectable change.
-        sd: standard deviation between runs or pairs, on the metric's scale, that the interval uses.
+        p: one-sided p value, small if the metric became worse; None if the metric was not tested.
+        p_adjusted: ``p``, adjusted for all tested metrics by Holm's method.
+        detectable: the smallest worsening that this comparison finds in 80 % of cases, as a ratio. Below 1 if less is
+            worse; None if unknown.
+        detectable_value: for a share, the head's value after the minimum detectable change.
+        sd: standard deviation between runs or pairs, on the metric's scale. The interval uses it.
         n: number of runs in the history, or of pairs.
         suspect: whether a rerun must confirm the metric.
-        drift: whether the baseline is the first runs of its period, which shows slow drift, instead of the latest.
+        drift: whether the baseline is the first runs of its period, to find slow drift, instead of the latest.
         gated: whether the verdict may use the metric.
         why: why the metric is not gated, not comparable or inconclusive; empty otherwise.
         earlier: values of the base side in order, for plots.
         later: values of the head side in order, for plots.
-        resolution_ms: the poll interval in ms; differences below this interval count as zero.
+        resolution_ms: the poll interval in ms. Smaller differences count as zero.
     """
 
     traffic: str
@@ -82,8 +81,8 @@ class ChangeFinding(msgspec.Struct, frozen=True, kw_only=True):
     """One change, with all metrics that show it.
 
     Attributes:
-        kind: ``throttled``: more 429s than expected; ``failing``: more errors; ``grown``: longer times, or a rise of
-            another share. Older files also have ``moved`` and ``less``.
+        kind: ``throttled`` (more 429s than expected), ``failing`` (more errors) or ``grown`` (longer times). Older
+            files also have ``moved`` and ``less``.
         sentence: "greetings: executionTime p50 +66 ms (+69 %, 95 %: +58 to +75)".
         cause: the metric closest to the cause.
     """
@@ -97,7 +96,7 @@ class ChangeFinding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ControlComparison(msgspec.Struct, frozen=True, kw_only=True):
-    """The comparison of a control: if it moved, a suspected change cannot be attributed to the service."""
+    """The comparison of a control. If it moved, a suspected change cannot be attributed to the service."""
 
     name: str
     base_ms: float
@@ -110,16 +109,16 @@ class RunComparison(msgspec.Struct, frozen=True, kw_only=True):
     """The comparison of two sides of one scenario.
 
     Attributes:
-        kind: ``paired``: two versions in pairs of blocks; ``history``: a run and accepted earlier runs.
-        sentence: the verdict in one or two sentences, the finding first.
-        reasons: further notes: where the time went, how to settle an unclear result, missing and improved metrics.
-        base: place and time of the base side, in words.
-        head: place and time of the head side, in words.
-        runs: ids of all runs used, the head's last.
+        kind: ``paired`` compares two versions in pairs of blocks, ``history`` a run with accepted runs.
+        sentence: the verdict in one or two sentences. The finding comes first.
+        reasons: further sentences: where the time went, how to settle an unclear result, missing and improved metrics.
+        base: description of the base side.
+        head: description of the head side.
+        runs: ids of all runs used. The head's ids come last.
         confirmed: whether a rerun was made and decided the verdict.
-        command: the command that repeats the comparison with the user's options; begins with ``loadtest``.
+        command: the command that repeats the comparison, with the user's options.
         confirm: the command that reruns a suspected regression.
-        place: options that name the history and the folder of runs, for the commands that accept or reject the run.
+        place: options for the history and the folder of runs, which the commands that accept or reject the run need.
     """
 
     schema: int = SCHEMA_VERSION

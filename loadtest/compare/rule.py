@@ -1,8 +1,8 @@
-"""The rule for a run against accepted earlier runs: a prediction interval per metric, and one decision over them.
+"""The rule that compares a run with accepted earlier runs.
 
-Each metric is compared on its scale with two baselines: the latest runs of the baseline period (for a sudden change)
-and, if the period is long enough, its first runs (for a slow drift, which a moving window never detects).
-``changes.py`` defines effects, ``noise.py`` defines the standard deviation, and ``verdict.py`` defines the verdict.
+Each metric has a prediction interval, computed from the latest runs of the baseline period. It finds sudden changes. If
+the period is long enough, a second interval is computed from its first runs. It finds slow drift, which a moving window
+never does. ``changes.py`` defines effects, ``noise.py`` standard deviations, and ``verdict.py`` the verdict.
 """
 
 import math
@@ -34,21 +34,21 @@ from loadtest.stats.means import student_tail, variance
 from loadtest.words import counted
 
 LEAST_RUNS: Final = 5
-"""Minimum number of runs in a history; a shorter history is still learning."""
+"""A history with fewer runs than this is still learning."""
 LEAST_CENTRE: Final = 2
-"""Minimum number of runs in a further baseline period: it keeps the previous noise and learns only its centre."""
+"""A later baseline period needs only this many runs. It keeps the previous noise and learns only its mean."""
 _IMPROVED: Final = 0.001
-"""Maximum p by Holm of the mean of two successive improved runs that automatically begin a baseline period."""
+"""Two improved runs begin a baseline period if the p of their mean, adjusted by Holm, is at most this."""
 _EACH: Final = 0.01
-"""Maximum p of each of these two runs, so that a single outlier does not begin a baseline period."""
+"""The p of each of the two runs must be at most this, so that one outlier does not begin a baseline period."""
 _PENALTIES: Final = (1.25, 5.0)
-"""Factors that multiply p: against the latest runs, and against the first runs, which get a fifth of the metric's α."""
+"""p is multiplied by the first factor against the latest runs, and by the second factor against the first runs."""
 WINDOW: Final = 20
-"""Number of latest runs compared for a sudden change."""
+"""To find a sudden change, a run is compared with this many of the latest runs."""
 ANCHOR: Final = 10
-"""Number of first runs of a baseline period compared for a slow drift."""
+"""To find a slow drift, a run is compared with this many of the first runs of the baseline period."""
 ANCHORED_FROM: Final = 15
-"""Minimum number of runs in a baseline period to look for slow drift; in shorter periods both baselines overlap."""
+"""Shorter baseline periods are not tested for slow drift, because both baselines would be nearly the same."""
 LEVELS: Final = verdict.Levels(family=0.04, confirm=0.025, power=math.sqrt(0.8))
 """Fixed by ``bench/regression_power.py``. Run *and* rerun must find a change: a power of √0.8 in each gives 80 %."""
 
@@ -65,13 +65,13 @@ def judge_history(
     """Compare a run with accepted earlier runs.
 
     Args:
-        history: accepted runs of the current baseline period (since the last accepted change), oldest first. Runs that
-            are not comparable with ``run`` are left out; if none remain, the comparison names the field that differs.
+        history: accepted runs of the current baseline period, oldest first. Runs that are not comparable with ``run``
+            are left out. If none remain, the comparison names the field that differs.
         run: the judged run.
-        confirming: the suspected metrics if ``run`` is a rerun, which can confirm only these; None for a first run.
+        confirming: for a rerun, the suspected metrics; it can confirm only these. None for a first run.
         title: title of the scenario.
         settings: the scenario's settings for checks.
-        noise: accepted runs of the previous baseline period, whose noise a short period keeps.
+        noise: accepted runs of the previous baseline period. A short period keeps their noise.
     """
     valid = [one for one in history if one.valid]
     comparable, kept = ([one for one in runs if not mismatch(one, run)] for runs in (valid, noise))
@@ -103,10 +103,10 @@ def _compare_run(
     noise: Sequence[RunMeasurements],
     suspected: Collection[Key] = (),
 ) -> tuple[list[AnyChange], list[MetricComparison]]:
-    """Compare each measurement of a run with comparable earlier runs, and list measurements that are not tested.
+    """Return the changes of tested metrics between comparable earlier runs and a run, and the untested metrics.
 
-    Each change is against the latest runs, or against the first runs if that change is worse. A metric that ``run``
-    lacks is listed as missing if most earlier runs have it gated, or if it is ``suspected``.
+    A change is relative to the latest runs, or to the first runs if its p is smaller there. A metric that ``run`` lacks
+    is untested if most earlier runs have it, or if it is ``suspected``.
     """
     columns, before = _columns(history), _columns(noise[-WINDOW:])
     latest, anchored = [], []
@@ -151,13 +151,13 @@ def _columns(runs: Sequence[RunMeasurements]) -> defaultdict[Key, list[Measureme
 def _change(
     head: Measurement, bases: Sequence[Measurement], kept: Sequence[Measurement] = (), **options: Any
 ) -> AnyChange:
-    """Return a run's change against a baseline with limited outliers; its prediction error is SE = s·√(1/k + 1).
+    """Return a run's change against a baseline with limited outliers. Its standard error is s·√(1/k + 1).
 
     Args:
         head: the run's measurement.
         bases: the baseline's measurements.
-        kept: measurements of the previous baseline period, whose noise counts, too.
-        options: earlier, weight, penalty, anchored and rise of the ``MetricChange``.
+        kept: measurements of the previous baseline period, used only for their noise.
+        options: further fields of the ``MetricChange``.
     """
     nature = NATURES[head.metric]
     within = SE_FACTOR**2 * statistics.fmean(one.known_se**2 for one in (*bases, head))
@@ -190,7 +190,7 @@ def _in_words(history: Sequence[RunMeasurements], *, comparable: bool) -> str:
 
 
 def improved_again(history: Sequence[RunMeasurements], run: RunMeasurements) -> tuple[Key, ...]:
-    """Return the metrics in which the latest accepted run and this run both improved on all runs before.
+    """Return the metrics that improved both in the latest accepted run and in this run.
 
     Args:
         history: accepted runs of the current baseline period, oldest first.
@@ -214,7 +214,7 @@ def _each(pair: Sequence[AnyChange]) -> float:
 
 
 def _together(one: AnyChange, other: AnyChange) -> float:
-    """Return p of an improvement in the mean of two runs; for a share, the larger of both runs' p."""
+    """Return p of an improvement of the mean of two runs. For a share, return the larger p of the two."""
     if not isinstance(one, TimeChange) or not isinstance(other, TimeChange):
         return _each((one, other))
     deviate = (one.worse + other.worse) / 2 / math.sqrt(other.variance * (1 / len(other.bases) + 0.5))
@@ -222,15 +222,15 @@ def _together(one: AnyChange, other: AnyChange) -> float:
 
 
 def blind(comparison: RunComparison, must_find: float | None) -> RunComparison:
-    """Turn a pass into inconclusive if the check could not have found a growth that it must find.
+    """Make a pass inconclusive if the check could not have found a growth that it must find.
 
-    The check must find the growth in each response time p50 in which the growth is at least 1 ms and the poll interval.
-    There must be such an entry; the other entries are named. A check against fewer than ten
-    earlier runs stays as it is.
+    Each response time p50 must show the growth, unless it is less than 1 ms or the poll interval there. Such entries
+    are named. If all entries are such, the pass is inconclusive, too. A check against fewer than ten earlier runs stays
+    as it is.
 
     Args:
         comparison: comparison of a run with its history.
-        must_find: the growth, as a share of the response time; None if the check need not find any.
+        must_find: the growth as a share of the response time, such as 0.2. If None, every pass stands.
     """
     if must_find is None or comparison.word != "pass" or len(comparison.base_runs) < ANCHOR:
         return comparison

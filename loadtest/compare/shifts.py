@@ -1,8 +1,9 @@
-"""Changes inside a history: steps and trends of a metric over its runs, and odd runs. Pure.
+"""Changes inside a history: steps, trends and odd runs of a metric.
 
-The noise is estimated from successive differences, which a few steps do not inflate, and shrunk towards the metric's
-assumed noise. A stretch is split where two means fit best (binary segmentation, Scott & Knott, 1974), unless a straight
-line fits better. Levels are adjusted for the number of places and metrics (Bonferroni).
+The noise is estimated from successive differences, because a few steps do not inflate them. It is shrunk towards the
+metric's assumed noise. A stretch is split where two means fit best (binary segmentation, Scott & Knott, 1974). If a
+straight line fits better, the stretch is a trend. Levels are adjusted for the number of places and metrics
+(Bonferroni).
 """
 
 import math
@@ -23,19 +24,19 @@ from loadtest.stats.means import student, student_tail
 
 _CONFIDENCE: Final = 0.975
 ALL: Final = "all entries"
-"""Name of the mean over all traffic entries, which shows changes that all entries share."""
+"""Name of the mean over all traffic entries. It shows changes that all entries share."""
 _LEVEL: Final = 0.0025
-"""Maximum p of a change, adjusted for all places and metrics of a stretch."""
+"""A change is found if its p, adjusted for all places and metrics of a stretch, is at most this."""
 _SHORTEST: Final = 3
-"""Minimum number of runs on each side of a step; fewer runs are odd runs."""
+"""A step has at least this many runs on each side. Fewer runs are odd runs."""
 _ODD: Final = 3, 8
-"""Maximum number of odd runs: 3 in 8 runs, and 8 in all. If more runs deviate, they are a second level."""
+"""At most 3 in 8 runs can be odd runs, and at most 8 in all. More runs are not outliers but a second level."""
 _MOST_DF: Final = 12
-"""Maximum degrees of freedom given to the noise of other entries."""
+"""The noise of other entries counts with at most this many degrees of freedom."""
 _TREND: Final = 10
-"""Minimum number of runs in a trend."""
+"""A trend has at least this many runs."""
 _NEAR: Final = 2
-"""Number of runs within which steps of several metrics are the same step."""
+"""Steps of several metrics are one step if they are at most this many runs apart."""
 
 _Kind = Literal["step", "trend", "odd run"]
 
@@ -45,10 +46,10 @@ class HistoryChange(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         run: the first run with the change, or the first run of the trend.
-        started: start of ``run``: UTC, ISO 8601.
+        started: start of ``run`` in UTC, ISO 8601.
         until: start of the last run of a trend; otherwise equal to ``started``.
-        runs: number of runs in a trend, or from a step on; 1 for an odd run.
-        change: ratio after ÷ before for times; difference for shares.
+        runs: number of runs in a trend, or after a step; 1 for an odd run.
+        change: after ÷ before for times, after − before for shares.
         interval: 95 % interval of ``change``.
         also: number of other metrics with the same change.
     """
@@ -67,7 +68,7 @@ class HistoryChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Series(NamedTuple):
-    """A metric over the runs of a stretch, with scores for tests and sizes (logarithms, or shares) for effects."""
+    """A metric over the runs of a stretch. Tests use its scores; effects use its sizes (logarithms or shares)."""
 
     key: Key
     places: list[int]
@@ -99,7 +100,7 @@ class _Found(NamedTuple):
 
 
 def find_changes(runs: Sequence[RunMeasurements]) -> tuple[list[HistoryChange], list[list[RunMeasurements]]]:
-    """Return the changes in a stretch of comparable runs in order of time, and the stretch's parts without a change."""
+    """Return the changes in a stretch of comparable runs, in order of time, and the parts without a change."""
     every = _series(runs)
     level = _LEVEL / len(every) if every else 0.0
     found: list[_Found] = []
@@ -130,7 +131,7 @@ def find_changes(runs: Sequence[RunMeasurements]) -> tuple[list[HistoryChange], 
 
 
 def _alike(one: _Series, other: _Series) -> bool:
-    """Whether two series are the same metric of entries of similar size in the same runs."""
+    """Whether two series have the same metric, the same runs, and values of similar size."""
     return (
         one.key.metric == other.key.metric
         and one.places == other.places
@@ -140,7 +141,7 @@ def _alike(one: _Series, other: _Series) -> bool:
 
 
 def _same(each: _Found, other: _Found) -> bool:
-    """Whether a change is the same as a clearer change of another metric; a step may look like a trend."""
+    """Whether changes of two metrics are the same change. A step of one metric may look like a trend in the other."""
     kinds = {each.kind, other.kind}
     if kinds == {"trend"}:
         return each.begin < other.end and other.begin < each.end
@@ -172,16 +173,16 @@ def _series(runs: Sequence[RunMeasurements]) -> list[_Series]:
         made.append(_Series(key, list(columns[key]), scores, sizes, nature.prior_sd**2 + counting, interval))
     whole = [one for one in made if one.key.metric == Metric.RESPONSE_TIME_P50 and len(one.places) == len(runs)]
     if len(whole) > 1:
-        # The mean gets the times of a typical entry, so that the minimum effect in ms applies to it.
+        # The mean is the time of a typical entry, so the minimum effect in ms applies to it.
         mean = np.mean([one.scores for one in whole], axis=0)
         key, interval = Key(ALL, "", Metric.RESPONSE_TIME_P50), max(one.resolution_ms for one in whole)
-        # All entries may share half of the variance.
+        # Half of the variance may be common to all entries, so their mean keeps it.
         made.append(_Series(key, list(range(len(runs))), mean, mean, whole[0].prior / 2, interval))
     return made
 
 
 def _shifts(one: _Series, level: float, rest: Floats) -> list[_Found]:
-    """Return a metric's steps and trends, and subtract them from ``rest``, a copy of the metric's scores."""
+    """Return the steps and trends of a metric. Subtract them from ``rest``, a copy of its scores."""
     if len(one.places) < 2 * _SHORTEST:
         return []
     moves = winsorised(np.diff(one.scores).tolist(), math.sqrt(one.prior))
@@ -193,14 +194,14 @@ def _shifts(one: _Series, level: float, rest: Floats) -> list[_Found]:
 
 
 def _odd_runs(one: _Series, rests: Floats, level: float) -> Iterator[_Found]:
-    """Yield the slow runs if they differ from all others by more than chance explains, and the fast runs alike.
+    """Yield the runs that are slower, or faster, than all other runs by more than chance explains.
 
-    The noise is the variance within the odd runs and within all other runs. Because runs may be few, similar entries
-    add their variance in the same two groups of runs. So odd runs that several entries share do not inflate the noise.
+    The noise is the variance within the odd runs and within all other runs. Runs may be few, so similar entries add
+    their variance within the same two groups. Odd runs that several entries share therefore do not inflate the noise.
 
     Args:
         one: the metric.
-        rests: residuals by series and run: first of the metric, then of similar entries.
+        rests: residuals by series and run. The first row is the metric, the others are similar entries.
         level: maximum p of the odd runs.
     """
     others, n = len(rests) - 1, rests.shape[1]
@@ -229,7 +230,7 @@ def _odd_runs(one: _Series, rests: Floats, level: float) -> Iterator[_Found]:
 
 @cache
 def _limits(n: int, level: float, df: float) -> Floats:
-    """Return, for sets of 1, 2, … runs, the deviates that any set exceeds by chance with probability ``level``."""
+    """Return limits for sets of 1, 2, … runs. By chance, any set exceeds its limit with probability ``level``."""
     most = _most_odd(n)
     return np.array([-student(level / 2 / most / math.comb(n, k), df) for k in range(1, most + 1)])
 
@@ -239,7 +240,7 @@ def _most_odd(n: int) -> int:
 
 
 def _split(one: _Series, begin: int, end: int, noise: _Noise, fitted: Floats) -> tuple[list[_Found], list[int]]:
-    """Return the changes from run ``begin`` to run ``end`` and the places of all steps; write levels to ``fitted``."""
+    """Return the changes between runs ``begin`` and ``end``, and the places of all steps. Fill ``fitted``."""
     scores, n, (variance, df, level) = one.scores[begin:end], end - begin, noise
     fitted[begin:end] = np.median(scores)
     found: list[_Found] = []
@@ -285,7 +286,7 @@ def _p(square: float, df: float) -> float:
 
 
 def _scale(one: _Series, variance: float) -> float:
-    """Return the standard deviation of the sizes; for shares, from their own successive differences."""
+    """Return the standard deviation of the sizes. For shares, estimate it from successive differences."""
     return math.sqrt(variance) if one.sizes is one.scores else float(np.std(np.diff(one.sizes))) / math.sqrt(2)
 
 
@@ -297,9 +298,9 @@ def _found(
     Args:
         one: the metric.
         kind: the change's kind.
-        at: the change's first run, its last run, and the run whose value shows its size.
-        effect: the change's size, and half of its interval.
-        strength: clarity of the change; the strongest of several equal changes is kept.
+        at: three runs: the first and the last of the change, and one whose value shows its size.
+        effect: the size of the change, and half the width of its interval.
+        strength: clarity of the change. Of several equal changes, the strongest is kept.
     """
     nature, (size, half), value = NATURES[one.key.metric], effect, float(one.sizes[at[2]])
     if one.of_share:

@@ -1,7 +1,7 @@
-"""``suspects.json``: the suspected metrics of a check, for a rerun in another job on another machine.
+"""The file ``suspects.json``. With it, another machine can rerun a suspected regression.
 
-It contains the options of the run, the suspected run with its suspected metrics, and the accepted runs of the
-comparison. It contains no keys or headers.
+It contains the suspected run with its options and suspected metrics, and the accepted runs of the comparison. It
+contains no keys or headers.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ SCHEMA_VERSION: Final = 1
 
 
 class Suspect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A suspected metric, with its value in the accepted runs and in the suspected run, in the metric's unit."""
+    """A suspected metric, with its values in the accepted runs (``base``) and in the suspected run (``head``)."""
 
     key: Key
     base: float | None
@@ -29,7 +29,7 @@ class Suspect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Repeat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The user's options, for repeating the run; ``overrides`` are the values of ``--set``."""
+    """The user's options, to repeat the run. ``overrides`` are the values of ``--set``."""
 
     scenario: str
     overrides: tuple[str, ...]
@@ -48,7 +48,7 @@ class Suspects(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         suspects: the only metrics that the rerun can confirm.
         line: the suspected run's line of the history.
         history: the accepted runs that the suspected run was compared with, oldest first.
-        noise: accepted runs of the previous baseline period, whose noise counts, too.
+        noise: accepted runs of the previous baseline period, used only for their noise.
     """
 
     schema: int
@@ -92,7 +92,7 @@ def save(suspects: Suspects, directory: Path) -> None:
 
 
 def load(path: Path) -> Suspects:
-    """Read the file strictly; for a directory, the file in it. Raises ``InputError``."""
+    """Read the file, or the file in a directory. Unknown keys are errors. Raises ``InputError``."""
     path = path / FILE_NAME if path.is_dir() else path
     remedy = "Copy it unchanged from the suspected run's directory, and use the same version of loadtest as the check."
     return read_versioned(path, Suspects, SCHEMA_VERSION, remedy=remedy, error=InputError)

@@ -1,27 +1,24 @@
 """Verdicts on single metrics, and the overall verdict with its exit code and sentences.
 
-Two rules decide on each metric: Holm's procedure over the tested metrics, and the minimum effect. Overall verdicts:
+Two rules judge each metric: Holm's procedure over the tested metrics, and the minimum effect. Overall verdicts:
 
 ``regressed`` (4)
-    A metric became worse beyond chance by an effect that matters; against a history, again in the rerun.
-``pass`` (0)
+    A metric became worse beyond chance and by at least the minimum effect. Against a history, the rerun confirmed it.
+    ``pass`` (0)
     No metric is suspected, or the rerun confirmed none. The sentence gives the minimum detectable changes.
 ``learning`` (0)
-    Fewer than five comparable accepted runs: nothing is judged.
-``inconclusive`` (6)
-    The user must act. A suspected metric awaits its rerun, was not measured there, or came with a changed environment.
-    Or no metric could be tested, pairs do not exclude +10 %, or the head side lacks a tested metric.
-``not comparable`` (3)
-    Scenario, target or (embedded) machine differ. The sentence names the field.
-``invalid`` (3)
+    There are fewer than five comparable accepted runs, so nothing is judged. ``inconclusive`` (6) The user must act. A
+    suspected metric awaits its rerun, the rerun could not measure it, or the environment changed, too. Or no metric
+    could be tested, pairs do not exclude +10 %, or the head side lacks a tested metric. ``not comparable`` (3) The runs
+    differ in scenario or target, or with an embedded target in machine. The sentence names the field. ``invalid`` (3)
     The run itself is invalid.
 
-Against a history, a metric that varies too much to exclude a change is ``inconclusive``, but the overall verdict is
-not. Otherwise every run of a noisy service would be inconclusive, and users would switch the check off. A moved control
-turns a suspicion into ``inconclusive``; slower 404s or do-nothing workflows only show where the time went.
+Against a history, a metric that varies too much is ``inconclusive``, but the overall verdict is not. Otherwise every
+run of a noisy service would be inconclusive, and users would switch the check off. If a control moved, a suspected
+regression is ``inconclusive``. Slower 404s or do-nothing workflows only show where the time went.
 
-Response time, executionTime, overhead and goodput measure nearly the same quantity, and each further test makes the
-others weaker. executionTime p50 is therefore tested only where the response time cannot show its changes.
+Response time, executionTime, overhead and goodput measure nearly the same quantity, and each further test weakens the
+others. executionTime p50 is therefore tested only where the response time cannot show its changes.
 """
 
 import math
@@ -47,9 +44,9 @@ from loadtest.errors import ExitCode
 from loadtest.words import counted, quantity
 
 _REAL: Final = 0.01
-"""Maximum p by Holm at which a share counts as changed, however small its rise."""
+"""A share counts as changed if its p, adjusted by Holm, is at most this, however small its rise."""
 _IMPROVED_LEVEL: Final = 0.05
-"""Maximum p by Holm of an improvement."""
+"""A metric improved if its p, adjusted by Holm, is at most this."""
 _SUSPECTED: Final[tuple[MetricVerdict, str]] = "inconclusive", "suspected: a rerun must confirm it"
 _EVENTS: Final = {Metric.ERROR_RATE: "request failed", Metric.THROTTLED_RATE: "request was rejected"}
 _WEIGHTS: Final = {
@@ -58,9 +55,9 @@ _WEIGHTS: Final = {
     Metric.TIME_TO_RESULT_P95: 0.25,
     **{metric: 1.0 for metric, nature in NATURES.items() if nature.unit == "share"},
 }
-"""Weights of α, relative to that of a p50. A p95 varies more, so it needs a larger change anyway."""
+"""α is divided by these weights. A p95 varies more, so it needs a larger change anyway."""
 _HIDDEN: Final = 0.05
-"""Share of the response time above which the poll interval hides changes of executionTime."""
+"""A poll interval above this share of the response time hides changes of executionTime."""
 TESTABLE: Final = frozenset({*_WEIGHTS, Metric.EXECUTION_TIME_P50})
 """All metrics that can be tested."""
 ATTRIBUTES: Final = "it shows where a change lies, and is not tested"
@@ -77,7 +74,7 @@ _EXIT_CODES: dict[ComparisonVerdict, ExitCode] = {
 
 
 class Levels(NamedTuple):
-    """Maximum p by Holm over all tested metrics, maximum p in the rerun (None without a rerun), and the power, 0-1."""
+    """Maximum p: adjusted by Holm in the first run, and in the rerun (None without a rerun). The power is 0-1."""
 
     family: float
     confirm: float | None
@@ -85,7 +82,7 @@ class Levels(NamedTuple):
 
 
 def weights(columns: Mapping[Key, Sequence[Measurement]]) -> dict[Key, float]:
-    """Return each metric's share of α, decided from the base side alone; 0 for a metric that is not tested.
+    """Return each metric's weight in the division of α; 0 if it is not tested. Only the base side decides.
 
     executionTime p50 is tested if the poll interval exceeds 5 % of the response time, or if the response time cannot be
     judged, for example because it includes waits for a limit's window.
@@ -99,7 +96,7 @@ def weights(columns: Mapping[Key, Sequence[Measurement]]) -> dict[Key, float]:
 
 
 def not_stated(columns: Mapping[Key, Sequence[Measurement]], known: Collection[Key]) -> list[Key]:
-    """Return executionTimes that would be tested if the service stated them; ``known`` has the measured metrics."""
+    """Return the executionTimes that would be tested if the service stated them. ``known`` has measured metrics."""
     times = {key: column for key, column in columns.items() if key.metric == Metric.RESPONSE_TIME_P50 and column}
     executions = (key._replace(metric=Metric.EXECUTION_TIME_P50) for key in times if _hides(times[key]))
     return [key for key in executions if key not in known]
@@ -111,10 +108,10 @@ def _hides(responses: Sequence[Measurement]) -> bool:
 
 
 def holm(ps: Mapping[Key, float], weights: Mapping[Key, float]) -> dict[Key, float]:
-    """Adjust p for several tests, so that p ≤ α limits the probability of any false rejection to α (Holm, 1979).
+    """Adjust p for several tests. Then p ≤ α limits the probability of any false rejection to α (Holm, 1979).
 
-    The order is by p ÷ weight. Each p is divided by its share of the weights that are left, and is at least the
-    adjusted p before it.
+    Tests are sorted by p ÷ weight. Each p is divided by its share of the remaining weights. It is at least the adjusted
+    p before it.
     """
     adjusted, worst, left = {}, 0.0, sum(weights[key] for key in ps)
     for key, p in sorted(ps.items(), key=lambda item: (item[1] / weights[item[0]], item[0])):
@@ -132,16 +129,16 @@ def suspects(comparison: RunComparison) -> tuple[Key, ...]:
 def judge_family(
     changes: Sequence[AnyChange], shown: Sequence[MetricComparison], levels: Levels, confirming: Collection[Key] | None
 ) -> tuple[MetricComparison, ...]:
-    """Judge each metric, ordered by traffic entry, stage and metric.
+    """Judge each metric, and sort the metrics by traffic entry, stage and metric.
 
-    A tested metric with p by Holm ≤ ``levels.family`` and an effect that matters has *regressed*; if a rerun decides,
-    it is *suspected* (inconclusive until the rerun). In the rerun, a metric of ``confirming`` *regressed* if p ≤
-    ``levels.confirm`` and its effect matters again. Any other metric improved (p by Holm ≤ 5 %, and the effect
-    matters), is unchanged (its upper bound excludes +10 %), or is inconclusive. Metrics that are only ``shown`` stay
-    as they are; those of ``confirming`` remain suspected.
+    A tested metric *regressed* if its p by Holm is at most ``levels.family`` and it reaches the minimum effect. If a
+    rerun decides, the metric is only *suspected*. In the rerun, a metric of ``confirming`` *regressed* if its p is at
+    most ``levels.confirm`` and it reaches the minimum effect again. Any other metric improved (p by Holm ≤ 5 %, minimum
+    effect), is unchanged (+10 % is excluded), or is inconclusive. Metrics that are only ``shown`` stay as they are, but
+    those of ``confirming`` remain suspected.
 
-    Holm's method counts only tests that can reject. A share without events on both sides, such as most error rates,
-    cannot (Tarone, "A modified Bonferroni method for discrete data", Biometrics 1990).
+    Holm's method counts only tests that can find a change (Tarone, "A modified Bonferroni method for discrete data",
+    Biometrics 1990). A share without events on both sides, such as most error rates, has no such test.
     """
     weights = {one.key: one.weight for one in changes}
     raw = {one.key: one.p() for one in changes}
@@ -160,7 +157,7 @@ def judge_family(
             verdict = _SUSPECTED if rerun else ("regressed", "")
         else:
             verdict = _not_worse(one, p, improved=one.key in better)
-        # With a first event, this metric would become one more test.
+        # If this share had an event, it would be one more test.
         whole = total + (one.weight if one.decided() else 0.0)
         detectable = one.detectable(levels.family * one.weight / whole, levels.power) if one.weight else None
         judged.append(_judged(one, verdict, (raw[one.key], p), detectable))
@@ -170,7 +167,7 @@ def judge_family(
 
 
 def _not_worse(one: AnyChange, p: float | None, *, improved: bool) -> tuple[MetricVerdict, str]:
-    """Return the verdict on a metric that neither regressed nor is suspected, with its reason."""
+    """Return verdict and reason for a metric that neither regressed nor is suspected."""
     if not one.weight:
         return "inconclusive", ATTRIBUTES
     if improved:
@@ -221,7 +218,7 @@ def _judged(
 def only_shown(
     key: Key, bases: Sequence[Measurement], value: float | None, why: str, *, learning: bool = False
 ) -> MetricComparison:
-    """Make the entry of a metric that is not tested; with ``learning``, only because it lacks earlier runs."""
+    """Make the entry of a metric that is not tested. ``learning``: whether it is because earlier runs lack it."""
     earlier = tuple(one.value for one in bases)
     base = statistics.fmean(earlier) if earlier else None
     return MetricComparison(
@@ -248,7 +245,7 @@ def draft(
     *,
     confirming: bool = False,
 ) -> RunComparison:
-    """Return a comparison that has no verdict yet; ``confirming`` if its last run is a rerun."""
+    """Return a comparison without a verdict. ``confirming``: whether its last run is a rerun."""
     return RunComparison(
         kind=kind,
         scenario=heads[-1].scenario,
@@ -270,7 +267,7 @@ def conclude(begun: RunComparison, word: ComparisonVerdict, sentence: str) -> Ru
 
 
 def decide(begun: RunComparison, least: int, lost: Collection[Key] = (), more: tuple[str, ...] = ()) -> RunComparison:
-    """Make the overall verdict of judged metrics.
+    """Reach the overall verdict from the judged metrics.
 
     Args:
         begun: the comparison, with metrics and controls.
@@ -330,7 +327,7 @@ def _nothing_tested(begun: RunComparison, least: int) -> tuple[ComparisonVerdict
 
 
 def _would_have_seen(found: Sequence[MetricComparison]) -> str:
-    """Return as a sentence the slow-down of any entry that would have been noticed in 80 % of cases."""
+    """Return a sentence about the slow-down of an entry that would have been noticed in 80 % of cases."""
     entries: defaultdict[tuple[str, str], list[MetricComparison]] = defaultdict(list)
     for one in found:
         if one.nature.unit == "ms" and one.detectable:
