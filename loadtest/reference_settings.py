@@ -120,7 +120,7 @@ class ReferenceSettings:
     algorithm: Annotated[AlgorithmName, About("Rate-limiting algorithm.")] = "fixed-window"
     burst: Annotated[int | None, About("Requests accepted at once, for algorithms with a burst.", 1, 1_000_000)] = None
     count_rejected: Annotated[bool, About("Count rejected requests against the limit.")] = False
-    phase: Annotated[float, About("Offset of aligned windows from multiples of W.", 0, _WEEK, seconds=True)] = 0.0
+    phase: Annotated[float, About("Offset of clock-aligned windows from multiples of W.", 0, _WEEK, seconds=True)] = 0.0
     round_down: Annotated[bool, About("Round down to requests (sliding counter) or seconds (token bucket).")] = False
     limit_scope: Annotated[Scope, About('Scope of a limiter; key and global need a limit "all".')] = "key-and-name"
     draws: Annotated[Draws, About("Requests that count against a limit: all, or valid ones only.")] = "all"
@@ -202,7 +202,7 @@ class ServerConfig(ReferenceSettings):
 
     host: Annotated[str, About("Loopback address to listen on.")] = "127.0.0.1"
     port: Annotated[int, About("TCP port; 0 selects a free port.", 0, 65535)] = 8000
-    fault_seed: Annotated[int, About("Seed that selects the requests a fault affects.", 0)] = 1
+    fault_seed: Annotated[int, About("Seed that selects the requests that a fault affects.", 0)] = 1
     fault_clock: Annotated[
         FaultClock,
         About("Event that starts the clock of faults: server ready, or POST /epoch to the control endpoint."),
