@@ -222,7 +222,8 @@ def _rates(requests: RequestLog) -> Iterator[tuple[Limit, tuple[Fitted, ...]]]:
         return judge(some, loads, best_threshold(some, loads), spec, limit, fitted=("burst",))
 
     yield limit, ()
-    if fit(1.0).fits:
+    exact = fit(1.0)
+    if exact.fits and exact.rejected:  # even sends at a simple ratio to the limit may leave every 429 undecided
         return
     measured = _accepted_rate(requests) / limit.rate
     centres: list[tuple[float, float, Fitted]] = [(1.0, _NEAR, "rate")]

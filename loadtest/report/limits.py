@@ -5,6 +5,7 @@ contradict the assumed limiter, the sentence names the limiter that explains the
 429s is not the bottleneck: the target rejects for another reason, or another client shares the limit.
 """
 
+import re
 from typing import Final
 
 from loadtest.analysis.findings import Findings
@@ -17,6 +18,7 @@ from loadtest.limits.fits import Fit
 from loadtest.limits.inference import same
 from loadtest.limits.inference import words as limiter_words
 from loadtest.program import mention
+from loadtest.units import Limit
 from loadtest.words import limit_name, rate, seconds, share, times_as, times_what
 
 _AGREES: Final = 0.02
@@ -90,7 +92,7 @@ def _predicted(findings: Findings, use: LimitUsage) -> str:
         return as_predicted(use.throttled_rate, expected)
     if not any(same(fit, assumed.spec, limit) for fit in found.inference.named):
         if named := found.inference.named:
-            called = {f"{limiter_words(fit).partition(' (')[0]}{_count_of(findings, fit)}" for fit in named}
+            called = {_called_limiter(findings, fit) for fit in named}
             return f", as {called.pop()} decides" if len(called) == 1 else f", as {len(called)} other limiters decide"
         return ", which no known limiter explains" if expected else _NOT_EXPECTED
     return as_predicted(use.throttled_rate, expected)
@@ -113,8 +115,14 @@ def _expected_rate(findings: Findings, use: LimitUsage) -> float | None:
     return float(rejected.mean()) if len(rejected) else None
 
 
-def _count_of(findings: Findings, fit: Fit) -> str:
-    return "" if "count" in fit.fitted else f" of {findings.record.assumed_limits.limit_text(fit.limit)}"
+def _called_limiter(findings: Findings, fit: Fit) -> str:
+    """Return a limiter's name with its burst and limit: ``a token bucket of 21 at once and 100 per minute``."""
+    called = re.sub(r" \([^)]*\)", "", limiter_words(fit)).partition(", at ")[0]
+    if "count" in fit.fitted:
+        return called
+    about = Limit(fit.limit.count, float(f"{fit.limit.window:.3g}"))  # a fitted rate differs a little
+    limit = findings.record.assumed_limits.limit_text(about)
+    return called.replace("at once", f"at once and {limit}", 1) if fit.spec.burst else f"{called} of {limit}"
 
 
 def window_phase(findings: Findings) -> str:

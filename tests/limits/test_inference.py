@@ -252,3 +252,16 @@ def test_nginx_is_named_with_its_rate() -> None:
     assert found.named[0].spec.burst == 21
     assert found.named[0].limit.rate == pytest.approx(1.666, abs=0.003)
     assert words(found.named[0]).endswith("of 21 at once")  # the documented rate is not excluded
+
+
+def test_nginx_is_named_although_even_sends_are_at_its_edge() -> None:
+    """Sends 0.6 and 0.4 s apart are multiples of a third of a request: at the documented rate each 429 is a tie."""
+    server, chance = Nginx(), np.random.default_rng(5)
+    times = 1.7e9 + np.concatenate((np.arange(80) * 0.75, 60 + np.arange(150) * 0.4, np.full(40, 120.0)))
+    refused = np.array([not server.decide(at + 0.0003) for at in times])
+    status = np.where(refused, 429.0, 200.0)
+    late = chance.exponential(0.0002, len(times))
+    group = log_of(LIMIT, times + late, times + 0.0008 + late, status, np.arange(len(times)))
+    found = infer(join([group], 0.0054), LimiterSpec(), 0.0, 0.6)
+    assert found.word == "named"
+    assert (found.named[0].spec.burst, found.named[0].spec.round_down) == (21, False)

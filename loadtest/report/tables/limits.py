@@ -52,7 +52,8 @@ def remarks(name: str, found: LimitObserved429, findings: Findings) -> str:
 def _differences(name: str, found: LimitObserved429, findings: Findings) -> Iterator[str]:
     """Yield the differences between the inferred and the assumed limiter."""
     inferred, assumed, limits = found.inference, found.fit, findings.record.assumed_limits
-    if inferred.next is None and inferred.held is not None and inferred.named[0].spec.algorithm == "leaky-queue":
+    queues = [fit.spec.algorithm for fit in inferred.named] == ["leaky-queue"]
+    if queues and inferred.next is None and inferred.held is not None:
         yield f"The times of accepted requests match a place in a queue (correlation {inferred.held:.2f})."
     if assumed is not None and not any(same(fit, limits.spec, limits.limit_on(name)) for fit in inferred.named):
         wrong = assumed.wrongly_rejected + assumed.wrongly_admitted + assumed.not_held

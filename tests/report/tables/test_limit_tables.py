@@ -1,3 +1,4 @@
+import random
 import re
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,10 @@ def cases() -> dict[str, tuple[list[Any], dict[str, Any], dict[str, Any], str]]:
         maker.request("t", k, k * 500, k * 500 + 1, status=429, outcome="throttled", reason="throttled")
         for k in range(50)
     ]
+    chance, shedding = random.Random(3), {"status": 429, "outcome": "throttled", "reason": "throttled"}
+    shed = [
+        maker.request("t", k, k * 240, k * 240 + 1, **(shedding if chance.random() < 0.4 else {})) for k in range(600)
+    ]
     limits = {name: Limit(n, w) for name, (n, w) in maker.DOCUMENTED.items()}
     at_once = TargetInfo(url="http://127.0.0.1:1", embedded=True, limits=limits, limiter="concurrency")
     oracle = TargetInfo(url="http://127.0.0.1:1", embedded=True, limits=limits, limiter="oracle")
@@ -91,6 +96,7 @@ def cases() -> dict[str, tuple[list[Any], dict[str, Any], dict[str, Any], str]]:
         "no epoch": (rows, traffic, {"epoch_unix_ns": None}, "the run never reached its epoch"),
         "no 429": (maker.Simulation(quiet).run(), quiet, {}, "None of 30 responses was a 429, so any limiter fits."),
         "all 429": (refused, busy, {}, "All 50 responses were 429s, so any limiter fits."),
+        "shed": (shed, traffic, {}, "none fits"),
         "one request": (refused[:1], quiet, {}, "All 1 responses were 429s"),
         "concurrency": (maker.Simulation(quiet).run(), quiet, {"target": at_once}, "does not count in windows"),
         "unknown limiter": (rows, traffic, {"target": oracle}, "'oracle' is not a rate limiter"),
@@ -98,7 +104,7 @@ def cases() -> dict[str, tuple[list[Any], dict[str, Any], dict[str, Any], str]]:
     }
 
 
-NAMES = ("nothing", "no epoch", "no 429", "all 429", "one request", "concurrency", "unknown limiter", "killed")
+NAMES = ("nothing", "no epoch", "no 429", "all 429", "shed", "one request", "concurrency", "unknown limiter", "killed")
 
 
 @pytest.mark.parametrize("case", NAMES)
@@ -110,7 +116,7 @@ def test_whatever_is_missing_is_said_in_a_sentence(tmp_path: Path, case: str) ->
     assert expected in " ".join([*map(text, made.values()), *(point.detail for point in not_tested(found))])
     assert all(row[0].text and row[1].text for table in made.values() for row in table.rows)
     drawn = limits.draw_windows(found)
-    assert isinstance(drawn, Point) == (case not in ("all 429", "one request", "unknown limiter", "killed"))
+    assert isinstance(drawn, Point) == (case not in ("all 429", "shed", "one request", "unknown limiter", "killed"))
 
 
 def test_the_report_has_it_all(tmp_path: Path) -> None:
