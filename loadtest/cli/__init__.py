@@ -1,4 +1,4 @@
-"""The command line. Each verb is a module, imported only when called, so that ``--help`` is fast."""
+"""The command line. Each verb is a module that is imported when the verb is called. This keeps ``--help`` fast."""
 
 import errno
 import importlib
@@ -18,7 +18,7 @@ from loadtest.foreign_text import visible_output
 from loadtest.program import command_line, complain, unknown_option
 from loadtest.words import did_you_mean, not_valid
 
-# The verbs in the order of use, each with a line of help.
+# The verbs in the order in which they are used, each with one line of help.
 VERBS = {
     "init": "Write a first scenario, optionally from a curl command or a shipped scenario.",
     "validate": "Check scenario files, and list all errors at once.",
@@ -80,7 +80,7 @@ def app() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb and return its exit code (see ``ExitCode``); errors go to stderr, without a traceback."""
+    """Run one verb and return its exit code (see ``ExitCode``). Errors are printed to stderr without a traceback."""
     with visible_output():
         return _main(list(sys.argv[1:] if argv is None else argv))
 
@@ -101,7 +101,8 @@ def _main(arguments: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return int(ExitCode.INTERRUPTED)
     except (BrokenPipeError, SystemExit):
-        # The reader of our output has gone (`loadtest ... | head`). click would exit with 1, but 0 and 1 are verdicts.
+        # The program that read our output ended (`loadtest ... | head`). click would exit with 1, but 0 and 1 are
+        # verdicts.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.INTERRUPTED)
     except OSError as error:
@@ -136,7 +137,7 @@ def _wrong_usage(error: click.UsageError, arguments: Sequence[str]) -> InputErro
 
 
 def _annotation(kind: click.ParamType[Any]) -> Any:
-    """The type and bounds of an option's value, as ``not_valid`` takes them; None for other types."""
+    """Return the type and bounds of an option's value for ``not_valid``. None for other types."""
     if isinstance(kind, click.Choice):
         return Literal[tuple(kind.choices)]
     if isinstance(kind, click.IntRange | click.FloatRange):
@@ -149,7 +150,7 @@ _FULL: Final = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EROFS), "Free some space, or use another --output-dir."),
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), "Raise the limit of open files (ulimit -n)."),
 }
-"""Remedies for exhausted resources of the machine, which are not bugs."""
+"""Remedies for errors that are not bugs: a resource of the machine is exhausted."""
 
 
 def _bug() -> int:

@@ -1,6 +1,7 @@
-"""Parser of a curl command that calls the API. Pure.
+"""Parser for curl commands that call the API.
 
-The key is parsed only to keep it out of all files. Messages show no part of the command that could be the key.
+The key is parsed only so that it can be kept out of all files. Messages show no part of the command that could be the
+key.
 """
 
 import json
@@ -60,26 +61,26 @@ class CurlRequest:
 
     @property
     def loopback(self) -> bool:
-        """Whether its host is loopback, judged by name without resolving it."""
+        """Whether the host is loopback. Its name is not resolved."""
         return is_loopback(urlsplit(self.url).hostname or "")
 
 
 _QUOTED: Final = re.compile(r"""\$'(?P<ansi>(?:[^'\\]|\\.)*)'|'[^']*'|"(?:[^"\\]|\\.)*"|\\.""", re.DOTALL)
-"""A quoted part of a shell command, or an escaped character, so that quotes within quotes are not matched."""
+"""Matches a quoted part of a shell command, or an escaped character. Quotes within quotes are not matched."""
 
 
 def parse_curl(command: str) -> CurlRequest:
     """Parse a curl command.
 
     Raises:
-        InputError: if the command is invalid, or not a request of the API.
+        InputError: if the command is invalid, or does not call the API.
     """
     given = _options(_words(command)[1:])
     method = given["method"][-1].upper() if given["method"] else ""
     headers: dict[str, str] = {}
     for header in given["header"]:
         name, colon, content = header.partition(":")
-        if not colon and not header.endswith(";"):  # curl's form of an empty header
+        if not colon and not header.endswith(";"):  # curl writes an empty header like this
             raise InputError("the curl command has a -H without a colon", "Use -H 'x-api-key: KEY'.")
         headers[name.strip().lower()] = content.strip()
     data = _data(given)
@@ -117,7 +118,7 @@ def _words(command: str) -> list[str]:
 
 
 def _plain_quotes(quoted: re.Match[str]) -> str:
-    """Convert bash's ``$'…'``, which browsers copy, into quotes for shlex; keep other quotes."""
+    """Convert bash's ``$'…'`` to quotes for shlex, because browsers copy it. Keep other quotes."""
     inside = quoted["ansi"]
     if inside is None:
         return quoted[0]
@@ -132,7 +133,7 @@ def _unescape(escape: re.Match[str]) -> str:
 
 
 def _options(words: list[str]) -> dict[str, Sequence[str]]:
-    """The values of each option in ``_VALUED``; words without an option are ``urls``."""
+    """Return the values of each option in ``_VALUED``. Words that belong to no option are ``urls``."""
     valued = [click.Option([name, *spelled], multiple=True) for name, spelled in _VALUED.items()]
     flags = click.Option(["flags", *_FLAGS], count=True)
     curl = click.Command("curl", params=[*valued, flags, click.Argument(["urls"], nargs=-1)], add_help_option=False)

@@ -21,7 +21,7 @@ _Value = TypeVar("_Value")
 
 
 class _Written(click.ParamType[_Value]):
-    """A value written with a unit or a per cent sign."""
+    """An option's value that is written with a unit or a per cent sign."""
 
     def __init__(self, name: str, parse: Callable[[str], _Value]) -> None:
         self.name = name
@@ -49,13 +49,13 @@ def _limit_of(text: str) -> tuple[LimitName, Limit]:
 
 
 LIMIT: Final = _Written("limit", _limit_of)
-"""A text such as sync_run=10/1s; converted to a limit with its name."""
+"""Converts a text such as sync_run=10/1s to a limit and its name."""
 DURATION: Final = _Written("duration", parse_duration)
-"""A text with a unit, such as 20s; converted to seconds."""
+"""Converts a text with a unit, such as 20s, to seconds."""
 RATE: Final = _Written("rate", lambda text: _absolute(parse_rate(text)))
-"""A text such as 12/s; converted to a rate per second."""
+"""Converts a text such as 12/s to a rate per second."""
 SHARE: Final = _Written("share", parse_share)
-"""A share such as 0.2 or 20%; converted to a number from 0 to 1."""
+"""Converts a share such as 0.2 or 20% to a number from 0 to 1."""
 
 
 def _host(default: str = "") -> Decorator:
@@ -66,8 +66,8 @@ SHARED: Final[dict[str, Decorator]] = {
     "run": click.argument("run", metavar="[RUN]", default=LATEST),
     "host": _host(),
     "host or embedded": _host(" Default: start the embedded reference API."),
-    "target": click.option("--target", metavar="NAME", help="Name of a running target in targets.toml."),
-    "targets": click.option("--targets", type=PATH, help="File of targets instead of targets.toml."),
+    "target": click.option("--target", metavar="NAME", help="Name of a running target's entry in targets.toml."),
+    "targets": click.option("--targets", type=PATH, help="Read targets from this file instead of targets.toml."),
     "yes": click.option("--yes", is_flag=True, help="Load a production target without typing its host name."),
     "no_preflight": click.option("--no-preflight", is_flag=True, help="Skip the preflight, which spends quota."),
     "set": click.option(
@@ -98,7 +98,7 @@ SHARED: Final[dict[str, Decorator]] = {
         metavar="TEXT",
         envvar="LOADTEST_TARGET_VERSION",
         show_envvar=True,
-        help="Name of the target's version in the record, in reports and in histories.",
+        help="Name of the target's version. The record, reports and histories show it.",
     ),
     "processes": click.option(
         "--processes",
@@ -110,7 +110,7 @@ SHARED: Final[dict[str, Decorator]] = {
     "bind": click.option(
         "--bind",
         metavar="HOST:PORT",
-        help=f"Listening address of a master.   [default: {DEFAULT_ADDRESS}]",
+        help=f"Address at which a master listens.   [default: {DEFAULT_ADDRESS}]",
     ),
     "expect_workers": click.option(
         "--expect-workers",
@@ -121,13 +121,13 @@ SHARED: Final[dict[str, Decorator]] = {
 RUNNING: Final = ("host", "target", "targets", "yes")
 """Options of a verb that needs a running target."""
 TARGET: Final = ("host or embedded", *RUNNING[1:], "no_preflight")
-"""Options of a verb that loads a target, by default the embedded target."""
+"""Options of a verb that loads a target. The default is the embedded target."""
 LOAD: Final = ("set", "seed", "rate_multiplier", "duration")
-"""A verb's options that change its scenario."""
+"""Options that change a verb's scenario."""
 
 
 def shared(*names: str) -> Decorator:
-    """Add options of ``SHARED`` to a command; its help shows them in this order."""
+    """Add options of ``SHARED`` to a command. The help shows them in this order."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         # Decorators apply from the last to the first.

@@ -14,21 +14,21 @@ from loadtest.runs.sides import SideOptions
 
 @click.command("compare")
 @click.argument("scenario")
-@click.option("--base", metavar="URL|TARGET", help="Present version: URL, or name in targets.toml.")
-@click.option("--head", metavar="URL|TARGET", help="New version. By default, both are embedded reference APIs.")
+@click.option("--base", metavar="URL|TARGET", help="URL of the present version, or its name in targets.toml.")
+@click.option("--head", metavar="URL|TARGET", help="The same for the new version.  [default: two embedded APIs]")
 @shared("targets")
 @click.option(
     "--pairs",
     type=click.IntRange(LOOKS[0], MOST_PAIRS),
     default=LOOKS[-1],
     show_default=True,
-    help="Maximum number of pairs of blocks; an additional first pair is discarded.",
+    help="Maximum number of pairs of blocks. The first pair is discarded and does not count.",
 )
 @click.option(
     "--block",
     "block_s",
     type=DURATION,
-    help="Scale the stages to blocks of this duration, such as 20s.  [default: unchanged]",
+    help="Scale the stages so that a block lasts this long, such as 20s.  [default: unchanged]",
 )
 @shared("set")
 @click.option(
@@ -51,9 +51,9 @@ from loadtest.runs.sides import SideOptions
 @click.option("--fail-on-inconclusive", is_flag=True, help="Exit with 1 instead of 6.")
 @shared("output_dir", "plots")
 def command(scenario: str, **options: Any) -> int:
-    """Compare two versions of a service under SCENARIO, in alternating pairs of blocks. The exit code is the verdict.
+    """Compare two versions of a service under SCENARIO, in pairs of blocks. The exit code is the verdict.
 
-    A block is one run of the whole scenario. The evidence is judged after 4, 6, 8, 10 and 12 pairs; once it
+    A block is one run of the whole scenario. The evidence is judged after 4, 6, 8, 10 and 12 pairs. As soon as it
     suffices, the comparison ends. Exit codes: 0 unchanged, 4 regressed, 6 inconclusive, 3 invalid.
     """
     sides = {

@@ -18,7 +18,7 @@ from loadtest.record import run_directory
     help="Directory of the files. Default: the run directory.",
 )
 def command(run: str, form: str, output: Path | None) -> int:
-    """Export RUN as two files, operations and requests, with derived times, and print their paths.
+    """Export the operations and the requests of RUN to two files, and print their paths.
 
     RUN is a run directory, a run's id, or 'latest' (the default). docs/notebooks.md explains the columns.
     """

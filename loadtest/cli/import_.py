@@ -39,18 +39,18 @@ from loadtest.units import Limit
 @click.option(
     "--key",
     type=click.Choice(["header", "address", "none"]),
-    help="Property that tells clients apart.  [default: the key's header if the log has it, else the address]",
+    help="Property by which clients are told apart.  [default: the key's header if the log has it, else the address]",
 )
 @click.option(
     "--stamp",
     type=click.Choice(["start", "end"]),
-    help="Whether a line's time is the request's start or end.  [default: end; start for HAProxy and HAR]",
+    help="Whether the time in a line is the request's start or end.  [default: end; start for HAProxy and HAR]",
 )
 @shared("output_dir", "plots")
 def command(logs: tuple[str, ...], limits: tuple[tuple[LimitName, Limit], ...], **options: Any) -> int:
-    """Make a run from LOG…: access logs or HAR files of the requests that clients sent.
+    """Make a run from LOG…, which are access logs or HAR files.
 
-    Logs may be rotated or gzipped; '-' is standard input. The run has a report without a verdict. Keys and addresses
-    are stored as numbers only.
+    Logs may be rotated or gzipped; '-' is standard input. The run has a report without a verdict. Numbers replace keys
+    and addresses.
     """
     return import_as_run(logs, limits=dict(limits), **options)

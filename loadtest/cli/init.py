@@ -90,7 +90,7 @@ _SCENARIO_FILE: Final = FOLDER / "first.toml"
 _SCHEMA_FILE: Final = FOLDER / "scenario.schema.json"
 _TARGETS_FILE: Final = Path("targets.toml")
 _SHORTEST_KEY: Final = 6
-"""Minimum length of a key to look for in files: a shorter key may occur by chance."""
+"""Files are searched only for keys of at least this length. A shorter key may occur by chance."""
 
 
 @click.command("init")
@@ -104,7 +104,7 @@ _SHORTEST_KEY: Final = 6
 )
 @click.option("--copy", "shipped", metavar="NAME", help="Copy this shipped scenario (`loadtest scenarios` lists them).")
 @click.option("--from-run", "run", metavar="RUN", help="Write a scenario with the operations and rates of this run.")
-@click.option("--recorded", is_flag=True, help="With --from-run: offer the operations at their recorded times.")
+@click.option("--recorded", is_flag=True, help="With --from-run: start the operations at their recorded times.")
 def command(folder: Path, curl: str | None, shipped: str | None, run: str | None, *, recorded: bool) -> None:
     """Write a first scenario, scenarios/first.toml, and targets.toml into DIR (default: this folder).
 
@@ -131,7 +131,7 @@ def command(folder: Path, curl: str | None, shipped: str | None, run: str | None
             "the curl command's key is also in its URL, endpoint or data, and keys are never written to files",
             "Replace it there with a placeholder.",
         )
-    # For editors; an existing schema is kept.
+    # Editors use the schema. An existing file is kept.
     if not (folder / _SCHEMA_FILE).exists():
         files[_SCHEMA_FILE] = schema_text()
     for name, text in files.items():
@@ -193,7 +193,7 @@ def _print_next(folder: Path, request: CurlRequest | None, name: str) -> None:
 
 
 def scenario_text(request: CurlRequest | None) -> str:
-    """Return the starter scenario, for the workflow of a curl command or the reference API's ``sleep``.
+    """Return the starter scenario. Its workflow is the curl command's, or the reference API's ``sleep``.
 
     Raises:
         InputError: if the command's parameters cannot be written as TOML.
@@ -219,7 +219,7 @@ def scenario_text(request: CurlRequest | None) -> str:
 
 
 def targets_text(request: CurlRequest | None) -> str:
-    """Return the starter ``targets.toml``, with an entry for a curl command's host or a commented-out entry."""
+    """Return the starter ``targets.toml``. Its entry is for the curl command's host, or is commented out."""
     if request is None or request.loopback:
         entry = _ENTRY_TEXT.format(
             name="staging",

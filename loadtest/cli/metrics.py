@@ -15,7 +15,7 @@ _TITLES: Final[dict[Unit, str]] = {"share": "Shares", "per_s": "Rates", "number"
 
 @click.command("metrics")
 def command() -> None:
-    """List the metrics that `require` of a threshold and `by` of a comparison accept, named as in metrics.json."""
+    """List the metrics for thresholds (`require`) and comparisons (`by`). metrics.json has the same names."""
     console = Console()
     statistics = ", ".join(f".{name}" for name in STATISTICS)
     console.print(f"Times: {WRITE_AS['ms']}. Each with one of {statistics}.", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""``loadtest plan``: forecasts a scenario's load against the rate limits, as text of 100 columns or as JSON."""
+"""``loadtest plan``: forecasts a scenario's load against the rate limits."""
 
 import re
 from typing import Any, Final
@@ -17,7 +17,7 @@ _TIME: Final = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?"
 
 @click.command("plan")
 @click.argument("scenario")
-@click.option("--host", help="Plan for this target, with the limits of its entry in targets.toml, if any.")
+@click.option("--host", help="Plan for this target. If it has an entry in targets.toml, use its limits.")
 @click.option("--target", help="Plan for this entry of targets.toml, with its limits and price.")
 @shared("targets", *LOAD)
 @click.option("--keys", type=click.IntRange(1, 1000), help="Number of API keys that share the traffic.")
@@ -36,7 +36,7 @@ def command(
 ) -> None:
     """Forecast SCENARIO's load against the rate limits, and the expected 429s. Nothing is sent.
 
-    Contradictions in the plan cause warnings with a remedy; the exit code is still 0.
+    If the plan contradicts itself, a warning names the remedy. The exit code is still 0.
     """
     options = ScenarioOptions(**given)
     if options.host is not None and options.target is not None:

@@ -25,7 +25,7 @@ _STYLES: Final = {"ok": "green", "failed": "bold red", "unknown": "dim"}
 def command(**given: Any) -> int:
     """Check a target with the first workflow of SCENARIO, before it is loaded.
 
-    The check sends at most five requests, which consume quota and execute the workflow once. Exit code 5 if the
+    The check sends at most five requests, which consume quota and execute the workflow once. The exit code is 5 if the
     target cannot be loaded.
     """
     options = ScenarioOptions(**given)

@@ -28,7 +28,7 @@ _history_option = click.option(
     help="The history: a .jsonl file, or a folder with a file for each scenario.",
 )
 _fail_option = click.option("--fail-on-inconclusive", is_flag=True, help="Exit with 1 instead of 6.")
-_reason_option = click.option("--reason", required=True, metavar="TEXT", help="Reason, recorded in the history.")
+_reason_option = click.option("--reason", required=True, metavar="TEXT", help="Reason, for the history.")
 
 
 @click.group("regression")
@@ -45,9 +45,9 @@ def command() -> None:
 @shared(*TARGET)
 @_history_option
 @shared("output_dir", "set", "seed", "target_version")
-@click.option("--must-find", type=SHARE, metavar="SHARE", help="Exit with 6 if a rise by SHARE (20%) would be missed.")
+@click.option("--must-find", type=SHARE, metavar="SHARE", help="Exit with 6 if the check could miss a rise by SHARE.")
 @_fail_option
-@click.option("--no-rerun", is_flag=True, help="On a suspicion, exit with 6 and write suspects.json; do not rerun.")
+@click.option("--no-rerun", is_flag=True, help="Instead of a rerun, write suspects.json and exit with 6.")
 @shared("plots")
 def check(**options: Any) -> int:
     """Run SCENARIO, and compare it with its accepted runs.
@@ -68,7 +68,7 @@ def check(**options: Any) -> int:
 @_fail_option
 @shared("plots")
 def confirm(file: Path, **options: Any) -> int:
-    """Run the scenario of SUSPECTS again; only the suspected metrics can confirm the regression.
+    """Run the scenario of SUSPECTS again. Only the suspected metrics can confirm the regression.
 
     SUSPECTS is the suspects.json of `check --no-rerun`. Another machine gives the best evidence. Exit codes: 4
     confirmed, 0 not confirmed, 6 inconclusive. Both runs join the history.
@@ -89,7 +89,7 @@ def accept(run: str, **options: Any) -> None:
     """Accept RUN and its rerun as evidence.
 
     If RUN regressed, it starts a new baseline period: later runs are not compared with runs before it. RUN is an id, a
-    run directory, or 'latest'; a run that is not in the history joins it.
+    run directory, or 'latest'. A run that is not in the history is added to it.
     """
     decide(run, "accepted", **options)
 
@@ -160,7 +160,7 @@ def _history_files(place: Path, scenario: str | None) -> list[Path]:
     if scenario is None and place.suffix != history_file.ENDING:
         found, missing = sorted(place.glob(f"*{history_file.ENDING}")), f"there is no history in {place}"
     else:
-        # ``scenario`` is a path or a name; a history is named like ``LoadedScenario.name``.
+        # ``scenario`` is a path or a name. A history is named like ``LoadedScenario.name``.
         path = history_file.path_for(place, Path(scenario or "").name.removesuffix(".toml"))
         found, missing = [path] if path.is_file() else [], f"there is no history {path}"
     if not found:
