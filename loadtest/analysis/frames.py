@@ -152,7 +152,7 @@ def _limit(name: str, limit_of: Mapping[Any, LimitName]) -> Column:
         codes = np.array([-1 if limit is None else limits.index(limit) for limit in (*drawn, None)], np.int32)
         return _words(codes[part.rows.words(name)], limits)
 
-    return Column("limit", _WORD, "rate limit of the request; for an operation, that of its first request", values)
+    return Column("limit", _WORD, "rate limit of the request; for an operation, the limit of its first request", values)
 
 
 def _boolean(name: str, meaning: str, values: Callable[[_Part], Bools]) -> Column:
@@ -173,16 +173,16 @@ _FIRST: Final = (
         lambda part: part.in_figures,
     ),
     _boolean(
-        "in_latency", "whether latencies include the row: in figures, ok or timed out, no deliberate mistake",
+        "in_latency", "whether latencies include the row: it is in figures, ok or timed out, and not a mistake",
         lambda part: part.in_figures & part.are(part.rows.without_mistakes.answered),
     ),
     _word("outcome", "outcome of the operation or request"),
     _word("reason", "reason why the outcome is not ok"),
-    _recorded("status", "HTTP status; for an operation, that of its last response"),
+    _recorded("status", "HTTP status; for an operation, the status of its last response"),
     _word("error_code", "`code` of the API's error body; for the reason `wrong_shape`, the error in the body"),
     _word("mistake", "the deliberate mistake"),
-    _timestamp("intended_start", "start intended by the schedule or, for polls and retries, by their policy"),
-    _timestamp("start", "time when the first byte was sent, or connecting began"),
+    _timestamp("intended_start", "scheduled start; for polls and retries, the start that their policy chose"),
+    _timestamp("start", "time when connecting began or the first byte was sent"),
     _timestamp("end", "time when the response was complete, or the client gave up"),
 )  # fmt: skip
 _TIMES: Final = (
@@ -210,9 +210,9 @@ OPERATIONS: Final = (
     _recorded("user_free_ns", "time when the user that took the arrival became free, since the epoch", "user_free"),
     _recorded("accepted_start_ns", "start of the accepted run, submit or retrieve", "accepted_start"),
     _recorded("accepted_end_ns", "end of the accepted run, submit or retrieve", "accepted_end"),
-    _recorded("pending_seen_ns", "start of the last request that saw the job pending", "pending_seen"),
+    _recorded("pending_seen_ns", "start of the last request that found the job pending", "pending_seen"),
     _derived("response_time_ms", "end − intended start"),
-    _derived("dispatch_lag_ms", "start − the later of intended start and user free"),
+    _derived("dispatch_lag_ms", "start − max(intended start, user free)"),
     _derived("overhead_ms", "service time − executionTime; for an async run, end − start − executionTime"),
     _derived("submit_ms", "service time of the submit (async runs only)", _jobs),
     _derived("time_to_result_ms", "upper bound of the time to result: the response time (async runs only)", _jobs),
@@ -220,7 +220,7 @@ OPERATIONS: Final = (
     _derived("queue_wait_lower_ms", "lower bound of the queue wait (async runs only)", _ended_jobs),
     _derived("queue_wait_upper_ms", "upper bound of the queue wait (async runs only)", _ended_jobs),
     _derived("poll_lag_upper_ms", "upper bound of the poll lag (async runs only)", _ended_jobs),
-    _recorded("result_matched", "whether the result was the expected one"),
+    _recorded("result_matched", "whether the result was the expected result"),
     *_LAST,
 )
 """One row for each operation."""
@@ -239,7 +239,7 @@ REQUESTS: Final = (
     _recorded("connect_ms", "time to connect; null if a connection was reused"),
     _recorded("connection_reused", "whether a connection was reused"),
     _word("retry_after", "text of the `Retry-After` header"),
-    _recorded("rate_limit", "all RateLimit-like headers, one per line"),
+    _recorded("rate_limit", "all headers like `RateLimit`, one per line"),
     _recorded("bytes_sent", "size of the request"),
     _recorded("bytes_received", "size of the response"),
     *_LAST,
