@@ -1,4 +1,4 @@
-"""Fault injection for the reference API: values that describe faults, which the API applies itself."""
+"""Fault injection for the reference API. The values here describe faults; the API itself applies them."""
 
 from typing import Final
 
@@ -6,7 +6,7 @@ from loadtest.faults.kinds import KINDS, AnyFault, Fault
 from loadtest.faults.text import check_keys, fault_schema, from_values, parse, to_text, to_words
 
 CONTROL_VARIABLE: Final = "LOADTEST_CONTROL"
-"""The environment variable that gives load processes the control endpoint of an embedded target with faults."""
+"""Load processes read the control endpoint of an embedded target with faults from this environment variable."""
 
 __all__ = [
     "CONTROL_VARIABLE",

@@ -1,6 +1,7 @@
-"""The kinds of faults and their keys, as pure values.
+"""The kinds of faults, and their keys.
 
-A fault of a job (never finishing, wrong result) is decided at its submit and applies to all its retrievals.
+Whether a job has a fault, such as a wrong result, is decided when it is submitted. The fault then applies to all its
+retrievals.
 """
 
 from typing import Annotated, ClassVar, Final, Literal
@@ -13,30 +14,30 @@ from loadtest.errors import WrongValueError
 
 MAX_SECONDS: Final = 7 * 24 * 3600.0
 SECONDS: Final = ("start", "duration", "idle")
-"""Keys whose values are seconds; files write them with a unit."""
+"""The values of these keys are in seconds. In files they have a unit."""
 
 _Millis = Annotated[float, Meta(ge=0, le=600_000)]
 _KeyIndex = Annotated[int, Meta(ge=0, le=999)]
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
-    """Base of all faults: times in s, probabilities 0-1, API keys by index."""
+    """Base of all faults. Times are in s, probabilities are 0-1, and API keys are given by index."""
 
     ON: ClassVar[tuple[LimitName, ...]] = LIMIT_NAMES
     """The kinds of requests that the fault can affect."""
 
-    start: Annotated[float, Meta(description="Start, since the load's epoch or since the server is ready.")] = 0.0
-    duration: Annotated[float, Meta(description="Duration; unlimited by default.")] | None = None
+    start: Annotated[float, Meta(description="Start of the fault, after the load's epoch or the server's start.")] = 0.0
+    duration: Annotated[float, Meta(description="Duration of the fault. Default: unlimited.")] | None = None
     probability: Annotated[float, Meta(ge=0, le=1, description="Probability that a request is affected.")] = 1.0
     on: tuple[LimitName, ...] = ()
-    """The kinds of requests that the fault affects; empty for all possible kinds."""
-    key: Annotated[_KeyIndex, Meta(description="Affects only this API key, by its number from 0.")] | None = None
+    """The kinds of requests that the fault affects. Empty means all kinds in ``ON``."""
+    key: Annotated[_KeyIndex, Meta(description="Only the API key with this number (from 0) is affected.")] | None = None
 
     def __post_init__(self) -> None:
-        """Check the keys, and normalise them so that equal faults compare equal.
+        """Check the keys, and normalise their values. Faults with the same effect then compare equal.
 
         Raises:
-            WrongValueError: with the key.
+            WrongValueError: if a value is wrong. The error names its key.
         """
         for name in SECONDS:
             if (value := getattr(self, name, None)) is not None:
@@ -54,7 +55,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         self._check()
 
     def _check(self) -> None:
-        """Check the keys of one kind; raises ``WrongValueError`` with the key."""
+        """Check the keys of one kind. Raises ``WrongValueError`` with the key."""
 
     @property
     def kind(self) -> str:
@@ -66,10 +67,10 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Latency(Fault, frozen=True, tag="latency"):
-    """Requests are answered later, but not executed longer."""
+    """Requests are answered later, but their execution takes no longer."""
 
-    ms: Annotated[_Millis, Meta(description="Added time; for lognormal the median, for ramp the final value.")]
-    shape: Annotated[Literal["constant", "lognormal", "ramp"], Meta(description="Distribution.")] = "constant"
+    ms: Annotated[_Millis, Meta(description="Added time. For lognormal it is the median, for ramp the final value.")]
+    shape: Annotated[Literal["constant", "lognormal", "ramp"], Meta(description="Variation of the time.")] = "constant"
     sigma: Annotated[float, Meta(ge=0, le=5, description="For lognormal: standard deviation of the logarithm.")] = 0.5
 
     def _check(self) -> None:
@@ -80,11 +81,11 @@ class Latency(Fault, frozen=True, tag="latency"):
 
 
 class SlowExecution(Fault, frozen=True, tag="slow-execution"):
-    """Workflows execute longer, as executionTime shows."""
+    """Workflows execute longer, and executionTime shows it."""
 
     ON = (LimitName.SYNC_RUN, LimitName.ASYNC_SUBMIT)
 
-    factor: Annotated[float, Meta(ge=1, le=1000, description="Factor of the execution time.")] = 1.0
+    factor: Annotated[float, Meta(ge=1, le=1000, description="The execution time is multiplied by this.")] = 1.0
     ms: Annotated[_Millis, Meta(description="Added time.")] = 0.0
 
     def _check(self) -> None:
@@ -95,10 +96,11 @@ class SlowExecution(Fault, frozen=True, tag="slow-execution"):
 class Freeze(Fault, frozen=True, tag="freeze"):
     """The whole server stops: it accepts, answers and executes nothing.
 
-    Without ``ms`` it stops for the whole duration of the fault; with it, for this time at every affected request.
+    Without ``ms``, it stops for the whole duration of the fault. With ``ms``, every affected request stops it for this
+    time.
     """
 
-    ms: Annotated[_Millis, Meta(description="Time per affected request; by default the whole duration.")] | None = None
+    ms: Annotated[_Millis, Meta(description="Time per affected request. Default: the whole duration.")] | None = None
 
     def _check(self) -> None:
         if self.ms is None and (self.probability != 1 or self.on or self.key is not None):
@@ -106,7 +108,7 @@ class Freeze(Fault, frozen=True, tag="freeze"):
 
 
 class Error(Fault, frozen=True, tag="error"):
-    """Requests are answered with a server error, and not executed."""
+    """Requests are answered with a server error, and are not executed."""
 
     status: Annotated[int, Meta(ge=500, le=599, description="Status of the answer.")] = 500
 
@@ -124,7 +126,7 @@ class Truncate(Fault, frozen=True, tag="truncate"):
 
 
 class Garbage(Fault, frozen=True, tag="garbage"):
-    """Meaningless bytes: a body that is not JSON, or an answer that is not HTTP."""
+    """Requests are answered with meaningless bytes."""
 
     what: Annotated[
         Literal["body", "answer"], Meta(description="A body that is not JSON, or an answer that is not HTTP.")
@@ -132,7 +134,7 @@ class Garbage(Fault, frozen=True, tag="garbage"):
 
 
 class NeverFinish(Fault, frozen=True, tag="never-finish"):
-    """Jobs are accepted, and stay pending."""
+    """Jobs are accepted, but stay pending."""
 
     ON = (LimitName.ASYNC_SUBMIT,)
 
@@ -160,7 +162,7 @@ class DuplicateResult(Fault, frozen=True, tag="duplicate-result"):
 
 
 class FalseExecutionTime(Fault, frozen=True, tag="false-execution-time"):
-    """ExecutionTime differs from the actual time by a factor or a sum, or is impossible."""
+    """The stated executionTime is wrong by a factor or by some ms, or is impossible."""
 
     ON = (LimitName.SYNC_RUN, LimitName.ASYNC_SUBMIT)
 
@@ -168,7 +170,7 @@ class FalseExecutionTime(Fault, frozen=True, tag="false-execution-time"):
         Literal["off", "above", "negative", "missing"],
         Meta(description="Changed by factor and ms, longer than the client measured, negative, or missing."),
     ] = "off"
-    factor: Annotated[float, Meta(ge=-1000, le=1000, description="Factor of the true time.")] = 1.0
+    factor: Annotated[float, Meta(ge=-1000, le=1000, description="The true time is multiplied by this.")] = 1.0
     ms: Annotated[float, Meta(ge=-600_000, le=600_000, description="Added time.")] = 0.0
 
     def _check(self) -> None:
@@ -192,8 +194,8 @@ class Throttle(Fault, frozen=True, tag="throttle"):
 class ColdStart(Fault, frozen=True, tag="cold-start"):
     """After an idle period, requests wait while the server starts."""
 
-    ms: Annotated[_Millis, Meta(description="Time of the start.")]
-    idle: Annotated[float, Meta(description="Idle time before a cold start.")] = 10.0
+    ms: Annotated[_Millis, Meta(description="Duration of the start.")]
+    idle: Annotated[float, Meta(description="A server that was idle for this time starts cold.")] = 10.0
 
 
 class Starve(Fault, frozen=True, tag="starve"):
@@ -201,7 +203,7 @@ class Starve(Fault, frozen=True, tag="starve"):
 
     ON = (LimitName.SYNC_RUN, LimitName.ASYNC_SUBMIT)
 
-    by: Annotated[_KeyIndex, Meta(description="The preferred key; any other key by default.")] | None = None
+    by: Annotated[_KeyIndex, Meta(description="The preferred key. Default: any other key.")] | None = None
 
     def _check(self) -> None:
         if self.key is None:
@@ -228,4 +230,4 @@ AnyFault = (
     | Starve
 )
 KINDS: Final[dict[str, type[AnyFault]]] = {str(each.__struct_config__.tag): each for each in AnyFault.__args__}
-"""All kinds, by name."""
+"""All kinds of faults, by name."""

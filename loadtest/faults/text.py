@@ -1,4 +1,4 @@
-"""Conversions of faults (text, keys and values, words), and their schema for editors."""
+"""Conversions of faults from and to text, and their JSON schema for editors."""
 
 import contextlib
 import math
@@ -22,14 +22,14 @@ _WORDS: Final[dict[type[kinds.Fault], str]] = {
     kinds.BackToPending: "jobs that ended and are pending again",
     kinds.Throttle: "429 without reason",
 }
-"""Descriptions of the kinds without keys of their own."""
+"""Descriptions of the kinds that have no keys of their own."""
 
 
 def parse(text: str) -> kinds.AnyFault:
-    """Parse ``"latency,ms=200,start=10s,duration=30s,probability=0.1,on=sync_run"``; ``+`` joins values of ``on``.
+    """Parse text such as ``"latency,ms=200,start=10s,probability=0.1,on=sync_run"``. ``+`` joins values of ``on``.
 
     Raises:
-        WrongValueError: with the kind or the key, and the nearest valid one.
+        WrongValueError: if a kind, key or value is wrong. The remedy names the nearest valid one.
     """
     kind, *parts = (part.strip() for part in text.split(","))
     values: dict[str, object] = {"kind": kind}
@@ -44,13 +44,13 @@ def parse(text: str) -> kinds.AnyFault:
 
 
 def from_values(values: Mapping[str, object]) -> kinds.AnyFault:
-    """Parse a fault from keys and values of TOML or JSON.
+    """Make a fault from the keys and values of TOML or JSON.
 
-    Durations are texts with a unit, ``probability`` is a number from 0 to 1 or a percentage, ``on`` is a kind or a
-    list.
+    Durations are texts with a unit. ``probability`` is a number from 0 to 1, or a percentage. ``on`` is a kind of
+    request or a list of kinds.
 
     Raises:
-        WrongValueError: with the kind or the key, and the nearest valid one.
+        WrongValueError: if a kind, key or value is wrong. The remedy names the nearest valid one.
     """
     kind = values.get("kind")
     if not isinstance(kind, str) or kind not in kinds.KINDS:
@@ -72,10 +72,10 @@ def from_values(values: Mapping[str, object]) -> kinds.AnyFault:
 
 
 def check_keys(fault: kinds.Fault, keys: int) -> None:
-    """Check that the API keys of a fault exist, and that starving has a second key.
+    """Check that the API keys of a fault exist. A key can be starved only if there is a second key.
 
     Raises:
-        WrongValueError: with the missing key.
+        WrongValueError: if a key does not exist.
     """
     for name in ("key", "by"):
         if (index := getattr(fault, name, None)) is not None and index >= keys:
@@ -86,7 +86,7 @@ def check_keys(fault: kinds.Fault, keys: int) -> None:
 
 
 def to_text(fault: kinds.Fault) -> str:
-    """Return the canonical text of a fault: ``parse(to_text(fault)) == fault``."""
+    """Return the canonical text of a fault, which ``parse`` converts back to the same fault."""
     parts = [fault.kind]
     for field in msgspec.structs.fields(fault):
         value = getattr(fault, field.name)
@@ -109,7 +109,7 @@ def _decimal(number: float) -> str:
 
 
 def _number(value: str) -> object:
-    """Return the number that a text states; return any other text unchanged."""
+    """Return the number if a text is a number. Return any other text unchanged."""
     try:
         number = float(value)
     except ValueError:
@@ -192,7 +192,7 @@ def _changed(factor: float, ms: float) -> str:
 
 
 def fault_schema() -> dict[str, Any]:
-    """Return the schema (draft 7) of one fault in TOML and JSON."""
+    """Return the JSON schema (draft 7) of one fault."""
     return {
         "type": "object",
         "required": ["kind"],
@@ -216,7 +216,7 @@ def _kind_schema(kind: type[kinds.Fault]) -> dict[str, Any]:
 
 
 def _property(key: str, value: dict[str, Any], kind: type[kinds.Fault]) -> dict[str, Any]:
-    """Schema of one key as written in a file, without null, which TOML lacks."""
+    """Return the schema of one key as a file has it. Null is left out, because TOML has none."""
     default = value.pop("default", None)
     if "anyOf" in value:
         value = value["anyOf"][0]
@@ -230,7 +230,7 @@ def _property(key: str, value: dict[str, Any], kind: type[kinds.Fault]) -> dict[
         names = {"enum": list(kind.ON)}
         value = {
             "anyOf": [names, {"type": "array", "items": names}],
-            "description": "Affects only these kinds of requests.",
+            "description": "The fault affects only these kinds of requests.",
         }
         default = None
     return value if default is None else {**value, "default": default}

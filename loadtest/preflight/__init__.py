@@ -1,1 +1,1 @@
-"""Checks of a target before it is loaded, in a separate process. The only room for httpx."""
+"""Checks of a target before it is loaded. They run in a separate process, and only this room imports httpx."""

@@ -1,6 +1,6 @@
 """``python -m loadtest.preflight``: checks with at most five requests whether a target can be loaded.
 
-Reads a ``PreflightOrder`` and writes a ``Preflight``, both as JSON. Keys and endpoint come from the environment.
+It reads a ``PreflightOrder`` and writes a ``Preflight``, both as JSON. Keys and endpoint come from the environment.
 """
 
 import asyncio
@@ -23,23 +23,23 @@ from loadtest.targets import PREFLIGHT_KEYS, PreflightOrder, first_workflow, wor
 
 _LEAST_TIMEOUT: Final = 10.0
 LONGEST: Final = 20.0
-"""Maximum seconds for an answer; between ``_LEAST_TIMEOUT`` and ``LONGEST``, the first workflow's time-out applies."""
+"""The first workflow's time-out applies, but an answer may always take 10 s, and never more than 20 s."""
 _START: Final = "Start it (`loadtest serve` starts the reference API), or check its URL."
 _TLS: Final = "Check ca and client_certificate in the target's entry, and the host's name (docs/own-api.md)."
 _TIME: Final = "executionTime"
 _SECONDS: Final = (950.0, 1500.0)
-"""An answer's duration (ms) ÷ executionTime in this range suggests that executionTime is in seconds."""
+"""If an answer's duration in ms ÷ executionTime is in this range, executionTime seems to be in seconds."""
 _LEAST_S: Final = 0.1
-"""Minimum duration in s of an answer for this test, because shorter answers may have such a ratio by chance."""
+"""Answers shorter than this (in s) are not tested. They may have such a ratio by chance."""
 _KEYS, _LONGEST = 6, 40
-"""Maximum number of an answer's keys to show (6), and maximum length of a key or job state from the target (40)."""
+"""A message shows at most 6 keys of an answer, and at most 40 characters of a key or job state."""
 _REMEDIES: Final = {
     400: "Check the parameters in the scenario.",
     401: "Check what the key may run.",
     403: "Check what the key may run.",
     404: "Check the workflow's name and WORKFLOW_ENDPOINT.",
 }
-"""Remedies by status of a run's answer."""
+"""Remedies by the status that answers a run."""
 _CHECKS: Final = ("reachable", "API", "key", "workflow", "answer", "clock")
 
 
@@ -77,7 +77,7 @@ class Checks:
     def _note(self, name: str, words: str, remedy: str | None = None, *, known: bool = True) -> bool:
         """Record a check, and return whether to continue. A check with a remedy has failed.
 
-        ``words`` may quote the target: they are escaped, and our keys removed.
+        ``words`` may quote the target. They are therefore escaped, and our keys are removed.
         """
         result: Literal["ok", "failed", "unknown"] = "failed" if remedy is not None else "ok" if known else "unknown"
         self._found[name] = PreflightCheck(
@@ -199,13 +199,13 @@ class Checks:
 
 
 def _has(body: dict[str, object]) -> str:
-    """The printable keys of an answer."""
+    """Return text with the printable keys of an answer."""
     keys = [key[:_LONGEST] for key in list(body)[:_KEYS] if key.isprintable()]
     return f"; it has {', '.join(keys)}" if keys else ""
 
 
 def in_seconds(execution: float, took_s: float) -> str | None:
-    """Return an answer's duration in words if its executionTime seems to be in seconds; else None."""
+    """Return an answer's duration as text if its executionTime seems to be in seconds, else None."""
     if not execution or took_s < _LEAST_S or not _SECONDS[0] <= took_s * 1000 / execution <= _SECONDS[1]:
         return None
     return f"{took_s * 1000:.0f} ms"
@@ -216,7 +216,7 @@ def _is_number(value: object) -> bool:
 
 
 def main(order: PreflightOrder) -> bytes:
-    """Run the preflight; raises ``LoadtestError`` if the target may not be loaded."""
+    """Run the preflight. Raises ``LoadtestError`` if the target may not be loaded."""
     client = TargetClient(order, "preflight")
     with asyncio.Runner() as runner:
         try:
@@ -226,7 +226,7 @@ def main(order: PreflightOrder) -> bytes:
 
 
 if __name__ == "__main__":
-    atexit.register(gc.freeze)  # as in loadtest.report
+    atexit.register(gc.freeze)  # see loadtest.report.__main__
     try:
         sys.stdout.buffer.write(main(msgspec.json.decode(sys.stdin.buffer.read(), type=PreflightOrder)))
     except LoadtestError as error:

@@ -1,7 +1,7 @@
-"""Requests through httpx to a checked address: no redirects, no proxy, bounded answers.
+"""Requests through httpx to a checked address, without redirects and proxies.
 
-httpx's time-outs apply to single reads, so a slow trickle would never end; asyncio's time-out bounds the whole
-exchange.
+The size of an answer is limited. httpx's time-outs apply to single reads, so a slow answer might never end. asyncio's
+time-out limits the whole exchange.
 """
 
 import asyncio
@@ -22,7 +22,8 @@ from loadtest.targets import PreflightOrder, allow, header_values, tls_context
 
 _MAX_ANSWER: Final = 1024 * 1024
 _KEPT_S: Final = 1.0
-"""Seconds that an idle connection is kept. A server that closes it first (uvicorn after 5 s) resets a request."""
+"""An idle connection is kept for this many seconds. If the server closes it first (uvicorn after 5 s), it resets the
+next request."""
 UNKNOWN_JOB: Final = "00000000-0000-0000-0000-000000000000"
 
 
@@ -31,14 +32,14 @@ class Reply:
     """A reply to a request, or the reason for its absence."""
 
     sent_s: float
-    """Unix seconds."""
+    """Unix time in seconds."""
     took_s: float
     """Seconds to the end of the answer."""
     failure: str | None = None
     """Reason for a missing or incomplete answer, in words."""
     status: int = 0
     body: Any = None
-    """Decoded from JSON; None if it is not JSON."""
+    """The decoded JSON; None if the answer is not JSON."""
     headers: httpx.Headers = field(default_factory=httpx.Headers)
     late: bool = False
     """Whether the request timed out."""
@@ -61,7 +62,7 @@ class Reply:
 
 
 class TargetClient:
-    """Client of one target, at its checked address even if its name now resolves differently.
+    """A client of one target. It uses the checked address, even if the name now resolves differently.
 
     Keys and endpoint come from the environment.
 
@@ -88,17 +89,17 @@ class TargetClient:
         self.close = self._client.aclose
 
     def now(self) -> float:
-        """Unix seconds of a monotonic clock."""
+        """Unix time in seconds, from a monotonic clock."""
         return self._zero + time.monotonic()
 
     async def ask(self, request: Request, key: str, seconds: float, *, job: str = "", body: object = None) -> Reply:
-        """Send one request; failures are returned as replies.
+        """Send one request. A failure is returned as a reply.
 
         Args:
             request: the kind of request to send.
             key: the API key.
             seconds: maximum time from connecting to the last byte.
-            job: the job's id, which ends the path of a retrieval.
+            job: for a retrieval, the job's id, which is the end of the path.
             body: the body of a run or submit.
         """
         headers = {"x-api-key": key, **({} if body is None else {"content-type": "application/json"})}
@@ -120,7 +121,7 @@ class TargetClient:
         return Reply(sent, took, None, answer.status_code, _decode(data), answer.headers)
 
     async def _exchange(self, request: httpx.Request) -> tuple[httpx.Response, bytes]:
-        """Return a response and its body, or the beginning of a body above 1 MiB."""
+        """Return a response and its body. Only the beginning of a body above 1 MiB is read."""
         answer = await self._client.send(request, stream=True)
         try:
             data = bytearray()
@@ -150,7 +151,7 @@ def _why(error: httpx.HTTPError) -> str:
 
 
 def _decode(data: bytes) -> Any:
-    """Decode JSON; None if it is invalid."""
+    """Decode JSON, or return None if it is invalid."""
     try:
         return msgspec.json.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

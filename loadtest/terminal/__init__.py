@@ -9,17 +9,17 @@ from rich.table import Table
 from loadtest.console import Console
 
 WIDTH: Final = 100
-"""Width in columns of a page of text, and of every table that goes into a file."""
+"""A page of text, and every table in a file, is this many columns wide."""
 
 
 def page_console(*, fixed: bool = False) -> Console:
-    """Return a console as wide as the terminal, or 100 columns wide if ``fixed`` or without a terminal."""
+    """Return a console as wide as the terminal. It has 100 columns if ``fixed``, or if there is no terminal."""
     width = None if sys.stdout.isatty() and not fixed else WIDTH
     return Console(width=width)
 
 
 def page_table(*columns: str | dict[str, Any]) -> Table:
-    """Return a table with a ruled header. A column is a name or a dict of options; long names are folded."""
+    """Return a table with a ruled header. A column is a name or a dict of options. Long names are folded."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
     for column in columns:
         table.add_column(**{"overflow": "fold", **({"header": column} if isinstance(column, str) else column)})

@@ -1,4 +1,4 @@
-"""Terminal tables of a history's runs and of its audit."""
+"""Tables of a history's runs, and of its audit, for the terminal."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -18,11 +18,11 @@ from loadtest.terminal import page_console, page_table
 from loadtest.words import NOTHING, counted, percent
 
 _MOST_PROPOSED: Final = 10
-"""Maximum number of changes with a printed command."""
+"""A command is printed for at most this many changes."""
 
 
 def show_history(path: Path, history: History) -> None:
-    """Print a history's runs, the oldest first."""
+    """Print a history's runs, oldest first."""
     runs = history.runs
     console = page_console()
     accepted, waiting = ([each.id for each in runs if each.status == status] for status in ("accepted", "waiting"))
@@ -56,7 +56,7 @@ def tracked(items: Sequence[int]) -> Iterable[int]:
 
 
 def show_audit(path: Path, history: History, found: Audit) -> None:
-    """Print the audit of a history, its conclusion first."""
+    """Print the audit of a history. The conclusion comes first."""
     console = page_console()
     console.print(f"{path}: {_conclusion(found)}", soft_wrap=True)
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in found.verdicts.items())
@@ -74,13 +74,14 @@ def show_audit(path: Path, history: History, found: Audit) -> None:
     rates.add_row("false alarms of the rule", *_rate(found.false_alarms))
     rates.add_row("reruns of the rule", *_rate(found.reruns))
     console.print("\n", rates, "\n", sep="")
-    metrics = page_table("Traffic", "Stage", "Metric", "Median", "Run to run", "Smallest change seen")
+    metrics = page_table("Traffic", "Stage", "Metric", "Median", "Run to run", "Smallest change found")
     for each in found.metrics:
         metrics.add_row(*_sensitivity(each))
     console.print(metrics)
     console.print(
-        "\nOnly stretches without a change are replayed: each run against the runs before it, with the next run as its "
-        "rerun. A year has 365 checks, assumed to be independent. The smallest change is found in 80 % of cases.",
+        "\
+Only stretches without a change are replayed. Each run is compared with the runs before it, and the next run "
+        "is its rerun. A year has 365 independent checks. The smallest change is found in 80 % of cases.",
         soft_wrap=True,
     )
 
@@ -107,7 +108,7 @@ def _change(each: HistoryChange) -> Sequence[str]:
 
 
 def _proposals(path: Path, changes: Sequence[HistoryChange]) -> Iterator[str]:
-    """Yield commands that begin a baseline period at each step and reject each odd run, the latest first."""
+    """Yield a command for each change, the latest first: begin a baseline period at a step, reject an odd run."""
     shown = [each for each in changes if each.kind != "trend"]
     for each in shown[: -1 - _MOST_PROPOSED : -1]:
         _, _, where, size, *_ = _change(each)

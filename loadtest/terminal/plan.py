@@ -14,11 +14,11 @@ from loadtest.words import NOTHING, count, percent
 
 _Row = TypeVar("_Row")
 _NAMES: Final = 2
-"""Number of leading columns that hold names. Names may be folded; figures may not."""
+"""The first two columns hold names, which may be folded. Figures may not."""
 
 
 def show_plan(plan: Plan, place: Callable[[str], str]) -> None:
-    """Print a plan; ``place`` formats a key of the scenario."""
+    """Print a plan. ``place`` formats a key of the scenario."""
     console = page_console(fixed=True)
     console.print(_head(plan), soft_wrap=True)
     console.print()
@@ -65,11 +65,11 @@ def _how(plan: Plan) -> str:
     else:
         method = f"429s: mean (and range) of {plan.phases} replays that start at other moments of a window."
     seeds = f", over {plan.schedules} schedules with other seeds, too" if plan.schedules else ""
-    return f"{method} Chance: of any 429{seeds}."
+    return f"{method} Chance: probability of any 429{seeds}."
 
 
 def _table(columns: Mapping[str, Callable[[_Row], str]], rows: Iterable[_Row], style: Callable[[_Row], str]) -> Table:
-    """Return a table with a row per item; a name that equals the name above is left out."""
+    """Return a table with a row per item. A name is left out if it equals the name above."""
     least, labels = max(map(len, LIMIT_NAMES)), list(columns)
     names = [{"header": name, "min_width": least if name == "Limit" else None} for name in labels[:_NAMES]]
     figures = ({"header": name, "justify": "right", "no_wrap": True} for name in labels[_NAMES:])

@@ -1,4 +1,4 @@
-"""Progress of a load: a redrawn bar and table on a terminal, or elsewhere a line every 20 s."""
+"""Progress of a load. A terminal shows a bar and a table; a log gets a line every 20 s."""
 
 import sys
 import time
@@ -13,9 +13,9 @@ from loadtest.contract import Outcome
 from loadtest.record.progress import BlockBegins, LoadProgress, Progress, WaitingForWorkers
 
 _PLAIN_EVERY: Final = 20.0
-"""Minimum seconds between lines in a log; in long runs they are further apart, for about 20 lines in all."""
+"""Lines in a log are at least this many seconds apart. A long run prints about 20 lines."""
 _BAR: Final = 24
-"""Characters."""
+"""Length of the bar, in characters."""
 _COUNTS: Final = {
     "offered": "offered",
     Outcome.OK: Outcome.OK,
@@ -28,11 +28,11 @@ _OF_WHAT: Final = "p95: response time of operations that were ok or timed out in
 
 
 class ProgressDisplay:
-    """Shows the progress of a run, or of the blocks of a comparison. A context manager.
+    """A context manager that shows the progress of a run, or of a comparison's blocks.
 
     Args:
-        block_s: planned seconds of a block, for the remaining time.
-        terminal: console to redraw; by default standard output, if it is a terminal.
+        block_s: planned duration of a block in s, to estimate the remaining time.
+        terminal: console to redraw. Default: standard output, if it is a terminal.
         logged: whether to print lines if there is no terminal.
     """
 
