@@ -1,6 +1,6 @@
 """Runs and series of runs. This room starts targets, loads and reports as processes, and chooses the next run.
 
-It does not import load, preflight or report: each is a separate process, and they exchange data through the record.
+It does not import load, preflight or report. Each is a separate process, and they exchange data through the record.
 """
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""A paired comparison of two sides: loads them in alternating blocks, and judges the difference."""
+"""Paired comparisons. Both sides are loaded in alternating blocks, and their difference is judged."""
 
 import secrets
 import shutil
@@ -39,7 +39,7 @@ from loadtest.terminal.progress import ProgressDisplay
 
 
 class SeriesEnd(NamedTuple):
-    """The pairs of a series, with ``PASS`` or the exit code and reason of an early end."""
+    """The pairs of a series. ``code`` is ``PASS``, or with ``reason`` it explains an early end."""
 
     pairs: list[tuple[RunMeasurements, RunMeasurements]]
     """(base, head) of every pair with two finished blocks, in order of time."""
@@ -60,7 +60,7 @@ def compare(
     plots: bool,
     **offer: Any,
 ) -> int:
-    """Plan, load, judge and report two sides, and return the exit code; ``offer`` are arguments of ``plan_sides``.
+    """Plan, load, judge and report two sides, and return the exit code. ``offer`` is passed to ``plan_sides``.
 
     Raises:
         LoadtestError: if a side may not be loaded, or no block could start.
@@ -101,9 +101,9 @@ def larger_command(
     overrides: Sequence[str],
     **plain: object,
 ) -> str:
-    """Return the command for twice the pairs; if ``pairs`` is the maximum, for blocks of twice ``duration_s``.
+    """Return the command that repeats a comparison with twice the pairs.
 
-    The other options stay as the user gave them.
+    If ``pairs`` is the maximum, its blocks last twice ``duration_s`` instead. The user's other options stay.
     """
     block_s = 2 * duration_s if pairs == MOST_PAIRS else block_s
     sides: dict[str, object] = {}
@@ -116,9 +116,10 @@ def larger_command(
 
 
 def make_until_decided(make: Callable[[int], SeriesEnd], most: int, loaded: LoadedScenario) -> RunComparison:
-    """Make pairs until a look at the evidence decides, and return the verdict.
+    """Make pairs until the evidence decides, and return the verdict.
 
-    An invalid pair is replaced while pairs are left. ``make(n)`` makes n pairs; ``most`` excludes the discarded pair.
+    ``make(n)`` makes n pairs. ``most`` is the maximum number of pairs, without the discarded pair. Until it is reached,
+    invalid pairs are replaced.
     """
     made: list[tuple[RunMeasurements, RunMeasurements]] = []
     while True:
@@ -135,7 +136,7 @@ def make_until_decided(make: Callable[[int], SeriesEnd], most: int, loaded: Load
 
 
 def judge(end: SeriesEnd, most: int, loaded: LoadedScenario) -> RunComparison:
-    """Return the verdict of the pairs so far; it is ``invalid`` if an early end left too few pairs."""
+    """Return the verdict on the pairs so far. It is ``invalid`` if an early end left too few pairs."""
     if len(end.pairs) <= DISCARDED:
         return _stopped(_empty(loaded), end, most)
     comparison = compare_pairs(end.pairs, title=loaded.scenario.title)
@@ -143,7 +144,7 @@ def judge(end: SeriesEnd, most: int, loaded: LoadedScenario) -> RunComparison:
 
 
 def _stopped(comparison: RunComparison, end: SeriesEnd, pairs: int) -> RunComparison:
-    """Mark a comparison as ended early: its sentence begins with the reason, and its exit code is that of the end."""
+    """Mark a comparison as ended early. The reason begins its sentence, and ``end`` gives its exit code."""
     done = max(0, len(end.pairs) - DISCARDED)
     sentence = f"Stopped after {done} of {pairs} pairs: {end.reason}."
     # A side whose target has gone cannot be judged.
@@ -176,7 +177,7 @@ def _empty(loaded: LoadedScenario) -> RunComparison:
 
 
 class ComparisonSeries:
-    """Makes the blocks of one comparison, a series of blocks before each look at the evidence."""
+    """Makes the blocks of one comparison. A series of blocks is made before each look at the evidence."""
 
     def __init__(self, directory: Path, sides: BothSides, ready: Mapping[Side, ResolvedTarget], pace: Pace) -> None:
         self._directory = directory
@@ -187,7 +188,7 @@ class ComparisonSeries:
         self._plan = BlockPlan(scenario=name, seeds=[], silence_s=pace.silence_s, blocks=[])
 
     def make(self, pairs: int) -> SeriesEnd:
-        """Load and measure the next series, of ``pairs`` pairs.
+        """Make and measure the next series, which has ``pairs`` pairs.
 
         Raises:
             LoadtestError: if no block could start, or the harness failed.
@@ -211,7 +212,7 @@ class ComparisonSeries:
         return self._end(infos, measured, code, failure)
 
     def _prepare(self, order: Sequence[Side], seed: int, series: int) -> None:
-        """Create the directory of every block. Blocks of one side differ only by their ids."""
+        """Create the directory of every block. Blocks of one side differ only in their ids."""
         first: dict[Side, RunInfo] = {}
         for at, side in enumerate(order):
             name = f"{record.FOLDER}/{len(self._plan.blocks) + 1:02d}-{side}"
@@ -235,7 +236,7 @@ class ComparisonSeries:
         return info
 
     def _keep_begun(self, series: int) -> list[tuple[Block, RunInfo]]:
-        """Delete those blocks of a series that never started, and return the others."""
+        """Delete the blocks of a series that never started. Return the others."""
         kept: list[tuple[Block, RunInfo]] = []
         for block in self._plan.of(series):
             directory = self._directory / block.directory
@@ -249,7 +250,7 @@ class ComparisonSeries:
         return kept
 
     def _note_crashes(self, infos: Sequence[tuple[Block, RunInfo]]) -> None:
-        """Save the output of each embedded API; if one crashed, note it in its side's last block."""
+        """Save the output of each embedded API. If it crashed, note this in the last block of its side."""
         for side, ready in self._ready.items():
             if ready.embedded is not None:
                 ready.embedded.write_log(self._directory / f"{side}-target.log")
@@ -290,9 +291,9 @@ class ComparisonSeries:
 
 
 def measure(directories: Sequence[Path]) -> dict[str, RunMeasurements]:
-    """Measure runs in a separate process, which writes ``measurements.json``; return the measurements by run id.
+    """Measure runs in a separate process, and return the measurements by run id.
 
-    If a run cannot be measured, its error is printed, and the result lacks the run.
+    The process writes ``measurements.json``. If a run cannot be measured, its error is printed and it is left out.
     """
     run_module("loadtest.analysis", "measure", *map(str, directories))
     found: dict[str, RunMeasurements] = {}

@@ -31,8 +31,9 @@ def plan_of(
 ) -> Plan:
     """Make the plan of a scenario for the embedded target, or for the running target ``chosen``.
 
-    ``start`` is in s since midnight UTC; None if unknown. ``job_s`` is the duration of a job or run, by default from
-    the scenario. ``keys`` defaults to a run's number of keys, ``price`` (of one execution) to the entry's price.
+    ``start`` is in s since midnight UTC, or None if unknown. ``job_s`` is the duration of a job or run. By default, the
+    scenario gives it. ``keys`` defaults to a run's number of keys. ``price`` is for one execution, by default the
+    entry's.
 
     Raises:
         InputError: if a run with these keys would be refused.
@@ -49,7 +50,7 @@ def plan_of(
 
 
 def _over_budget(loaded: LoadedScenario, chosen: NamedEntry, keys: int) -> list[Contradiction]:
-    """The request budget that a run would exceed, with the largest rate multiplier that stays within it."""
+    """Return a warning if a run would exceed its request budget, with the largest rate multiplier that fits."""
 
     def problem(part: float) -> InputError | None:
         try:
@@ -74,17 +75,17 @@ def _over_budget(loaded: LoadedScenario, chosen: NamedEntry, keys: int) -> list[
 
 
 class CheckedFile(NamedTuple):
-    """A checked file: its description if it is valid, else its errors."""
+    """A checked file. It has a description if it is valid, otherwise errors."""
 
     words: str = ""
     mistakes: Sequence[str] = ()
     path: Path = Path()
     names: str = ""
-    """References of a scenario that must be checked: ``classes``, ``files``, or nothing."""
+    """The references of a scenario that are still to be checked: ``classes``, ``files``, or none."""
 
 
 def check_files(files: Sequence[str]) -> list[CheckedFile]:
-    """Check scenarios (files or names) with the files they refer to, and files of targets. Nothing is sent."""
+    """Check scenarios, the files that they refer to, and files of targets. Nothing is sent."""
     checked = [_check_file(file) for file in files]
     # Scenarios with classes are checked in separate processes, because their modules may have the same name.
     alone = [[one.path] for one in checked if one.names == "classes"]
@@ -112,7 +113,7 @@ def _check_file(file: str) -> CheckedFile:
 
 
 def _named_mistakes(paths: Sequence[Path]) -> dict[Path, list[str]]:
-    """Open the files and import the classes that scenarios name, in a separate process that may import Locust."""
+    """Open files and import classes that scenarios name. The separate process for this may import Locust."""
     done = subprocess.run([sys.executable, "-m", "loadtest.load.check", *paths], capture_output=True, check=False)
     if done.returncode != 0:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no output"]

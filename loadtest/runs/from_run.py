@@ -1,4 +1,4 @@
-"""A scenario that repeats a run's traffic: its operations at the run's rates, or at their recorded times."""
+"""A scenario that repeats the traffic of a run, at the run's rates or at the recorded times."""
 
 import math
 from itertools import pairwise
@@ -25,22 +25,22 @@ from loadtest.units import MAX_DURATION
 NAME: Final = "from-run"
 _ROW: Final = [("at", np.float64), ("key", np.int64)]
 _SHORTEST_S: Final = 60.0
-"""Minimum duration in seconds of a stage that is made from a log."""
+"""A log is divided into stages of at least this many seconds, unless it is shorter."""
 _PARTS: Final = 6
-"""Maximum number of stages that are made from a log."""
+"""A log is divided into at most this many stages."""
 _MOST_KEYS: Final = 1000
 _HEAD: Final = """\
 #:schema scenario.schema.json
 # The traffic of {run}: its operations and rates.
 # Its workflows and parameters are {known}.
 """
-_POLLS: Final = "a log does not tell polls from retrievals: remove this entry if the jobs' own polls are enough"
+_POLLS: Final = "a log cannot distinguish polls from retrievals: remove this entry if the jobs' own polls are enough"
 
 
 def from_run(run: str, *, recorded: bool) -> dict[Path, str]:
-    """Return the files of a scenario with a run's operations, by their paths below the project's folder.
+    """Return the files of a scenario that repeats a run, by their paths below the project's folder.
 
-    The scenario offers the operations at the run's rates; if ``recorded``, at their recorded times.
+    The operations start at the run's rates, or if ``recorded`` at their recorded times.
 
     Raises:
         InputError: if there is no such run, or it sent nothing.
@@ -76,13 +76,13 @@ def from_run(run: str, *, recorded: bool) -> dict[Path, str]:
 
 
 def _span(info: RunInfo) -> tuple[float, float]:
-    """Return the start and end of all stages without the warm-up, in s since the epoch."""
+    """Return the start of the first stage and the end of the last, in s since the epoch. The warm-up is left out."""
     stages = [stage for plan in info.traffic.values() for stage in plan.stages if not stage.warmup]
     return min(stage.start_s for stage in stages), max(stage.end_s for stage in stages)
 
 
 def _starts(directory: Path) -> dict[str, NDArray[Any]]:
-    """Return each entry's operations in order of time: the start in s since the epoch, and the key."""
+    """Return the operations of each entry in order of time. Each has its start (in s since the epoch) and key."""
     found: dict[str, list[NDArray[Any]]] = {}
     for batch in read_batches(directory):
         row, traffic, stage = (
@@ -123,7 +123,7 @@ def _inline(values: dict[str, Any]) -> InlineTable:
 
 
 def _stages(info: RunInfo, plan: TrafficPlan, starts: Floats) -> list[dict[str, str]]:
-    """Return the stages of the run, or equal parts of a log, with their measured rates."""
+    """Return the stages of a run with their measured rates. A log is divided into equal stages."""
     own = [(stage.name, stage.start_s, stage.end_s) for stage in plan.stages if not stage.warmup]
     if info.imported:
         begin, end = own[0][1], own[-1][2]
@@ -144,7 +144,7 @@ def _positional(value: float) -> str:
 
 
 def _target(info: RunInfo) -> dict[str, Any]:
-    """Return the embedded target's number of keys, and its limits that differ from the documentation."""
+    """Return settings of the embedded target: the number of keys, and limits that differ from the documentation."""
     limits = {
         str(name): str(limit)
         for name, limit in info.target.limits.items()

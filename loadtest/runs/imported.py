@@ -15,7 +15,7 @@ from loadtest.record.figures import read_figures
 
 
 def import_as_run(names: tuple[str, ...], *, output_dir: Path, plots: bool, **options: Any) -> int:
-    """Make a run and its report from logs; print a line each on the requests, the 429s and the limits.
+    """Make a run and its report from logs. Print a line about requests, a line about 429s, and a line about limits.
 
     ``options`` are fields of ``ImportOptions``.
 

@@ -1,4 +1,4 @@
-"""Checks of runs against a history, with a rerun of a suspected regression; and decisions on runs."""
+"""Checks of runs against a history, reruns of suspected regressions, and decisions on runs."""
 
 import dataclasses
 import re
@@ -24,15 +24,15 @@ from loadtest.runs.run import RunOptions, make_run, show_comparison
 from loadtest.scenario import LoadedScenario, scenario_hash
 
 _REASON: Final = re.compile(r"[^\W\d_]{2,}.*?[\W\d_][^\W\d_]{2,}|[^\W\d_]{6,}", re.DOTALL)
-"""A reason: two words, or a word of at least six letters, because some scripts have no spaces."""
+"""A reason has two words, or one word of at least six letters, because some scripts have no spaces."""
 _NO_RUN: Final = {ExitCode.BUG, ExitCode.INTERRUPTED, ExitCode.ABORTED, ExitCode.USAGE, ExitCode.TARGET}
-"""Exit codes of runs that are not compared."""
+"""A run that ends with one of these exit codes is not compared."""
 _PRECEDENCE: Final = (ExitCode.INVALID, ExitCode.REGRESSED, ExitCode.FAIL, ExitCode.INCONCLUSIVE, ExitCode.PASS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckOptions(RunOptions):
-    """The options of a check; ``place`` is a history's .jsonl file, or a folder with a file for each scenario."""
+    """The options of a check. ``place`` is a history's .jsonl file, or a folder with a file for each scenario."""
 
     place: Path
     no_rerun: bool = False
@@ -79,12 +79,12 @@ class CheckOptions(RunOptions):
 
 
 def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
-    """Run the scenario, judge and record the run, rerun it if a regression is suspected, and return the exit code.
+    """Run the scenario, judge and record the run, and return the exit code.
 
-    With ``confirming`` the run is itself a rerun: only the suspected metrics judge it.
+    A suspected regression is rerun. With ``confirming``, this run is the rerun of the suspected metrics.
 
     Raises:
-        LoadtestError: if the run could not start, the history is unusable, or ``confirming`` is of another scenario.
+        LoadtestError: if the run could not start, the history is unusable, or ``confirming`` has another scenario.
     """
     loaded = options.load()
     settings = _settings(loaded, options)
@@ -100,13 +100,13 @@ def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
         complain(f"{directory.name} was not completed: it is neither compared nor recorded")
         return code or int(ExitCode.BUG)
     run = history.compact(measurements.read(directory))
-    # Read only now, because another check may have ended meanwhile.
+    # The history is read only now, because another check may have ended meanwhile.
     known = history_file.read(path).history
     if confirming is None:
         comparison, lines, found = _judged(loaded.scenario.title, run, known, settings, options)
     else:
         (comparison, lines), found = _confirmed(confirming, run, known, settings), None
-    # Even a run that could not show the wanted change is evidence: with it, later checks find smaller changes.
+    # A run that could not have found the required change is still evidence: later checks then find smaller changes.
     confirm = "" if found is None else options.confirm(directory / suspects.FILE_NAME)
     given = {"command": options.command, "place": options.options, "confirm": confirm}
     comparison = msgspec.structs.replace(blind(comparison, settings.must_find), **given)
@@ -116,7 +116,7 @@ def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
         suspects.save(found, directory)
     if found is not None and not options.no_rerun:
         print(f"\n{comparison.sentence}\nRerunning: only the suspected metrics can confirm the regression.\n")
-        # Confirmed already: the user typed a production target's host name before the first run.
+        # Before the first run, the user has already typed a production target's host name.
         again = check(dataclasses.replace(options, yes=True), found)
         return again if again in _NO_RUN else _exit_code(code, again, directory, options)
     show_comparison(directory, comparison, plots=options.plots, history=path)
@@ -126,12 +126,12 @@ def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
 
 
 def _exit_code(own: int, compared: int, directory: Path, options: CheckOptions) -> int:
-    """Return the more severe of a run's own exit code and that of its comparison or rerun."""
+    """Return the more severe of two exit codes: the run's own, and that of its comparison or rerun."""
     decided = next((each for each in _PRECEDENCE if each in {own, compared}), compared)
     code = int(ExitCode.FAIL if decided == ExitCode.INCONCLUSIVE and options.fail_on_inconclusive else decided)
     if decided != compared:
         shown = command_line("report", directory)
-        complain(f"the exit code is {code} because of the run itself, apart from the comparison. See `{shown}`.")
+        complain(f"the exit code is {code} because of the run itself, not because of the comparison. See `{shown}`.")
     return code
 
 
@@ -144,13 +144,13 @@ def _settings(loaded: LoadedScenario, options: CheckOptions) -> RegressionSettin
 def _judged(
     title: str, run: RunMeasurements, known: History, settings: RegressionSettings, options: CheckOptions
 ) -> tuple[RunComparison, list[HistoryLine], Suspects | None]:
-    """Judge a first run; return its comparison, the lines for the history, and the suspicion to confirm, if any."""
+    """Judge a first run. Return its comparison, the lines for the history, and the suspicion to confirm, if any."""
     evidence, noise = known.evidence(run)
     comparison = judge_history(evidence, run, title=title, settings=settings, noise=noise)
     line = history.run_line(run, comparison.word, sentence=comparison.sentence)
     lines: list[HistoryLine] = [line]
     found = suspects.suspected(comparison, line, evidence, noise, options.repeat)
-    # Only a run that passes may begin a period: a run that fails fast proves nothing.
+    # Only a run that passes may begin a period: a service that fails may be fast.
     matching = [one for one in evidence if not mismatch(one, run)]
     if comparison.word == "pass" and (period := _new_period(known, matching, run)):
         lines.append(period)
@@ -171,7 +171,7 @@ def _check_same_scenario(loaded: LoadedScenario, suspected: RunMeasurements) -> 
 def _confirmed(
     found: Suspects, run: RunMeasurements, known: History, settings: RegressionSettings
 ) -> tuple[RunComparison, list[HistoryLine]]:
-    """Judge a rerun; return its comparison, and the lines for the history."""
+    """Judge a rerun. Return its comparison, and the lines for the history."""
     suspected = found.line.run
     comparison = judge_history(
         found.history, run, confirming=found.keys, title=found.title, settings=settings, noise=found.noise
@@ -191,9 +191,9 @@ def _confirmed(
 
 
 def _new_period(known: History, evidence: Sequence[RunMeasurements], run: RunMeasurements) -> DecisionLine | None:
-    """The decision that the previous run begins a baseline period, if this run confirms its improvement; else None.
+    """Return the decision to begin a baseline period with the previous run, or None.
 
-    A recent decision of the user is never overruled.
+    This run must confirm the improvement of the previous run. A recent decision of the user is never overruled.
     """
     keys = improved_again(evidence, run)
     if not keys or known.decided(evidence[-ANCHOR:]):
@@ -229,7 +229,7 @@ def decide(
             "Give the reason in words, such as --reason 'new parser, agreed with its users'.",
         )
     path, name, runs, lines = _found(run, place, output_dir)
-    # The rerun of a run may be invalid; the run itself can still be decided on.
+    # If the rerun is invalid, a decision on the run itself is still possible.
     valid = [each for each in runs if each.status != "invalid"]
     evidence = not lines and all(each.status == "accepted" for each in valid)
     if name not in {each.id for each in valid}:
@@ -250,11 +250,11 @@ def decide(
 
 
 def _show_effect(before: History, after: History, run: RunMeasurements) -> None:
-    """Print whether an accepted run is comparable, and the median minimum detectable change before and after it."""
+    """Print whether an accepted run is comparable, and the minimum detectable change before and after it."""
     accepted = [each.measurements for each in before.runs if each.status == "accepted" and each.id != run.run]
     if accepted and (field := mismatch(accepted[-1], run)):
-        print(f"Only later runs like this run are compared with it, because {field}.")
-    # A run with another id is compared with the accepted run, too.
+        print(f"Only later runs of the same kind are compared with it, because {field}.")
+    # The next run has another id, so it is compared with the accepted run, too.
     following = msgspec.structs.replace(run, run="next")
     medians = []
     for known in (before, after):
@@ -266,7 +266,7 @@ def _show_effect(before: History, after: History, run: RunMeasurements) -> None:
 
 
 def _found(run: str, place: Path, output_dir: Path) -> tuple[Path, str, list[HistoryRun], list[HistoryLine]]:
-    """A run's history file and id, the run with its rerun, and a new line if no history has the run yet."""
+    """Return a run's history file, its id, the run with its reruns, and a line if no history has the run yet."""
     try:
         directory = find_run(run, output_dir)
     except InputError:
@@ -286,7 +286,7 @@ def _found(run: str, place: Path, output_dir: Path) -> tuple[Path, str, list[His
 
 
 def _verdict(directory: Path) -> history.RecordedVerdict:
-    """The verdict of a run's comparison; ``not judged`` if there is none."""
+    """Return the verdict of a run's comparison, or ``not judged`` if there is none."""
     if not (directory / results.FILE_NAME).exists():
         return "not judged"
     try:

@@ -1,4 +1,4 @@
-"""One run: its load and its report, each in a separate process that ends with this one."""
+"""One run: its load and its report. Each is a separate process, which ends with this one."""
 
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -71,14 +71,14 @@ class RunOptions(ScenarioOptions):
 
 
 class MadeRun(NamedTuple):
-    """A completed and reported run: its directory, and the exit code of its verdict or of its failure."""
+    """A completed and reported run. ``exit_code`` comes from its verdict, or from its failure."""
 
     directory: Path
     exit_code: int
 
 
 def make_run(loaded: LoadedScenario, options: RunOptions) -> MadeRun:
-    """Run a scenario and report it, with progress on standard output.
+    """Run a scenario and report it. Progress is printed to standard output.
 
     Raises:
         LoadtestError: if the run could not start.
@@ -133,18 +133,18 @@ def make_load(
     on_progress: Callable[[LoadProgress], None],
     arguments: Sequence[str] = (),
 ) -> int:
-    """Make the load of one or several prepared runs in a separate process, until its record is closed.
+    """Make the load of one or more prepared runs in a separate process, and wait until the record is closed.
 
-    The first Ctrl-C (or SIGTERM) lets the load end early and close its record; the second kills it.
+    The first Ctrl-C (or SIGTERM) lets the load end early and close its record. The second kills it.
 
     Returns:
-        The load's exit code: 0; ``ExitCode.BUG`` or a negative signal number if the record may be incomplete;
-        ``ExitCode.INTERRUPTED`` if a second Ctrl-C, or a Ctrl-C before the load was ready, killed it.
+        The load's exit code. If the record may be incomplete, it is ``ExitCode.BUG`` or a negative signal number. If
+        Ctrl-C killed the load (the second one, or one before it was ready), it is ``ExitCode.INTERRUPTED``.
 
     Raises:
         LoadtestError: if the run could not start.
     """
-    # A comparison has a load for each series, so the output of earlier loads is kept.
+    # A comparison makes several loads, one for each series, so the output of earlier loads is kept.
     with (directory / "load.log").open("a", encoding="utf-8") as log:
         options = [str(directory), str(base), *arguments]
         process = start_child("loadtest.load", *options, environment=environment, stderr=log)

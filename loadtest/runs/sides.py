@@ -27,7 +27,7 @@ from loadtest.targets import ChosenTarget, choose, confirm, minimum_load, repeat
 _OWN: Final = "target."
 """Prefix of the keys that may differ between the sides."""
 _WARNED: Final = frozenset({"multiplier", "pool", "retrievals", "polls", "wait"})
-"""Kinds of contradictions that spoil even a comparison, although it judges no thresholds."""
+"""These kinds of contradictions spoil a comparison, too, although it judges no thresholds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +35,14 @@ class SideOptions:
     """The options of a side."""
 
     where: str | None
-    """A base URL, or the name of an entry; None for an embedded API."""
+    """A base URL, or the name of an entry in targets.toml; None for an embedded API."""
     overrides: tuple[str, ...] = ()
     version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedSide:
-    """A side, resolved before any load. ``chosen`` is None for an embedded API."""
+    """One side of a comparison, before any load. ``chosen`` is None for an embedded API."""
 
     side: Side
     options: SideOptions
@@ -53,7 +53,7 @@ class PlannedSide:
 
     @property
     def place(self) -> str:
-        """A name for the target: two sides with the same base URL share its limits and budget."""
+        """Name of the target. Two sides with the same name share limits and budget."""
         return self.side if self.chosen is None else self.chosen.target.url
 
     @property
@@ -82,7 +82,7 @@ def plan_sides(
     block_s: float | None,
     targets: Path | None,
 ) -> dict[Side, PlannedSide]:
-    """Resolve both sides; ``block_s`` scales the longest traffic to this duration in s.
+    """Resolve both sides. ``block_s`` is the duration in s to which the longest traffic is scaled.
 
     Raises:
         InputError: if a side cannot be used, or the sides' loads would differ.
@@ -130,7 +130,7 @@ def _check_options(options: Mapping[Side, SideOptions]) -> None:
 
 def _check_same_offer(sides: BothSides) -> None:
     base, head = (sides[side] for side in SIDES)
-    # Embedded APIs share their keys: the scenario states the number.
+    # Embedded APIs share their keys, so the scenario gives their number.
     keys = [one.loaded.scenario.keys if one.chosen is None else len(one.keys) for one in (base, head)]
     if keys[0] != keys[1]:
         raise InputError(
@@ -151,26 +151,26 @@ def _check_same_offer(sides: BothSides) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """The times of a series' blocks."""
+    """The times of the blocks of a series."""
 
     block_s: float
-    """Minimum duration of a block: its longest traffic, including the warm-up."""
+    """Minimum duration of a block in s: the duration of its longest traffic, including the warm-up."""
     silence_s: float
-    """Pause before a target's next block, so that its limits no longer count the previous block's requests."""
+    """Pause in s before a target's next block. After it, the limits no longer count the previous block's requests."""
     starts_s: tuple[float, ...]
     """Planned start of each block, in s since the start of the first."""
 
     @property
     def total_s(self) -> float:
-        """Duration of the series, without the drains."""
+        """Duration of the series in s, without the drains."""
         return self.starts_s[-1] + self.block_s
 
 
 def pace_of(sides: BothSides, order: Sequence[Side]) -> Pace:
-    """Return the times of blocks that are sent in this order, so that a limit never counts two blocks together.
+    """Return the times of blocks in this order. A limit that they exceed never counts two blocks together.
 
-    If the blocks of each target stay within every limit, no pause is needed. Otherwise a target pauses between blocks
-    for the longest window whose limit they exceed.
+    If the blocks stay within all limits, no pause is needed. Otherwise a target gets a pause between its blocks. It is
+    as long as the longest window of the limits that they exceed.
     """
     block_s = max(stage.end_s for plan in sides["base"].traffic.values() for stage in plan.stages)
     places = [sides[side].place for side in order]
@@ -195,7 +195,7 @@ def _starts(places: Sequence[str], block_s: float, silence_s: float) -> list[flo
 
 
 def _exceeded_window(side: PlannedSide, starts_s: Sequence[float]) -> float:
-    """Length in s of the longest window whose limit a side's blocks exceed; 0 if none."""
+    """Return the longest window, in s, of the limits that a side's blocks exceed; 0 if there is none."""
     assumed, traffic = side.assumed, side.traffic
     if assumed.spec.algorithm == CONCURRENCY:
         return 0.0
@@ -210,7 +210,7 @@ def _exceeded_window(side: PlannedSide, starts_s: Sequence[float]) -> float:
 
 
 def show_plan(sides: BothSides, order: Sequence[Side], *, pairs: int, least: int) -> None:
-    """Print the load of both sides for all ``pairs``; ``least`` pairs may suffice."""
+    """Print the load of both sides for all ``pairs``. ``least`` is the number of pairs that may suffice."""
     loaded, pace = sides["base"].loaded, pace_of(sides, order)
     print(f"{loaded.scenario.title} [{loaded.name}, seed {loaded.scenario.seed}]")
     time = f"{pace.total_s:.0f} s" if pace.total_s < 120 else f"{pace.total_s / 60:.0f} min"
@@ -247,7 +247,7 @@ def _cost(plan: Plan, blocks: int) -> str:
 
 
 def _warnings(side: PlannedSide, plan: Plan) -> Iterator[str]:
-    """Problems that spoil a comparison: contradictions, and stages above a limit that are too short."""
+    """Yield problems that spoil a comparison: contradictions, and too short stages above a limit."""
     for warning in plan.warnings:
         if warning.kind in _WARNED:
             yield f"{warning.key}: {warning.message}. {warning.remedy}"
@@ -263,7 +263,7 @@ def _warnings(side: PlannedSide, plan: Plan) -> Iterator[str]:
 
 
 def check_budgets(sides: BothSides, order: Sequence[Side], *, preflight: bool) -> None:
-    """Check that all possible blocks of each side are within its entry's request budget.
+    """Check that the maximum number of blocks of each side is within its entry's request budget.
 
     Raises:
         InputError: if the blocks exceed a budget, or a target may not be loaded now.
@@ -284,7 +284,7 @@ def check_budgets(sides: BothSides, order: Sequence[Side], *, preflight: bool) -
 
 @contextmanager
 def ready_sides(sides: BothSides, *, yes: bool, preflight: bool) -> Iterator[dict[Side, ResolvedTarget]]:
-    """Yield both sides ready for load; embedded APIs run until the context ends.
+    """Yield both sides, ready for load. Embedded APIs run until the context ends.
 
     Raises:
         InputError: if a production target was not confirmed.
@@ -304,7 +304,7 @@ def ready_sides(sides: BothSides, *, yes: bool, preflight: bool) -> Iterator[dic
 
 
 def load_environment(ready: Mapping[Side, ResolvedTarget]) -> dict[str, str]:
-    """Return the environment of a load's process: the credentials of both sides, under separate names."""
+    """Return the environment of a load's process. It has the credentials of both sides under separate names."""
     environment = dict(os.environ)
     for side, target in ready.items():
         for name in (KEYS_VARIABLE, ENDPOINT_VARIABLE, CONTROL_VARIABLE):

@@ -1,4 +1,4 @@
-"""The runs on disk: their verdicts and figures, and deletion of old runs."""
+"""Runs on disk: their verdicts and figures, and the deletion of old runs."""
 
 import os
 import shutil
@@ -49,7 +49,7 @@ def stored_runs(parent: Path) -> list[StoredRun]:
 
 
 def _stored(directory: Path) -> StoredRun | None:
-    """The finished run in a directory; None if the directory has none, or vanishes meanwhile."""
+    """Return the finished run in a directory. None if it has none, or if it vanishes meanwhile."""
     if directory.is_symlink() or not (directory / run_directory.FILE_NAME).is_file():
         return None
     try:
@@ -89,7 +89,7 @@ def delete(runs: Sequence[StoredRun]) -> None:
 
 
 def _state(path: Path) -> os.stat_result | None:
-    """A file's state, without following a link; None if the file has vanished."""
+    """Return a file's state without following links. None if the file has vanished."""
     try:
         return path.lstat()
     except OSError:
@@ -97,7 +97,7 @@ def _state(path: Path) -> os.stat_result | None:
 
 
 def _figures(directory: Path) -> Figures:
-    """A run's figures; empty if it has no readable report."""
+    """Return a run's figures. They are empty if it has no readable report."""
     try:
         return read_figures(directory)
     except LoadtestError:
@@ -105,7 +105,7 @@ def _figures(directory: Path) -> Figures:
 
 
 def _compared(directory: Path) -> str | None:
-    """The verdict of a run's comparison; None if it has no readable comparison."""
+    """Return the verdict of a run's comparison. None if it has no readable comparison."""
     try:
         return msgspec.json.decode((directory / results.FILE_NAME).read_bytes(), type=_Compared).word
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -1,4 +1,4 @@
-"""The target of a run: a running server with budget, confirmation and preflight, or one embedded for the run."""
+"""The target of a run: a running server, or a reference API that is embedded for the run."""
 
 import os
 import queue
@@ -29,7 +29,7 @@ _READY_TIMEOUT: Final = 20.0
 
 @dataclass(frozen=True, kw_only=True)
 class TargetOptions:
-    """A verb's options about its target, which is embedded if neither ``host`` nor ``target`` is given."""
+    """A verb's options for its target. Without ``host`` and ``target``, the target is embedded."""
 
     host: str | None = None
     target: str | None = None
@@ -42,7 +42,7 @@ class TargetOptions:
         return self.host is None and self.target is None
 
     def chosen(self) -> ChosenTarget | None:
-        """Return the running target; None for the embedded one.
+        """Return the running target, or None for an embedded target.
 
         Raises:
             InputError: if the target cannot be found.
@@ -57,7 +57,7 @@ class TargetOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ScenarioOptions(TargetOptions):
-    """A verb's options about its scenario and target."""
+    """A verb's options for its scenario and target."""
 
     scenario: str
     overrides: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ class ScenarioOptions(TargetOptions):
 
     @property
     def entry(self) -> NamedEntry | None:
-        """The entry of ``target`` or ``host``, found without resolving a name; None for the embedded target."""
+        """The entry of ``target`` or ``host``; None for an embedded target. No name is resolved."""
         if self.target is not None:
             return named_entry(self.target, self.targets)
         return None if self.host is None else entry_at(self.host, self.targets)
@@ -99,7 +99,7 @@ class EmbeddedTarget:
         threading.Thread(target=self._drain, daemon=True).start()
         self.url = self._url_after(" on http")
         self.environment = {CONTROL_VARIABLE: self._url_after("control on http")} if faulty else {}
-        """Environment variables for the load: the control endpoint, if the API has faults."""
+        """Environment variables for the load: the API's control endpoint if it has faults, else none."""
 
     @property
     def crashed(self) -> bool:
@@ -127,7 +127,7 @@ class EmbeddedTarget:
 
 @contextmanager
 def embedded_target(settings: ReferenceSettings, environment: Mapping[str, str]) -> Iterator[EmbeddedTarget]:
-    """Run the reference API on a free loopback port during the context, with the keys in ``environment``.
+    """Run the reference API on a free loopback port until the context ends. ``environment`` has its keys.
 
     Raises:
         TargetError: if it does not start.
@@ -143,23 +143,23 @@ def embedded_target(settings: ReferenceSettings, environment: Mapping[str, str])
 
 def serve_arguments(settings: ReferenceSettings) -> list[str]:
     """Return a scenario's ``[target]`` as options of ``loadtest serve``."""
-    # The load's epoch is not known yet: the load sends it to the control endpoint.
+    # The load's epoch is not known yet. The load sends it later, to the control endpoint.
     faulty = ["--fault-clock", "epoch", "--control-port", "0"] if settings.fault else []
     return [*to_options(settings), *faulty]
 
 
 def own_credentials(keys: int) -> tuple[tuple[str, ...], str]:
-    """Return new keys and the endpoint of an embedded target."""
+    """Return new keys, and the endpoint, for an embedded target."""
     return tuple(secrets.token_urlsafe(24) for _ in range(keys)), "embedded"
 
 
 def child_environment(keys: Sequence[str], endpoint: str) -> dict[str, str]:
-    """Return our environment with the credentials of a run: the only way that secrets reach child processes."""
+    """Return our environment with the credentials of a run. Child processes get secrets in no other way."""
     return {**os.environ, KEYS_VARIABLE: ",".join(keys), ENDPOINT_VARIABLE: endpoint}
 
 
 def credentials_for(chosen: ChosenTarget, environ: Mapping[str, str] = os.environ) -> tuple[tuple[str, ...], str]:
-    """Return the keys and the endpoint of the environment; an endpoint in the target's entry takes precedence.
+    """Return the keys and the endpoint of the environment. An endpoint in the target's entry takes precedence.
 
     Raises:
         InputError: if the keys, the endpoint or a header of the entry is missing or invalid.
@@ -175,7 +175,7 @@ class ResolvedTarget:
     """A target that may be loaded now.
 
     ``environment`` is for the load's processes and has the credentials. ``description`` is a sentence about the load's
-    destination and budget. ``chosen`` is None for the embedded target, whose process is ``embedded``.
+    destination and budget. For an embedded target, ``chosen`` is None and ``embedded`` is its process.
     """
 
     url: str
@@ -189,7 +189,7 @@ class ResolvedTarget:
 
 @contextmanager
 def resolved_target(loaded: LoadedScenario, options: TargetOptions) -> Iterator[ResolvedTarget]:
-    """Yield the target of a run, ready for load; an embedded target runs until the context ends.
+    """Yield the target of a run, ready for load. An embedded target runs until the context ends.
 
     Raises:
         InputError: if the target may not be loaded, or the load would exceed its budget.
@@ -210,7 +210,7 @@ def resolved_target(loaded: LoadedScenario, options: TargetOptions) -> Iterator[
 def ready_target(
     loaded: LoadedScenario, chosen: ChosenTarget | None, keys: Sequence[str], endpoint: str, *, preflight: bool
 ) -> Iterator[ResolvedTarget]:
-    """Yield a running target (budget already checked) after a preflight or connection test, or a new embedded target.
+    """Yield a target, ready for load: a running target whose budget is already checked, or a new embedded target.
 
     Raises:
         InputError: if the scenario runs a workflow that the embedded target does not have.
@@ -238,7 +238,7 @@ def ready_target(
 def prepare(
     loaded: LoadedScenario, target: ResolvedTarget, output_dir: Path, *, first: bool = True, **about: Any
 ) -> tuple[Path, RunInfo]:
-    """Create a run's directory with ``prepare_run``; only a ``first`` run records the preflight's requests."""
+    """Create a run's directory with ``prepare_run``. Only a ``first`` run records the preflight's requests."""
     return prepare_run(
         loaded,
         url=target.url,

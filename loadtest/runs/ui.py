@@ -1,4 +1,4 @@
-"""A scenario in Locust's web UI: starts Locust and its workers as processes, with a target that may be loaded."""
+"""A scenario in Locust's web UI. Locust and its workers are separate processes."""
 
 import signal
 import socket
@@ -26,7 +26,7 @@ _LOCUSTFILE: Final = Path(__file__).parent.parent / "load" / "locustfile.py"
 
 
 def serve_ui(*, port: int, output_dir: Path, processes: int, plots: bool, **given: Any) -> int:
-    """Serve Locust's web UI until it is interrupted; ``given`` are fields of ``ScenarioOptions``.
+    """Serve Locust's web UI until it is interrupted. ``given`` are fields of ``ScenarioOptions``.
 
     Returns:
         Locust's exit code.
@@ -56,7 +56,7 @@ def serve_ui(*, port: int, output_dir: Path, processes: int, plots: bool, **give
 
 
 def _known_of(target: ResolvedTarget) -> dict[str, str]:
-    """Variables that tell the locustfile that the embedded target runs, or that the user confirmed the target."""
+    """Return environment variables that describe the target to the locustfile."""
     chosen = target.chosen
     if chosen is None:
         return {"LOADTEST_EMBEDDED": "1"}
@@ -71,7 +71,7 @@ def _serve(address: Sequence[str], environment: Mapping[str, str], processes: in
     command = ["-f", str(_LOCUSTFILE), *address]
     if processes:
         command += ["--master", "--master-bind-host", LOOPBACK, "--master-bind-port", str(master_port)]
-    # Ctrl-C does not reach Locust, so that it closes and reports the last run before it ends.
+    # Locust does not get Ctrl-C, so that it closes and reports the last run before it ends.
     process = start_child(
         "locust",
         *command,
@@ -83,7 +83,7 @@ def _serve(address: Sequence[str], environment: Mapping[str, str], processes: in
     theirs.close()
     with ExitStack() as ends:
         ends.callback(stop, process)
-        # Workers wait for their master, and end with it, with this process, or with the context.
+        # Workers wait for their master. They end with it, with this process, or with the context.
         for _ in range(processes):
             ends.callback(stop, start_worker(address_text(LOOPBACK, master_port), base, environment))
         # Ctrl-C ends Locust, and with it the current run, which is still reported.
