@@ -39,7 +39,7 @@ from loadtest.units import Limit
 @click.option(
     "--key",
     type=click.Choice(["header", "address", "none"]),
-    help="Property by which clients are told apart.  [default: the key's header if the log has it, else the address]",
+    help="Property that identifies a client.  [default: the key's header if the log has it, else the address]",
 )
 @click.option(
     "--stamp",
@@ -50,7 +50,7 @@ from loadtest.units import Limit
 def command(logs: tuple[str, ...], limits: tuple[tuple[LimitName, Limit], ...], **options: Any) -> int:
     """Make a run from LOG…, which are access logs or HAR files.
 
-    Logs may be rotated or gzipped; '-' is standard input. The run has a report without a verdict. Numbers replace keys
-    and addresses.
+    Logs may be rotated or gzipped; '-' is standard input. The run has a report without a verdict. It has numbers
+    instead of keys and addresses.
     """
     return import_as_run(logs, limits=dict(limits), **options)

@@ -28,7 +28,7 @@ _history_option = click.option(
     help="The history: a .jsonl file, or a folder with a file for each scenario.",
 )
 _fail_option = click.option("--fail-on-inconclusive", is_flag=True, help="Exit with 1 instead of 6.")
-_reason_option = click.option("--reason", required=True, metavar="TEXT", help="Reason, for the history.")
+_reason_option = click.option("--reason", required=True, metavar="TEXT", help="Reason to record in the history.")
 
 
 @click.group("regression")
@@ -107,7 +107,7 @@ def reject(run: str, **options: Any) -> None:
 @command.command(short_help="Show a history, or print it as CSV.")
 @click.argument("scenario", required=False)
 @_history_option
-@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a page with plots instead.")
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a page with plots to this file.")
 @click.option("--to", "form", metavar="otava", help="Print the history as CSV for Apache Otava.")
 def history(scenario: str | None, *, place: Path, html: Path | None, form: str | None) -> int:
     """Show the runs of a history with their verdicts and decisions.

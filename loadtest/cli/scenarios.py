@@ -15,7 +15,7 @@ from loadtest.scenario import FOLDER, SHIPPED, load_scenario
     help="Folder of scenario files.  [default: scenarios, and the shipped scenarios]",
 )
 def command(folder: Path | None) -> int:
-    """List scenarios with duration and title. Exit code 2 if a scenario has errors, which are shown."""
+    """List scenarios with duration and title. The exit code is 2 if a scenario has errors, which are shown."""
     folders = (SHIPPED, FOLDER) if folder is None else (folder,)
     found = {path.stem: path for place in folders for path in place.glob("*.toml")}
     paths = [found[name] for name in sorted(found)]

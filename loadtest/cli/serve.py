@@ -1,4 +1,4 @@
-"""``loadtest serve``: starts the reference Workflow API. Its room defines the command: it also runs alone."""
+"""``loadtest serve``: starts the reference Workflow API. The command is in its room, which also runs alone."""
 
 from loadtest.reference_api.command import command
 

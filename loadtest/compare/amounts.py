@@ -50,7 +50,7 @@ def listed(items: Sequence[str], most: int = 4) -> str:
 
 
 def in_percent(one: MetricComparison) -> bool:
-    """Whether the minimum effect is 5 %. It is not for shares, or if 5 % are less than 1 ms or the poll interval."""
+    """Whether a metric's minimum effect is 5 %. Shares, and short or polled times, have another minimum effect."""
     nature, ms = one.nature, max(LEAST_MS, one.resolution_ms)
     return nature.scale == "log" and (nature.unit != "ms" or (one.base or 0.0) * math.expm1(LEAST_RATIO) >= ms)
 

@@ -1,8 +1,8 @@
 """The audit of a history: its changes, the rule's false-alarm rate, and the minimum detectable changes.
 
-The rule is replayed only on stretches of runs without a step or trend. It compares each run with the runs before it, or
-near the beginning with its neighbours. If a run is suspected, the next run serves as its rerun. A real rerun follows
-within minutes, so it shares more of the environment.
+The rule is replayed only on stretches of runs without a step or trend. It compares each run with the runs before it,
+and near the beginning with its neighbours. If a run is suspected, the next run serves as its rerun. A real rerun
+follows within minutes, so it shares more of the environment.
 """
 
 import statistics
@@ -21,14 +21,14 @@ from loadtest.compare.verdict import TESTABLE, suspects
 from loadtest.stats.shares import clopper_pearson
 
 LEAST: Final = LEAST_RUNS + 2
-"""Shorter stretches (in runs) are not replayed. A replay needs a history, a compared run and its rerun."""
+"""Stretches with fewer runs are not replayed. A replay needs a history, a compared run and its rerun."""
 MOST_REPLAYS: Final = 300
 """At most this many checks are replayed, evenly spaced. If none is a false alarm, the rate is at most 1 %."""
 CHECKS_A_YEAR: Final = 365
 
 
 class AlarmRate(msgspec.Struct, frozen=True, kw_only=True):
-    """The rate of a certain result among the replayed checks.
+    """The rate of one result, such as a false alarm, among the replayed checks.
 
     Rates a year assume one check a night. The upper bounds (one-sided, 95 %, Clopper-Pearson) assume that checks are
     independent.
@@ -46,7 +46,7 @@ class Sensitivity(msgspec.Struct, frozen=True, kw_only=True):
     """The minimum detectable change of one metric. The values are medians over the replayed checks.
 
     Attributes:
-        value: the run's value, in the metric's unit.
+        value: value of the metric, in its unit.
         sd: standard deviation between runs, on the metric's scale.
         detectable: the worsening that is found in 80 % of cases, as a ratio; None if unknown.
         detectable_value: value of a share after the minimum detectable change.
@@ -70,7 +70,7 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
         calm: number of runs that could be replayed, because their stretch is long enough and has no change.
         segments: number of baseline periods.
         changes: steps, trends and odd runs within the baseline periods, oldest first.
-        false_alarms: checks whose suspicion the next run confirmed.
+        false_alarms: checks whose suspected regression the next run confirmed, although nothing changed.
         reruns: checks that suspected a regression. Each would have cost a rerun.
         metrics: minimum detectable changes in the latest replayed stretch.
     """

@@ -7,7 +7,7 @@ The p of a share is computed from counts, because log odds are imprecise for rar
 requests, 12 in 600 are clearly a rise, but their log odds have a standard error of 1.4. Fisher's exact test gives a
 normal deviate. The signed root of the deviance replaces it if events are very many, or if 429s are expected (McCullagh
 & Nelder, "Generalized Linear Models", 1989, §4.4). The expected log odds are then an offset. The deviate is divided by
-the overdispersion (§4.5): rates vary between runs by more than counting error. Its Student's t has Satterthwaite's
+the overdispersion (§4.5): rates vary between runs by more than counting error. Student's t then has Satterthwaite's
 degrees of freedom. The interval of the difference is Newcombe's (1998), from Wilson intervals at effective counts.
 """
 
@@ -58,7 +58,7 @@ _MOST_DF: Final = 1e4
 _MOST_PRIOR_DF: Final = 8
 """In ``estimate``, s₀² has at most this many degrees of freedom. Fixed by ``bench/regression_power.py``."""
 ALIKE: Final = math.log(3.0)
-"""Two times are of similar size if they differ by at most a factor of three. On the log scale."""
+"""Two times have similar sizes if their logarithms differ by at most this (a factor of three)."""
 _MOST_EVENTS: Final = 2000
 """With more events than this, Fisher's test is not used, because it is computed term by term."""
 
@@ -74,7 +74,7 @@ def reaches_effect(nature: Nature, delta: float, difference: float, resolution_m
 
 
 def least_rise(share: float, rise: float | None = None) -> float:
-    """Return the smallest rise of a share that counts. Examples: 0 to 0.1 %, 0.3 to 0.9 %, 1 to 2 %, 20 to 21 %.
+    """Return the smallest rise of a share that counts: from 0 to 0.1 %, from 1 to 2 %, from 20 to 21 %.
 
     ``share`` is the smaller of both values. It is negative if there are fewer 429s than expected. ``rise`` is the
     user's own minimum.
@@ -92,9 +92,9 @@ class MetricChange:
         seen: observed variance between runs or pairs. For shares, only the part beyond counting error.
         seen_df: degrees of freedom of ``seen``.
         variance: the variance that all tests use. ``estimate`` sets it, and its degrees of freedom ``df``.
-        parts: two factors of ``variance``: they give the variance of the base side's mean, and of the head.
+        parts: two factors. They turn ``variance`` into the variance of the base side's mean, and of the head.
         penalty: p is multiplied by this, because the metric is tested against several baselines.
-        weight: weight of the metric in the division of α; 1 for a p50, 0 for a metric that is not tested.
+        weight: α is divided among metrics by weight. A p50 has 1; a metric that is not tested has 0.
         anchored: whether the baseline is the first runs of its period, to find slow drift, instead of the latest.
         rise: the user's own minimum rise of a share. If None, ``least_rise`` gives it.
     """
@@ -154,7 +154,7 @@ class TimeChange(MetricChange):
 
     @property
     def worse(self) -> float:
-        """``delta``, negated if less is worse. Positive values mean a worsening."""
+        """``delta``, negated for metrics such as goodput. Positive values mean a worsening."""
         return self.nature.worse * self.delta
 
     def p(self, *, better: bool = False) -> float:
@@ -287,7 +287,7 @@ class ShareChange(MetricChange):
         return math.exp(logit(share) - rate - self._offset)
 
     def value_at(self, odds: float) -> float:
-        """Return the head's share if its odds are ``odds`` times the base side's. For 429s, return the excess."""
+        """Return the head's share for an odds ratio. For 429s, return the excess over the expected share."""
         share = expit(common_log_odds(self.base_counts, half=True) + self._offset + math.log(odds))
         return share - expit(self._offset) if self.key.metric == Metric.THROTTLED_RATE else share
 
@@ -296,7 +296,7 @@ class ShareChange(MetricChange):
         return sum(one.offset for one in self.head_counts) / len(self.head_counts)
 
     def _side(self, counts: Sequence[EventCount], varies: float) -> tuple[float, float, float]:
-        """A side's share and its Wilson interval. Overdispersion reduces the count behind the interval."""
+        """A side's share and its Wilson interval. Overdispersion widens the interval."""
         share, n = expit(common_log_odds(counts) + self._offset), sum(one.n for one in counts)
         counting = _counting(counts)
         n /= 1 + varies / counting
@@ -307,7 +307,7 @@ AnyChange = TimeChange | ShareChange
 
 
 def make_change(centre: float, delta: float, **fields: Any) -> AnyChange:
-    """Return a ``TimeChange``, or a ``ShareChange`` if the metric is a share. It ignores ``centre`` and ``delta``."""
+    """Return a ``TimeChange``, or for a share a ``ShareChange``. Shares ignore ``centre`` and ``delta``."""
     if NATURES[fields["heads"][0].metric].scale == "logit":
         return ShareChange(**fields)
     return TimeChange(centre=centre, delta=delta, **fields)

@@ -82,7 +82,7 @@ def _finding(
 
 
 def summary(findings: Sequence[ChangeFinding], metrics: Sequence[MetricComparison]) -> str:
-    """Describe the first finding in a sentence, and name the others. The last full stop is missing."""
+    """Describe the first finding in a sentence, and name the others. The text has no full stop at its end."""
     if not findings:
         return ""
     first, *others = findings

@@ -95,7 +95,7 @@ def _all(file: int) -> bytes:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[int]:
-    """Open or create the file for one writer at a time."""
+    """Open or create the file, and lock it against other writers."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = _open_locked(path)

@@ -63,7 +63,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         se: standard error of ``score`` within the run, from time blocks, because successive requests are correlated.
             None if the run is too short for blocks.
         expected: the expected share for ``throttled_rate``; None for other metrics.
-        resolution_ms: the poll interval in ms. Times to result are known no more exactly.
+        resolution_ms: the poll interval in ms. Times to result are known only to this precision.
         gated: whether a verdict may use the measurement.
         why_not: why no verdict may use the measurement; empty if it is gated.
         definition: version of the metric's definition. Values of different versions are not compared.
@@ -316,7 +316,7 @@ def mismatch(base: RunMeasurements, head: RunMeasurements, *, paired: bool = Fal
 
 
 def causes(bases: Sequence[RunMeasurements], head: RunMeasurements) -> tuple[str, ...]:
-    """Return sentences about changed facts that may have caused a difference. Runs stay comparable."""
+    """Return sentences about changed facts that may have caused a difference. The runs are still comparable."""
     changed = [(fact, base) for base in bases for fact in _changed_facts(base, head)]
     return tuple(
         f"The {fact.name} changed, too: {fact.of(base)} before, {fact.of(head)} now." for fact, base in changed

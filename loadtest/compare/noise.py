@@ -16,7 +16,7 @@ from loadtest.stats.means import student, variance
 PRIOR_DF: Final = 4
 """The assumed variance counts as if it had this many degrees of freedom."""
 SE_FACTOR: Final = 1.3
-"""In runs of a few minutes, the true standard error is this many times the one from time blocks."""
+"""In runs of a few minutes, time blocks underestimate the standard error by this factor."""
 _WINSOR: Final = 2.5
 """Values are limited to this distance from the median, in robust standard deviations."""
 # MAD × 1.4826 is the sd of normal values; _SMALL_N corrects its bias at small n (Croux & Rousseeuw, 1992).

@@ -26,9 +26,9 @@ from loadtest.words import counted
 DISCARDED: Final = 1
 """This many pairs at the beginning are discarded, because both sides still warm up."""
 LOOKS: Final = (4, 6, 8, 10, 12)
-"""The pairs are judged when this many are valid. The numbers are even, so that ABBA groups are complete."""
+"""A comparison is judged at these numbers of valid pairs. They are even, so that ABBA groups are complete."""
 LEVELS: Final = verdict.Levels(family=0.005, confirm=None, power=0.8)
-"""Levels of every look. If nothing changed, at most 3 % of comparisons regress (``bench/regression_power.py``)."""
+"""Levels at every look. If nothing changed, at most 3 % of comparisons regress (``bench/regression_power.py``)."""
 _ENOUGH: Final = math.log(1.10)
 """``pairs_needed`` returns the number of pairs that find this change (10 %, on the log scale)."""
 MOST_PAIRS: Final = 200

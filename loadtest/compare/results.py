@@ -1,4 +1,4 @@
-"""The result of a comparison, and its file ``comparison.json``. Reports use nothing else."""
+"""The result of a comparison, and its file ``comparison.json``. Reports are made from this file alone."""
 
 from pathlib import Path
 from typing import Final, Literal
@@ -118,7 +118,7 @@ class RunComparison(msgspec.Struct, frozen=True, kw_only=True):
         confirmed: whether a rerun was made and decided the verdict.
         command: the command that repeats the comparison, with the user's options.
         confirm: the command that reruns a suspected regression.
-        place: options for the history and the folder of runs, which the commands that accept or reject the run need.
+        place: options for the history and the folder of runs. The commands that accept or reject the run need them.
     """
 
     schema: int = SCHEMA_VERSION

@@ -38,7 +38,7 @@ LEAST_RUNS: Final = 5
 LEAST_CENTRE: Final = 2
 """A later baseline period needs only this many runs. It keeps the previous noise and learns only its mean."""
 _IMPROVED: Final = 0.001
-"""Two improved runs begin a baseline period if the p of their mean, adjusted by Holm, is at most this."""
+"""Two improved runs in a row begin a baseline period if the p of their mean, adjusted by Holm, is at most this."""
 _EACH: Final = 0.01
 """The p of each of the two runs must be at most this, so that one outlier does not begin a baseline period."""
 _PENALTIES: Final = (1.25, 5.0)
@@ -103,10 +103,10 @@ def _compare_run(
     noise: Sequence[RunMeasurements],
     suspected: Collection[Key] = (),
 ) -> tuple[list[AnyChange], list[MetricComparison]]:
-    """Return the changes of tested metrics between comparable earlier runs and a run, and the untested metrics.
+    """Return the changes of the tested metrics of a run, and the metrics that are not tested.
 
-    A change is relative to the latest runs, or to the first runs if its p is smaller there. A metric that ``run`` lacks
-    is untested if most earlier runs have it, or if it is ``suspected``.
+    A change is relative to the latest runs, or to the first runs if its p is smaller there. The second list has a
+    metric that ``run`` lacks if most earlier runs have it, or if it is ``suspected``.
     """
     columns, before = _columns(history), _columns(noise[-WINDOW:])
     latest, anchored = [], []
@@ -224,9 +224,9 @@ def _together(one: AnyChange, other: AnyChange) -> float:
 def blind(comparison: RunComparison, must_find: float | None) -> RunComparison:
     """Make a pass inconclusive if the check could not have found a growth that it must find.
 
-    Each response time p50 must show the growth, unless it is less than 1 ms or the poll interval there. Such entries
-    are named. If all entries are such, the pass is inconclusive, too. A check against fewer than ten earlier runs stays
-    as it is.
+    The growth must be detectable in each response time p50. Entries are exempt, but named, if the growth is less than 1
+    ms or the poll interval there. If all are exempt, the pass becomes inconclusive, too. A check against fewer than ten
+    earlier runs stays as it is.
 
     Args:
         comparison: comparison of a run with its history.

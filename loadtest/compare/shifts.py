@@ -30,7 +30,7 @@ _LEVEL: Final = 0.0025
 _SHORTEST: Final = 3
 """A step has at least this many runs on each side. Fewer runs are odd runs."""
 _ODD: Final = 3, 8
-"""At most 3 in 8 runs can be odd runs, and at most 8 in all. More runs are not outliers but a second level."""
+"""At most 3 in 8 runs can be odd runs, and at most 8 in all. More deviating runs are a second level, not outliers."""
 _MOST_DF: Final = 12
 """The noise of other entries counts with at most this many degrees of freedom."""
 _TREND: Final = 10

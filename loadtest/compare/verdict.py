@@ -10,8 +10,8 @@ Two rules judge each metric: Holm's procedure over the tested metrics, and the m
     There are fewer than five comparable accepted runs, so nothing is judged. ``inconclusive`` (6) The user must act. A
     suspected metric awaits its rerun, the rerun could not measure it, or the environment changed, too. Or no metric
     could be tested, pairs do not exclude +10 %, or the head side lacks a tested metric. ``not comparable`` (3) The runs
-    differ in scenario or target, or with an embedded target in machine. The sentence names the field. ``invalid`` (3)
-    The run itself is invalid.
+    differ in scenario or target, or the embedded target's machine differs. The sentence names the field. ``invalid``
+    (3) The run itself is invalid.
 
 Against a history, a metric that varies too much is ``inconclusive``, but the overall verdict is not. Otherwise every
 run of a noisy service would be inconclusive, and users would switch the check off. If a control moved, a suspected
@@ -74,7 +74,7 @@ _EXIT_CODES: dict[ComparisonVerdict, ExitCode] = {
 
 
 class Levels(NamedTuple):
-    """Maximum p: adjusted by Holm in the first run, and in the rerun (None without a rerun). The power is 0-1."""
+    """Maximum p of a worsening: in the first run (adjusted by Holm), and in the rerun, if any. The power is 0-1."""
 
     family: float
     confirm: float | None
@@ -82,7 +82,7 @@ class Levels(NamedTuple):
 
 
 def weights(columns: Mapping[Key, Sequence[Measurement]]) -> dict[Key, float]:
-    """Return each metric's weight in the division of α; 0 if it is not tested. Only the base side decides.
+    """Return the weights that divide α among the metrics; 0 for untested metrics. Only the base side decides.
 
     executionTime p50 is tested if the poll interval exceeds 5 % of the response time, or if the response time cannot be
     judged, for example because it includes waits for a limit's window.
@@ -96,7 +96,7 @@ def weights(columns: Mapping[Key, Sequence[Measurement]]) -> dict[Key, float]:
 
 
 def not_stated(columns: Mapping[Key, Sequence[Measurement]], known: Collection[Key]) -> list[Key]:
-    """Return the executionTimes that would be tested if the service stated them. ``known`` has measured metrics."""
+    """Return the executionTimes that would be tested if the service stated them. ``known``: the measured metrics."""
     times = {key: column for key, column in columns.items() if key.metric == Metric.RESPONSE_TIME_P50 and column}
     executions = (key._replace(metric=Metric.EXECUTION_TIME_P50) for key in times if _hides(times[key]))
     return [key for key in executions if key not in known]
@@ -218,7 +218,7 @@ def _judged(
 def only_shown(
     key: Key, bases: Sequence[Measurement], value: float | None, why: str, *, learning: bool = False
 ) -> MetricComparison:
-    """Make the entry of a metric that is not tested. ``learning``: whether it is because earlier runs lack it."""
+    """Make the entry of a metric that is not tested. ``learning``: whether too few earlier runs have it."""
     earlier = tuple(one.value for one in bases)
     base = statistics.fmean(earlier) if earlier else None
     return MetricComparison(
@@ -327,7 +327,7 @@ def _nothing_tested(begun: RunComparison, least: int) -> tuple[ComparisonVerdict
 
 
 def _would_have_seen(found: Sequence[MetricComparison]) -> str:
-    """Return a sentence about the slow-down of an entry that would have been noticed in 80 % of cases."""
+    """Return a sentence with the smallest slow-down that would have been noticed in 80 % of cases."""
     entries: defaultdict[tuple[str, str], list[MetricComparison]] = defaultdict(list)
     for one in found:
         if one.nature.unit == "ms" and one.detectable:

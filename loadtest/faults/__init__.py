@@ -6,7 +6,7 @@ from loadtest.faults.kinds import KINDS, AnyFault, Fault
 from loadtest.faults.text import check_keys, fault_schema, from_values, parse, to_text, to_words
 
 CONTROL_VARIABLE: Final = "LOADTEST_CONTROL"
-"""Load processes read the control endpoint of an embedded target with faults from this environment variable."""
+"""This environment variable gives load processes the control endpoint of an embedded target."""
 
 __all__ = [
     "CONTROL_VARIABLE",

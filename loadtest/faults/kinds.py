@@ -104,7 +104,7 @@ class Freeze(Fault, frozen=True, tag="freeze"):
 
     def _check(self) -> None:
         if self.ms is None and (self.probability != 1 or self.on or self.key is not None):
-            raise WrongValueError("probability, on and key need it, as the time per affected request", key="ms")
+            raise WrongValueError("is missing: probability, on and key need a time per affected request", key="ms")
 
 
 class Error(Fault, frozen=True, tag="error"):
@@ -140,7 +140,7 @@ class NeverFinish(Fault, frozen=True, tag="never-finish"):
 
 
 class WrongResult(Fault, frozen=True, tag="wrong-result"):
-    """Results differ from the workflow's results."""
+    """Runs and jobs return wrong results."""
 
     ON = (LimitName.SYNC_RUN, LimitName.ASYNC_SUBMIT)
 

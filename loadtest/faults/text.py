@@ -216,7 +216,7 @@ def _kind_schema(kind: type[kinds.Fault]) -> dict[str, Any]:
 
 
 def _property(key: str, value: dict[str, Any], kind: type[kinds.Fault]) -> dict[str, Any]:
-    """Return the schema of one key as a file has it. Null is left out, because TOML has none."""
+    """Return the schema of one key in a file. Null is left out, because TOML has none."""
     default = value.pop("default", None)
     if "anyOf" in value:
         value = value["anyOf"][0]

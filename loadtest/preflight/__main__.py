@@ -39,7 +39,7 @@ _REMEDIES: Final = {
     403: "Check what the key may run.",
     404: "Check the workflow's name and WORKFLOW_ENDPOINT.",
 }
-"""Remedies by the status that answers a run."""
+"""Remedies by the status of the answer to a run."""
 _CHECKS: Final = ("reachable", "API", "key", "workflow", "answer", "clock")
 
 
@@ -190,7 +190,7 @@ class Checks:
                 offset.see(date.timestamp(), reply.sent_s, reply.sent_s + reply.took_s)
         low, high = offset.low, offset.high
         if offset.known and low <= high:
-            words = f"the server's is {(low + high) / 2:+.1f} ± {max(0.05, (high - low) / 2):.1f} s from ours"
+            words = f"the server's differs from ours by {(low + high) / 2:+.1f} ± {max(0.05, (high - low) / 2):.1f} s"
             self._note("clock", words)
         elif offset.known:
             self._note("clock", "the Date headers contradict each other", known=False)

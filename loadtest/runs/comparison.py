@@ -39,7 +39,7 @@ from loadtest.terminal.progress import ProgressDisplay
 
 
 class SeriesEnd(NamedTuple):
-    """The pairs of a series. ``code`` is ``PASS``, or with ``reason`` it explains an early end."""
+    """The pairs of a series. If it ended early, ``code`` and ``reason`` say why; else ``code`` is ``PASS``."""
 
     pairs: list[tuple[RunMeasurements, RunMeasurements]]
     """(base, head) of every pair with two finished blocks, in order of time."""
@@ -103,7 +103,7 @@ def larger_command(
 ) -> str:
     """Return the command that repeats a comparison with twice the pairs.
 
-    If ``pairs`` is the maximum, its blocks last twice ``duration_s`` instead. The user's other options stay.
+    If ``pairs`` is the maximum, its blocks last twice ``duration_s`` instead. The other options are the user's.
     """
     block_s = 2 * duration_s if pairs == MOST_PAIRS else block_s
     sides: dict[str, object] = {}
@@ -144,7 +144,7 @@ def judge(end: SeriesEnd, most: int, loaded: LoadedScenario) -> RunComparison:
 
 
 def _stopped(comparison: RunComparison, end: SeriesEnd, pairs: int) -> RunComparison:
-    """Mark a comparison as ended early. The reason begins its sentence, and ``end`` gives its exit code."""
+    """Mark a comparison as ended early. Its sentence begins with the reason, and its exit code is that of ``end``."""
     done = max(0, len(end.pairs) - DISCARDED)
     sentence = f"Stopped after {done} of {pairs} pairs: {end.reason}."
     # A side whose target has gone cannot be judged.
@@ -236,7 +236,7 @@ class ComparisonSeries:
         return info
 
     def _keep_begun(self, series: int) -> list[tuple[Block, RunInfo]]:
-        """Delete the blocks of a series that never started. Return the others."""
+        """Delete blocks that never started. Return the other blocks of the series."""
         kept: list[tuple[Block, RunInfo]] = []
         for block in self._plan.of(series):
             directory = self._directory / block.directory
@@ -293,7 +293,7 @@ class ComparisonSeries:
 def measure(directories: Sequence[Path]) -> dict[str, RunMeasurements]:
     """Measure runs in a separate process, and return the measurements by run id.
 
-    The process writes ``measurements.json``. If a run cannot be measured, its error is printed and it is left out.
+    The process writes ``measurements.json``. If a run cannot be measured, its error is printed and the run is left out.
     """
     run_module("loadtest.analysis", "measure", *map(str, directories))
     found: dict[str, RunMeasurements] = {}

@@ -40,7 +40,7 @@ _POLLS: Final = "a log cannot distinguish polls from retrievals: remove this ent
 def from_run(run: str, *, recorded: bool) -> dict[Path, str]:
     """Return the files of a scenario that repeats a run, by their paths below the project's folder.
 
-    The operations start at the run's rates, or if ``recorded`` at their recorded times.
+    The operations start at the run's rates. If ``recorded``, they start at their recorded times.
 
     Raises:
         InputError: if there is no such run, or it sent nothing.

@@ -204,7 +204,7 @@ def _new_period(known: History, evidence: Sequence[RunMeasurements], run: RunMea
 
 
 def warn(messages: Sequence[str]) -> None:
-    """Print a history's problems to standard error."""
+    """Print warnings about a history to standard error."""
     for message in messages:
         complain(message)
 
@@ -266,7 +266,7 @@ def _show_effect(before: History, after: History, run: RunMeasurements) -> None:
 
 
 def _found(run: str, place: Path, output_dir: Path) -> tuple[Path, str, list[HistoryRun], list[HistoryLine]]:
-    """Return a run's history file, its id, the run with its reruns, and a line if no history has the run yet."""
+    """Return a run's history file, its id, the run with its reruns, and a new line if no history has it."""
     try:
         directory = find_run(run, output_dir)
     except InputError:

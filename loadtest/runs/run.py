@@ -155,7 +155,7 @@ def make_load(
                 try:
                     progress = decode_progress(line)
                 except msgspec.MsgspecError:
-                    continue  # truncated, because this process read too slowly; the load does not wait
+                    continue  # The line was truncated: the load does not wait if this process reads too slowly.
                 if isinstance(progress, Failure):
                     failed = LoadtestError(progress.error)
                 else:

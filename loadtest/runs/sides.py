@@ -169,8 +169,8 @@ class Pace:
 def pace_of(sides: BothSides, order: Sequence[Side]) -> Pace:
     """Return the times of blocks in this order. A limit that they exceed never counts two blocks together.
 
-    If the blocks stay within all limits, no pause is needed. Otherwise a target gets a pause between its blocks. It is
-    as long as the longest window of the limits that they exceed.
+    If the blocks stay within all limits, no pause is needed. Otherwise a target pauses between its blocks for the
+    longest window among the limits that they exceed.
     """
     block_s = max(stage.end_s for plan in sides["base"].traffic.values() for stage in plan.stages)
     places = [sides[side].place for side in order]
@@ -263,7 +263,7 @@ def _warnings(side: PlannedSide, plan: Plan) -> Iterator[str]:
 
 
 def check_budgets(sides: BothSides, order: Sequence[Side], *, preflight: bool) -> None:
-    """Check that the maximum number of blocks of each side is within its entry's request budget.
+    """Check that each side's request budget allows the maximum number of blocks.
 
     Raises:
         InputError: if the blocks exceed a budget, or a target may not be loaded now.

@@ -71,7 +71,7 @@ def _serve(address: Sequence[str], environment: Mapping[str, str], processes: in
     command = ["-f", str(_LOCUSTFILE), *address]
     if processes:
         command += ["--master", "--master-bind-host", LOOPBACK, "--master-bind-port", str(master_port)]
-    # Locust does not get Ctrl-C, so that it closes and reports the last run before it ends.
+    # Locust does not get Ctrl-C, so it can close and report the last run before it ends.
     process = start_child(
         "locust",
         *command,
@@ -86,7 +86,7 @@ def _serve(address: Sequence[str], environment: Mapping[str, str], processes: in
         # Workers wait for their master. They end with it, with this process, or with the context.
         for _ in range(processes):
             ends.callback(stop, start_worker(address_text(LOOPBACK, master_port), base, environment))
-        # Ctrl-C ends Locust, and with it the current run, which is still reported.
+        # Ctrl-C ends Locust and the current run. The run is still reported.
         with interrupts_for(process, signal.SIGTERM), ours:
             process.wait()
     return process.returncode

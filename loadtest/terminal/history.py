@@ -94,7 +94,7 @@ def _conclusion(found: Audit) -> str:
     rate = found.false_alarms
     return (
         f"{runs}, {changes}. In the {found.calm} runs without a change, {rate.count} of {rate.of} replayed checks "
-        f"ended in a false alarm; with 95 % confidence at most {percent(rate.upper)}, {rate.a_year_upper:.0f} a year."
+        f"ended in a false alarm. The rate is at most {percent(rate.upper)} (95 %), or {rate.a_year_upper:.0f} a year."
     )
 
 

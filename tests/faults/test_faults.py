@@ -125,7 +125,7 @@ def test_any_values_are_a_fault_or_a_sentence(kind: Any, others: dict[str, Any])
         ("latency,ms=1,shape=ramp", "duration: a ramp needs a duration", "Keys of latency"),
         ("latency,ms=1,sigma=1", "sigma: needs shape = lognormal", "Keys of latency"),
         ("slow-execution", "factor: give factor, ms, or both", "Keys of slow-execution"),
-        ("freeze,probability=0.5", "ms: probability, on and key need it", "Keys of freeze"),
+        ("freeze,probability=0.5", "ms: is missing: probability, on and key need a time", "Keys of freeze"),
         ("error,status=404", "status: 404 is not a whole number from 500 to 599", "Keys of error"),
         ("reset,when=midle", "when: 'midle' is not valid here; did you mean 'middle'?", "Keys of reset"),
         (
