@@ -1,4 +1,4 @@
-"""The command line. Each verb is a module that is imported when the verb is called. This keeps ``--help`` fast."""
+"""The command line. Each verb is a module that is imported when the verb is called. So ``--help`` stays fast."""
 
 import errno
 import importlib

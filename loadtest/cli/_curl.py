@@ -61,7 +61,7 @@ class CurlRequest:
 
     @property
     def loopback(self) -> bool:
-        """Whether the host is loopback. Its name is not resolved."""
+        """Whether the host is loopback. The host name is not resolved."""
         return is_loopback(urlsplit(self.url).hostname or "")
 
 

@@ -89,7 +89,7 @@ SHARED: Final[dict[str, Decorator]] = {
         default=True,
         envvar="LOADTEST_PLOTS",
         show_envvar=True,
-        help="Draw plots. They take about a third of a short report's time.",
+        help="Draw plots. Plots take about a third of a short report's time.",
     ),
     "png": click.option("--png", is_flag=True, help="Write plots as PNG files, too."),
     "target_version": click.option(

@@ -50,7 +50,7 @@ from loadtest.units import Limit
 def command(logs: tuple[str, ...], limits: tuple[tuple[LimitName, Limit], ...], **options: Any) -> int:
     """Make a run from LOG…, which are access logs or HAR files.
 
-    Logs may be rotated or gzipped; '-' is standard input. The run has a report without a verdict. It has numbers
-    instead of keys and addresses.
+    Logs may be rotated or gzipped; '-' is standard input. The run has a report without a verdict. Keys and addresses
+    are recorded as numbers.
     """
     return import_as_run(logs, limits=dict(limits), **options)

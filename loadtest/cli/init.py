@@ -193,7 +193,7 @@ def _print_next(folder: Path, request: CurlRequest | None, name: str) -> None:
 
 
 def scenario_text(request: CurlRequest | None) -> str:
-    """Return the starter scenario. Its workflow is the curl command's, or the reference API's ``sleep``.
+    """Return the starter scenario. Without a curl command, the scenario runs the workflow ``sleep``.
 
     Raises:
         InputError: if the command's parameters cannot be written as TOML.
@@ -219,7 +219,7 @@ def scenario_text(request: CurlRequest | None) -> str:
 
 
 def targets_text(request: CurlRequest | None) -> str:
-    """Return the starter ``targets.toml``. Its entry is for the curl command's host, or is commented out."""
+    """Return the starter ``targets.toml``. Without a remote host, the entry is commented out."""
     if request is None or request.loopback:
         entry = _ENTRY_TEXT.format(
             name="staging",

@@ -14,7 +14,7 @@ from loadtest.record import run_directory
     "baselines",
     multiple=True,
     metavar="RUN",
-    help="Show the differences from this earlier run. They do not change the verdict. Repeatable. With five or more "
+    help="Show the differences from this earlier run. The verdict stays the same. Repeatable. With five or more "
     "baselines, the differences are judged as in `loadtest regression check`.",
 )
 @click.option("--schema", is_flag=True, help="Print the JSON schema of metrics.json and exit.")

@@ -19,7 +19,7 @@ from loadtest.processes import interrupts_for, start_worker, stop, whole_address
     help="Local folder of the files that scenarios refer to.",
 )
 def command(master: str, scenario_dir: Path) -> int:
-    """Start a worker for a distributed run. Its master is `loadtest run SCENARIO --master`.
+    """Start a worker for a distributed run. The master is `loadtest run SCENARIO --master`.
 
     The master sends the scenario, but no keys and endpoint: set WORKFLOW_API_KEYS and WORKFLOW_ENDPOINT as on the
     master. On Ctrl-C or SIGTERM the worker leaves, and the remaining workers take over its share.

@@ -1,7 +1,7 @@
 """The audit of a history: its changes, the rule's false-alarm rate, and the minimum detectable changes.
 
-The rule is replayed only on stretches of runs without a step or trend. It compares each run with the runs before it,
-and near the beginning with its neighbours. If a run is suspected, the next run serves as its rerun. A real rerun
+The rule is replayed only on stretches of runs without a step or trend. The rule compares each run with the runs before
+it, and near the beginning with its neighbours. If a run is suspected, the next run serves as its rerun. A real rerun
 follows within minutes, so it shares more of the environment.
 """
 
@@ -111,7 +111,7 @@ def audit(history: History, track: Callable[[Sequence[int]], Iterable[int]] = it
 
 
 def _testable(run: RunMeasurements) -> RunMeasurements:
-    """Leave out measurements that no verdict uses. They would take most of the time."""
+    """Leave out measurements that no verdict uses. Replaying them would take most of the time."""
     kept = tuple(one for one in run.measurements if one.metric in TESTABLE)
     return msgspec.structs.replace(run, measurements=kept)
 

@@ -1,7 +1,7 @@
 """Estimates of the change of one metric.
 
 Times and rates are compared on the log scale, shares on the log-odds scale. An estimate gives p, the interval of the
-change, and the minimum detectable change. It also says whether the change matters.
+change, and the minimum detectable change. The estimate also says whether the change matters.
 
 The p of a share is computed from counts, because log odds are imprecise for rare events. After 0 errors in 3,000
 requests, 12 in 600 are clearly a rise, but their log odds have a standard error of 1.4. Fisher's exact test gives a
@@ -41,7 +41,7 @@ LEAST_RATIO: Final = math.log(1.05)
 LEAST_MS: Final = 1.0
 """A time must change by at least this many ms. Smaller changes do not matter, even if they are real."""
 LEAST_SHARE: Final = 0.001
-"""A share must rise by at least this (0.1 percentage points). It must also triple, or rise by one point."""
+"""A share must rise by at least this (0.1 percentage points), and also triple or rise by one point."""
 _FACTOR: Final = 3.0
 _POINT: Final = 0.01
 _UNCHANGED_RATIO: Final = math.log(1.10)
@@ -52,7 +52,7 @@ of paired comparisons call it unchanged (``bench/regression_power.py``)."""
 _CONFIDENCE: Final = 0.975
 """Upper quantile of a two-sided 95 % interval."""
 _STEPS: Final = 5
-"""Number of iterations that find the smallest detectable share. Its variance depends on the share itself."""
+"""The smallest detectable share is found in this many iterations, because its variance depends on the share."""
 _MOST_DF: Final = 1e4
 """With more degrees of freedom than this, Student's t is treated as normal."""
 _MOST_PRIOR_DF: Final = 8
@@ -76,7 +76,7 @@ def reaches_effect(nature: Nature, delta: float, difference: float, resolution_m
 def least_rise(share: float, rise: float | None = None) -> float:
     """Return the smallest rise of a share that counts: from 0 to 0.1 %, from 1 to 2 %, from 20 to 21 %.
 
-    ``share`` is the smaller of both values. It is negative if there are fewer 429s than expected. ``rise`` is the
+    ``share`` is the smaller of both values. A share is negative if there are fewer 429s than expected. ``rise`` is the
     user's own minimum.
     """
     return max(LEAST_SHARE, min((_FACTOR - 1) * max(share, 0.0), _POINT)) if rise is None else rise
@@ -92,11 +92,11 @@ class MetricChange:
         seen: observed variance between runs or pairs. For shares, only the part beyond counting error.
         seen_df: degrees of freedom of ``seen``.
         variance: the variance that all tests use. ``estimate`` sets it, and its degrees of freedom ``df``.
-        parts: two factors. They turn ``variance`` into the variance of the base side's mean, and of the head.
+        parts: two factors that turn ``variance`` into the variance of the base side's mean, and of the head.
         penalty: p is multiplied by this, because the metric is tested against several baselines.
         weight: α is divided among metrics by weight. A p50 has 1; a metric that is not tested has 0.
         anchored: whether the baseline is the first runs of its period, to find slow drift, instead of the latest.
-        rise: the user's own minimum rise of a share. If None, ``least_rise`` gives it.
+        rise: the user's own minimum rise of a share. If None, ``least_rise`` gives the minimum.
     """
 
     bases: Sequence[Measurement]
@@ -158,7 +158,7 @@ class TimeChange(MetricChange):
         return self.nature.worse * self.delta
 
     def p(self, *, better: bool = False) -> float:
-        """One-sided p value. It is small if the metric became worse (or better)."""
+        """One-sided p value, which is small if the metric became worse (or better)."""
         deviate = self.worse / self.se
         return min(1.0, self.penalty * student_tail(-deviate if better else deviate, self.df))
 
@@ -204,7 +204,7 @@ class TimeChange(MetricChange):
 
 @dataclass(frozen=True, kw_only=True)
 class ShareChange(MetricChange):
-    """The change of a share from base to head. It has the methods of ``TimeChange``."""
+    """The change of a share from base to head. The methods are those of ``TimeChange``."""
 
     @cached_property
     def base_counts(self) -> tuple[EventCount, ...]:
@@ -233,7 +233,7 @@ class ShareChange(MetricChange):
         return common_log_odds(self.head_counts, half=True) - common_log_odds(self.base_counts, half=True)
 
     def p(self, *, better: bool = False) -> float:
-        """One-sided p value. It is small if the share rose (or fell)."""
+        """One-sided p value, which is small if the share rose (or fell)."""
         noise = (sum(self.varies), self.df)
         return min(
             1.0, self.penalty * student_tail(*_deviate(self.base_counts, self.head_counts, noise, better=better))
@@ -316,14 +316,14 @@ def make_change(centre: float, delta: float, **fields: Any) -> AnyChange:
 def estimate(family: Sequence[AnyChange]) -> list[AnyChange]:
     """Set the variance s² of each change: the history's variance, shrunk towards the metric's other entries.
 
-    The variance s_h² of a few runs is uncertain. It is therefore averaged with an assumed variance s₀², weighted by
-    degrees of freedom. This is an inverse-χ² prior, such as limma's (Smyth, "Linear models and empirical Bayes
-    methods", 2004, §4)::
+    The variance s_h² of a few runs is uncertain. The variance s_h² is therefore averaged with an assumed variance s₀²,
+    weighted by degrees of freedom. Here, s₀² is an inverse-χ² prior, such as limma's (Smyth, "Linear models and
+    empirical Bayes methods", 2004, §4)::
 
         s² = (ν·s₀² + df·s_h²) ÷ (ν + df),   ν = 4 + the df of the other entries, at most 8
         s₀² = prior² · max(1, mean of s_h² ÷ prior² over the same metric of entries and stages of similar size)
 
-    The second line limits false alarms if a service is noisier than assumed. Sizes are similar if they differ by at
+    The second formula limits false alarms if a service is noisier than assumed. Sizes are similar if they differ by at
     most a factor of three, because short times vary by a higher percentage. If all sizes were pooled, the noise of a
     do-nothing workflow would hide changes of other workflows.
     """

@@ -94,11 +94,11 @@ def summary(findings: Sequence[ChangeFinding], metrics: Sequence[MetricCompariso
 def attribution(
     runs: Sequence[RunMeasurements], metrics: Sequence[MetricComparison], findings: Sequence[ChangeFinding]
 ) -> tuple[str, ...]:
-    """Return sentences on whether 404s and do-nothing workflows became slower, too. They hint at the cause.
+    """Return sentences on whether 404s and do-nothing workflows became slower, too, as a hint to the cause.
 
-    No verdict uses them. A sentence appears only if the 95 % interval of the change in ms lies wholly below or above a
-    quarter of the suspected change. An insignificant change proves nothing: a time of 1 ms may grow by 80 % by chance.
-    ``runs`` are the last runs of both sides: a workflow that did nothing before may now take long.
+    No verdict uses these sentences. A sentence appears only if the 95 % interval of the change in ms lies wholly below
+    or above a quarter of the suspected change. An insignificant change proves nothing: a time of 1 ms may grow by 80 %
+    by chance. ``runs`` are the last runs of both sides: a workflow that did nothing before may now take long.
     """
     texts = []
     for entries, name, elsewhere, here in (

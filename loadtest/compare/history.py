@@ -38,7 +38,7 @@ _GROWTH_RUNS: Final = 5
 
 
 class RunLine(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", tag="run", omit_defaults=True):
-    """A run as it was recorded. It is never rewritten.
+    """A run as it was recorded. Recorded runs are never rewritten.
 
     Attributes:
         recorded: time in UTC, ISO 8601.
@@ -172,8 +172,8 @@ def segments(runs: Sequence[HistoryRun]) -> list[list[HistoryRun]]:
 def growth(history: History) -> str:
     """Return a sentence about the growth of response times since the first accepted run.
 
-    It covers all baseline periods, so it shows the sum of many small accepted changes. It is empty if no earlier
-    accepted run is comparable with the latest.
+    The sentence covers all baseline periods, so it shows the sum of many small accepted changes. Return an empty text
+    if no earlier accepted run is comparable with the latest.
     """
     accepted = [each for each in history.runs if each.status == "accepted"]
     alike = [each for each in accepted if not mismatch(each.measurements, accepted[-1].measurements)]
@@ -199,7 +199,7 @@ def run_line(
 ) -> RunLine:
     """Return the line of a run that was just compared.
 
-    The run is accepted if it passed or if the history is still learning. Otherwise it waits for a decision.
+    The run is accepted if it passed or if the history is still learning. Otherwise the run waits for a decision.
     """
     status: Literal["accepted", "waiting", "invalid"]
     status = "accepted" if verdict in {"pass", "learning", "not judged"} else "waiting"

@@ -135,7 +135,7 @@ class GeneratorIdentity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ControlMeasurement(msgspec.Struct, frozen=True, kw_only=True):
-    """A measurement that the service cannot affect. It changes only with the environment.
+    """A measurement that changes only with the environment. The service cannot affect it.
 
     Attributes:
         se: standard error of the value's logarithm within the run; None if unknown.
@@ -150,7 +150,7 @@ class RegressionSettings(NamedTuple):
     """A scenario's settings for checks.
 
     Attributes:
-        rise: minimum rise of a share that counts. If None, ``changes.least_rise`` gives it.
+        rise: minimum rise of a share that counts. If None, ``changes.least_rise`` gives the minimum.
         must_find: a check must be able to find this growth of a response time p50, such as 0.2. None: no requirement.
     """
 
@@ -167,9 +167,9 @@ class RunMeasurements(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         started: time in UTC, ISO 8601.
         commit: commit of the working directory's Git repository, or of the CI system.
-        target_version: value of ``--target-version``. It may differ between compared runs.
+        target_version: value of ``--target-version``. Versions of compared runs may differ.
         verdict: the run's verdict by its thresholds.
-        idle_entries: traffic entries whose workflow does nothing. They show changes outside of workflows.
+        idle_entries: traffic entries whose workflow does nothing. Such entries show changes outside of workflows.
         polling: for each traffic entry with jobs, a text such as ``polled every 1 s``. Older versions left it empty.
         not_found_entries: traffic entries whose requests are answered with 404 before any workflow runs.
         definition: values of the effective scenario by key, such as ``traffic.runs.stages.steady.rate``. The scenario
@@ -286,9 +286,9 @@ def mismatch(base: RunMeasurements, head: RunMeasurements, *, paired: bool = Fal
     """Describe the first difference that makes two runs incomparable. Empty if there is none.
 
     All runs of a history have the same scenario and target (host, endpoint, limits, faults, number of keys). The
-    generator's machine must be the same only if an embedded target shares it. Otherwise it may change: hosted runners
-    change processors from job to job, and each run's validity judges its generator. The target's version may differ,
-    because the comparison is about versions.
+    generator's machine must be the same only if an embedded target shares it. Otherwise the machine may change: hosted
+    runners change processors from job to job, and each run's validity judges its generator. The target's version may
+    differ, because the comparison is about versions.
 
     Args:
         base: an earlier run, or the base side of a pair.

@@ -65,7 +65,7 @@ def controls(
     Args:
         pairs: (base, head) of each pair of blocks, or (earlier run, judged run) for each earlier run.
         paired: whether ``pairs`` are pairs of blocks. The noise is then the variation of their differences. Otherwise
-            it is the variation of the earlier runs.
+            the noise is the variation of the earlier runs.
     """
     found = []
     named = [

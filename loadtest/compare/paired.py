@@ -26,7 +26,7 @@ from loadtest.words import counted
 DISCARDED: Final = 1
 """This many pairs at the beginning are discarded, because both sides still warm up."""
 LOOKS: Final = (4, 6, 8, 10, 12)
-"""A comparison is judged at these numbers of valid pairs. They are even, so that ABBA groups are complete."""
+"""A comparison is judged at these numbers of valid pairs. Even numbers complete the ABBA groups."""
 LEVELS: Final = verdict.Levels(family=0.005, confirm=None, power=0.8)
 """Levels at every look. If nothing changed, at most 3 % of comparisons regress (``bench/regression_power.py``)."""
 _ENOUGH: Final = math.log(1.10)
@@ -132,7 +132,7 @@ def _unfit(base: Measurement, head: Measurement | None) -> str:
 
 
 def _change(column: Sequence[tuple[Measurement, Measurement]], weight: float) -> AnyChange:
-    """Return the mean difference of the pairs, with limited outliers. Its standard error is s ÷ √n.
+    """Return the mean difference of the pairs, with limited outliers. The standard error is s ÷ √n.
 
     s² is the larger of two variances: between pairs, and within pairs (estimated from each block). The first is too
     small if a few differences agree by chance. For shares, s² is the variance beyond counting error.
@@ -161,8 +161,8 @@ def _change(column: Sequence[tuple[Measurement, Measurement]], weight: float) ->
 def pairs_needed(sd: float, tests: int, effect: float = _ENOUGH) -> int | None:
     """Return the number of pairs that find an effect in 80 % of cases. None if 200 pairs are not enough.
 
-    ``sd`` is the standard deviation of a pair's difference. It and ``effect`` are on the metric's scale. ``tests`` is
-    the number of tested metrics.
+    ``sd`` is the standard deviation of a pair's difference. Both ``sd`` and ``effect`` are on the metric's scale.
+    ``tests`` is the number of tested metrics.
     """
     for pairs in range(LOOKS[0], MOST_PAIRS + 1):
         se, df = sd / math.sqrt(pairs), PRIOR_DF + pairs - 1

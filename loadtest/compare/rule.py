@@ -1,8 +1,8 @@
 """The rule that compares a run with accepted earlier runs.
 
-Each metric has a prediction interval, computed from the latest runs of the baseline period. It finds sudden changes. If
-the period is long enough, a second interval is computed from its first runs. It finds slow drift, which a moving window
-never does. ``changes.py`` defines effects, ``noise.py`` standard deviations, and ``verdict.py`` the verdict.
+Each metric has a prediction interval from the latest runs of the baseline period, to find sudden changes. If the period
+is long enough, a second interval comes from its first runs. It finds slow drift, which a moving window never detects.
+``changes.py`` defines effects, ``noise.py`` standard deviations, and ``verdict.py`` the verdict.
 """
 
 import math
@@ -36,7 +36,7 @@ from loadtest.words import counted
 LEAST_RUNS: Final = 5
 """A history with fewer runs than this is still learning."""
 LEAST_CENTRE: Final = 2
-"""A later baseline period needs only this many runs. It keeps the previous noise and learns only its mean."""
+"""A later baseline period needs only this many runs: the previous noise stays, and only the mean is learned."""
 _IMPROVED: Final = 0.001
 """Two improved runs in a row begin a baseline period if the p of their mean, adjusted by Holm, is at most this."""
 _EACH: Final = 0.01
@@ -151,7 +151,7 @@ def _columns(runs: Sequence[RunMeasurements]) -> defaultdict[Key, list[Measureme
 def _change(
     head: Measurement, bases: Sequence[Measurement], kept: Sequence[Measurement] = (), **options: Any
 ) -> AnyChange:
-    """Return a run's change against a baseline with limited outliers. Its standard error is s·√(1/k + 1).
+    """Return a run's change against a baseline with limited outliers. The standard error is s·√(1/k + 1).
 
     Args:
         head: the run's measurement.

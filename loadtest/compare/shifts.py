@@ -1,8 +1,8 @@
 """Changes inside a history: steps, trends and odd runs of a metric.
 
-The noise is estimated from successive differences, because a few steps do not inflate them. It is shrunk towards the
-metric's assumed noise. A stretch is split where two means fit best (binary segmentation, Scott & Knott, 1974). If a
-straight line fits better, the stretch is a trend. Levels are adjusted for the number of places and metrics
+The noise is estimated from successive differences, because a few steps do not inflate them. The estimate is shrunk
+towards the metric's assumed noise. A stretch is split where two means fit best (binary segmentation, Scott & Knott,
+1974). If a straight line fits better, the stretch is a trend. Levels are adjusted for the number of places and metrics
 (Bonferroni).
 """
 
@@ -24,7 +24,7 @@ from loadtest.stats.means import student, student_tail
 
 _CONFIDENCE: Final = 0.975
 ALL: Final = "all entries"
-"""Name of the mean over all traffic entries. It shows changes that all entries share."""
+"""Name of the mean over all traffic entries. The mean shows changes that all entries share."""
 _LEVEL: Final = 0.0025
 """A change is found if its p, adjusted for all places and metrics of a stretch, is at most this."""
 _SHORTEST: Final = 3

@@ -1,7 +1,7 @@
 """The file ``suspects.json``. With it, another machine can rerun a suspected regression.
 
-It contains the suspected run with its options and suspected metrics, and the accepted runs of the comparison. It
-contains no keys or headers.
+The file has the suspected run with its options and suspected metrics, and the accepted runs of the comparison. The file
+has no API keys or headers.
 """
 
 from collections.abc import Sequence

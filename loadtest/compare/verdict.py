@@ -110,8 +110,8 @@ def _hides(responses: Sequence[Measurement]) -> bool:
 def holm(ps: Mapping[Key, float], weights: Mapping[Key, float]) -> dict[Key, float]:
     """Adjust p for several tests. Then p ≤ α limits the probability of any false rejection to α (Holm, 1979).
 
-    Tests are sorted by p ÷ weight. Each p is divided by its share of the remaining weights. It is at least the adjusted
-    p before it.
+    Tests are sorted by p ÷ weight. Each p is divided by its share of the remaining weights. An adjusted p is at least
+    the adjusted p before it.
     """
     adjusted, worst, left = {}, 0.0, sum(weights[key] for key in ps)
     for key, p in sorted(ps.items(), key=lambda item: (item[1] / weights[item[0]], item[0])):

@@ -1,6 +1,7 @@
 """``python -m loadtest.preflight``: checks with at most five requests whether a target can be loaded.
 
-It reads a ``PreflightOrder`` and writes a ``Preflight``, both as JSON. Keys and endpoint come from the environment.
+The process reads a ``PreflightOrder`` and writes a ``Preflight``, both as JSON. Keys and endpoint come from the
+environment.
 """
 
 import asyncio
@@ -30,7 +31,7 @@ _TIME: Final = "executionTime"
 _SECONDS: Final = (950.0, 1500.0)
 """If an answer's duration in ms ÷ executionTime is in this range, executionTime seems to be in seconds."""
 _LEAST_S: Final = 0.1
-"""Answers shorter than this (in s) are not tested. They may have such a ratio by chance."""
+"""Answers that took less than this (in s) are not tested, because they may have such a ratio by chance."""
 _KEYS, _LONGEST = 6, 40
 """A message shows at most 6 keys of an answer, and at most 40 characters of a key or job state."""
 _REMEDIES: Final = {
@@ -44,7 +45,7 @@ _CHECKS: Final = ("reachable", "API", "key", "workflow", "answer", "clock")
 
 
 class Checks:
-    """The checks of one preflight. It tries the first three keys, and runs the scenario's first workflow once."""
+    """The checks of one preflight, which tries the first three keys and runs the scenario's first workflow once."""
 
     def __init__(self, client: TargetClient, runner: asyncio.Runner, scenario: Scenario) -> None:
         self._client = client
@@ -77,7 +78,7 @@ class Checks:
     def _note(self, name: str, words: str, remedy: str | None = None, *, known: bool = True) -> bool:
         """Record a check, and return whether to continue. A check with a remedy has failed.
 
-        ``words`` may quote the target. They are therefore escaped, and our keys are removed.
+        ``words`` may quote the target, so they are escaped and our keys are removed.
         """
         result: Literal["ok", "failed", "unknown"] = "failed" if remedy is not None else "ok" if known else "unknown"
         self._found[name] = PreflightCheck(

@@ -62,7 +62,7 @@ class Reply:
 
 
 class TargetClient:
-    """A client of one target. It uses the checked address, even if the name now resolves differently.
+    """A client of one target. Requests go to the checked address, even if the name now resolves differently.
 
     Keys and endpoint come from the environment.
 

@@ -136,7 +136,7 @@ def make_until_decided(make: Callable[[int], SeriesEnd], most: int, loaded: Load
 
 
 def judge(end: SeriesEnd, most: int, loaded: LoadedScenario) -> RunComparison:
-    """Return the verdict on the pairs so far. It is ``invalid`` if an early end left too few pairs."""
+    """Return the verdict on the pairs so far. The verdict is ``invalid`` if an early end left too few pairs."""
     if len(end.pairs) <= DISCARDED:
         return _stopped(_empty(loaded), end, most)
     comparison = compare_pairs(end.pairs, title=loaded.scenario.title)
@@ -144,7 +144,7 @@ def judge(end: SeriesEnd, most: int, loaded: LoadedScenario) -> RunComparison:
 
 
 def _stopped(comparison: RunComparison, end: SeriesEnd, pairs: int) -> RunComparison:
-    """Mark a comparison as ended early. Its sentence begins with the reason, and its exit code is that of ``end``."""
+    """Mark a comparison as ended early. The sentence begins with the reason, and the exit code is that of ``end``."""
     done = max(0, len(end.pairs) - DISCARDED)
     sentence = f"Stopped after {done} of {pairs} pairs: {end.reason}."
     # A side whose target has gone cannot be judged.

@@ -75,7 +75,7 @@ def _over_budget(loaded: LoadedScenario, chosen: NamedEntry, keys: int) -> list[
 
 
 class CheckedFile(NamedTuple):
-    """A checked file. It has a description if it is valid, otherwise errors."""
+    """A checked file. A valid file has a description; any other file has errors."""
 
     words: str = ""
     mistakes: Sequence[str] = ()

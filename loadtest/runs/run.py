@@ -135,7 +135,7 @@ def make_load(
 ) -> int:
     """Make the load of one or more prepared runs in a separate process, and wait until the record is closed.
 
-    The first Ctrl-C (or SIGTERM) lets the load end early and close its record. The second kills it.
+    The first Ctrl-C (or SIGTERM) lets the load end early and close its record. The second kills the load.
 
     Returns:
         The load's exit code. If the record may be incomplete, it is ``ExitCode.BUG`` or a negative signal number. If

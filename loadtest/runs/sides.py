@@ -304,7 +304,7 @@ def ready_sides(sides: BothSides, *, yes: bool, preflight: bool) -> Iterator[dic
 
 
 def load_environment(ready: Mapping[Side, ResolvedTarget]) -> dict[str, str]:
-    """Return the environment of a load's process. It has the credentials of both sides under separate names."""
+    """Return the environment of a load's process, with the credentials of both sides under separate names."""
     environment = dict(os.environ)
     for side, target in ready.items():
         for name in (KEYS_VARIABLE, ENDPOINT_VARIABLE, CONTROL_VARIABLE):

@@ -97,7 +97,7 @@ def _state(path: Path) -> os.stat_result | None:
 
 
 def _figures(directory: Path) -> Figures:
-    """Return a run's figures. They are empty if it has no readable report."""
+    """Return a run's figures. Figures are empty if the run has no readable report."""
     try:
         return read_figures(directory)
     except LoadtestError:

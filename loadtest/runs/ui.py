@@ -83,7 +83,7 @@ def _serve(address: Sequence[str], environment: Mapping[str, str], processes: in
     theirs.close()
     with ExitStack() as ends:
         ends.callback(stop, process)
-        # Workers wait for their master. They end with it, with this process, or with the context.
+        # Workers wait for their master. A worker ends with the master, with this process, or with the context.
         for _ in range(processes):
             ends.callback(stop, start_worker(address_text(LOOPBACK, master_port), base, environment))
         # Ctrl-C ends Locust and the current run. The run is still reported.

@@ -13,7 +13,7 @@ WIDTH: Final = 100
 
 
 def page_console(*, fixed: bool = False) -> Console:
-    """Return a console as wide as the terminal. It has 100 columns if ``fixed``, or if there is no terminal."""
+    """Return a console as wide as the terminal, or of 100 columns if ``fixed`` or if there is no terminal."""
     width = None if sys.stdout.isatty() and not fixed else WIDTH
     return Console(width=width)
 
