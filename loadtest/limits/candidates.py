@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from loadtest.limits import ALGORITHMS, LimiterSpec, at_once
-from loadtest.limits.fits import Fit, Fitted, best_threshold, judge, unheld_by_queue
+from loadtest.limits.fits import Fit, Fitted, best_threshold, judge, may_fit, score, unheld_by_queue
 from loadtest.limits.loads import LOADS, SLACK, Loads, RequestLog, bucket_loads
 from loadtest.units import Limit
 
@@ -155,8 +155,8 @@ def _best_shift(scores: dict[float, tuple[float, float]], wanted: int, offset: f
 
 def _scores(requests: RequestLog, loads: Loads, spec: LimiterSpec) -> tuple[float, float]:
     documented, best = at_once(spec, requests.limit), best_threshold(requests, loads)
-    score = judge(requests, loads, documented, spec, requests.limit).score
-    return score, score if best == documented else judge(requests, loads, best, spec, requests.limit).score
+    known = score(requests, loads, documented)
+    return known, known if best == documented else score(requests, loads, best)
 
 
 def _with_burst(requests: RequestLog, assumed: LimiterSpec) -> Iterator[Fit]:
@@ -219,7 +219,11 @@ def _rates(requests: RequestLog) -> Iterator[tuple[Limit, tuple[Fitted, ...]]]:
 
     def fit(factor: float) -> Fit:
         loads = bucket_loads(some, limit.rate * factor)
-        return judge(some, loads, best_threshold(some, loads), spec, limit, fitted=("burst",))
+        return judge(some, loads, best_threshold(some, loads), spec, limit)
+
+    def scored(factor: float) -> float:
+        loads = bucket_loads(some, limit.rate * factor)
+        return score(some, loads, best_threshold(some, loads))
 
     yield limit, ()
     exact = fit(1.0)
@@ -229,9 +233,12 @@ def _rates(requests: RequestLog) -> Iterator[tuple[Limit, tuple[Fitted, ...]]]:
     centres: list[tuple[float, float, Fitted]] = [(1.0, _NEAR, "rate")]
     centres += [(measured, 3 * _NEAR, "count")] if measured and abs(measured - 1) > _NEAR else []
     for centre, width, fitted in centres:
-        found = {float(factor): fit(float(factor)) for factor in centre * (1 + np.linspace(-width, width, 161))}
-        factor = max(found, key=lambda each: (found[each].score, -abs(each - centre)))
-        if found[factor].fits:
+        factors = (centre * (1 + np.linspace(-width, width, 161))).tolist()
+        fastest, slowest = (bucket_loads(some, limit.rate * factors[end]) for end in (-1, 0))
+        if not may_fit(some, (fastest[0], slowest[1])):
+            continue
+        factor = max(factors, key=lambda each: (scored(each), -abs(each - centre)))
+        if fit(factor).fits:
             count = max(1, round(limit.count * factor)) if fitted == "count" else limit.count
             yield Limit(count, count / (limit.rate * factor)), (fitted,)
 

@@ -4,6 +4,7 @@ A limiter's loads show which recorded decisions contradict the limiter, and give
 """
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -121,39 +122,48 @@ def judge(
         shift_s: as in ``Fit``.
         unheld: requests that took less time than the limiter would have held them.
     """
-    known = requests.judged & requests.answered
-    would_pass, would_not = loads[1] + 1 <= threshold + SLACK, loads[0] + 1 > threshold + SLACK
-    unsure = known & ~would_pass & ~would_not
-    rejected, admitted = known & requests.rejected & would_pass, known & requests.accepted & would_not
+    known, known_rejected = requests.known, requests.known & requests.rejected
+    would_pass, would_not = loads[1] <= threshold + SLACK - 1, loads[0] > threshold + SLACK - 1
+    unsure = known & ~(would_pass | would_not)
+    rejected, admitted = known_rejected & would_pass, known & requests.accepted & would_not
     late = np.zeros_like(known) if unheld is None else unheld & known & ~admitted & ~unsure
-    wrong, n, n_unsure = rejected | admitted | late, int(known.sum()), int(unsure.sum())
-    n_wrong = int(wrong.sum())
+    wrong, n, n_unsure = rejected | admitted | late, int(np.count_nonzero(known)), int(np.count_nonzero(unsure))
+    n_wrong = int(np.count_nonzero(wrong))
     return Fit(
         spec=spec,
         limit=limit,
         fitted=fitted,
         shift_s=shift_s,
         right=n - n_wrong - n_unsure,
-        wrongly_rejected=int(rejected.sum()),
-        wrongly_admitted=int(admitted.sum()),
+        wrongly_rejected=int(np.count_nonzero(rejected)),
+        wrongly_admitted=int(np.count_nonzero(admitted)),
         undecidable=n_unsure,
-        rejected=int((known & requests.rejected & ~unsure).sum()),
-        accepted=int((known & requests.accepted & ~unsure).sum()),
-        not_held=int(late.sum()),
-        score=_likelihood(n - n_wrong - n_unsure, n_wrong, n_unsure) - 0.5 * len(fitted) * math.log(max(n, 1)),
+        rejected=int(np.count_nonzero(known_rejected & ~unsure)),
+        accepted=int(np.count_nonzero(known & requests.accepted & ~unsure)),
+        not_held=int(np.count_nonzero(late)),
+        score=_likelihood(n, n_wrong, n_unsure) - 0.5 * len(fitted) * math.log(max(n, 1)),
         wrong=wrong,
     )
 
 
-def _likelihood(right: int, wrong: int, unsure: int) -> float:
-    return right * math.log(1 - _ERROR) + wrong * math.log(_ERROR) + unsure * math.log(0.5)
+def score(requests: RequestLog, loads: Loads, threshold: int) -> float:
+    """Return the score that ``judge`` gives without fitted parameters."""
+    edge, (accepted, rejected) = threshold + SLACK - 1, requests.decisions
+    sides = [(side[accepted] > edge, side[rejected] > edge) for side in loads]
+    (n_admitted, n_full), (n_not_sure, n_refused) = ([int(np.count_nonzero(each)) for each in side] for side in sides)
+    n_wrong = n_admitted + len(rejected) - n_refused
+    n_unsure = n_not_sure - n_admitted + n_refused - n_full
+    return _likelihood(len(accepted) + len(rejected), n_wrong, n_unsure)
+
+
+def _likelihood(n: int, wrong: int, unsure: int) -> float:
+    return (n - wrong - unsure) * math.log(1 - _ERROR) + wrong * math.log(_ERROR) + unsure * math.log(0.5)
 
 
 def threshold_bounds(requests: RequestLog, loads: Loads) -> tuple[Floats, Floats]:
     """The threshold that each accepted request needs, and the threshold from which on a rejection contradicts it."""
-    known = requests.judged & requests.answered
-    needs = np.ceil(loads[0][known & requests.accepted] + 1 - SLACK)
-    return needs, np.ceil(loads[1][known & requests.rejected] + 1 - SLACK)
+    accepted, rejected = requests.decisions
+    return np.ceil(loads[0][accepted] + 1 - SLACK), np.ceil(loads[1][rejected] + 1 - SLACK)
 
 
 def sign_test(wins: int, losses: int) -> float:
@@ -176,9 +186,21 @@ def best_threshold(requests: RequestLog, loads: Loads) -> int:
     needs, refutes = threshold_bounds(requests, loads)
     most = int(needs.max(initial=1)) + 1
     needed = np.bincount(needs.astype(np.int64), minlength=most + 1)[: most + 1]
-    refuted = np.bincount(np.minimum(refutes, most + 1).astype(np.int64), minlength=most + 2)[: most + 1]
+    refuted = np.bincount(refutes[refutes <= most].astype(np.int64), minlength=most + 1)
     cost = needed.sum() - np.cumsum(needed) + np.cumsum(refuted)
     return int(np.argmin(cost[1:])) + 1
+
+
+def may_fit(requests: RequestLog, loads: Loads) -> bool:
+    """Whether a limiter may fit, given loads that bound the loads of several limiters with any threshold."""
+    needs, refutes = threshold_bounds(requests, loads)
+    many = [
+        bisect_left(range(n + 1), True, key=lambda wrong, n=n: log10_at_most(n - wrong, n, BAR) < _UNLIKELY)  # type: ignore[misc]
+        for n in (len(needs), len(refutes))
+    ]
+    # Of the thresholds that contradict few accepted requests, the smallest contradicts the fewest rejections.
+    threshold = np.sort(np.append(needs, 1.0))[-many[0]]
+    return bool(np.count_nonzero(refutes <= threshold) < many[1])
 
 
 def compare_with(requests: RequestLog, spec: LimiterSpec, shift: float) -> Fit:

@@ -10,6 +10,7 @@ unknown. Each algorithm therefore gives bounds on the load; a decision that depe
 undecidable. An algorithm accepts a request if load + 1 ≤ its threshold (N, or the burst).
 """
 
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -27,8 +28,8 @@ Loads = tuple[Floats, Floats]
 
 SLACK: Final = 1e-6
 """Tolerance for rounding errors of a load, in requests."""
-_KEPT: Final = 20_000
-"""Maximum number of requests whose windows are kept; these take 24 bytes for each request and shift."""
+_EDGE: Final = 1e-12
+"""Tolerance for rounding errors of a time, in windows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,10 +76,22 @@ class RequestLog:
         )
 
     @cached_property
-    def windows(self) -> "Callable[[float], _Windows]":
-        """The wall-aligned windows by clock shift, for limiters that are tried one after another at the same shift."""
-        times, window = self.times, self.limit.window
-        return lru_cache(maxsize=3 if len(times) <= _KEPT else 0)(lambda shift: _windows(times + shift, window))
+    def known(self) -> Bools:
+        """Whether the request is in the record and its decision is known."""
+        return self.judged & self.answered
+
+    @cached_property
+    def decisions(self) -> tuple[Ints, Ints]:
+        """The places of accepted and of rejected requests in the record."""
+        return np.flatnonzero(self.known & ~self.rejected), np.flatnonzero(self.known & self.rejected)
+
+    @cached_property
+    def aligned(self) -> "_Axis":
+        return _Axis(self, self.times)
+
+    @cached_property
+    def from_first(self) -> "_Axis":
+        return _Axis(self, _from_first(self))
 
     @cached_property
     def passed(self) -> "_Counted":
@@ -111,41 +124,20 @@ class _Counted:
         later = _sums(requests.accepted)
         reach = np.searchsorted(times, times + requests.tolerance_s, side="right")
         overtaken = np.where(requests.rejected, later[reach] - later[1:], 0)
-        least = self.least[:n].copy()
+        least = self.least[:n].astype(float)
         if all_count:  # an accepted request may have arrived before a rejected request that was sent a little earlier
             rejected = _sums(requests.rejected)
             back = np.searchsorted(times, times - requests.tolerance_s, side="left")
             least -= np.where(requests.accepted, rejected[:n] - rejected[back], 0)
-        self.before = (least, self.most[:n] + overtaken)
+        self.before = (least, (self.most[:n] + overtaken).astype(float))
 
     def since(self, early: Ints, late: Ints) -> Loads:
         """Bounds on the number counted before each request, starting at an index between ``early`` and ``late``."""
-        return (
-            np.maximum(self.before[0] - self.least[late], 0).astype(float),
-            (self.before[1] - self.most[early]).astype(float),
-        )
+        return np.maximum(self.before[0] - self.least[late], 0.0), self.before[1] - self.most[early]
 
 
 def _sums(flags: Bools) -> Ints:
     return np.concatenate((np.zeros(1, np.int64), np.cumsum(flags)))
-
-
-def _fixed_window(requests: RequestLog, shift: float) -> Loads:
-    begin, _, _ = requests.windows(shift)
-    return requests.passed.since(begin, begin)
-
-
-def _sliding_counter(requests: RequestLog, spec: LimiterSpec, windows: "_Windows") -> Loads:
-    counted = requests.counted(spec)
-    begin, before, left = windows
-    least, most = counted.since(begin, begin)
-    # The delay of a request may differ from the delay of the request that opened its window.
-    may = requests.tolerance_s / requests.limit.window
-    weighed_least = (counted.least[begin] - counted.least[before]) * np.maximum(left - may, 0.0)
-    weighed_most = (counted.most[begin] - counted.most[before]) * np.minimum(left + may, 1.0)
-    if spec.round_down:
-        weighed_least, weighed_most = np.floor(weighed_least + SLACK), np.floor(weighed_most + SLACK)
-    return least + weighed_least, most + weighed_most
 
 
 def _from_first(requests: RequestLog) -> Floats:
@@ -162,30 +154,81 @@ def _from_first(requests: RequestLog) -> Floats:
     return np.asarray(found, float)
 
 
-_Windows = tuple[Ints, Ints, Floats]
+class _Windows:
+    """The windows that have requests, of one clock.
+
+    Args:
+        times: the requests' times, ascending, on an axis whose multiples of ``window`` start windows.
+        numbers: numbers of windows, ascending, among them those that have requests.
+        firsts: the place of each window's first request, or of a later request if the window has none.
+    """
+
+    def __init__(self, times: Floats, window: float, numbers: Floats, firsts: Ints) -> None:
+        ends = np.append(firsts[1:], len(times))
+        used = np.flatnonzero(ends > firsts)
+        numbers, self._firsts = numbers[used], firsts[used]
+        self._sizes = ends[used] - self._firsts
+        follows = np.flatnonzero(numbers[1:] == numbers[:-1] + 1)
+        self._befores = self._firsts.copy()  # those of the windows before, if these have requests
+        self._befores[follows + 1] = self._firsts[follows]
+        self._left = np.minimum(np.maximum(np.repeat(numbers + 1, self._sizes) - times / window, 0.0), 1.0)
+
+    def loads(self, counted: _Counted, may: float) -> tuple[Loads, Loads]:
+        """Return the counts of each request's window, and the weighted counts of the window before.
+
+        A request's delay may differ by ``may`` windows from the delay of its window's first request.
+        """
+        found = []
+        for side, own in zip((counted.least, counted.most), counted.before, strict=True):
+            first = side[self._firsts]
+            found.append((own - np.repeat(first, self._sizes), np.repeat(first - side[self._befores], self._sizes)))
+        (least, before_least), (most, before_most) = found
+        weighed = before_least * np.maximum(self._left - may, 0.0), before_most * np.minimum(self._left + may, 1.0)
+        return (np.maximum(least, 0.0), most), weighed
 
 
-def _windows(times: Floats, window: float) -> _Windows:
-    """Start indices of each request's window and of the previous window, and the remaining part of its window."""
-    number = np.floor(times / window + 1e-12)
-    opens = np.diff(number, prepend=-np.inf) != 0
-    firsts = np.flatnonzero(opens)
-    which = np.cumsum(opens) - 1
-    numbers = number[firsts]
-    before = np.where(np.diff(numbers, prepend=-np.inf) == 1, np.concatenate((firsts[:1], firsts[:-1])), firsts)
-    return firsts[which], before[which], np.clip(number + 1 - times / window, 0.0, 1.0)
+class _Axis:
+    """An axis of time whose multiples of W start windows if the server's clock equals ours.
+
+    Args:
+        requests: the requests of one limit.
+        times: the requests' times on this axis, ascending.
+    """
+
+    def __init__(self, requests: RequestLog, times: Floats) -> None:
+        self._window, self._reach, self._times = requests.limit.window, requests.tolerance_s, times
+        used = np.unique(np.floor(times / self._window))
+        self._numbers = lru_cache(lambda low, high: np.unique(used[:, None] + np.arange(low - 1, high + 3)))
+        # Limiters are tried one after another at the same shift.
+        self._windows = lru_cache(maxsize=1)(self._at)
+        self.loads = lru_cache(maxsize=2)(self._loads)
+
+    def _loads(self, shift: float, counted: _Counted) -> list[tuple[Loads, Loads]]:
+        """Return the counts by clocks that are ``shift`` s ahead within the tolerance, as ``_Windows.loads``."""
+        windows, may = self._windows(shift), self._reach / self._window
+        # In the same window, a clock's error is like a request's delay.
+        return [each.loads(counted, may if len(windows) > 1 else 2 * may) for each in windows]
+
+    def _at(self, shift: float) -> list[_Windows]:
+        """Return the windows of three clocks, or of one if all have the same windows."""
+        shifts = (shift - self._reach, shift, shift + self._reach)
+        numbers = self._numbers(*(math.floor(each / self._window) for each in shifts[::2]))
+        begins = (numbers - _EDGE) * self._window
+        clocks = [(each, np.searchsorted(self._times, begins - each)) for each in shifts]
+        same = (clocks[0][1] == clocks[2][1]).all()
+        return [
+            _Windows(self._times + each, self._window, numbers, firsts)
+            for each, firsts in (clocks[1:2] if same else clocks)
+        ]
 
 
-def _any_counter(requests: RequestLog, spec: LimiterSpec, shift: float) -> Loads:
-    if ALGORITHMS[spec.algorithm].aligned:
-        return widest(requests, shift - spec.phase, lambda by: _sliding_counter(requests, spec, requests.windows(by)))
-    times, window = _from_first(requests), requests.limit.window
-    return widest(requests, 0.0, lambda by: _sliding_counter(requests, spec, _windows(times + by, window)))
-
-
-def widest(requests: RequestLog, shift: float, loads: Callable[[float], Loads]) -> Loads:
-    """Return bounds on loads that depend on the server's clock, which is ``shift`` s ahead within the tolerance."""
-    found = [loads(shift + by) for by in (-requests.tolerance_s, 0.0, requests.tolerance_s)]
+def _windowed(requests: RequestLog, spec: LimiterSpec, shift: float) -> Loads:
+    """Loads of fixed windows and sliding counters."""
+    aligned, found = ALGORITHMS[spec.algorithm].aligned, []
+    axis = requests.aligned if aligned else requests.from_first
+    for counts, before in axis.loads(shift - spec.phase if aligned else 0.0, requests.counted(spec)):
+        weighed = [np.floor(each + SLACK) for each in before] if spec.round_down else before
+        found.append(counts if spec.algorithm == "fixed-window" else (counts[0] + weighed[0], counts[1] + weighed[1]))
     return np.minimum.reduce([least for least, _ in found]), np.maximum.reduce([most for _, most in found])
 
 
@@ -273,7 +316,8 @@ def _bucket_of_all(requests: RequestLog, rate: float, burst: int, whole_at: floa
         used -= (time - last) * rate
         last = time
         found.append(used)
-        used = min(max(used, 0.0) + 1.0, most)
+        used = used + 1.0 if used > 0.0 else 1.0
+        used = min(used, most)
     level, may = np.asarray(found, float), rate * (late - early)
     # An unanswered request may never have arrived; its effect is treated as permanent.
     unsure = requests.seen.most[:-1] - requests.seen.least[:-1]
@@ -299,11 +343,11 @@ def _bucket(requests: RequestLog, spec: LimiterSpec, limit: Limit, shift: float)
 
 
 LOADS: Final[dict[AlgorithmName, Callable[[RequestLog, LimiterSpec, Limit, float], Loads]]] = {
-    "fixed-window": lambda log, spec, _, shift: widest(log, shift - spec.phase, lambda by: _fixed_window(log, by)),
+    "fixed-window": lambda log, spec, _, shift: _windowed(log, spec, shift),
     "fixed-window-from-first": lambda log, *_: _window_from_first(log),
     "sliding-log": lambda log, spec, *_: _sliding_log(log, log.counted(spec)),
-    "sliding-counter": lambda log, spec, _, shift: _any_counter(log, spec, shift),
-    "sliding-counter-from-first": lambda log, spec, _, shift: _any_counter(log, spec, shift),
+    "sliding-counter": lambda log, spec, _, shift: _windowed(log, spec, shift),
+    "sliding-counter-from-first": lambda log, spec, _, shift: _windowed(log, spec, shift),
     "token-bucket": _bucket,
     "gcra": _bucket,
     "leaky-queue": _bucket,
