@@ -32,7 +32,7 @@ JITTER = 0.05  # seconds by which the time to the server varies
 POLLS: tuple[float, ...] = (1.0, 2.0, 5.0)  # seconds after acceptance at which a job is polled
 CLIENTS = 1  # processes that share the limits
 UNFINISHED = 500  # jobs in progress at the same time
-MOST_OPEN = 32  # requests sent within a second and not answered
+MOST_OPEN = 32  # requests without an answer; a run counts for ``silent`` seconds, as its answer comes at its end
 JOBS, ENDED = "/v1/workflows/jobs", ("completed", "failed")
 _TURN = float(os.environ.get("WORKFLOW_CLIENT", random.random() * CLIENTS)) / CLIENTS  # noqa: S311
 _unfinished: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
@@ -41,23 +41,27 @@ _unfinished: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 class LimitPace:
     """The pace on one limit. A 429 slows it down to the rate accepted in the last period; it recovers later."""
 
-    def __init__(self, lock: Any, count: int, seconds: float, burst: int, spacing: float) -> None:
+    def __init__(
+        self, lock: Any, count: int, seconds: float, burst: int, spacing: float, *, silent: float = 1.0
+    ) -> None:
         self.lock, self.count, self.seconds, self.burst, self.spacing = lock, count, seconds + JITTER, burst, spacing
+        self.gap, self.silent = seconds / count / 100, silent  # a burst ends soon after its first 429, if it is slow
         self.open: deque[float] = deque()  # start of each request without an answer
         self.accepted: deque[float] = deque(maxlen=count)  # the server decided before these times
         self.now = self.last = self.due = self.late = self.pause = 0.0
-        self.credit, self.slow, self.slowed, self.changed = 1, 0.0, 0.0, 0.0
+        self.slow = self.slowed = self.changed = self.backoff = 0.0
+        self.credit, self.first = 1, False  # requests without an answer; whether only one 429 came until now
 
     def wait(self) -> float:
         """Return the seconds until the next request may start; 0 if it starts now."""
         now = self.now = max(self.now, time.monotonic())  # a clock that is set back stands still
         while self.accepted and self.accepted[0] <= now - self.seconds:
             self.accepted.popleft()
-        if (fresh := sum(now - start < 1 for start in self.open)) >= self.credit:
+        if (fresh := sum(now - start < self.silent for start in self.open)) >= self.credit:
             return 0.002
         # A late burst counts from its arrival at the server, which was before its answers.
         due = max(self.due, max(self.late, now) + fresh * self.spacing) if self.burst > 1 else self.due
-        ready = max(self.pause, due - (self.burst - 1) * self.spacing, self.last + self.slow)
+        ready = max(self.pause, due - (self.burst - 1) * self.spacing, self.last + max(self.slow, self.gap))
         if sum(now - start < self.seconds for start in self.open) + len(self.accepted) >= self.count:
             ready = max(ready, self.accepted[0] + self.seconds if self.accepted else now + 0.002)
         if CLIENTS > 1:
@@ -69,8 +73,8 @@ class LimitPace:
         self.open.append(now)
         self.due = max(now, self.due) + self.spacing / min(CLIENTS, 2)
         if self.slow and now > self.changed:  # recover, ever faster
-            faster = min(20.0, 2 ** ((now - self.slowed) / self.seconds))
-            self.slow *= 0.9 ** (faster * (now - self.changed) / self.seconds)
+            growth = 4.0 if self.first else min(4.0, 0.1 * 2 ** ((now - self.slowed) / self.seconds))
+            self.slow /= 1 + growth * (now - self.changed) / self.seconds
             self.slow, self.changed = self.slow if self.slow > self.seconds / self.count else 0.0, now
         return 0.0
 
@@ -81,32 +85,28 @@ class LimitPace:
         if response is None or response.status_code != 429:
             self.accepted.append(min(now, start + 1))
             self.late = max(self.late, self.accepted[-1]) + self.spacing
-            self.credit = min(MOST_OPEN, self.credit + 1)
+            self.credit, self.backoff = min(MOST_OPEN, self.credit + 1), 0.0
             return False
         if now > self.slowed + self.seconds / 4:
             self.slow = max(self.slow / 0.75, self.seconds / max(0.5, len(self.accepted)))
-            self.slowed, self.changed = now, now + self.seconds / 4
-        self.credit = 1
-        wait = retry_after(response)
-        wait = min(self.seconds / 2, self.slow) if wait is None else wait
-        self.pause = max(self.pause, now + wait + random.random() * max(0.1, wait / 10))  # noqa: S311
+            self.first, self.slowed, self.changed = not self.slowed, now, now + self.seconds / 4
+        self.credit, self.backoff = 1, min(self.seconds / 2, max(self.slow, 2 * self.backoff))
+        self.pause = max(self.pause, now + retry_after(response, self.backoff) + random.random() * self.slow)  # noqa: S311
         return True
 
 
-def retry_after(response: httpx.Response) -> float | None:
+def retry_after(response: httpx.Response, otherwise: float) -> float:
     """Return the seconds that a response asks to wait; a date counts from the response's own date."""
     text = response.headers.get("retry-after", "")
     try:
-        if text.isdecimal():
-            return float(text)
         until, since = (parsedate_to_datetime(each) for each in (text, response.headers["date"]))
         return max(0.0, (until - since).total_seconds())
-    except (KeyError, TypeError, ValueError):
-        return None
+    except (KeyError, TypeError, ValueError):  # not a date
+        return float(text) if text.isdecimal() else otherwise
 
 
 def _paces(lock: Any) -> dict[str, LimitPace]:
-    paces = {name: LimitPace(lock(), *numbers) for name, numbers in LIMITS.items()}
+    paces = {name: LimitPace(lock(), *each, silent=1.0 if name == "sync_run" else 1e9) for name, each in LIMITS.items()}
     return dict.fromkeys(LIMITS, next(iter(paces.values()))) if SHARED else paces
 
 

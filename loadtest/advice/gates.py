@@ -7,21 +7,19 @@ limit send in turns instead, by their clocks. A 429 slows a client down to the a
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from heapq import heappop, heappush
 from random import Random
 from typing import Final
 
-from loadtest.advice.work import Candidate, Limits, Work
+from loadtest.advice.work import Limits, Work
 from loadtest.contract import LimitName
-from loadtest.limits import ALGORITHMS, CONCURRENCY, Decision, at_once
-from loadtest.units import Limit
+from loadtest.limits import CONCURRENCY, Decision
 
 _MOST_UNANSWERED: Final = 32
 """Maximum number of unanswered requests, which may all be rejected. A client starts with one; acceptances add more."""
 _BURST: Final = 0.01
-"""Part of a window that is long enough for a burst of the whole count; this bounds unanswered requests further."""
+"""Part of a window that a burst of the whole count takes, so that few of its requests are rejected before an answer."""
 _DECREASE: Final = 0.75
 """Factor by which a 429 reduces the pace, unless the last window accepted even less."""
 _SETTLE: Final = 0.25
@@ -52,21 +50,6 @@ class Scheduler:
         """Do something ``delay`` s from now."""
         self._serial += 1
         heappush(self._heap, (self.now + delay, self._serial, action))
-
-
-def _replica(candidate: Candidate, jitter_s: float) -> Candidate:
-    """Return a stricter limiter: despite jitter, the candidate accepts every request that this limiter accepts."""
-    spec, limit = candidate
-    if spec.on_clock:  # Nothing is sent near the edges of its windows.
-        return candidate
-    if candidate.windowed:
-        return Candidate(spec, Limit(limit.count, limit.window + jitter_s))
-    burst, holds = at_once(spec, limit), ALGORITHMS[spec.algorithm].holds
-    # One waiting request in a queue is enough to hide the jitter. In a bucket, one spare token absorbs the jitter.
-    if most := min(burst - 1, 1) if holds else burst - 1:
-        return Candidate(replace(spec, algorithm="gcra", burst=most), limit)
-    slower = Limit(limit.count, limit.window + jitter_s * limit.count)
-    return Candidate(replace(spec, algorithm="gcra", burst=1), slower)
 
 
 class Gate:
@@ -103,7 +86,7 @@ class Gate:
         self._pace = pace if pace is not None else 1.0
         self._most_pace = 1.0 if pace is None else math.inf
         self._spaced = clients > 1 or pace is not None
-        models = [] if self._spaced else [_replica(each, self._jitter) for each in counted]
+        models = [] if self._spaced else [each.stricter(self._jitter) for each in counted]
         self._replicas = [each.limiter().decide for each in models]
         # Length and phase of windows on the server's clock; a bucket that refills in whole seconds has windows of 1 s.
         aligned = [each for each in models if each.spec.on_clock]
@@ -113,8 +96,8 @@ class Gate:
         self._ready = self._changed = 0.0
         self._clear = 0.0  # no window's edge is near until then
         most = max((each.limit.count for each in counted), default=1)
+        self._gap = _BURST * self._window / most
         self._credit = 1
-        self._most_credit = min(_MOST_UNANSWERED, 1 + math.ceil(most * self._trip / (_BURST * self._window)))
         self._accepted: deque[float] = deque(maxlen=most)
         self._pause, self._slowed, self._unsure = 0.0, 0.0, True
         self._answers: list[tuple[float, Decision]] = []  # a heap, because a queue holds accepted requests
@@ -165,7 +148,7 @@ class Gate:
                 continue
             self._pause = 0.0
             self._accepted.append(now)
-            if self._credit < self._most_credit:
+            if self._credit < _MOST_UNANSWERED:
                 self._credit += 1
         if len(answers) >= self._credit:
             return answers[0][0]
@@ -188,7 +171,7 @@ class Gate:
     def _take(self, now: float) -> bool:
         """Count a request in every replica; return False if a replica rejects it because of rounding."""
         allowed = True
-        at = self._epoch + now
+        self._ready, at = max(self._ready, now + self._gap), self._epoch + now
         for decide in self._replicas:
             passed, _, _, wait, _ = decide(at)
             if wait:

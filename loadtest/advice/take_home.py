@@ -1,5 +1,6 @@
 """The advised client as a file for users: ``client.py`` of this folder with the numbers of an advice."""
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Final
 from loadtest.advice.results import Advice
 from loadtest.advice.work import Candidate, Limits
 from loadtest.contract import LIMIT_NAMES
-from loadtest.limits import ALGORITHMS, CONCURRENCY, at_once
+from loadtest.limits import CONCURRENCY, at_once
 
 _TEMPLATE: Final = Path(__file__).with_name("client.py")
 _JITTER_S: Final = 0.02
@@ -45,12 +46,13 @@ def _numbers(candidates: Sequence[Candidate], clients: int, jitter_s: float) -> 
 
 
 def _rule(candidate: Candidate, clients: int, jitter_s: float) -> tuple[int, float, int, float]:
-    limit, algorithm = candidate.limit, ALGORITHMS[candidate.algorithm]
-    spacing = float(f"{candidate.spacing(clients, jitter_s):.4g}")
+    limit, strict = candidate.limit, candidate.stricter(jitter_s)
     count = max(1, limit.count - 1)
-    if clients > 1 or algorithm.name in (*_COUNTERS, CONCURRENCY):
-        return count, limit.window, 1, spacing
-    if algorithm.windowed:
+    if clients > 1 or candidate.algorithm in (*_COUNTERS, CONCURRENCY):
+        return count, limit.window, 1, float(f"{candidate.spacing(clients, jitter_s):.4g}")
+    if candidate.windowed:
         return count, limit.window, count, 0.0
-    burst = max(1, at_once(candidate.spec, limit) - 1)
-    return limit.count + burst, limit.window, burst, spacing if burst == 1 else limit.window / limit.count
+    burst = at_once(strict.spec, strict.limit)
+    if strict.spec.on_clock:  # A bucket that refills in whole seconds may be short of a second's tokens.
+        burst = max(1, burst - 1 - math.ceil(limit.rate))
+    return limit.count + burst, limit.window, burst, strict.limit.window / limit.count

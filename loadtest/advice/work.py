@@ -56,6 +56,20 @@ class Candidate(NamedTuple):
             return (limit.window + jitter_s) / share
         return clients * (limit.window / limit.count + jitter_s)
 
+    def stricter(self, jitter_s: float) -> "Candidate":
+        """Return a limiter whose accepted requests this candidate accepts, too, if their times vary by ``jitter_s``."""
+        spec, limit = self
+        if spec.on_clock:  # Nothing is sent near the edges of its windows.
+            return self
+        if self.windowed:
+            return Candidate(spec, Limit(limit.count, limit.window + jitter_s))
+        burst, holds = at_once(spec, limit), ALGORITHMS[spec.algorithm].holds
+        # One waiting request in a queue is enough to hide the jitter. In a bucket, one spare token absorbs the jitter.
+        if most := min(burst - 1, 1) if holds else burst - 1:
+            return Candidate(replace(spec, algorithm="gcra", burst=most), limit)
+        slower = Limit(limit.count, limit.window + jitter_s * limit.count)
+        return Candidate(replace(spec, algorithm="gcra", burst=1), slower)
+
     def limiter(self) -> Limiter:
         """Return a new limiter."""
         return make(self.spec, self.limit)

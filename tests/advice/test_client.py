@@ -1,11 +1,14 @@
 """The client to take home, as its user uses it: real servers in real time, and limiters in virtual time."""
 
 import asyncio
+import contextlib
 import heapq
 import importlib.util
 import itertools
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -43,33 +46,33 @@ def taken_home(folder: Path, spec: LimiterSpec, limit: Limit, clients: int = 1) 
     return module
 
 
-class Counting(httpx.AsyncHTTPTransport):
-    """Real HTTP that counts statuses."""
+def counted(module: Any) -> Counter[int]:
+    """The statuses that a module's clients get."""
+    statuses: Counter[int] = Counter()
+    answered = module.LimitPace.answered
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.statuses: Counter[int] = Counter()
+    def counting(pace: Any, start: float, response: httpx.Response | None) -> bool:
+        statuses[0 if response is None else response.status_code] += 1
+        return bool(answered(pace, start, response))
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        response = await super().handle_async_request(request)
-        self.statuses[response.status_code] += 1
-        return response
+    module.LimitPace.answered = counting
+    return statuses
 
 
 def all_jobs(module: ModuleType, url: str, count: int = 200) -> Counter[int]:
     """Do jobs in two tasks that share a client, and return the statuses."""
-    counting = Counting()
+    statuses = counted(module)
 
     async def half(client: httpx.AsyncClient) -> None:
         jobs = [module.run_job_async(client, "sleep", {"ms": 50}) for _ in range(count // 2)]
         assert {job["status"] for job in await asyncio.gather(*jobs)} == {"completed"}
 
     async def both() -> None:
-        async with httpx.AsyncClient(base_url=url, transport=module.AsyncPaced(counting), timeout=30) as client:
+        async with httpx.AsyncClient(base_url=url, transport=module.AsyncPaced(), timeout=30) as client:
             await asyncio.gather(half(client), half(client))
 
     asyncio.run(both())
-    return counting.statuses
+    return statuses
 
 
 @pytest.fixture(autouse=True)
@@ -111,6 +114,58 @@ def test_it_keeps_within_nginxs_limit(tmp_path: Path, launch: Start) -> None:
         statuses = all_jobs(module, f"http://127.0.0.1:{port}")
     assert statuses[202] == 200
     assert statuses[429] == 0
+
+
+class Impatient:
+    """A module whose ``sleep`` raises an error instead of a long sleep, so that clients that pause end."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+    def sleep(self, seconds: float) -> Any:
+        """Sleep for at most a second."""
+        if seconds > 1:
+            raise TimeoutError
+        return self._module.sleep(seconds)
+
+
+async def tasks_of(module: Any, url: str, clients: int, requests: int) -> None:
+    """Send requests in tasks, a client's all at once."""
+    module.asyncio = Impatient(asyncio)
+    async with contextlib.AsyncExitStack() as stack:
+        made = [httpx.AsyncClient(base_url=url, transport=module.AsyncPaced(), timeout=30) for _ in range(clients)]
+        opened = [await stack.enter_async_context(each) for each in made]
+        sent = [client.post("/v1/workflows/run", json={"name": "echo"}) for client in opened for _ in range(requests)]
+        await asyncio.gather(*sent, return_exceptions=True)
+
+
+def threads_of(module: Any, url: str, clients: int, requests: int) -> None:
+    """Send requests in threads, a client's all at once."""
+    module.time = Impatient(time)
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor(clients * requests) as pool:
+        made = [httpx.Client(base_url=url, transport=module.Paced(), timeout=30) for _ in range(clients)]
+        for client in [stack.enter_context(each) for each in made]:
+            for _ in range(requests):
+                pool.submit(client.post, "/v1/workflows/run", json={"name": "echo"})
+        pool.shutdown()
+
+
+@pytest.mark.judged
+@pytest.mark.parametrize("tasks", [True, False])
+def test_clients_that_do_not_know_of_each_other(tmp_path: Path, launch: Start, *, tasks: bool) -> None:
+    """Three clients share a limit that each takes for its own. Each slows down after its first rejected requests."""
+    url = launch("--limit", "sync_run=30/120s", "--algorithm", "sliding-log", "--fault", "latency,ms=30").url
+    module = taken_home(tmp_path, LimiterSpec("sliding-log"), Limit(30, 120.0))
+    statuses = counted(module)
+    if tasks:
+        asyncio.run(tasks_of(module, url, 3, 30))
+    else:
+        threads_of(module, url, 3, 30)
+    assert statuses[200] == 30
+    assert 3 <= statuses[429] <= 9
 
 
 def test_a_cancelled_task_holds_nobody_up(tmp_path: Path, launch: Start) -> None:
