@@ -4,10 +4,10 @@ An honest open model sends all 5000, and the 500 that arrive meanwhile wait betw
 so that p95 is 500 ms and p99 is 900 ms. A closed loop sends fewer, and shows hardly any of it.
 Held (the command fails otherwise): every arrival is sent, p95, p99 and the longest are within 2 % of theory (of a
 freeze as long as it really was), in the median of the rounds; and in each round, the pool grew before it was full.
-Run: ``python bench/frozen.py``.
+
+Short form: fewer rounds. Run: ``python bench/frozen.py``.
 """
 
-import argparse
 import signal
 import statistics
 import sys
@@ -15,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from forms import Options, judged
 from offering import go_first, known_job, noting, offered, operations, quantile, retrievals
 
 from loadtest.record import run_directory
@@ -38,11 +39,11 @@ def freeze_in_the_middle(process: object, directory: Path) -> float:
     return time.monotonic() - began
 
 
-def main() -> None:
+def main() -> int:
     """Run it as often as asked, print the table, and say whether it holds."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    rounds = parser.parse_args().rounds
+    parser = Options(__doc__)
+    parser.add_size("--rounds", 3, 7, "rounds")
+    rounds = parser.begin().rounds
     print(go_first())
     print(f"{'ms':16}{'p50':>8}{'p95':>8}{'p99':>8}{'max':>8}{'n':>8}{'ok':>8}{'frozen':>9}{'worst start lag':>17}")
     print(f"{'theory':16}{'':>8}{500:8}{900:8}{1000:8}{RATE * SECONDS:8}{RATE * SECONDS:8}{FREEZE * 1000:9.0f}")
@@ -66,10 +67,11 @@ def main() -> None:
             flush=True,
         )
     middle = {share: statistics.median(found) for share, found in ratios.items()}
-    held = whole and all(abs(ratio - 1) <= WITHIN for ratio in middle.values())
-    print("of theory:", ", ".join(f"{ratio:.3f}" for ratio in middle.values()), "ok" if held else "MISSED")
-    sys.exit(0 if held else 1)
+    sent = judged("every arrival sent by a pool that grew in time", "in each round", ok=whole)
+    near = all(abs(ratio - 1) <= WITHIN for ratio in middle.values())
+    ratios_of = ", ".join(f"{ratio:.3f}" for ratio in middle.values())
+    return not judged(f"p95, p99 and longest {ratios_of} of theory", f"within {WITHIN:.0%}", ok=near) & sent
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

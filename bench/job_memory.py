@@ -2,10 +2,10 @@
 
 Each job echoes about 90 bytes; the bar is 1,000 bytes a job in all: the job, its id, its answer, its
 places in the store, and what the allocator loses. Exits with 1 where that doesn't hold.
-Run: ``python bench/job_memory.py``.
+
+Short form: fewer jobs. Run: ``python bench/job_memory.py``.
 """
 
-import argparse
 import asyncio
 import json
 import sys
@@ -14,6 +14,7 @@ import tracemalloc
 from typing import Final
 
 from exchanging import NO_LIMITS, SERVE, Server, ask, cores, exchange, get, pin, post, started
+from forms import Options, judged
 
 BAR: Final = 1000.0
 CONNECTIONS: Final = 32
@@ -77,14 +78,14 @@ def traced(count: int) -> float:
 
 def main() -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--jobs", type=int, default=200_000)
-    jobs = parser.parse_args().jobs
+    parser = Options(__doc__)
+    parser.add_size("--jobs", 100_000, 200_000, "jobs")
+    jobs = parser.begin().jobs
     pin(0, cores()[1])
     memory = resident(jobs)
-    print(f"{memory:7.0f} bytes of resident memory per kept job, over {jobs} jobs (less than {BAR:.0f} wanted)")
     print(f"{traced(20_000):7.0f} bytes allocated by Python in memory, as tracemalloc counts them")
-    return 0 if memory < BAR else 1
+    text = f"{memory:.0f} bytes of resident memory per kept job, over {jobs:,} jobs"
+    return not judged(text, f"less than {BAR:.0f}", ok=memory < BAR)
 
 
 if __name__ == "__main__":

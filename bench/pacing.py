@@ -5,10 +5,10 @@ server, which notes when each request came. Start lag is the sender's own: when 
 to be. Held (the command fails otherwise), over the medians of all rounds: start lag p99 at most twice the loop's;
 sd ÷ mean of 100 ms bins at the server, and the most in 10 ms, at most 1.5 times (or, where the loop's are better than
 that, what one request on the wrong side of one bin's edge makes).
-Run: ``python bench/pacing.py``.
+
+Short form: fewer and shorter rounds. Run: ``python bench/pacing.py``.
 """
 
-import argparse
 import json
 import math
 import statistics
@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from forms import Options, judged
 from offering import go_first, known_job, noting, offered, operations, quantile, retrievals
 
 PEERS = Path(__file__).parent / "peers"
@@ -100,8 +101,7 @@ def held(name: str, mine: float, theirs: float, factor: float, least: float = 0.
     """Print whether a figure is within its factor of the loop's, or no more than ``least``."""
     ok = mine <= max(factor * theirs, least)
     ratio = f"{mine / theirs:.2f}" if theirs else "–"
-    print(f"  {name}: {ratio} × the loop's, bar {factor:g}: {'ok' if ok else 'MISSED'}")
-    return ok
+    return judged(f"{name}: {ratio} × the loop's", f"at most {factor:g}", ok=ok)
 
 
 def one_astray(rate: int, seconds: float) -> float:
@@ -109,13 +109,13 @@ def one_astray(rate: int, seconds: float) -> float:
     return math.sqrt(2 / (seconds * 10)) / (rate / 10)
 
 
-def main() -> None:
+def main() -> int:
     """Run both by turns at each rate, and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--rates", type=int, nargs="+", default=[500, 2000])
-    arguments = parser.parse_args()
+    parser = Options(__doc__)
+    parser.add_size("--rounds", 3, 5, "rounds")
+    parser.add_size("--seconds", 4.0, 5.0, "duration of a round")
+    parser.add_size("--rates", [500, 2000], [500, 2000], "requests per second")
+    arguments = parser.begin()
     print(go_first())
     all_held = True
     for rate in arguments.rates:
@@ -130,8 +130,8 @@ def main() -> None:
         least = one_astray(rate, arguments.seconds)
         all_held &= held("sd/mean of 100 ms bins", us.spread, it.spread, EVENNESS_FACTOR, least)
         all_held &= held("most in 10 ms", us.most, it.most, EVENNESS_FACTOR)
-    sys.exit(0 if all_held else 1)
+    return not all_held
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,11 +1,12 @@
 """False alarms and power of a regression check, beside other rules.
 
-``bench/README.md`` lists the regimes, their seeds and the bars, and has the last results. Without arguments a short
-form checks a few regimes. Everything: ``python bench/regression_power.py --full`` (about 20 minutes of CPU time);
-beside Otava and inference-doctor: ``--peers PYTHON``, an interpreter that has both.
+``bench/README.md`` lists the regimes, their seeds and the bars, and has the last results. Everything:
+``python bench/regression_power.py --full`` (about 20 minutes of CPU time); beside Otava and inference-doctor:
+``--peers PYTHON``, an interpreter that has both.
+
+Short form: a few regimes with 100 families each. The other regimes' bars are left out.
 """
 
-import argparse
 import math
 import pickle
 import sys
@@ -15,14 +16,14 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import regression_blocks as blocks
+from forms import Options, interval
 from numpy.typing import NDArray
 from regression_checks import CHANGED, NONE, Change, as_matrices, check, described, evidence, families
 from regression_families import HISTORY, HISTORY_REAL, PAIRED, PAIRED_REAL, SEEDS, Scores, rows
 from regression_rivals import rivals, threshold
-from scipy.special import betaincinv
 
 FULL: Final = 1000
-SHORT: Final = 200
+SHORT: Final = 100
 COMPARED: Final = 1000
 """Number of families, the first, for changes and for the other rules."""
 BRIEF: Final = ("h02", "h11", "p02", "hr3", "pr4")
@@ -166,13 +167,6 @@ def share(found: NDArray[np.bool_]) -> str:
     return f"{100 * k / n:.1f} ({100 * low:.1f}–{100 * high:.1f})"
 
 
-def interval(k: int, n: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share, from k of n."""
-    low = 0.0 if k == 0 else float(betaincinv(k, n - k + 1, 0.025))
-    high = 1.0 if k == n else float(betaincinv(k + 1, n - k, 0.975))
-    return low, high
-
-
 def power_table(results: Results) -> Iterator[str]:
     """Ours: one row a regime."""
     yield "| regime | false alarms, % (95 %) | reruns, %, or pairs | changes found, % |"
@@ -291,29 +285,27 @@ def collected(
     return results
 
 
-def main() -> None:
-    """Measure and print; exit with 1 if a bar is missed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--full", action="store_true", help=f"all regimes with {FULL} families each")
-    parser.add_argument("--only", nargs="+", metavar="REGIME", help="these regimes")
-    parser.add_argument("--families", type=int, help="of each regime")
+def main() -> int:
+    """Measure and print; 1 if a bar is missed."""
+    every = [*HISTORY, *HISTORY_REAL, *PAIRED, *PAIRED_REAL]
+    parser = Options(__doc__)
+    parser.add_size("--only", [*BRIEF], every, "regimes", metavar="REGIME")
+    parser.add_size("--families", SHORT, FULL, "families of each regime")
     parser.add_argument("--seeds", choices=SEEDS, default="own", help="which offset of the seeds")
     parser.add_argument("--alone", action="store_true", help="leave out the other rules")
     parser.add_argument("--peers", type=Path, metavar="PYTHON", help="an interpreter with the other tools")
     parser.add_argument("--results", type=Path, metavar="FOLDER", help="keep results there, and take what is there")
     parser.add_argument("--collect", type=Path, metavar="FOLDER", help="make the real blocks anew, records in FOLDER")
     parser.add_argument("--regimes", action="store_true", help="print the regimes and seeds")
-    arguments = parser.parse_args()
+    arguments = parser.begin()
     if arguments.regimes:
         print("\n".join(rows()))
-        return
+        return 0
     if arguments.collect:
         blocks.collect(arguments.collect)
         blocks.write(blocks.reduce(arguments.collect))
-        return
-    every = (*HISTORY, *HISTORY_REAL, *PAIRED, *PAIRED_REAL)
-    names = arguments.only or (every if arguments.full else BRIEF)
-    count = arguments.families or (FULL if arguments.full else SHORT)
+        return 0
+    names, count = arguments.only, arguments.families
     offset = SEEDS[arguments.seeds]
     results = collected(names, count, arguments.peers, arguments.results, alone=arguments.alone, offset=offset)
     lines, held = bar_table(results)
@@ -323,8 +315,8 @@ def main() -> None:
     others = () if arguments.alone else (default_table(results), rival_table(results))
     tables = (power_table(results), *others, lines)
     print("\n" + "\n\n".join("\n".join(table) for table in tables))
-    raise SystemExit(not held)
+    return not held
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -5,12 +5,12 @@ the load of ``loadtest run``: an open model, each request and operation in the r
 with ``constant_throughput``: it keeps statistics. CPU time is taken between two moments within the load, requests are
 those that nginx logged between them. A ratio is the median over the rounds of both sides of the same round.
 
-Then the bench looks for the highest rate of one process with a valid run. Exits with 1 where a bar doesn't hold,
-with 0 and the reason where nginx is missing. Run: ``python bench/whole_path.py``; ``--markdown`` prints the table of
-``bench/README.md``.
+Then the bench looks for the highest rate of one process with a valid run. Exits with 1 where a bar doesn't hold.
+Run: ``python bench/whole_path.py``; ``--markdown`` prints the table of ``bench/README.md``.
+
+Short form: shorter rounds; of the rates of one process, only the rate that has a bar.
 """
 
-import argparse
 import math
 import os
 import shutil
@@ -29,6 +29,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 from exchanging import Server, cores, pin
+from forms import SKIPPED, Options, judged
 from offering import offered
 
 from loadtest.analysis import load_record
@@ -43,7 +44,7 @@ BARS: Final = {500: 1.3, 2000: 0.8, 8000: 0.6}
 MOST_LAG_MS: Final = 2.0
 """Start lag p99 at most, at the highest of those rates."""
 LEAST_VALID: Final = 12_000
-LADDER: Final = (6_000, 8_000, 10_000, 12_000, 14_000, 16_000)
+LADDER: Final = [6_000, 8_000, 10_000, 12_000, 14_000, 16_000]
 TRIES: Final = 2
 """Tries of each rate of the ladder: other work of the machine may make a run invalid."""
 SERVER_CORE, LOAD_CORE = cores()
@@ -184,12 +185,6 @@ def middle(rounds: list[Figures]) -> Figures:
     return Figures(*(statistics.median(values) for values in zip(*map(astuple, rounds), strict=True)))
 
 
-def judged(what: str, bar: str, *, ok: bool) -> bool:
-    """Print whether a bar holds, and say so."""
-    print(f"  {what}, {bar} wanted: {'held' if ok else 'NOT HELD'}", flush=True)
-    return ok
-
-
 def compare(rate: int, rounds: int, seconds: float) -> tuple[tuple[str, ...], bool]:
     """Measure both by turns at one rate; gives the row of the table, and whether the bars of the rate hold."""
     found = [(measure(ours, rate, seconds), measure(plain, rate, seconds)) for _ in range(rounds)]
@@ -209,10 +204,10 @@ def compare(rate: int, rounds: int, seconds: float) -> tuple[tuple[str, ...], bo
     return row, held
 
 
-def highest_valid(seconds: float) -> int:
+def highest_valid(ladder: list[int], seconds: float) -> int:
     """Return the highest rate of the ladder whose slower rates were all valid, within their tries; 0 for none."""
     reached = 0
-    for rate in LADDER:
+    for rate in ladder:
         for _ in range(TRIES):
             found = measure(ours, rate, seconds)
             word = "valid" if found.valid else "invalid"
@@ -227,16 +222,16 @@ def highest_valid(seconds: float) -> int:
 
 def main() -> int:
     """Measure in turns, print, and say whether the bars hold."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=6.0)
-    parser.add_argument("--rates", type=int, nargs="*", default=list(BARS))
-    parser.add_argument("--no-search", action="store_true", help="do not look for the highest valid rate")
+    parser = Options(__doc__)
+    parser.add_size("--rounds", 3, 3, "rounds")
+    parser.add_size("--seconds", 3.0, 6.0, "duration of a round")
+    parser.add_size("--rates", list(BARS), list(BARS), "requests per second")
+    parser.add_size("--ladder", [LEAST_VALID], LADDER, "rates of one process; none: leave them out")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
-    arguments = parser.parse_args()
+    arguments = parser.begin()
     if shutil.which("nginx", path=PATH) is None or LOAD_CORE is None:
         print("skipped: two cores and nginx (Debian: nginx-light) are needed")
-        return 0
+        return SKIPPED
     pin(0, LOAD_CORE)
     with suppress(OSError):
         # Before whatever else runs here, and this process's group before other groups. Not in real time:
@@ -245,13 +240,13 @@ def main() -> int:
         Path("/proc/self/autogroup").write_text("-20")
     found = [compare(rate, arguments.rounds, arguments.seconds) for rate in arguments.rates]
     held = all(each for _, each in found)
-    if not arguments.no_search:
-        reached = highest_valid(arguments.seconds)
+    if arguments.ladder:
+        reached = highest_valid(arguments.ladder, arguments.seconds)
         held &= judged(f"one process is valid to {reached:,}/s", f"{LEAST_VALID:,}", ok=reached >= LEAST_VALID)
     if arguments.markdown:
         for row in (TITLES, ("---:",) * len(TITLES), *(row for row, _ in found)):
             print(f"| {' | '.join(row)} |")
-    return 0 if held else 1
+    return not held
 
 
 if __name__ == "__main__":

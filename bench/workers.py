@@ -4,10 +4,10 @@ All ask a server of least cost, on the same two or more cores by turns, so that 
 at, and not how much comes through. Held (the command fails otherwise): each arrival of the schedule is in the record
 exactly once, whatever the number of workers. Then a master's part alone: batches, packed as workers pack them, are
 taken into a record as fast as one core can; that many rows a second are what one master can carry at most.
-Run: ``python bench/workers.py``.
+
+Short form: one rate. Run: ``python bench/workers.py``.
 """
 
-import argparse
 import sys
 import tempfile
 import time
@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+from forms import Options, judged
 from offering import cpu_s, known_job, noting, offered, operations, quantile, retrievals
 
 from loadtest.load.distributed.collector import Collector, Outbox
@@ -108,13 +109,13 @@ def take_in() -> str:
     )
 
 
-def main() -> None:
+def main() -> int:
     """Measure each rate with each number of workers, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rates", type=int, nargs="+", default=[500, 2000])
-    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2, 4])
-    parser.add_argument("--seconds", type=float, default=8.0)
-    arguments = parser.parse_args()
+    parser = Options(__doc__)
+    parser.add_size("--rates", [2000], [500, 2000], "requests per second")
+    parser.add_size("--workers", [0, 1, 2, 4], [0, 1, 2, 4], "numbers of workers")
+    parser.add_size("--seconds", 5.0, 8.0, "duration of each load")
+    arguments = parser.begin()
     print(f"{'CPU µs per request':>56}{'start lag ms':>21}")
     print(
         f"{'rate':>6}{'workers':>9}{'sent':>9}{'not':>7}{'exact':>7}{'workers':>10}{'master':>8}{'p50':>13}{'p99':>8}"
@@ -126,9 +127,8 @@ def main() -> None:
             whole &= exact
             print(line, flush=True)
     print(take_in())
-    if not whole:
-        sys.exit("NOT HELD: an arrival is missing, or was sent twice")
+    return not judged("each arrival is in the record exactly once", "in each run", ok=whole)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
