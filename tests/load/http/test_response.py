@@ -5,7 +5,10 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
+import httptools
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from loadtest.load.http.connection import Address
 from loadtest.load.http.exchange import (
@@ -55,6 +58,43 @@ def test_a_coding_that_was_not_asked_for_is_refused(peer: Peers) -> None:
     exchange = wire.exchange(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n", Timeouts(10.0))
     wire.close()
     assert (exchange.failure, exchange.status, exchange.body) == ("unknown_encoding", 200, b"")
+
+
+def parsed(parser: ResponseParser, *pieces: bytes) -> tuple[Any, ...]:
+    """An answer as a parser sees it, and whether the connection may be used again."""
+    parser.expect(exchange := HttpExchange(start=0))
+    try:
+        for piece in filter(None, pieces):
+            parser.feed(piece)
+    except httptools.HttpParserError:
+        return exchange, False
+    usable = parser.complete and parser.keep_alive and not parser.excess and exchange.failure is None
+    return exchange, usable, parser.complete, parser.framed
+
+
+ANSWERS = [
+    b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n%b",
+    b"HTTP/1.1 429 No\r\ncontent-length: 2\r\nretry-after: 1\r\nratelimit: r=1\r\n\r\n%b",
+    b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n%b\r\n0\r\n\r\n",
+    b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n%b",
+    b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n%b",
+    b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n%b",
+    b"HTTP/1.1 200 OK\r\ncontent-encoding: br\r\ncontent-length: 2\r\n\r\n%b",
+    b"HTTP/1.1 204 No Content\r\ncontent-length: 2\r\n\r\n",
+]
+
+
+@given(st.lists(st.tuples(st.sampled_from(ANSWERS), st.sampled_from([b"{}", b"\r\n"]), st.integers(0, 90)), max_size=9))
+def test_earlier_answers_on_the_connection_change_nothing(answers: list[tuple[bytes, bytes, int]]) -> None:
+    """An answer after others, with the same head or another one, is what it is on a new connection."""
+    parser = ResponseParser()
+    for form, body, cut in answers:
+        data = form.replace(b"%b", body)
+        for pieces in ((data,), (data[:cut], data[cut:]), (data,)):
+            got = parsed(parser, *pieces)
+            assert got == parsed(ResponseParser(), *pieces)
+            if not got[1]:
+                parser = ResponseParser()
 
 
 def test_all_bodies_that_are_read_have_a_bound_together() -> None:
