@@ -121,7 +121,7 @@ class ReferenceSettings:
     burst: Annotated[int | None, About("Requests accepted at once, for algorithms with a burst.", 1, 1_000_000)] = None
     count_rejected: Annotated[bool, About("Count rejected requests against the limit.")] = False
     phase: Annotated[float, About("Offset of clock-aligned windows from multiples of W.", 0, _WEEK, seconds=True)] = 0.0
-    round_down: Annotated[bool, About("Round down to requests (sliding counter) or seconds (token bucket).")] = False
+    round_down: Annotated[bool, About("Round the estimate (sliding counter) or time (token bucket) down.")] = False
     limit_scope: Annotated[Scope, About('Scope of a limiter; key and global need a limit "all".')] = "key-and-name"
     draws: Annotated[Draws, About("Requests that count against a limit: all, or valid ones only.")] = "all"
     retry_after: Annotated[RetryAfterForm, About("Retry-After header of a 429.")] = "none"
