@@ -1,9 +1,9 @@
-"""The reference Workflow API, in a separate process: a target for load tests without a real service.
+"""The reference Workflow API: a server for load tests when no real service is available. It runs in its own process.
 
-It keeps the documented contract (``ARCHITECTURE.md``). Where the documentation is silent it makes assumptions, labelled
-"Assumption" where they are implemented. A real service may differ, so the harness measures and never assumes.
+The server keeps the documented contract (``ARCHITECTURE.md``). Where the documentation is silent, it makes assumptions.
+The word "Assumption" marks them in the code. A real service may differ, so the harness does not rely on them.
 
-Custom workflow modules import what they need from here (see ``docs/reference-api.md``), without importing the server.
+Custom workflow modules import from this module (see ``docs/reference-api.md``), which does not import the server.
 """
 
 import threading
@@ -12,11 +12,11 @@ __all__ = ["WorkflowFailedError", "cancelled", "command"]
 
 
 class WorkflowFailedError(Exception):
-    """The workflow failed; its message is for the caller."""
+    """A workflow function raises this error to fail. The caller receives its message."""
 
 
 class StopFlag:
-    """Tells a function in a thread to end early."""
+    """A flag that tells a workflow function in a thread to return early."""
 
     __slots__ = ("stopped",)
 
@@ -30,14 +30,14 @@ class _CurrentThread(threading.local):
 
 
 current_thread = _CurrentThread()
-"""The flag of the function that this thread executes."""
+"""Holds the flag of the workflow function that this thread executes."""
 
 
 def cancelled() -> bool:
     """Whether the result is no longer needed: the client hung up, the time limit has passed, or the server stops.
 
-    A long plain function should call this from time to time, and return early. A coroutine function always gets False,
-    because a coroutine is cancelled where it waits.
+    A plain function that runs long should call this from time to time, and return early if it is true. In a coroutine
+    function it is always false, because a coroutine is cancelled where it waits.
     """
     flag = current_thread.flag
     return flag is not None and flag.stopped

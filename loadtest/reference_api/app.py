@@ -1,12 +1,13 @@
 """The API as a raw ASGI application: routing, authentication, limits, and the documented responses.
 
-A request is checked in this order; the first error is the response. Assumption: the documentation gives no order.
+A request is checked in this order, and the first error is the response. Assumption: the documentation gives no order.
 
-1. API key (401), endpoint (400, 404): a request without a valid key counts against no limit; 2. route (404) and method
-(405); 3. rate limit of the key for this kind of request (429): the request counts, whatever the later checks find;
-4. body (413, 400), workflow (404), parameters (400), room in the queue (503), the job (404).
+1. API key (401), endpoint (400, 404). A request without a valid key counts against no limit.
+2. Route (404), method (405).
+3. The key's rate limit for this kind of request (429). The request counts even if a later check rejects it.
+4. Body (413, 400), workflow (404), parameters (400), room in the queue (503), job (404).
 
-If only valid requests count against a limit, check 3 comes last.
+If only valid requests count against limits, check 3 comes last.
 """
 
 import asyncio
@@ -47,7 +48,7 @@ _PENDING: Final = str(JobState.PENDING)
 
 
 def route(scope: AsgiScope, path: str) -> LimitName:
-    """Return the limit name of a path; each route has one.
+    """Return the name of the rate limit that applies to a path.
 
     Raises:
         ApiError: 404 ``unknown_route``, 405 ``method_not_allowed``.
@@ -60,7 +61,7 @@ def route(scope: AsgiScope, path: str) -> LimitName:
 
 
 def allow(scope: AsgiScope, method: str) -> None:
-    """Check that a request has the method ``method``.
+    """Check that a request uses the method ``method``.
 
     Raises:
         ApiError: 405 ``method_not_allowed``, with the ``Allow`` header.
@@ -101,7 +102,7 @@ class WorkflowApi:
             await send({"type": "http.response.body", "body": reply.body})
 
     async def reply(self, scope: AsgiScope, receive: Receive) -> ServerReply | None:
-        """Return the response to a request; None if the client hung up."""
+        """Return the response to a request, or None if the client hung up."""
         try:
             path: str = scope["path"]
             if (monitor := self.monitoring.routes.get(path)) is not None:
@@ -119,13 +120,13 @@ class WorkflowApi:
             self.monitoring.abandoned += 1
             return None
         except asyncio.CancelledError:
-            # Only a stopping server cancels a request; its client still gets a response.
+            # A request is cancelled only when the server stops. Its client still gets a response.
             reply = ApiError(ErrorCode.SHUTTING_DOWN, "The server is stopping").reply(self._config.answers)
         except Exception:
             logger.exception("%s %s broke", scope["method"], scope["path"])
             reply = ApiError(ErrorCode.INTERNAL, INTERNAL).reply(self._config.answers)
         finally:
-            # The slot is released before the response is sent, so that the client's next request finds it free.
+            # A concurrency limit's slot is freed before the response is sent, so the client's next request can use it.
             if self._limits.releases:
                 self._limits.release(scope)
         if self._limits.shows_state:
@@ -151,7 +152,7 @@ class WorkflowApi:
         except RunTimeoutError:
             details: dict[str, Any] = {"workflow": workflow.name, "timeLimitMs": self._config.run_timeout * 1000}
             details["executionTime"] = execution.milliseconds
-            raise ApiError(ErrorCode.RUN_TIMEOUT, "The workflow took longer than a run may", details) from None
+            raise ApiError(ErrorCode.RUN_TIMEOUT, "The workflow exceeded the time limit of a run", details) from None
         if outcome.result is None:
             details = {"workflow": workflow.name, "executionTime": outcome.milliseconds}
             if outcome.internal:
@@ -181,5 +182,5 @@ class WorkflowApi:
         if body is None:
             raise ApiError(ErrorCode.UNKNOWN_JOB, "There is no such job, or it has expired")
         if not self._limits.first and await self._limits.enter(account.limiters, LimitName.RETRIEVAL, scope):
-            body = self.jobs.retrieve(account, job_id) or body  # the request was queued, and the job went on
+            body = self.jobs.retrieve(account, job_id) or body  # the job went on while the request waited
         return ServerReply(200, body)

@@ -1,7 +1,7 @@
 """The command that starts the server: ``loadtest serve``, or ``python -m loadtest.reference_api``.
 
-Its options are the settings of ``loadtest.reference_settings``. The first line on standard output is an interface: a
-parent process reads the URL from it.
+Its options are the settings of ``loadtest.reference_settings``. A parent process reads the URL from the first line of
+standard output, so this line must keep its format.
 """
 
 import math
@@ -24,7 +24,7 @@ _Read = TypeVar("_Read")
 
 
 class _Number(click.FloatRange):
-    """A number option. It rejects ``nan``, which no bound excludes."""
+    """A number option that rejects ``nan``. The option's bounds would accept it."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         number = super().convert(value, param, ctx)
@@ -54,12 +54,12 @@ def _type(setting: Setting) -> Any:
 
 
 @click.command("serve", params=[_option(setting) for setting in settings_of(ServerConfig)])
-@click.option("--exit-with-parent", is_flag=True, help="Stop at the end of standard input.")
+@click.option("--exit-with-parent", is_flag=True, help="Stop when standard input ends.")
 def command(exit_with_parent: bool, **options: Any) -> None:
     """Serve the reference Workflow API on this machine.
 
     The environment gives the API keys (WORKFLOW_API_KEYS, separated by commas) and the endpoint (WORKFLOW_ENDPOINT).
-    Without keys a public local key is valid; without an endpoint any endpoint is.
+    Without keys, a public local key is valid. Without an endpoint, any endpoint is valid.
     """
     from loadtest.reference_api.server import serve  # noqa: PLC0415 -- help and usage errors must not wait for uvicorn
 
@@ -71,9 +71,9 @@ def server_config(**options: Any) -> ServerConfig:
     """Make a server's config from the values of its options.
 
     Raises:
-        InputError: if a value is invalid, or two conflict.
+        InputError: if a value is invalid, or if two values conflict.
     """
-    # The server has no protection against other machines.
+    # The server has no protection against requests from other machines.
     if not is_loopback(host := options["host"]):
         raise InputError(f"--host {host}: the reference server listens on loopback only", "Use 127.0.0.1 or ::1.")
     options["enforce"] = dict(_read("--limit", text, _limit) for text in options["enforce"])
@@ -112,7 +112,7 @@ def _answer(text: str) -> tuple[str, Recode]:
         recode = Recode.parse(written)
     except ValueError:
         remedy = "Write CODE=STATUS, CODE=/NEWCODE or CODE=STATUS/NEWCODE, such as queue_full=429."
-        raise InputError("this is not an answer to an error", remedy) from None
+        raise InputError("this is not a replacement status or code", remedy) from None
     if code not in ERROR_CODES:
         near = nearest(code, ERROR_CODES)
         remedy = f"Did you mean {near}?" if near else f"Write one of {', '.join(ERROR_CODES)}."
@@ -133,7 +133,7 @@ def _announce(url: str, control: str | None, config: ServerConfig) -> None:
         f"  endpoint: {'as in WORKFLOW_ENDPOINT' if config.endpoint else 'any (WORKFLOW_ENDPOINT is not set)'}",
         "  stop with Ctrl-C or SIGTERM",
     ]
-    # One write, so that a reader that stops after the first line cannot break the pipe between two lines.
+    # All lines are written at once. A reader may close the pipe after the first line, and a second write would fail.
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
 

@@ -1,7 +1,7 @@
-"""Asynchronous jobs in memory, with a bounded queue, a bounded number of workers, and results that expire.
+"""Asynchronous jobs in memory. The queue and the number of workers are bounded, and results expire.
 
-Every operation has constant cost: finished jobs expire in the order of their ends, so a queue gives the next one, and a
-timer frees them in small steps.
+Every operation has constant cost. Finished jobs expire in the order in which they ended, so a queue is enough to find
+the next. A timer frees expired jobs in small steps.
 """
 
 import asyncio
@@ -25,30 +25,30 @@ logger = logging.getLogger(__name__)
 Execute = Coroutine[Any, Any, ExecutionOutcome]
 
 SWEEP_EVERY: Final = 1.0
-"""Seconds between two sweeps, and therefore the maximum time that a job is kept beyond its retention."""
+"""Seconds between two sweeps. A job is kept at most this long after its retention has passed."""
 
 FREED_PER_STEP: Final = 500
-"""Maximum number of jobs freed before other requests are handled: less than 1 ms of work."""
+"""At most this many jobs are freed before requests are handled again. This takes less than 1 ms."""
 
 
 _HEAD: Final = struct.Struct("<dI?")
-"""The fields that precede a finished job's answer: expiry (monotonic s), index of the owner, whether the job failed."""
+"""Fields before a finished job's answer: its expiry (monotonic s), its owner's index, and whether it failed."""
 
 
 class State(StrEnum):
-    """The state of a job whose id is known; ``docs/reference-api.md`` shows the documented status of each."""
+    """The state of a job. ``docs/reference-api.md`` lists the status that a retrieval shows for each state."""
 
     QUEUED = "queued"
-    """Accepted; waits for a worker."""
+    """The job was accepted, and waits for a worker."""
     RUNNING = "running"
     COMPLETED = JobState.COMPLETED.value
     FAILED = JobState.FAILED.value
 
 
 class Job(msgspec.Struct, gc=False, eq=False):
-    """One submitted run that has not ended.
+    """A submitted run that has not ended.
 
-    The garbage collector does not track jobs, because a job is in no cycle unless its arguments refer to it.
+    The garbage collector does not track jobs. A job is part of a reference cycle only if its arguments refer to it.
     """
 
     owner: object
@@ -56,29 +56,29 @@ class Job(msgspec.Struct, gc=False, eq=False):
     call: Call
     id: str = msgspec.field(default_factory=lambda: secrets.token_hex(12))
     started: float | None = None
-    """Start of its execution in monotonic s; None while it is queued."""
+    """Start of the execution in monotonic s. None while the job is queued."""
 
 
 class WorkHooks:
-    """The steps of runs and jobs that faults change."""
+    """Steps of runs and jobs. Faults override them."""
 
     def run(self, _owner: object, work: Execute) -> Execute:
-        """Return the execution of a synchronous run, in place of ``work``."""
+        """Return the coroutine that executes a synchronous run. A fault may wrap ``work``."""
         return work
 
     def submitted(self, job: Job) -> None:
-        """Handle a submitted job that has not started."""
+        """Handle a job that was submitted and has not started."""
 
     def take(self, waiting: deque[Job]) -> Job | None:
-        """Remove and return a worker's next job from ``waiting``; None if none may start now."""
+        """Remove a worker's next job from ``waiting`` and return it, or None if no job may start now."""
         return waiting.popleft() if waiting else None
 
     def execute(self, job: Job) -> Coroutine[Any, Any, ExecutionOutcome | None]:
-        """Execute a job; return None for a job that never ends, so that its worker is free."""
+        """Execute a job. None means that the job never ends. Its worker is free for other jobs."""
         return Execution(job.workflow, job.call).run()
 
     def retrieved(self, _owner: object, _job_id: str, answer: bytes, *, ended: bool) -> bytes:
-        """Return the response to a retrieval, in place of ``answer``; ``ended`` is whether the job has ended."""
+        """Return the response to a retrieval. A fault may replace ``answer`` once the job has ``ended``."""
         return answer
 
 
@@ -87,10 +87,10 @@ class QueueFullError(Exception):
 
 
 class JobStore:
-    """All jobs of a server: a fixed number of workers, and a bounded queue.
+    """All jobs of a server. A fixed number of workers execute them, and a bounded queue holds the rest.
 
-    Assumptions: the documentation specifies no ``retention`` (seconds that a finished job is kept). It lists
-    ``executionTime`` for every status without specifying it for a pending job (``pending_time``).
+    Assumptions: the documentation does not say how long a finished job is kept (``retention``, in s). It lists
+    ``executionTime`` for every status, but does not define its value for a pending job (``pending_time``).
     """
 
     def __init__(
@@ -113,11 +113,11 @@ class JobStore:
         """Jobs that have not ended."""
         self._waiting: deque[Job] = deque()
         self._finished: dict[str, bytes] = {}
-        """Finished jobs by id: ``_HEAD``, then the answer without its id; a third of the memory of a ``Job``."""
+        """Finished jobs by id: ``_HEAD``, then the answer without its id. A ``Job`` needs three times the memory."""
         self._expiring: deque[str] = deque()
-        """Ids of finished jobs in order of their ends."""
+        """Ids of finished jobs, in the order in which they ended."""
         self._owners: list[object] = []
-        """Owners of finished jobs; ``_HEAD`` has the index."""
+        """Owners of finished jobs. ``_HEAD`` stores an index into this list."""
         self._failed = 0
         self.accepted = 0
         """Number of jobs accepted since the server started."""
@@ -141,7 +141,7 @@ class JobStore:
         """Queue a job, or start it if a worker is idle.
 
         Raises:
-            QueueFullError: if the queue is full; nothing was changed.
+            QueueFullError: if the queue is full. The job is then not stored.
         """
         self.check_room()
         job = Job(owner, workflow, call)
@@ -162,7 +162,7 @@ class JobStore:
             raise QueueFullError
 
     def retrieve(self, owner: object, job_id: str) -> bytes | None:
-        """Return the response to a retrieval; None if the owner has no such job, or it has expired."""
+        """Return the response to a retrieval, or None if the owner has no such job or the job has expired."""
         if (job := self._jobs.get(job_id)) is not None:
             if job.owner is not owner:
                 return None
@@ -177,14 +177,14 @@ class JobStore:
         return self._hooks.retrieved(owner, job_id, answer, ended=job is None)
 
     def wake(self) -> None:
-        """Start waiting jobs that may start, as long as workers are idle."""
+        """Start waiting jobs while workers are idle. Jobs that a fault holds back stay in the queue."""
         while (
             self._waiting and len(self._tasks) < self._workers and (job := self._hooks.take(self._waiting)) is not None
         ):
             self._tasks.add(asyncio.get_running_loop().create_task(self._work(job)))
 
     def expire(self) -> bool:
-        """Free up to ``FREED_PER_STEP`` expired jobs; return whether there are more."""
+        """Free up to ``FREED_PER_STEP`` expired jobs, and return whether more are left."""
         now, finished, expiring = self._clock(), self._finished, self._expiring
         for _ in range(FREED_PER_STEP):
             if not expiring or self._expiry() > now:
@@ -201,12 +201,12 @@ class JobStore:
             self._timer.cancel()
 
     async def _work(self, first: Job) -> None:
-        # A worker ends when the queue is empty. Its task leaves the set in the same step, so that a submit never queues
-        # behind a worker that is about to end.
+        # A worker ends when the queue is empty. Its task leaves the set in the same step, so that a submitted job never
+        # waits for a worker that is about to end.
         try:
             await self._run(first)
             while (job := self._hooks.take(self._waiting)) is not None:
-                await asyncio.sleep(0)  # lets requests in during a long queue of instant jobs
+                await asyncio.sleep(0)  # lets the loop handle requests between instant jobs
                 await self._run(job)
         finally:
             task = asyncio.current_task()
@@ -233,7 +233,7 @@ class JobStore:
         if job.owner not in self._owners:
             self._owners.append(job.owner)
         head = _HEAD.pack(self._clock() + self._retention, self._owners.index(job.owner), state is State.FAILED)
-        # The answer is kept without the job's id, which is the key.
+        # The answer is stored without the job's id, because the id is the dictionary's key.
         self._finished[job.id] = head + encode(body)[1:]
         self._expiring.append(job.id)
         del self._jobs[job.id]
@@ -247,7 +247,7 @@ class JobStore:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._sweep)
 
     def _expiry(self) -> float:
-        """Return the expiry of the oldest finished job in monotonic s."""
+        """Return when the oldest finished job expires, in monotonic s."""
         expires: float = _HEAD.unpack_from(self._finished[self._expiring[0]])[0]
         return expires
 

@@ -1,4 +1,4 @@
-"""Application of rate limits to requests: accounts, limiters, and response headers."""
+"""Rate limits of the server: accounts, their limiters, and response headers."""
 
 import math
 import time
@@ -17,12 +17,12 @@ from loadtest.units import Limit
 Limiters = Mapping[LimitName, Limiter]
 
 DRAWN: Final = "loadtest.limit"
-"""Key in a request's scope for the name of the limit that the request counted against, accepted or not."""
+"""Key of an ASGI scope. Its value names the limit that the request counted against. A rejected request has one, too."""
 
 _STATE_HEADERS: Final = "loadtest.rate_headers"
-"""Key in a request's scope for the headers about the limit."""
+"""Key of an ASGI scope. Its value is the headers that report the limit's state."""
 _HELD: Final = "loadtest.limiter"
-"""Key in a request's scope for the limiter to release at the request's end."""
+"""Key of an ASGI scope. Its value is the limiter whose slot the request occupies until it ends."""
 
 
 class RateLimits:
@@ -30,11 +30,11 @@ class RateLimits:
 
     def __init__(self, config: ServerConfig, clock: Callable[[], float] = time.time) -> None:
         self.first = config.draws == "all"
-        """Whether requests count before their bodies are checked; otherwise only valid requests count."""
+        """Whether requests are counted before their bodies are checked. Otherwise only valid requests count."""
         self.shows_state = config.rate_headers != "none"
-        """Whether responses have headers about the limit's state."""
+        """Whether responses have headers that report the limit's state."""
         self.releases = config.limiter.algorithm == CONCURRENCY
-        """Whether the end of a request frees a slot."""
+        """Whether a request occupies a slot until it ends."""
         self.allowed = dict.fromkeys(config.limits, 0)
         self.rejected = dict.fromkeys(config.limits, 0)
         self._spec = config.limiter
@@ -47,7 +47,7 @@ class RateLimits:
         self._headers_of = _ietf_concurrency if self.releases and headers_of is _ietf else headers_of
 
     def limiters(self) -> Limiters:
-        """Return the limiters of a new key, by limit name; keys may share them."""
+        """Return the limiters of a new key, by limit name. Some scopes share them among keys."""
         return self._make() if self._shared is None else self._shared
 
     def _make(self) -> Limiters:
@@ -57,9 +57,9 @@ class RateLimits:
         return MappingProxyType({name: make(self._spec, limit) for name, limit in self._limits.items()})
 
     def draw(self, limiters: Limiters, name: LimitName, scope: AsgiScope) -> float:
-        """Count a request against a limit, and return the seconds that it must be held.
+        """Count a request against a limit, and return how many seconds the request must wait.
 
-        The scope stores the headers about the limit's state, and the limiter to release.
+        The limit's name, the headers about its state and the occupied limiter are stored in the scope.
 
         Raises:
             ApiError: 429 ``rate_limit_exceeded``.
@@ -78,7 +78,7 @@ class RateLimits:
         return decision.delay
 
     async def enter(self, limiters: Limiters, name: LimitName, scope: AsgiScope) -> bool:
-        """Count a request against a limit, wait for its turn, and return whether it waited.
+        """Count a request against a limit, wait if the limiter delays it, and return whether it waited.
 
         Raises:
             ApiError: 429 ``rate_limit_exceeded``.
@@ -96,14 +96,14 @@ class RateLimits:
 
     @staticmethod
     def state_headers(scope: AsgiScope) -> tuple[Header, ...]:
-        """Headers about the state of a request's limit; empty without a limit."""
+        """Return the headers that report the state of a request's limit. Without a limit there are none."""
         headers: tuple[Header, ...] = scope.get(_STATE_HEADERS, ())
         return headers
 
     def _rejection(self, name: LimitName, decision: Decision, now: float) -> ApiError:
         headers: tuple[Header, ...] = ()
         if self._retry_after != "none":
-            # A concurrency limit does not know when it has room again, so one second is a guess.
+            # A concurrency limit cannot tell when a slot becomes free, so one second is a guess.
             seconds = (decision.retry_after or 1.0) * self._factor
             value = b"%d" % math.ceil(seconds)
             if self._retry_after == "date":
@@ -115,7 +115,7 @@ class RateLimits:
 
 
 def _x_ratelimit(limit: Limit, decision: Decision) -> tuple[Header, ...]:
-    """The headers of many services: limit, remaining requests, seconds until the full allowance."""
+    """Return the headers that many services use: limit, remaining requests, and seconds until the limit is reset."""
     return (
         (b"x-ratelimit-limit", b"%d" % limit.count),
         (b"x-ratelimit-remaining", b"%d" % decision.remaining),
@@ -124,7 +124,7 @@ def _x_ratelimit(limit: Limit, decision: Decision) -> tuple[Header, ...]:
 
 
 def _ietf(limit: Limit, decision: Decision) -> tuple[Header, ...]:
-    """The headers of draft-ietf-httpapi-ratelimit-headers-11, with windows and times in whole seconds."""
+    """Return the headers of draft-ietf-httpapi-ratelimit-headers-11. Windows and times are in whole seconds."""
     return (
         (b"ratelimit-policy", b'"default";q=%d;w=%d' % (limit.count, math.ceil(limit.window))),
         (b"ratelimit", b'"default";r=%d;t=%d' % (decision.remaining, math.ceil(decision.reset_after))),
@@ -140,7 +140,7 @@ def _ietf_concurrency(limit: Limit, decision: Decision) -> tuple[Header, ...]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Account:
-    """One API key's limiters; the account also owns the key's jobs."""
+    """The limiters of an API key. The account is also the owner of the key's jobs."""
 
     limiters: Limiters
 
@@ -153,7 +153,7 @@ class Accounts:
         self._endpoint = config.endpoint.encode() if config.endpoint else None
 
     def find(self, headers: list[Header]) -> Account:
-        """Return a request's account. A repeated header counts as the list of its values.
+        """Return the account of a request. The values of a repeated header are joined with commas.
 
         Raises:
             ApiError: 401 ``missing_api_key`` or ``invalid_api_key``, 400 ``missing_endpoint``, 404

@@ -1,10 +1,10 @@
-"""The server's health, its metrics and its API document.
+"""Routes for the server's health, its metrics and its API document.
 
-These routes are not part of the API: they need neither key nor endpoint, and count against no limit.
+These routes are not part of the API. They need neither key nor endpoint, and count against no limit.
 
 Every request is counted, but metrics are read only every few seconds. Each component therefore counts in plain
-integers, and only this module knows Prometheus. Names and units follow its conventions. Labels have few, predefined
-values: never an API key, an endpoint or a job id.
+integers, and only this module uses Prometheus. Names and units follow Prometheus's conventions. Labels have few,
+predefined values. They never contain an API key, an endpoint or a job id.
 """
 
 from collections import defaultdict
@@ -33,13 +33,13 @@ _STOPPING: Final = ServerReply(503, encode({"status": "stopping"}))
 
 
 class Monitoring(Collector):
-    """Health, metrics and API document of one server. It counts responses, and collects the other counts."""
+    """Health, metrics and API document of a server. It counts responses, and reads other counts elsewhere."""
 
     def __init__(
         self, config: ServerConfig, limits: RateLimits, jobs: JobStore, workflows: Mapping[str, Workflow]
     ) -> None:
         self.abandoned = 0
-        """Requests whose client hung up before the response."""
+        """Number of requests whose client hung up before the response."""
         self._stopping = False
         self._answered: defaultdict[tuple[str, int], int] = defaultdict(int)
         self._config = config
@@ -60,7 +60,7 @@ class Monitoring(Collector):
         """Handlers of GET requests, by path."""
 
     def answered(self, scope: AsgiScope | None, status: int) -> None:
-        """Count a response; ``scope`` is None for bytes that were not a valid request."""
+        """Count a response. ``scope`` is None if it answers bytes that were not a valid request."""
         self._answered[_NO_LIMIT if scope is None else scope.get(DRAWN, _NO_LIMIT), status] += 1
 
     def stop(self) -> None:
@@ -73,15 +73,15 @@ class Monitoring(Collector):
         return self._document
 
     async def _metrics(self, scope: AsgiScope) -> ServerReply:
-        """All metrics in the format that the headers request; plain if they cannot be parsed."""
+        """Return all metrics in the format that the headers ask for. It is plain text if they cannot be parsed."""
         headers = [header for header in scope["headers"] if header[0] in _NEGOTIATED]
         try:
             return await self._ask(headers, scope["query_string"])
-        except (TypeError, ValueError):  # a version that is not a number, or bytes that are not text
+        except (TypeError, ValueError):  # the version is not a number, or the bytes are not text
             return await self._ask([], b"")
 
     async def _ask(self, headers: list[Header], query: bytes) -> ServerReply:
-        # Only the library's ASGI application negotiates formats, so it is called as a server would call it.
+        # Only the library's ASGI application negotiates formats, so this calls it as a server would.
         sent: list[Message] = []
 
         async def receive() -> Message:
@@ -103,7 +103,7 @@ class Monitoring(Collector):
             (((limit, str(status)), count) for (limit, status), count in sorted(self._answered.items())),
         )
         yield CounterMetricFamily(
-            "workflow_requests_abandoned", "Requests whose client hung up before the answer.", value=self.abandoned
+            "workflow_requests_abandoned", "Requests whose client hung up before the response.", value=self.abandoned
         )
         decisions = (("allowed", limits.allowed), ("rejected", limits.rejected))
         yield _labelled(

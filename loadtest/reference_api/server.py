@@ -1,4 +1,4 @@
-"""The server process: bind, announce, serve, and stop cleanly."""
+"""The server process. It binds its ports, announces its address, serves, and stops cleanly."""
 
 import asyncio
 import contextlib
@@ -25,10 +25,10 @@ from loadtest.reference_api.workflows.loading import load_workflows
 from loadtest.reference_settings import ServerConfig
 
 KEEP_ALIVE = 75
-"""Seconds that an idle connection is kept: longer than the pauses between a client's polls."""
+"""An idle connection is closed after this many seconds. A client's pauses between polls are shorter."""
 
 GRACE = 1.2
-"""Seconds for requests in flight to finish after the signal to stop; then they get a 503."""
+"""After the signal to stop, requests in flight have this many seconds to finish. The rest get a 503."""
 
 
 class _Server(SilentServer):
@@ -39,7 +39,7 @@ class _Server(SilentServer):
         self._on_ready = on_ready
         self._on_stop = on_stop
         self.stopping = False
-        """Whether the server is stopping; known even while the event loop is blocked."""
+        """Whether the server is stopping. A signal sets this even while the event loop is blocked."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
@@ -49,12 +49,12 @@ class _Server(SilentServer):
         self._on_ready()
 
     def ask_to_stop(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Stop soon; may be called from any thread."""
+        """Stop the server soon. Any thread may call this."""
         self.stopping = True
         loop.call_soon_threadsafe(self.stop)
 
     def stop(self) -> None:
-        """Stop accepting requests; those in flight have GRACE seconds."""
+        """Stop accepting requests. Requests in flight have ``GRACE`` seconds to finish."""
         if not self.should_exit:
             self.should_exit = True
             self._on_stop()
@@ -66,10 +66,10 @@ class _Server(SilentServer):
 
 
 def bind(host: str, port: int, option: str = "--port") -> socket.socket:
-    """Listen on ``host``:``port``; port 0 means a free port.
+    """Listen on ``host``:``port``. Port 0 selects a free port.
 
     Raises:
-        InputError: if the address is not available, for example in use.
+        InputError: if the address is not available, for example because it is in use.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -90,8 +90,8 @@ def serve(config: ServerConfig, announce: Callable[[str, str | None], None], *, 
 
     Args:
         config: the server's config.
-        announce: called once, when the server is ready, with the base URL and the URL of the control endpoint, if any.
-        exit_with_parent: also stop at the end of standard input, which ends when the parent process ends.
+        announce: called once the server is ready. It gets the base URL and the control endpoint's URL, if any.
+        exit_with_parent: also stop when standard input ends, which happens when the parent process ends.
 
     Raises:
         InputError: if the address or a workflow is not available.
@@ -104,7 +104,7 @@ def serve(config: ServerConfig, announce: Callable[[str, str | None], None], *, 
     urls = _url(listener), None if control is None else _url(control)
 
     def ready(server: _Server) -> None:
-        gc.freeze()  # permanent objects, which the collector need not scan
+        gc.freeze()  # the collector need not scan these permanent objects
         if exit_with_parent:
             threading.Thread(target=_watch_stdin, args=(server, asyncio.get_running_loop()), daemon=True).start()
         announce(*urls)
@@ -112,7 +112,7 @@ def serve(config: ServerConfig, announce: Callable[[str, str | None], None], *, 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(config, workflows, (listener, control), ready))
         if left := runner.run(_end(threads)):
-            # The interpreter and the event loop would wait for these functions, which hold nothing of the server's.
+            # The interpreter and the event loop would wait for these functions. They hold no resources of the server.
             what = "1 workflow function" if left == 1 else f"{left} workflow functions"
             print(f"loadtest serve: {what} did not stop and will end with the process", file=sys.stderr)
             sys.stdout.flush()
@@ -120,7 +120,7 @@ def serve(config: ServerConfig, announce: Callable[[str, str | None], None], *, 
 
 
 async def _end(threads: Threads) -> int:
-    """Stop all executions, and return how many workflow functions continue."""
+    """Stop all executions, and return how many workflow functions still run."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
@@ -141,7 +141,7 @@ async def _serve(
     listeners: tuple[socket.socket, socket.socket | None],
     on_ready: Callable[[_Server], None],
 ) -> None:
-    # A server that can have no faults avoids their cost.
+    # A server that can have no faults need not pay for the code that applies them.
     may_fail = config.fault or config.control_port is not None
     faults = WorkFaults(ActiveFaults(config.fault_seed, len(config.keys))) if may_fail else None
     api = WorkflowApi(config, workflows, faults)
@@ -164,7 +164,7 @@ async def _serve(
 
 
 def _watch_stdin(server: _Server, loop: asyncio.AbstractEventLoop) -> None:
-    # The descriptor instead of sys.stdin, whose lock a daemon thread would hold while the interpreter shuts down.
+    # This reads the descriptor, because a daemon thread would hold sys.stdin's lock while the interpreter shuts down.
     with contextlib.suppress(OSError):
         while os.read(0, 4096):
             pass

@@ -73,7 +73,7 @@ def test_faults_wait_for_the_epoch_and_are_set_and_removed(control: httpx.Client
         (b"\xff", "kind: there is no fault"),
         (b"{", "the body is not JSON"),
         (b"[" * 5000, "the body is not JSON"),
-        (b"[1]", "a fault is an object"),
+        (b"[1]", "a fault must be a JSON object"),
         (b'{"kind": "latency"}', "ms: is missing"),
         (b'[{"kind": "throttle"}, {"kind": "error", "key": 9}]', "key: there is no key 9"),
     ],

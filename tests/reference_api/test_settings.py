@@ -150,9 +150,9 @@ def test_a_limit_that_nothing_draws_on_is_for_the_plan_alone() -> None:
         (["--run-timeout", "nan"], "'nan' is not a number"),
         (["--run-timeout", "0"], "must be above zero"),
         (["--retry-after-factor", "inf"], "from 0 to 1,000"),
-        (["--answer", "queue_full=200"], "--answer queue_full=200: this is not an answer to an error"),
-        (["--answer", "queue_full="], "this is not an answer to an error"),
-        (["--answer", "queue_full"], "this is not an answer to an error"),
+        (["--answer", "queue_full=200"], "--answer queue_full=200: this is not a replacement status or code"),
+        (["--answer", "queue_full="], "this is not a replacement status or code"),
+        (["--answer", "queue_full"], "this is not a replacement status or code"),
         (["--answer", "queue_ful=429"], "Did you mean queue_full?"),
         (["--answer", "zzz=429"], "Write one of missing_api_key"),
         (

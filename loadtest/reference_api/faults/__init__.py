@@ -1,1 +1,1 @@
-"""Application of faults (see ``loadtest.faults``). A server without faults does not use this package."""
+"""Injection of faults into the server (see ``loadtest.faults``). A server without faults does not use this package."""

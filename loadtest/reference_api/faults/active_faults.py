@@ -25,9 +25,9 @@ _WORK: Final = (
 
 
 class ActiveFault:
-    """One fault of a server, with random draws that depend on its number and the seed.
+    """One fault of a server. Its random draws depend on its number and on the seed.
 
-    The fault's ``start`` counts from ``zero``, in monotonic seconds; ``zero`` is None while unknown.
+    The fault's ``start`` counts from ``zero``, in monotonic seconds. ``zero`` is None until the clock of faults starts.
     """
 
     def __init__(self, number: int, fault: AnyFault, zero: float | None, seed: int) -> None:
@@ -41,12 +41,12 @@ class ActiveFault:
 
     @property
     def begin(self) -> float:
-        """Start in monotonic seconds; infinite while it is unknown."""
+        """Start of the fault in monotonic seconds. Infinite while it is unknown."""
         return math.inf if self.zero is None else self.zero + self.fault.start
 
     @property
     def end(self) -> float:
-        """End in monotonic seconds; infinite without an end."""
+        """End of the fault in monotonic seconds. Infinite if the fault has no duration."""
         return math.inf if self.fault.duration is None else self.begin + self.fault.duration
 
     def in_force(self, now: float) -> bool:
@@ -57,18 +57,18 @@ class ActiveFault:
         return name in fault.names and fault.key in {None, key}
 
     def strike(self, now: float) -> float | None:
-        """Seconds that the fault delays a matching request: 0 for most kinds, None if the request is not affected."""
+        """Return the delay of a matching request in seconds, or None if the fault does not affect the request."""
         if not self.in_force(now) or not self._drawn():
             return None
         self.hits += 1
         return self._wait(now)
 
     def restart(self, zero: float) -> None:
-        """Start again, with the same draws."""
+        """Start the fault again. It repeats the same random draws."""
         self.zero, self._seen = zero, 0
 
     def _drawn(self) -> bool:
-        """Draw whether a request is affected; the n-th draw does not depend on time or request."""
+        """Draw whether a request is affected. The n-th draw depends on neither the time nor the request."""
         self._seen += 1
         probability = self.fault.probability
         return probability == 1 or seeded_random(self._seed, self.number, self._seen) < probability
@@ -91,7 +91,7 @@ class _Latency(ActiveFault):
 
 
 class _ColdStart(ActiveFault):
-    """Tracks the last request (even before the fault begins) and the time at which the server is warm."""
+    """A cold start. It tracks the last request, even before the fault begins, and when the server will be warm."""
 
     fault: kinds.ColdStart
 
@@ -118,20 +118,20 @@ class _Freeze(ActiveFault):
 
 
 def activate(number: int, fault: AnyFault, zero: float | None, seed: int) -> ActiveFault:
-    """Return an ``ActiveFault`` for a fault."""
+    """Return the ``ActiveFault`` that applies a fault."""
     forms: dict[type, type[ActiveFault]] = {kinds.Latency: _Latency, kinds.ColdStart: _ColdStart, kinds.Freeze: _Freeze}
     return forms.get(type(fault), ActiveFault)(number, fault, zero, seed)
 
 
 class ActiveFaults:
-    """All faults of a server; the clock gives monotonic seconds."""
+    """All faults of a server. The clock returns monotonic seconds."""
 
     def __init__(self, seed: int, keys: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self.header = b""
-        """The kinds of all faults, for a header of every response."""
+        """The kinds of all faults. Every response names them in a header."""
         self.on_change: list[Callable[[], None]] = []
-        """Called after faults were added, removed or restarted."""
+        """Functions to call after faults were added, removed or restarted."""
         self._seed = seed
         self._keys = keys
         self._by_number: dict[int, ActiveFault] = {}
@@ -144,10 +144,10 @@ class ActiveFaults:
         return iter(self._by_number.values())
 
     def add(self, faults: Iterable[AnyFault], zero: float | None) -> list[ActiveFault]:
-        """Activate faults. Their ``start`` counts from ``zero`` (monotonic seconds); if None, from ``restart``.
+        """Activate faults. Their starts count from ``zero`` (monotonic seconds). If it is None, ``restart`` sets one.
 
         Raises:
-            InputError: if a fault names a missing API key; then no fault is added.
+            InputError: if a fault names an API key that does not exist. No fault is then added.
         """
         wanted = list(faults)
         for fault in wanted:
@@ -158,7 +158,7 @@ class ActiveFaults:
         return added
 
     def remove(self, number: int | None = None) -> int:
-        """Remove one fault or all, and return how many were removed."""
+        """Remove one fault, or all if ``number`` is None. Return how many were removed."""
         numbers = list(self._by_number) if number is None else [number]
         removed = [self._by_number.pop(each, None) for each in numbers]
         self._changed()
@@ -171,9 +171,9 @@ class ActiveFaults:
         self._changed()
 
     def strikes(self, name: LimitName, key: int, *, work: bool) -> list[tuple[AnyFault, float]]:
-        """Draw the faults that affect a request, with the seconds that each delays it.
+        """Draw the faults that affect a request, and return each with its delay in seconds.
 
-        With ``work`` these are faults of the execution, job and result; without it, faults of the exchange.
+        ``work`` selects faults of the execution, the job or its result. Otherwise faults of the exchange are drawn.
         """
         now = self.clock()
         return [
@@ -193,7 +193,7 @@ def _is_work(fault: AnyFault) -> bool:
 
 
 class Freezer:
-    """Freezes the whole server by blocking its event loop; a stopping server resumes.
+    """Freezes the whole server by blocking its event loop. The freeze ends early if the server must stop.
 
     The kernel continues to accept connections, and threads continue their work.
     """
@@ -206,7 +206,7 @@ class Freezer:
 
     def freeze(self, until: float) -> None:
         """Freeze until a time in monotonic seconds, or until the server stops."""
-        # The sleep is sliced, so that a signal handler can run in between.
+        # The freeze consists of short sleeps, so that a signal handler can run between them.
         while (left := until - time.monotonic()) > 0 and not self._stopping():
             time.sleep(min(left, _SLICE))
 

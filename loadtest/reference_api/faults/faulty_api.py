@@ -1,10 +1,10 @@
 """The API with faults, and the control endpoint that adds and removes them at run time.
 
-``FaultyApi`` is an ASGI application that wraps the real one and may damage its responses.
+``FaultyApi`` is an ASGI application that wraps the reference API and may damage its responses.
 
-The control endpoint is for tests, on its own loopback port, without authentication. Other machines cannot reach it. Web
-pages cannot either, because it rejects any foreign ``Origin``, and any ``Host`` but loopback's: a page could make
-another name resolve to this machine.
+The control endpoint is for tests. It has its own loopback port and needs no authentication. Other machines cannot reach
+it. Web pages cannot either: it rejects a foreign ``Origin``, and any ``Host`` that is not a loopback name, because a
+page could make another name resolve to this machine.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ _KINDS: Final = b"x-loadtest-faults"
 _HIT: Final = b"x-loadtest-fault-hit"
 _CUT: Final = (Truncate, Reset, Garbage)
 _SHOWN: Final = 0.02
-"""Seconds between the first half of a response and a reset, so that the client can read this half."""
+"""A reset comes this many seconds after the first half of a response, so that the client can read this half."""
 _LINGER_NOT: Final = struct.pack("ii", 1, 0)
 _NO_HTTP: Final = b"\x16\x03\x01\x00\x02\xfe this is no answer to anybody \xff\r\n\r\n"
 _HOSTS: Final = frozenset({b"127.0.0.1", b"localhost", b"[::1]"})
@@ -53,7 +53,7 @@ _KNOWN: Final = "GET or POST or DELETE /faults, DELETE /faults/ID, GET /jobs, PO
 
 
 class FaultyApi:
-    """The reference API with faults of work and exchanges; the server does not freeze once ``stopping`` is true."""
+    """The reference API with faults. The server does not freeze once ``stopping`` returns true."""
 
     def __init__(self, api: WorkflowApi, config: ServerConfig, work: WorkFaults, stopping: Callable[[], bool]) -> None:
         self.api = api
@@ -67,7 +67,7 @@ class FaultyApi:
         work.attach({account: n for n, account in enumerate(api.accounts.by_key.values())}, api.jobs.wake)
 
     def begin(self) -> None:
-        """Activate the faults of the config, when the server is ready."""
+        """Activate the faults of the config. The server calls this when it is ready."""
         if self._config.fault:
             now = self.active.clock()
             self.active.add(self._config.fault, now if self._config.fault_clock == "ready" else None)
@@ -98,7 +98,7 @@ class FaultyApi:
         return self._marked(self.api.bad_request(error), [])
 
     def _caller(self, scope: AsgiScope) -> tuple[LimitName, int] | None:
-        """A request's limit name and key index; None for requests that faults cannot affect."""
+        """Return a request's limit name and key index, or None if faults cannot affect the request."""
         key = next((self._keys.get(value) for name, value in scope["headers"] if name == b"x-api-key"), None)
         if key is None:
             return None
@@ -108,7 +108,7 @@ class FaultyApi:
             return None
 
     async def _before(self, strikes: Sequence[tuple[AnyFault, float]]) -> ServerReply | None:
-        """Apply delays, and return the response of a request that is not executed."""
+        """Wait for the faults' delays. Return a response if a fault rejects the request before its execution."""
         try:
             if (seconds := sum(wait for _, wait in strikes)) > 0:
                 await pause(seconds)
@@ -124,7 +124,7 @@ class FaultyApi:
         return None
 
     def _altered(self, name: LimitName, key: int, reply: ServerReply, hits: list[AnyFault]) -> bytes:
-        """Return a response's body with its faults applied, and add the faults of its job to ``hits``."""
+        """Apply faults to a response's body and return it. Faults of a submitted job are added to ``hits``."""
         if name == LimitName.SYNC_RUN and reply.status == 200:
             return without_time(reply.body)
         if name == LimitName.ASYNC_SUBMIT and reply.status == 202:
@@ -186,7 +186,7 @@ def _no_json(length: int) -> bytes:
 
 
 def _send_now(scope: AsgiScope, data: bytes) -> None:
-    """Pass ``data`` to the kernel, as far as it has room, because the event loop would drop the bytes at a reset."""
+    """Pass ``data`` to the kernel, as far as it has room. The event loop would drop the bytes at a reset."""
     with _socket(scope["state"][TRANSPORT]) as ours, contextlib.suppress(OSError):
         ours.setblocking(False)
         ours.send(data)
@@ -250,7 +250,7 @@ class Control:
         return ServerReply(201, self._shown(self._active.add(_faults(body), self._active.clock())))
 
     def _begin(self, body: bytes) -> ServerReply:
-        """Count every fault's start from the time in the body, in s since 1970."""
+        """Count every fault's start from the time in the body (seconds since 1970)."""
         try:
             unix_s = msgspec.json.decode(body, type=_Epoch).unix_s
         except msgspec.MsgspecError:
@@ -279,7 +279,7 @@ class _Epoch(msgspec.Struct):
 
 
 def _faults(body: bytes) -> list[AnyFault]:
-    """Parse faults from JSON, one object or a list, or from text, one fault on each line."""
+    """Parse faults. A body is a JSON object, a JSON list of objects, or text with one fault on each line."""
     if body.lstrip()[:1] not in {b"{", b"["}:
         lines = body.decode(errors="replace").splitlines()
         return [parse(line) for line in lines if line.strip()] or [parse("")]
@@ -289,7 +289,7 @@ def _faults(body: bytes) -> list[AnyFault]:
         raise InputError(f"the body is not JSON: {error}", 'Send {"kind": "latency", "ms": 200}.') from None
     values = decoded if isinstance(decoded, list) else [decoded]
     if not all(isinstance(each, dict) for each in values):
-        raise InputError("a fault is an object", 'Send {"kind": "latency", "ms": 200}.')
+        raise InputError("a fault must be a JSON object", 'Send {"kind": "latency", "ms": 200}.')
     return [from_values(each) for each in values]
 
 
@@ -299,12 +299,12 @@ def _check_sender(scope: AsgiScope) -> None:
     if host.rpartition(b":")[0] not in _HOSTS and host not in _HOSTS:
         raise _RefusedError(403, "only loopback names are allowed", "Use 127.0.0.1.")
     if (origin := headers.get(b"origin")) is not None and origin != b"http://" + host:
-        raise _RefusedError(403, "other sites' web pages are not allowed", "Send no Origin.")
+        raise _RefusedError(403, "requests from other sites are rejected", "Send no Origin.")
 
 
 @contextlib.asynccontextmanager
 async def controlled(faulty: FaultyApi | None, listener: socket.socket | None) -> AsyncIterator[None]:
-    """Serve the control endpoint during the context; without a listener do nothing."""
+    """Serve the control endpoint during the context. Without a listener, do nothing."""
     if faulty is None or listener is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""Faults of executions and jobs: slow, never ending, starved, with wrong results or times."""
+"""Faults of executions and jobs. Work is slow, starved or never ends, or its result or time is wrong."""
 
 import asyncio
 import math
@@ -18,21 +18,21 @@ from loadtest.reference_api.jobs import Execute, Job, WorkHooks
 from loadtest.reference_api.workflows.execution import Execution, ExecutionOutcome, pause
 
 _MOST: Final = 200_000
-"""Maximum number of jobs whose faults are remembered; the oldest are dropped first."""
+"""Faults are remembered for at most this many jobs. The oldest jobs are forgotten first."""
 
 _T = TypeVar("_T")
 
 HITS: ContextVar[list[AnyFault]] = ContextVar("HITS")
-"""The faults that affected the current request; not set outside a request."""
+"""The faults that affected the current request. The variable is not set outside a request."""
 
 _LOOK_AGAIN: Final = 0.02
-"""Starved work checks at this interval, in seconds, whether it may continue."""
+"""Starved work checks every so many seconds whether it may continue."""
 
 _ABOVE: Final = 600_000.0
-"""ms added to an executionTime: more than any client waits."""
+"""A false executionTime may be this many ms too long. No client waits that long."""
 
 _LEVELS: Final = 100
-"""Maximum depth at which values of a result are changed; a result may be nested as deeply as the stack allows."""
+"""Values of a result are changed down to this depth. Results may be nested as deeply as the stack allows."""
 
 _ABSENT: Final = b',"executionTime":null'
 
@@ -62,10 +62,10 @@ class WorkFaults(WorkHooks):
         self._counted: set[str] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._starved = 0
-        """Number of jobs at the head of the queue that were starved at the last check."""
+        """The last check found this many starved jobs at the head of the queue."""
 
     def attach(self, keys: Mapping[Any, int], wake: Callable[[], None]) -> None:
-        """Set the index of each owner's API key, and the function that makes idle workers look for jobs."""
+        """Set the key index of each owner, and the function that makes idle workers look for jobs."""
         self._keys, self._wake = keys, wake
 
     def marks(self, job_id: str) -> list[AnyFault]:
@@ -102,12 +102,12 @@ class WorkFaults(WorkHooks):
                 return job
         self._starved = len(waiting)
         if waiting and self._timer is None:
-            # Starvation may also end with a run or with the fault, without the end of a job.
+            # Starvation may also end when a run or the fault ends. Then no ending job makes the workers look again.
             self._timer = asyncio.get_running_loop().call_later(_LOOK_AGAIN, self._look_again)
         return None
 
     async def execute(self, job: Job) -> ExecutionOutcome | None:
-        """Execute a job; None if it never finishes."""
+        """Execute a job. None means that a fault keeps the job from ending."""
         faults, key = self.marks(job.id), self._keys[job.owner]
         try:
             if any(isinstance(fault, kinds.NeverFinish) for fault in faults):
@@ -146,7 +146,7 @@ class WorkFaults(WorkHooks):
         return _falsify(outcome, faults, before)
 
     def _starving(self) -> set[AnyFault]:
-        """The faults that currently hold back runs and jobs."""
+        """Return the faults that currently hold back runs and jobs."""
         now = self.active.clock()
         return {
             each.fault
@@ -163,7 +163,7 @@ class WorkFaults(WorkHooks):
 
 
 def _falsify(outcome: ExecutionOutcome, faults: Iterable[AnyFault], before: bytes | None) -> ExecutionOutcome:
-    """Falsify an outcome; ``before`` is the JSON result of the previous execution for the same key."""
+    """Falsify an outcome. ``before`` is the JSON result of the previous execution for the same key."""
     for fault in faults:
         if isinstance(fault, kinds.FalseExecutionTime):
             outcome = outcome._replace(milliseconds=_false_time(fault, outcome.milliseconds))
@@ -186,15 +186,15 @@ def _false_time(fault: kinds.FalseExecutionTime, milliseconds: float) -> float:
 
 
 def without_time(answer: bytes) -> bytes:
-    """Return the answer without its ``executionTime``, if a fault removes it."""
+    """Return the answer. Its ``executionTime`` is removed if a fault has set it to null."""
     before, absent, after = answer.rpartition(_ABSENT)
     return before + after if absent else answer
 
 
 def spoil(value: Any, levels: int = _LEVELS) -> Any:
-    """Return a result of the same structure with other values; an empty object or list gets an extra value.
+    """Return a result with the same structure and other values. An empty object or list gets an extra value.
 
-    Values nested deeper than ``levels`` are replaced.
+    Objects and lists nested deeper than ``levels`` become a string.
     """
     if isinstance(value, dict) and levels:
         return {key: spoil(each, levels - 1) for key, each in value.items()} or {"wrong": True}

@@ -1,1 +1,1 @@
-"""The server's HTTP: reading requests, writing responses, and clients that hang up."""
+"""The server's HTTP. It reads requests, writes responses, and notices when a client hangs up."""

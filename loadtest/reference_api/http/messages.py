@@ -1,9 +1,9 @@
-"""Requests and responses on the raw ASGI interface, and the end of both when the client hangs up.
+"""Requests and responses on the raw ASGI interface.
 
-A request's body is read within bounds; its errors name the field.
+The size of a request's body is bounded. If the body is invalid, the error names the field.
 
 A run executes in the task of its own request. If the client hangs up or the time limit passes, that task is cancelled,
-as by ``asyncio.timeout``. Watching a run therefore costs almost nothing, and a run that never waits needs no additional
+as by ``asyncio.timeout``. Watching a run therefore costs almost nothing. A run that never waits needs no additional
 task or timer.
 """
 
@@ -37,7 +37,7 @@ _LENGTHS: Final = [(b"content-length", b"%d" % length) for length in range(1024)
 
 
 class ServerReply(NamedTuple):
-    """A complete response, with additional headers."""
+    """A complete response. ``headers`` are the headers beyond date, type and length."""
 
     status: int
     body: bytes
@@ -63,17 +63,17 @@ class ApiError(Exception):
         self.headers = headers
 
     def reply(self, recodes: Mapping[str, Recode]) -> ServerReply:
-        """Return the response, with the status and code that ``recodes`` has for this error, if any."""
+        """Return the response. ``recodes`` may replace the status and code of this error."""
         recode = recodes.get(self.code)
         body = {"error": self.message, "code": (recode and recode.code) or self.code, "details": self.details}
         return ServerReply((recode and recode.status) or self.status, encode(body), self.headers)
 
 
 def answer_headers(reply: ServerReply) -> list[Header]:
-    """Return the headers of a response, with a ``Date`` exact to the second.
+    """Return the headers of a response. Its ``Date`` is exact to the second.
 
-    The harness derives the server's clock from ``Date``. The server library refreshes its own ``Date`` by a timer,
-    up to a second late, so the header is computed from the clock here and cached only within its second.
+    The harness derives the server's clock from ``Date``. uvicorn's own ``Date`` is up to a second late, because a timer
+    refreshes it. This function reads the clock for every response, and caches only the text of the current second.
     """
     length = len(reply.body)
     content_length = _LENGTHS[length] if length < len(_LENGTHS) else (b"content-length", b"%d" % length)
@@ -100,7 +100,7 @@ class DisconnectedError(Exception):
 
 
 class RunRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """Body of a synchronous run and of a submit."""
+    """The body of a synchronous run or a submit."""
 
     name: str
     parameters: dict[str, Any] = {}
@@ -129,7 +129,7 @@ class RequestReader:
             return self._decode(body)
         except msgspec.ValidationError as error:
             details = explain(error)
-            if details["field"].startswith("parameters["):  # a number outside the range of all types
+            if details["field"].startswith("parameters["):  # the number is too large for every type
                 details["field"] = _infinite(body)
             raise ApiError(ErrorCode.INVALID_REQUEST, "The request body has the wrong shape", dict(details)) from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -139,9 +139,9 @@ class RequestReader:
 
 
 async def read_body(scope: AsgiScope, receive: Receive, max_body: int) -> bytes:
-    """Read a request's body; raises ``ApiError`` 413 or ``DisconnectedError``, like ``RequestReader.read``."""
-    # A client still writing when the connection closes may never see the response, so a body of any usual size is read
-    # completely; only beyond MAX_BODY does the server hang up early.
+    """Read a request's body. This raises ``ApiError`` 413 or ``DisconnectedError``, like ``RequestReader.read``."""
+    # A client that still writes when the connection closes may never see the response. A body up to MAX_BODY is
+    # therefore read to its end. The server hangs up early only if a body is larger.
     body, size, more = b"", _declared(scope), True
     if size > MAX_BODY:
         raise _too_large(max_body, close=True)
@@ -175,7 +175,7 @@ def _too_large(max_body: int, *, close: bool) -> ApiError:
 
 
 def explain(error: msgspec.ValidationError, within: str = "") -> dict[str, str]:
-    """Convert a validation error into ``{"field", "problem"}``, the field with its path under ``within``."""
+    """Convert a validation error into ``{"field", "problem"}``. The field is a path that begins with ``within``."""
     problem, path = str(error), within
     if match := _AT.match(problem):
         problem = match["problem"]
@@ -198,18 +198,18 @@ def _whole(digits: str) -> float:
 
 
 def locate(value: Any, path: str) -> str:
-    """Return the path, below ``path``, of the first infinite number; empty without one."""
+    """Return the path of the first infinite number. It begins with ``path``, and is empty if all numbers are finite."""
     children: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     below = (locate(child, f"{path}.{key}" if isinstance(key, str) else f"{path}[{key}]") for key, child in children)
     return next(filter(None, below), path if value in (math.inf, -math.inf) else "")
 
 
 LINE: Final = "line"
-"""The key of the connection in a request's ``state``."""
+"""Key in a request's ``state``. Its value is the ``Line`` of the client."""
 
 
 class Line:
-    """One client's connection, with a callback for its end."""
+    """The connection of a client. A callback can be set for its end."""
 
     __slots__ = ("lost",)
 
@@ -223,7 +223,7 @@ class RunTimeoutError(Exception):
 
 
 class _Watch:
-    """Cancels a request's task if its client hangs up or ``stop`` is called, and raises the reason at the end."""
+    """Cancels a request's task if its client hangs up or ``stop`` is called. Leaving the context raises the reason."""
 
     __slots__ = ("_line", "_reason", "_task")
 
@@ -247,14 +247,14 @@ class _Watch:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._line.lost = None
-        # A task may swallow its cancellation. If the stopping server cancelled the task too, that cancellation goes on.
+        # A task may swallow its cancellation. If the stopping server cancelled the task too, its cancellation remains.
         reason = self._reason if kind in (None, asyncio.CancelledError) else None
         if reason is not None and self._task.uncancel() == 0:
             raise reason from None
 
 
 class Attendance:
-    """The synchronous runs of a server during execution, at most ``limit`` seconds each."""
+    """Watches the synchronous runs that a server executes. Each run has ``limit`` seconds."""
 
     def __init__(self, limit: float) -> None:
         self._limit = limit
@@ -263,7 +263,7 @@ class Attendance:
         self._timer: asyncio.TimerHandle | None = None
 
     async def attend(self, work: Awaitable[_T], scope: AsgiScope) -> _T:
-        """Await ``work``; cancel it if the client hangs up or the time limit passes.
+        """Await ``work``, and cancel it if the client hangs up or the time limit passes.
 
         Raises:
             DisconnectedError: if the client hung up.

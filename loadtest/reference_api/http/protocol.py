@@ -1,4 +1,4 @@
-"""Connections: responses leave in one write, upgrade offers are ignored, and invalid HTTP gets a 400."""
+"""Connections to clients. A response is sent in one write, upgrade offers are ignored, and invalid HTTP gets a 400."""
 
 import contextlib
 import sys
@@ -24,19 +24,19 @@ from loadtest.reference_api.http.messages import (
 )
 
 TRANSPORT: Final = "transport"
-"""The key of the connection's transport in a request's ``state``."""
+"""Key in a request's ``state``. Its value is the connection's transport."""
 
 MAX_HEAD: Final = 64 * 1024
-"""Maximum bytes of a request line and headers, and of trailers and chunk extensions."""
+"""Maximum size in bytes of a request line with its headers. Trailers and chunk extensions have the same maximum."""
 
 _STATUSES: Final = frozenset(HTTPStatus)
 
 
 class WholeAnswer:
-    """The application for one request: a response that is complete at once leaves in one write.
+    """Calls the application for one request, and sends a complete response in one write.
 
-    uvicorn writes head and body separately, each with a system call and a packet: a client would see the first byte
-    before the server has written the last, and be woken twice. Unusual cases are left to uvicorn.
+    uvicorn writes head and body separately, each with a system call and a packet. The client would be woken twice, and
+    see the first byte before the server has written the last. uvicorn still writes unusual responses.
     """
 
     __slots__ = ("_app", "_cycle", "_start")
@@ -51,7 +51,7 @@ class WholeAnswer:
         return answering
 
     async def send(self, message: Message) -> None:
-        """Take a part of the response; its head waits for the first part of its body."""
+        """Accept a part of the response. The head is sent together with the first part of the body."""
         start = self._start
         if start is None:
             if message["type"] == "http.response.start":
@@ -61,11 +61,11 @@ class WholeAnswer:
             self._start = None
             if self._write(start, message):
                 return
-            await self._cycle.send(start)  # type: ignore[arg-type] # ours are not its TypedDicts
+            await self._cycle.send(start)  # type: ignore[arg-type] # our messages are not its TypedDicts
         await self._cycle.send(message)  # type: ignore[arg-type]
 
     def _write(self, start: Message, message: Message) -> bool:
-        """Write a whole response as uvicorn would; in unusual cases do nothing and return False."""
+        """Write a whole response as uvicorn would. In unusual cases, do nothing and return False."""
         cycle, body = self._cycle, message.get("body", b"")
         if cycle.disconnected or cycle.flow.write_paused or message.get("more_body") or cycle.scope["method"] == "HEAD":
             return False
@@ -90,7 +90,7 @@ class WholeAnswer:
 
 
 class _Unread(list[Any]):
-    """Discards trailers, because they could set any header after the head was checked (RFC 9110, 6.5.1)."""
+    """A list that discards trailers. They could set any header after the head was checked (RFC 9110, 6.5.1)."""
 
     def append(self, _: Any, /) -> None:
         """Discard the trailer."""
@@ -99,7 +99,8 @@ class _Unread(list[Any]):
 class _Flow(FlowControl):
     """Flow control that does not read while requests wait for their turn.
 
-    uvicorn resumes reading after each response, so a client that sends without reading would fill the memory.
+    uvicorn resumes reading after each response. A client that sends requests and reads no responses would fill the
+    memory.
     """
 
     def __init__(self, transport: Any, waiting: Sized) -> None:
@@ -112,24 +113,24 @@ class _Flow(FlowControl):
 
 
 class Connection(HttpToolsProtocol):
-    """A connection that stays with HTTP/1.1 despite upgrade offers, with request heads of bounded size.
+    """A connection that ignores offers to upgrade from HTTP/1.1, and bounds the size of request heads.
 
-    An upgrade offer may be ignored (RFC 9110). But the parser treats the bytes after such a request's head as the other
-    protocol, which would lose the request's body. The request is therefore parsed again without the offer.
+    A server may ignore an upgrade offer (RFC 9110). But the parser treats the bytes after such a request's head as
+    another protocol, so the request's body would be lost. The request is therefore parsed again without the offer.
 
-    A request must have exactly one ``Host``; trailers are ignored. The parser collects a header until it is complete,
-    in time that grows with the square of its size, so the size is bounded. The application's ``bad_request`` answers
-    bytes that are not a valid request.
+    A request must have exactly one ``Host``. Trailers are ignored. The time that the parser spends on a header grows
+    with the square of the header's size, so the size is bounded. The application's ``bad_request`` answers bytes that
+    are not a valid request.
     """
 
     _fed = b""
     _again: bytes | None = None
     _unread = _Unread()
     _between = 0
-    """Bytes since the parser last completed a head, a piece of a body, or a message."""
+    """Bytes received since the parser last completed a head, a piece of a body, or a message."""
     _moved = False
     _objection: ApiError | None = None
-    """The error in the request, unless it is not HTTP."""
+    """The error in the request. None if there is no error, or if the bytes are not HTTP."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -144,7 +145,7 @@ class Connection(HttpToolsProtocol):
             self._line.lost()
 
     def data_received(self, data: bytes) -> None:
-        """Parse received bytes, again while they contain upgrade offers; refuse a head above ``MAX_HEAD``."""
+        """Parse received bytes, and parse them again after an upgrade offer. Reject a head above ``MAX_HEAD``."""
         self._moved = False
         self._again = data
         while (fed := self._again) is not None:  # a loop, because a client may send several requests at once
@@ -159,10 +160,10 @@ class Connection(HttpToolsProtocol):
             self.send_400_response("")
 
     def on_headers_complete(self) -> None:
-        """Start the request, whose head is complete.
+        """Start the request when its head is complete.
 
         Raises:
-            ApiError: if the head is too large, or does not have exactly one Host; the parser stops.
+            ApiError: if the head is too large, has no or two Hosts, or an unsupported coding. The parser then stops.
         """
         self._moved = True
         headers = self.headers
@@ -170,8 +171,8 @@ class Connection(HttpToolsProtocol):
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in headers)
             self._objection = _too_large() if size > MAX_HEAD else None
         if [name for name, _ in headers].count(b"host") != 1 and self.parser.get_http_version() != "1.0":
-            self._objection = ApiError(ErrorCode.MALFORMED_HTTP, "The request has no single Host header")
-        # RFC 9112, section 6.1. The parser takes any list that ends with `chunked`.
+            self._objection = ApiError(ErrorCode.MALFORMED_HTTP, "The request must have exactly one Host header")
+        # RFC 9112, section 6.1. The parser would accept any list that ends with `chunked`.
         if any(name == b"transfer-encoding" and value.strip().lower() != b"chunked" for name, value in headers):
             self._objection = ApiError(ErrorCode.UNSUPPORTED_CODING, "The only supported transfer coding is chunked")
         if self._objection is not None:
@@ -189,7 +190,7 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     def _should_upgrade(self) -> bool:
-        # Called only if the parser saw an upgrade offer. True delays the response until the body is complete.
+        # uvicorn calls this only after an upgrade offer. True delays the response until the body is complete.
         return True
 
     def handle_websocket_upgrade(self) -> None:
@@ -217,7 +218,7 @@ class Connection(HttpToolsProtocol):
 
 
 def head(reply: ServerReply) -> bytes:
-    """Return a response's status line and headers as sent, without the empty line that ends them."""
+    """Return a response's status line and headers as bytes, without the empty line that ends them."""
     phrase = HTTPStatus(reply.status).phrase if reply.status in _STATUSES else ""
     lines = b"".join(b"%s: %s\r\n" % header for header in answer_headers(reply))
     return b"HTTP/1.1 %d %s\r\n%s" % (reply.status, phrase.encode(), lines)
@@ -228,7 +229,7 @@ def _too_large() -> ApiError:
 
 
 def uvicorn_config(app: Any, **settings: Any) -> uvicorn.Config:
-    """Return the settings of our servers: applications log their own errors and set all headers."""
+    """Return uvicorn's settings. The applications log their own errors and set all headers."""
     return uvicorn.Config(
         app,
         interface="asgi3",

@@ -1,1 +1,1 @@
-"""Workflows: their functions, the binding of a request's parameters, and their execution."""
+"""Workflows: their functions, their parameters, and their execution."""

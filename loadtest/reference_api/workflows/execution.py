@@ -1,4 +1,4 @@
-"""Execution and timing of workflows: the source of every ``executionTime``.
+"""Execution of workflows. Every ``executionTime`` is measured here.
 
 Coroutine functions execute on the event loop, plain functions in a bounded pool of threads.
 """
@@ -22,22 +22,22 @@ logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 INTERNAL: Final = "Internal error"
-"""The message of an unexpected exception, whose details are not for the caller."""
+"""Message for the caller after an unexpected exception. The details appear only in the log."""
 
 BOUNDS: Final = (0.1, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1e3, 2.5e3, 5e3, 1e4, 3e4, 6e4, 3e5)
-"""Upper bounds of the buckets of ``ExecutionHistogram`` in ms; the last bucket has no bound."""
+"""Upper bounds of ``ExecutionHistogram``'s buckets in ms. One more bucket has no bound."""
 
 
 class ExecutionHistogram:
-    """A histogram of execution times; adding a time costs little."""
+    """A histogram of execution times. It is cheap to add a time."""
 
     __slots__ = ("counts", "total")
 
     def __init__(self) -> None:
         self.counts = [0] * (len(BOUNDS) + 1)
-        """The number of executions in each bucket: above the previous bound, and at most the bucket's own bound."""
+        """Number of executions in each bucket. A bucket includes its upper bound."""
         self.total = 0.0
-        """Total in ms."""
+        """Sum of all times in ms."""
 
     def add(self, milliseconds: float) -> None:
         self.counts[bisect_left(BOUNDS, milliseconds)] += 1
@@ -45,11 +45,11 @@ class ExecutionHistogram:
 
 
 STOP_TIMEOUT: Final = 1.0
-"""Seconds that a stopping server waits for functions that were told to stop."""
+"""A stopping server waits this many seconds for workflow functions to stop."""
 
 
 class _Call(StopFlag, Generic[_T]):
-    """One function call, executed in a thread."""
+    """A function call that a thread executes."""
 
     __slots__ = ("_error", "_function", "_live", "_result", "future", "loop")
 
@@ -63,8 +63,8 @@ class _Call(StopFlag, Generic[_T]):
         self._error: BaseException | None = None
 
     def __call__(self) -> None:
-        """Execute the function in a thread of the pool; never raises."""
-        if not self.stopped:  # otherwise it was cancelled before a thread was free
+        """Execute the function in a thread of the pool. This never raises."""
+        if not self.stopped:  # otherwise the call was cancelled before a thread was free
             current_thread.flag = self
             try:
                 self._result = self._function()
@@ -100,14 +100,14 @@ class Threads:
     async def run(self, function: Callable[[], _T]) -> _T:
         """Call a function in a thread and wait for its result.
 
-        If the waiting is cancelled, a function that has not started never starts. A running function sees
-        ``cancelled()``, and keeps its thread until it returns.
+        If the wait is cancelled before the function has started, the function never starts. If it has started, it keeps
+        its thread until it returns, and ``cancelled()`` returns true in it.
 
         Raises:
             Exception: any exception of the function.
         """
-        # Not `loop.run_in_executor`: chaining the pool's future to one of the loop doubles the cost, and would not show
-        # whether the call has started.
+        # `loop.run_in_executor` would chain the pool's future to one of the loop. That doubles the cost, and does not
+        # show whether the call has started.
         call = _Call(function, self._live)
         self._live.add(call)
         self._pool.submit(call)
@@ -118,7 +118,7 @@ class Threads:
             raise
 
     async def close(self) -> int:
-        """Tell all calls to stop, wait briefly, and return how many continue."""
+        """Tell all calls to stop, wait briefly, and return how many still run."""
         for call in self._live:
             call.stopped = True
         self._pool.shutdown(wait=False)
@@ -129,26 +129,26 @@ class Threads:
 
 
 async def pause(seconds: float) -> None:
-    """Sleep at least ``seconds``, although an event loop's timers have a resolution of 1 ms and may fire early."""
+    """Sleep for at least ``seconds``. The event loop's timers have a resolution of 1 ms and may fire too early."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:  # noqa: ASYNC110 - it waits for time, not for an event
         await asyncio.sleep(max(left, 0.001))
 
 
 Call = Callable[[], Any]
-"""A workflow's function with its arguments. A plain function returns a JSON object, an async one a coroutine."""
+"""A workflow's function with its arguments bound. It returns a JSON object, or a coroutine if the function is async."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workflow:
-    """One available workflow."""
+    """A workflow of the server."""
 
     name: str
     call: Callable[[dict[str, Any]], Call]
-    """Binds a request's parameters to the function; raises ``ApiError`` 400 ``invalid_parameters`` with the field if
-    they do not fit."""
+    """Binds a request's parameters to the function. If they do not fit, it raises ``ApiError`` 400
+    ``invalid_parameters`` and names the field."""
     threads: Threads | None
-    """None for a coroutine function."""
+    """The pool for a plain function. None for a coroutine function."""
     times: ExecutionHistogram = field(default_factory=ExecutionHistogram, compare=False)
 
 
@@ -156,12 +156,12 @@ def find(workflows: dict[str, Workflow], name: str) -> Workflow:
     """Return a workflow by name.
 
     Raises:
-        ApiError: 404 ``unknown_workflow``, with the known names and the nearest.
+        ApiError: 404 ``unknown_workflow``. The details list the known names and the most similar name.
     """
     workflow = workflows.get(name)
     if workflow is None:
         details: dict[str, Any] = {"field": "name", "known": list(workflows)}
-        # The time of matching grows with the square of the length, and a name of 60 kB must not stall the server.
+        # The search takes time that grows with the square of the length. A name of 60 kB must not stall the server.
         if near := nearest(name[:64], workflows):
             details["nearest"] = near
         raise ApiError(ErrorCode.UNKNOWN_WORKFLOW, "There is no workflow of this name", details)
@@ -172,12 +172,12 @@ class ExecutionOutcome(NamedTuple):
     """The result of an execution."""
 
     result: bytes | None
-    """JSON; None if the execution failed."""
+    """The result as JSON. None if the execution failed."""
     error: str | None
     milliseconds: float
-    """Execution time without queueing, waiting for a thread, parsing and sending."""
+    """Execution time. It excludes queueing, waiting for a thread, parsing and sending."""
     internal: bool = False
-    """Whether an unexpected exception, which the caller cannot fix, ended the execution."""
+    """Whether an unexpected exception ended the execution. The caller cannot prevent it."""
 
 
 class Execution:
@@ -192,11 +192,11 @@ class Execution:
 
     @property
     def milliseconds(self) -> float:
-        """Execution time so far; 0 while it waits for a thread."""
+        """Execution time so far. 0 while the execution waits for a thread."""
         return round((time.perf_counter() - self._started) * 1000, 3) if self._started else 0.0
 
     async def run(self) -> ExecutionOutcome:
-        """Execute the workflow; its failure is an outcome, not an exception."""
+        """Execute the workflow. A failure is returned as an outcome, and never raised."""
         threads = self._workflow.threads
         outcome = await (self._on_the_loop() if threads is None else threads.run(self._in_a_thread))
         self._workflow.times.add(outcome.milliseconds)
@@ -209,7 +209,7 @@ class Execution:
         except GeneratorExit:  # the coroutine is being closed
             raise
         except BaseException as error:
-            # Unless this task was cancelled, it has awaited something that was cancelled.
+            # If this task was not cancelled itself, it has awaited something that was cancelled.
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling()):
                 raise
@@ -239,11 +239,11 @@ def _written(result: Any, milliseconds: float) -> ExecutionOutcome:
         return ExecutionOutcome(None, "The result is nested too deeply", milliseconds)
     except Exception as error:  # noqa: BLE001 - custom classes may raise anything
         return ExecutionOutcome(None, f"The result cannot be written as JSON: {_json_text(error)}", milliseconds)
-    if not written.startswith(b"{"):  # callers would not expect a result that the server wraps
+    if not written.startswith(b"{"):  # the server does not wrap other values in an object
         return ExecutionOutcome(None, f"The result is not a JSON object but a {type(result).__name__}", milliseconds)
     return ExecutionOutcome(written, None, milliseconds)
 
 
 def _json_text(error: BaseException) -> str:
-    # A file name, for example, may contain bytes that are not text.
+    # A message may contain bytes that are not text, for example in a file name.
     return str(error).encode(errors="backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""The workflows of a server: the built-in workflows, and functions of configured modules."""
+"""The workflows of a server: the built-in workflows, and the functions of configured modules."""
 
 import contextlib
 import hashlib
@@ -52,7 +52,7 @@ class CpuParameters(msgspec.Struct):
 
 
 class _SleepParameters(msgspec.Struct, tag_field="distribution", tag=str.lower):
-    """A sleeping time, drawn from a distribution; ``max_ms`` is the maximum."""
+    """Parameters of ``sleep``. The time is drawn from a distribution and never exceeds ``max_ms``."""
 
 
 class Constant(_SleepParameters):
@@ -117,7 +117,7 @@ async def fail(parameters: FailParameters) -> dict[str, Any]:
 
 
 async def sleep(parameters: _Sleep) -> dict[str, float]:
-    """Sleep for at least a drawn time, and return ``{"sleptMs": slept}``."""
+    """Sleep for at least a time drawn at random, and return ``{"sleptMs": slept}``."""
     start = time.perf_counter()
     await pause(parameters.draw() / 1000)
     return {"sleptMs": round((time.perf_counter() - start) * 1000, 3)}
@@ -125,7 +125,7 @@ async def sleep(parameters: _Sleep) -> dict[str, float]:
 
 def cpu(parameters: CpuParameters) -> dict[str, float]:
     """Spend the given CPU time in a thread, and return ``{"cpuMs": spent}``."""
-    # hashlib releases the interpreter lock for blocks this large, so that the thread does not stall the server.
+    # hashlib releases the interpreter lock for blocks of this size, so the thread does not stall the server.
     block = bytes(64 * 1024)
     start = time.thread_time()
     while (spent := time.thread_time() - start) < parameters.ms / 1000 and not cancelled():
@@ -140,13 +140,14 @@ BUILT_IN: Final[dict[str, tuple[Callable[[Any], Any], Any]]] = {
     "sleep": (sleep, _Sleep),
     "cpu": (cpu, CpuParameters),
 }
-"""Built-in workflows by name: function, and type of its argument."""
+"""Built-in workflows by name. Each has a function and the type of its argument."""
 
 
 def load_workflows(config: ServerConfig, threads: Threads) -> dict[str, Workflow]:
-    """Return the workflows of a server by name; plain functions run in ``threads``.
+    """Return the workflows of a server by name. Plain functions run in ``threads``.
 
-    The config names a .py file by its path, or a dotted module, which is searched for in the working directory first.
+    The config names a module by the path of its .py file, or by its dotted name. Dotted modules are searched for in the
+    working directory first.
 
     Raises:
         InputError: if a module cannot be imported or has no function, or if a function cannot be served.
@@ -192,7 +193,7 @@ def _built_in_binder(workflow: str, *, ignore_unknown: bool) -> Callable[[dict[s
 def _binder(
     spec: str, workflow: str, function: Callable[..., Any], *, ignore_unknown: bool
 ) -> Callable[[dict[str, Any]], Call]:
-    """Bind parameters to a function by name, and reject unknown parameters."""
+    """Return a function that binds parameters by name. It rejects unknown parameters unless they are to be ignored."""
     parameters = inspect.signature(function).parameters.values()
     for each in parameters:
         if each.kind in (each.POSITIONAL_ONLY, each.VAR_POSITIONAL):
@@ -230,7 +231,7 @@ def _mismatch(workflow: str, field: str, problem: str) -> ApiError:
 
 
 def _load(spec: str) -> list[Callable[..., Any]]:
-    """The workflow functions of a module: those in ``__all__``, or all public functions that it defines."""
+    """Return a module's workflow functions: the functions in ``__all__``, or else all public functions of its own."""
     load = _from_file if spec.endswith(".py") or os.sep in spec else _from_name
     try:
         # A module's output goes to standard error, because standard output begins with the server's address.
@@ -238,7 +239,7 @@ def _load(spec: str) -> list[Callable[..., Any]]:
             module = load(spec)
     except (InputError, KeyboardInterrupt):
         raise
-    except BaseException as error:  # noqa: BLE001 - any error of the module, reported as it stands
+    except BaseException as error:  # noqa: BLE001 - any error of the module is reported
         last = traceback.format_exception_only(error)[-1].strip()
         raise InputError(
             f"--workflows {spec}: cannot be imported: {_where(error)}: {last}",
@@ -268,7 +269,7 @@ def _from_name(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise  # another module that this module imports
+            raise  # this module imports another module, which is missing
         raise InputError(
             f"--workflows {name}: there is no module {error.name!r}",
             f"Modules are searched for in the working directory ({Path.cwd()}) and among installed packages; "
@@ -283,13 +284,13 @@ def _from_file(text: str) -> ModuleType:
         raise InputError(f"--workflows {text}: there is no such file", remedy)
     _look_in(path.parent)  # as `python FILE` does, so that it can import files beside it
     name = path.stem
-    while name in sys.modules:  # two files of one name, or the name of another module
+    while name in sys.modules:  # two files may have the same name, and a file the name of another module
         name += "_"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is not a module")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and annotations look their module up there
+    sys.modules[name] = module  # dataclasses and annotations look for their module there
     spec.loader.exec_module(module)
     return module
 
