@@ -1,7 +1,7 @@
 """What each limiter accepts of an even load, and after a burst, against formulas worked out on paper.
 
 All at today's unix time, where floats are 2.4e-7 s apart. N = 100 per W = 60 s; r is the offered rate over N/W; T the
-seconds of load; φ the part of a wall-aligned window that has passed when it begins. Formulas: ``docs/rate-limits.md``.
+seconds of load; φ the part of a wall-aligned window that has passed when it begins.
 """
 
 import math

@@ -24,7 +24,7 @@ from loadtest.limits.probing.results import (
 from loadtest.units import Limit
 
 REQUESTS: Final = 5.5
-"""Request budget of a probe, in documented counts (docs/rate-limits.md)."""
+"""Request budget of a probe, in documented counts (docs/capacity.md)."""
 
 
 class Prober(BurstSender):
