@@ -343,7 +343,7 @@ def test_nothing_names_a_machine_or_a_registry() -> None:
         ),
         ("import loadtest.cli.run, loadtest.cli.ui, loadtest.cli.report, loadtest.cli.scenarios", "locust gevent"),
         ("import loadtest.cli.run, loadtest.cli.ui, loadtest.cli.report, loadtest.cli.export", "pandas matplotlib"),
-        ("import loadtest.report.run", "locust gevent pydantic"),
+        ("import loadtest.report.run", "locust gevent pydantic pandas"),
         ("import loadtest.reference_api.server", "locust gevent pandas matplotlib numpy pyarrow"),
     ],
 )

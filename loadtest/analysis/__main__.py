@@ -2,7 +2,7 @@
 
 ``measure RUN_DIR...`` writes the measurements of runs, ``export FORMAT DIRECTORY RUN_DIR`` writes a run's tables, and
 ``schema`` prints the JSON schema of ``metrics.json``. They run in a separate process, so that the process that starts
-it does not import pandas. One process measures many runs, because starting a process takes longest.
+it does not import NumPy and Arrow. One process measures many runs, because starting a process takes longest.
 """
 
 import sys
@@ -14,6 +14,7 @@ from loadtest.analysis import findings, frames, measurements
 from loadtest.analysis.run_record import load_record
 from loadtest.errors import ExitCode, LoadtestError
 from loadtest.program import pasteable
+from loadtest.record.samples import warm_up_without_pandas
 
 
 def main(argv: Sequence[str]) -> int:
@@ -24,6 +25,8 @@ def main(argv: Sequence[str]) -> int:
     """
     code = ExitCode.PASS
     command, *arguments = argv
+    if command == "measure":
+        warm_up_without_pandas()
     if command == "schema":
         print(findings.schema_text(), end="")
     if command == "export":

@@ -182,9 +182,7 @@ class Columns:
         if self._empty(name):
             return np.full(self.count, np.nan)
         values, known = _buffers(self.arrow(name))
-        found = values.astype(np.float64)
-        if known is not None:
-            found = np.where(known, found, np.nan)
+        found: Floats = values.astype(np.float64) if known is None else np.where(known, values, np.nan)
         return found.take(self.order)
 
     def _codes(self, name: str) -> Words:
@@ -258,6 +256,11 @@ class Rows:
 
     def text(self, name: str, place: int) -> str | None:
         return self.columns.text(name, int(self.places[place]))
+
+    def known(self, name: str) -> Bools:
+        """Return whether each row has a value in a column. Arrow's own conversion of a mask would import pandas."""
+        column = self.columns.arrow(name)
+        return _bits(column.buffers()[0], column).take(self.places) if column.null_count else np.ones(len(self), bool)
 
     def where(self, condition: Bools) -> "Rows":
         return self if condition.all() else self.some(np.flatnonzero(condition))

@@ -4,11 +4,10 @@ import json
 from collections.abc import Iterable, Iterator
 from inspect import cleandoc
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 import numpy as np
-import pandas as pd
 
 from loadtest.analysis.anomalies import Anomaly, ErrorGroup
 from loadtest.analysis.answers import ComparisonAnswer, answer_all, compared_entries
@@ -45,6 +44,9 @@ from loadtest.analysis.verdict import Judged, Verdict, VerdictWord, decide, desc
 from loadtest.metrics import STATISTICS, UNITS
 from loadtest.record import run_directory
 from loadtest.record.figures import FILE_NAME, SlowOperation
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA_VERSION: Final = 1
 TITLE: Final = "metrics.json of a workflow-loadtest run"
@@ -214,7 +216,7 @@ def understand(run: str | Path, reports: Path = Path("reports")) -> Findings:
     return find(load_record(run_directory.find_run(str(run), reports)))
 
 
-def metrics_table(runs: Run | Findings | Iterable[Run | Findings], reports: Path = Path("reports")) -> pd.DataFrame:
+def metrics_table(runs: Run | Findings | Iterable[Run | Findings], reports: Path = Path("reports")) -> "pd.DataFrame":
     """Return the figures of one or several runs as rows: those of ``metrics.json``, computed from the record.
 
     Columns: ``run``, ``traffic`` (``overall`` for all together), ``stage`` (empty for all together), ``metric`` and
@@ -231,6 +233,8 @@ def metrics_table(runs: Run | Findings | Iterable[Run | Findings], reports: Path
         InputError: if there is no such run.
         RecordError: if it cannot be read as a record.
     """
+    import pandas as pd  # noqa: PLC0415 - slow to import, and reports do not need it
+
     wanted = [runs] if isinstance(runs, str | Path | Findings) else list(runs)
     found = [run if isinstance(run, Findings) else understand(run, reports) for run in wanted]
     called = names_of([each.record.directory for each in found])

@@ -10,10 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
@@ -28,10 +27,12 @@ from loadtest.errors import InputError
 from loadtest.record import run_directory
 from loadtest.record.samples import SCHEMA, safe_cells
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 Run = str | Path
 _WORD: Final = pa.dictionary(pa.int32(), pa.string())
 _TIMESTAMP: Final = pa.timestamp("ns", "UTC")
-_NULLABLE: Final = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 _ROW_GROUP: Final = 250_000
 """Approximate number of rows in a row group of a Parquet file."""
 
@@ -252,7 +253,7 @@ TABLES: Final[dict[str, tuple[str, tuple[Column, ...]]]] = {
 """By table name: the record's name for the rows, and the columns."""
 
 
-def operations(runs: Run | Iterable[Run], *, reports: Path = Path("reports")) -> pd.DataFrame:
+def operations(runs: Run | Iterable[Run], *, reports: Path = Path("reports")) -> "pd.DataFrame":
     """Return a row for each operation of one or several runs, with the columns of ``OPERATIONS``.
 
     Whole numbers are ``Int64``, and words are categorical. Recorded moments are timestamps; further columns have them
@@ -269,7 +270,7 @@ def operations(runs: Run | Iterable[Run], *, reports: Path = Path("reports")) ->
     return _frame("operations", runs, reports)
 
 
-def requests(runs: Run | Iterable[Run], *, reports: Path = Path("reports")) -> pd.DataFrame:
+def requests(runs: Run | Iterable[Run], *, reports: Path = Path("reports")) -> "pd.DataFrame":
     """Return a row for each HTTP request of one or several runs, with the columns of ``REQUESTS``.
 
     ``run``, ``traffic`` and ``arrival`` identify a request's operation. Arguments are those of ``operations``.
@@ -277,16 +278,22 @@ def requests(runs: Run | Iterable[Run], *, reports: Path = Path("reports")) -> p
     return _frame("requests", runs, reports)
 
 
-def _frame(name: str, runs: Run | Iterable[Run], reports: Path) -> pd.DataFrame:
+def _frame(name: str, runs: Run | Iterable[Run], reports: Path) -> "pd.DataFrame":
     wanted = [runs] if isinstance(runs, str | Path) else list(runs)
     directories = list(dict.fromkeys(run_directory.find_run(str(run), reports) for run in wanted))
     called = zip(directories, names_of(directories), strict=True)
     parts = [part for directory, run in called for part in _tables(directory, name, run)]
     table = pa.concat_tables([_schema(name).empty_table(), *parts]).unify_dictionaries()
-    frame: pd.DataFrame = table.to_pandas(types_mapper=_NULLABLE.get)
+    frame: pd.DataFrame = table.to_pandas(types_mapper=_nullable)
     for column in frame.select_dtypes("category"):
         frame[column] = frame[column].cat.remove_unused_categories()
     return frame
+
+
+def _nullable(kind: pa.DataType) -> Any:
+    import pandas as pd  # noqa: PLC0415 - slow to import, and reports do not need it
+
+    return {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}.get(kind)
 
 
 def names_of(directories: Sequence[Path]) -> list[str]:
@@ -301,7 +308,7 @@ def _schema(name: str) -> pa.Schema:
     units = {column.name: column.unit for column in columns if column.unit}
     schema = pa.schema([column.field for column in columns])
     # Without its own metadata, pandas reads whole numbers from a Parquet file as floats if any is null.
-    like = pa.Schema.from_pandas(schema.empty_table().to_pandas(types_mapper=_NULLABLE.get), preserve_index=False)
+    like = pa.Schema.from_pandas(schema.empty_table().to_pandas(types_mapper=_nullable), preserve_index=False)
     return schema.with_metadata({"loadtest.units": json.dumps(units), "pandas": like.metadata[b"pandas"]})
 
 

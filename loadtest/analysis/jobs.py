@@ -67,8 +67,7 @@ class JobTracker:
         ended_or_gone = (rows.words("outcome") == OK) | (rows.floats("status") == _GONE)
         # A deliberate error, such as a bad key, is ok, but its response has no information about the job.
         rows = rows.where(ended_or_gone & (rows.words("mistake") < 0))
-        known = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False).take(rows.places))
-        rows = rows.some(known)
+        rows = rows.where(rows.known("job_id"))
         if not len(rows):
             return
         gone, kind, state = rows.floats("status") == _GONE, rows.words("kind"), rows.words("job_state")

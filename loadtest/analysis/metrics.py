@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from loadtest.analysis.columns import KINDS, OK, OUTCOMES, THROTTLED, StageKey, Stages
 from loadtest.analysis.counts import NO_ANSWER, RequestCell
@@ -30,6 +29,7 @@ from loadtest.analysis.results import (
     RequestCounts,
 )
 from loadtest.analysis.run_record import Record
+from loadtest.arrays import Floats, Ints
 from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import (
     ERRORS,
@@ -79,12 +79,10 @@ class _Maker:
     def __init__(self, record: Record) -> None:
         self.record = record
         self.missing = record.arrivals.missing(record.info, record.consistency)
-        rejected = record.expectation.rejected
-        self.of_requests = _means(rejected, record.sent_requests["stage_index"], len(record.vocabulary.stage_keys))
-        last = record.deciding_requests
-        self.of_operations = _means(
-            rejected.reindex(last.index), last["stage_index"], len(record.vocabulary.stage_keys)
-        )
+        rejected, stage_index = record.expectation.rejected, record.sent_requests["stage_index"]
+        last, stages = record.deciding_requests, len(record.vocabulary.stage_keys)
+        self.of_requests = _means(rejected, stage_index, stages)
+        self.of_operations = _means(rejected[last], stage_index[last], stages)
 
     def overall(self) -> OverallFigures:
         planned = self.record.stages()
@@ -226,12 +224,11 @@ def _counted(counts: tuple[int, int, int], **given: str) -> DeliberateErrors:
     return DeliberateErrors(**given, sent=sent, as_documented=ok, throttled=throttled, otherwise=sent - ok - throttled)
 
 
-def _means(values: "pd.Series[float]", stage_index: "pd.Series[int]", stages: int) -> tuple[np.ndarray, np.ndarray]:
+def _means(values: Floats, stage_index: Ints, stages: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the sum and number of the known values of each stage."""
-    known = (values.notna() & (stage_index >= 0)).to_numpy()
-    places = stage_index.to_numpy()[known]
-    sums = np.bincount(places, values.to_numpy()[known], minlength=stages)
-    return sums, np.bincount(places, minlength=stages)
+    known = ~np.isnan(values) & (stage_index >= 0)
+    places = stage_index[known]
+    return np.bincount(places, values[known], minlength=stages), np.bincount(places, minlength=stages)
 
 
 def _mean(sums: tuple[np.ndarray, np.ndarray], stage_indices: list[int]) -> float | None:

@@ -17,7 +17,6 @@ from operator import methodcaller
 from typing import Final, Literal
 
 import numpy as np
-import pandas as pd
 
 from loadtest.analysis.columns import KINDS, OK, OUTCOMES, TIMED_OUT, Rows, Stages, Vocabulary
 from loadtest.analysis.intervals import MetricInterval
@@ -26,7 +25,7 @@ from loadtest.analysis.reader import Chunk
 from loadtest.analysis.run_record import Record
 from loadtest.analysis.times import FORMULAS
 from loadtest.analysis.verdict import Judged, Measured, find_figures, judge_one, judged_by, measure, too_few
-from loadtest.arrays import Bools, Floats, Ints
+from loadtest.arrays import Bools, Floats, Ints, NamedColumns
 from loadtest.metrics import METRICS, PARTS, SUMMARIES, Cell, field_of
 from loadtest.record.effective_scenario import written_entry
 from loadtest.record.run_info import RunInfo
@@ -80,7 +79,7 @@ class ArrivalValues:
     def __init__(self, vocabulary: Vocabulary, entries: Collection[str]) -> None:
         keys = enumerate(vocabulary.stage_keys)
         self._wanted = {index for index, key in keys if key.traffic in entries and vocabulary.in_figures[index]}
-        self._parts: defaultdict[tuple[_Table, int], list[pd.DataFrame]] = defaultdict(list)
+        self._parts: defaultdict[tuple[_Table, int], list[NamedColumns]] = defaultdict(list)
         self._kept: Counter[tuple[_Table, int]] = Counter()
         self.cut = False
 
@@ -103,26 +102,26 @@ class ArrivalValues:
             rows = self._whole("requests", stages)
             late = rows["outcome"] == TIMED_OUT
             answered = (late | (rows["outcome"] == OK)) & (rows["mistake"] < 0)
-            return Values(rows["service_time"].mask(late, np.inf)[answered].to_numpy())
+            return Values(np.where(late, np.inf, rows["service_time"])[answered])
         if entry.whole == "requests.sent":
             return Values(_in_any(entry.parts, self._whole("requests", stages)).astype(float))
         rows = self._whole("operations", stages)
-        rows = rows[rows["start_lag"].notna()]
+        rows = rows[~np.isnan(rows["start_lag"])]
         if name in SUMMARIES:
             return _times(name, rows, whole=whole)
         if entry.whole != "operations.sent":
             return None
-        arrivals = rows["arrival"].to_numpy(np.int64)
+        arrivals = rows["arrival"].astype(np.int64)
         if entry.parts[0].startswith("requests."):
             sent = self._whole("requests", stages)
-            asked = sent["parent_arrival"][_in_any(entry.parts, sent)].value_counts()
-            return Values(np.asarray(asked.reindex(arrivals, fill_value=0), np.float64), arrivals)
+            asked = Counter(sent["parent_arrival"][_in_any(entry.parts, sent)].tolist())
+            return Values(np.array([asked[arrival] for arrival in arrivals.tolist()], np.float64), arrivals)
         return Values(_in_any(entry.parts, rows).astype(float), arrivals)
 
     def first_arrival(self, stages: Stages) -> int | None:
         """Return the number of the first arrival of some stages; None without any."""
         arrivals = self._whole("operations", stages)["arrival"]
-        return None if arrivals.empty else int(arrivals.min())
+        return int(arrivals.min()) if len(arrivals) else None
 
     def _keep(self, table: _Table, index: int, rows: Rows) -> None:
         """Keep the rows of a stage that fit below ``MOST``."""
@@ -131,40 +130,48 @@ class ArrivalValues:
             self.cut, rows = True, rows.some(slice(0, room))
         if len(rows):
             self._kept[table, index] += len(rows)
-            columns = {name: column(rows) for name, column in _COLUMNS[table].items()}
-            self._parts[table, index].append(pd.DataFrame(columns))
+            part = np.empty(len(rows), _dtype(table))
+            for name, column in _COLUMNS[table].items():
+                part[name] = column(rows)
+            self._parts[table, index].append(part)
 
-    def _whole(self, table: _Table, stages: Stages) -> pd.DataFrame:
+    def _whole(self, table: _Table, stages: Stages) -> NamedColumns:
         """Return the rows of some stages in the order of time."""
         parts = [part for key in stages for part in self._parts[table, key.place]]
-        found = pd.concat(parts or [pd.DataFrame({name: np.zeros(0) for name in _COLUMNS[table]})], ignore_index=True)
+        found = np.concatenate([np.empty(0, _dtype(table)), *parts])
         if table == "requests":
-            return found.sort_values("start", kind="stable")
+            return found[np.argsort(found["start"], kind="stable")]
         # Arrivals at the same moment are ordered by a scatter of their numbers. By number, a burst would look like a
         # trend, because its first arrivals are accepted. The same order for every entry keeps pairs together.
-        return found.iloc[np.lexsort((found["arrival"] * _SCATTER % 1.0, found["intended_start"]))]
+        return found[np.lexsort((found["arrival"] * _SCATTER % 1.0, found["intended_start"]))]
 
 
-def _in_any(counts: Sequence[str], rows: pd.DataFrame) -> Bools:
+def _dtype(table: _Table) -> np.dtype[np.void]:
+    """Return the type of a row. Words are small integers, which are exact as floats, too."""
+    return np.dtype([(name, np.float64) for name in _COLUMNS[table]])
+
+
+def _in_any(counts: Sequence[str], rows: NamedColumns) -> Bools:
     """Return whether each operation or request is in any of the named counts."""
-    names = [name for name in ("outcome", "kind", "status") if name in rows]
-    places, cells = pd.MultiIndex.from_frame(rows[names].fillna(0).astype(np.int64)).factorize()
+    names = [name for name in ("outcome", "kind", "status") if name in (rows.dtype.names or ())]
+    cells, places = np.unique(np.stack([np.fmax(rows[name], 0) for name in names]), axis=1, return_inverse=True)
     known = [
         Cell(OUTCOMES[outcome], kind=KINDS[of[0]], status=of[1] or None) if of else Cell(OUTCOMES[outcome])
-        for outcome, *of in cells
+        for outcome, *of in cells.T.astype(int).tolist()
     ]
     return np.array([any(PARTS[name](cell) for name in counts) for cell in known], bool).take(places)
 
 
-def _times(name: str, rows: pd.DataFrame, *, whole: bool) -> Values:
+def _times(name: str, rows: NamedColumns, *, whole: bool) -> Values:
     """Return the values of a time over sent operations, without deliberate mistakes unless the time is a lag."""
     values, ok, late = rows[name], rows["outcome"] == OK, rows["outcome"] == TIMED_OUT
     if name not in _OURS:
         if name in ("response_time", "time_to_result", "overhead") or (whole and name == "submit"):
-            values = values.mask(~ok if name != "submit" else values.isna(), np.inf)
-        values = values[(rows["mistake"] < 0) & (ok | late | whole)]
-    values = values.dropna()
-    return Values(values.to_numpy(), rows["arrival"][values.index].to_numpy(np.int64))
+            values = np.where(~ok if name != "submit" else np.isnan(values), np.inf, values)
+        chosen = (rows["mistake"] < 0) & (ok | late | whole)
+        rows, values = rows[chosen], values[chosen]
+    known = ~np.isnan(values)
+    return Values(values[known], rows["arrival"][known].astype(np.int64))
 
 
 def difference(

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-import pandas as pd
+import numpy as np
 
 from loadtest.analysis.anomalies import Anomalies, Errors
 from loadtest.analysis.arrivals import Arrivals
 from loadtest.analysis.columns import OK, TIMED_OUT, StageKey, Stages, Vocabulary
 from loadtest.analysis.consistency import Consistency
-from loadtest.analysis.counts import Counts, Means
+from loadtest.analysis.counts import FIRST, Counts, Means
 from loadtest.analysis.distribution import Distribution, Distributions
 from loadtest.analysis.jobs import JobTracker
 from loadtest.analysis.reader import Visitor, scan
@@ -20,8 +20,9 @@ from loadtest.analysis.rejections.logged_limits import LoggedLimit, logged_limit
 from loadtest.analysis.rejections.sent_requests import Expectation, SentRequests, expect, limiter_requests
 from loadtest.analysis.slowest import Slowest
 from loadtest.analysis.times import NOT_FOUND, TimeDistributions
+from loadtest.arrays import Bools, Ints, NamedColumns
 from loadtest.assumed_limits import AssumedLimits
-from loadtest.contract import FIRST_KINDS, LIMIT_NAMES, Reason
+from loadtest.contract import LIMIT_NAMES, Reason
 from loadtest.errors import RecordError
 from loadtest.limits.loads import RequestLog
 from loadtest.record import run_directory, samples
@@ -57,23 +58,31 @@ class Record:
         self.jobs = jobs.result()
 
     @cached_property
-    def sent_requests(self) -> pd.DataFrame:
+    def sent_requests(self) -> NamedColumns:
         """Requests that were sent, set-up and warm-up included, as ``SentRequests`` keeps them."""
-        return self.sent.frame()
+        return self.sent.table
 
     @cached_property
-    def deciding_requests(self) -> pd.DataFrame:
-        """The last run, submit or retrieve of each operation, whose 429 counts as the operation's."""
+    def in_figures(self) -> Bools:
+        """Whether figures include each of ``sent_requests``."""
+        judged = np.append(self.vocabulary.in_figures, np.False_)  # the last one stands for -1
+        return np.asarray(judged[self.sent_requests["stage_index"]])
+
+    @cached_property
+    def deciding_requests(self) -> Ints:
+        """Places of the last run, submit or retrieve of each operation, whose 429 counts as the operation's."""
         sent = self.sent_requests
-        first = sent["kind"].isin(list(FIRST_KINDS)) & sent["parent_arrival"].notna()
-        columns = ["traffic", "parent_arrival", "start", "status", "stage_index"]
-        rows = sent.loc[first, columns].sort_values("start", kind="stable")
-        return rows.drop_duplicates(["traffic", "parent_arrival"], keep="last")
+        first = np.flatnonzero((sent["kind"] < FIRST) & ~np.isnan(sent["parent_arrival"]))
+        traffic, arrival, start = (sent[name][first] for name in ("traffic", "parent_arrival", "start"))
+        order = np.lexsort((start, arrival, traffic))
+        ends = np.diff(traffic[order], append=-1) != 0
+        ends |= np.diff(arrival[order], append=-1) != 0
+        return np.asarray(first[order[ends]])
 
     @cached_property
     def limiter_requests(self) -> dict[str, list[RequestLog]]:
         """The log of each assumed limiter with requests, by the limit's name."""
-        return limiter_requests(self.sent_requests, self.info, self.assumed_limits)
+        return limiter_requests(self.sent_requests, self.vocabulary, self.info, self.assumed_limits)
 
     @cached_property
     def expectation(self) -> Expectation:
@@ -96,10 +105,10 @@ class Record:
         clock = self.info.clock
         return (0.0, _NO_CLOCK_S) if clock is None else (clock.offset_s, clock.uncertainty_s + _CLOCK_MARGIN_S)
 
-    @cached_property
-    def requests(self) -> pd.DataFrame:
+    @property
+    def requests(self) -> NamedColumns:
         """Sent requests in figures."""
-        return self.sent_requests[self.sent_requests["in_figures"]]
+        return self.sent_requests[self.in_figures]
 
     @cached_property
     def covered_s(self) -> float:
@@ -117,9 +126,10 @@ class Record:
         """The assumed limits; the documented limits if the assumption is unknown."""
         return _assumed(self.info.target)
 
-    def on_limit(self, limit: str) -> pd.DataFrame:
-        """Return the kept requests that drew on a limit; ``all`` is the limit of all requests together."""
-        return self.sent_requests[self.sent_requests["limit"].isin(self.assumed_limits.together(limit))]
+    def on_limit(self, limit: str) -> Ints:
+        """Return the places in ``sent_requests`` that drew on a limit; ``all`` is that of all requests together."""
+        names = [LIMIT_NAMES.index(name) for name in self.assumed_limits.together(limit)]
+        return np.flatnonzero(np.isin(self.sent_requests["limit"], names))
 
     def limits(self) -> list[str]:
         """Return the assumed limits with at least one request, named as for ``on_limit``."""

@@ -263,13 +263,12 @@ class TimeBlocks:
             times.add(places, FORMULAS[name](timed))
 
     def _take_decisions(self) -> None:
-        decided = self._record.deciding_requests
-        would_be = self._record.expectation.rejected.reindex(decided.index).to_numpy(float)
-        known = np.flatnonzero(~np.isnan(would_be))
-        rejected, decided = would_be[known] > 0, decided.iloc[known]
-        refused = decided["status"].to_numpy() == THROTTLED_STATUS
-        start = decided["start"].to_numpy(float) / 1e9
-        for index, at in groups(decided["stage_index"].to_numpy()):
+        places, would_be = self._record.deciding_requests, self._record.expectation.rejected
+        places = places[~np.isnan(would_be[places])]
+        decided, rejected = self._record.sent_requests[places], would_be[places] > 0
+        refused = decided["status"] == THROTTLED_STATUS
+        start = decided["start"] / 1e9
+        for index, at in groups(decided["stage_index"]):
             if (stage := self.stages.get(index)) is None:
                 continue
             places_of = slice(None) if at is None else at

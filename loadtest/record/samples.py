@@ -190,7 +190,8 @@ def warm_up() -> None:
 def warm_up_without_pandas() -> None:
     """Warm up, and keep Arrow from importing pandas, which takes 0.25 s of CPU and 60 MB.
 
-    Arrow's first conversion imports pandas if it is installed. ``to_pandas`` still imports it later.
+    Arrow's first conversion imports pandas if it is installed. ``to_pandas``, and a ``to_numpy`` that may copy, still
+    import it later.
     """
 
     class NoPandas:

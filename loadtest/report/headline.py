@@ -11,6 +11,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from loadtest.analysis.anomalies import ErrorGroup
+from loadtest.analysis.columns import KINDS
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.intervals import GOODPUT, THROTTLED_RATE, MetricInterval, find_interval
 from loadtest.analysis.rejections.phases import depends_on_phase
@@ -143,7 +144,8 @@ def over_traffic(groups: Iterable[ErrorGroup]) -> list[ErrorGroup]:
 
 def requests_sent(findings: Findings, kind: RequestKind) -> int | None:
     """Return the number of requests of a kind; None if the record has too many to count them by kind."""
-    return int((findings.record.requests["kind"] == kind).sum()) if findings.record.sent.complete else None
+    record = findings.record
+    return int((record.requests["kind"] == KINDS.index(kind)).sum()) if record.sent.complete else None
 
 
 def _fate(group: ErrorGroup) -> str:

@@ -8,6 +8,7 @@ contradict the assumed limiter, the sentence names the limiter that explains the
 import re
 from typing import Final
 
+from loadtest.analysis.distribution import known
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.rejections.usage import LimitUsage, bottleneck_limit
 from loadtest.analysis.results import JobFigures
@@ -65,7 +66,8 @@ def _first_429(findings: Findings, use: LimitUsage) -> str:
     """Return a clause about a ramp's rate at its first 429; empty without a ramp on the limit or without a 429."""
     record, assumed = findings.record, findings.record.assumed_limits
     limit = assumed.limit_on(use.limit).rate * record.quotas_on(use.limit)
-    refused = record.requests[record.requests["status"] == THROTTLED_STATUS]
+    requests = record.requests
+    refused = requests[requests["status"] == THROTTLED_STATUS]
     for key in record.stages():
         plan, own = key.stage, refused["stage_index"] == key.place
         if (
@@ -107,11 +109,12 @@ def as_predicted(seen: float, expected: float) -> str:
 
 def _expected_rate(findings: Findings, use: LimitUsage) -> float | None:
     """Return the assumed limiter's 429 rate on a limit in a stretch; None if it was not replayed."""
-    sent = findings.record.on_limit(use.limit)
-    sent = sent[sent["start"].between(use.start_s * 1e9, use.end_s * 1e9, inclusive="left")]
+    record, sent = findings.record, findings.record.on_limit(use.limit)
+    start = record.sent_requests["start"][sent]
+    sent = sent[(start >= use.start_s * 1e9) & (start < use.end_s * 1e9)]
     if len(sent) < use.sent:  # the replay covers only the first requests of a long record
         return None
-    rejected = findings.record.expectation.rejected.reindex(sent.index).dropna()
+    rejected = known(record.expectation.rejected[sent])
     return float(rejected.mean()) if len(rejected) else None
 
 

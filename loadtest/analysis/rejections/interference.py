@@ -8,18 +8,18 @@ Times and errors are compared between the party's stages that contain a 429 and 
 and kind of request. A flood slows other traffic long before the first 429 of a window.
 """
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Sequence
 from typing import Final, Literal
 
 import msgspec
 import numpy as np
-import pandas as pd
 
 from loadtest.analysis.columns import FAILED, KINDS, OK, TIMED_OUT
 from loadtest.analysis.distribution import distribution
 from loadtest.analysis.keys import slower
 from loadtest.analysis.results import Result, result_of
-from loadtest.arrays import Bools, Floats, Ints
+from loadtest.arrays import Bools, Floats, Ints, NamedColumns
 from loadtest.contract import THROTTLED_STATUS
 from loadtest.stats.shares import more_often
 
@@ -64,19 +64,16 @@ class Felt(Result, frozen=True, kw_only=True):
     more_errors: bool
 
 
-def _felt_by_others(sent: pd.DataFrame, party: Bools) -> Felt | None:
+def _felt_by_others(sent: NamedColumns, entries: Sequence[str], party: Bools) -> Felt | None:
     """Return a party's effect on times and errors; None if there is no other time to compare with."""
-    start = sent["start"].to_numpy(float)
-    meanwhile = _meanwhile(
-        start, sent["stage_index"].to_numpy(), party, (sent["status"] == THROTTLED_STATUS).to_numpy()
-    )
+    meanwhile = _meanwhile(sent["start"], sent["stage_index"], party, sent["status"] == THROTTLED_STATUS)
     others = np.flatnonzero(~party)
     if not meanwhile[others].any() or meanwhile[others].all():
         return None
-    failed, during = np.isin(sent["outcome"].to_numpy(), (FAILED, TIMED_OUT))[others], meanwhile[others]
+    failed, during = np.isin(sent["outcome"][others], (FAILED, TIMED_OUT)), meanwhile[others]
     errors = [(int(mask.sum()), int((failed & mask).sum())) for mask in (during, ~during)]
     picked = others[:: -(-len(others) // _COMPARED)]
-    slower = _slower(sent.iloc[picked], meanwhile[picked])
+    slower = _slower(sent[picked], entries, meanwhile[picked])
     return Felt(
         slower=tuple(sorted(slower, key=lambda one: -one.factor)),
         errors_meanwhile=errors[0],
@@ -94,23 +91,22 @@ def _meanwhile(start: Floats, stage: Ints, party: Bools, rejected: Bools) -> Boo
     return found
 
 
-def _slower(sent: pd.DataFrame, meanwhile: Bools) -> list[Slowdown]:
+def _slower(sent: NamedColumns, entries: Sequence[str], meanwhile: Bools) -> list[Slowdown]:
     found = []
-    ok = (sent["outcome"] == OK).to_numpy()
+    ok = sent["outcome"] == OK
     times: dict[Literal["service_time", "execution_time"], Floats] = {
-        "service_time": ((sent["end"] - sent["start"]) / 1e6).to_numpy(float),
-        "execution_time": sent["execution_time_ms"].to_numpy(float),
+        "service_time": (sent["end"] - sent["start"]) / 1e6,
+        "execution_time": sent["execution_time_ms"],
     }
-    entries, kinds = sent["traffic"].cat, sent["kind"].cat
-    pair = entries.codes.to_numpy(np.int64) * len(KINDS) + kinds.codes.to_numpy(np.int64)
+    pair = sent["traffic"].astype(np.int64) * len(KINDS) + sent["kind"]
     for code in np.unique(pair[ok]).tolist():
         own = np.flatnonzero(ok & (pair == code))
-        traffic, kind = entries.categories[code // len(KINDS)], KINDS[code % len(KINDS)]
+        traffic, kind = entries[code // len(KINDS)], KINDS[code % len(KINDS)]
         for name, values in times.items():
             now, then = (values[own[mask[own]]] for mask in (meanwhile, ~meanwhile))
             slow = slower(distribution(now), distribution(then))
             if slow is not None and slow.value_ms - slow.others_ms >= _LEAST_MS:
-                fields = {"time": name, "traffic": str(traffic), "kind": str(kind), "meanwhile_ms": slow.value_ms}
+                fields = {"time": name, "traffic": traffic, "kind": str(kind), "meanwhile_ms": slow.value_ms}
                 found.append(result_of(Slowdown, slow, otherwise_ms=slow.others_ms, **fields))
     return found
 
@@ -146,31 +142,32 @@ class Interference(Result, frozen=True, kw_only=True):
     felt: bool | None
 
 
-def interference(sent: pd.DataFrame, wrong: Bools | None) -> list[Interference]:
+def interference(sent: NamedColumns, entries: Sequence[str], wrong: Bools | None) -> list[Interference]:
     """Return each party that got a 429 while other traffic was sent.
 
     Args:
-        sent: requests in figures, as in ``SentRequests.frame``.
+        sent: requests in figures, as in ``SentRequests.table``.
+        entries: names of the traffic entries.
         wrong: True for rejected requests that the assumed limiter would have accepted; None if unknown.
     """
-    entries, keys = sent["traffic"].cat, sent["key_index"].fillna(0).to_numpy(np.int64)
-    codes, names = np.asarray(entries.codes, np.int64), list(entries.categories)
-    pairs = pd.DataFrame({"entry": codes, "key": keys}).drop_duplicates()
+    codes, keys = sent["traffic"].astype(np.int64), np.fmax(sent["key_index"], 0).astype(np.int64)
+    pairs = np.unique(np.stack([codes, keys]), axis=1).tolist()
+    often = [Counter(each) for each in pairs]
     # An entry with a key of its own is one client, not two.
-    own = pairs[~pairs["entry"].duplicated(keep=False) & ~pairs["key"].duplicated(keep=False)]["key"].astype(str)
-    found = _parties("traffic", sent, codes, wrong, names.__getitem__)
-    return found + [one for one in _parties("key", sent, keys, wrong, str) if one.party not in own.to_numpy()]
+    own = {str(key) for entry, key in zip(*pairs, strict=True) if often[0][entry] == often[1][key] == 1}
+    by_key = [one for one in _parties("key", sent, entries, keys, wrong) if one.party not in own]
+    return _parties("traffic", sent, entries, codes, wrong) + by_key
 
 
 def _parties(
-    kind: PartyKind, sent: pd.DataFrame, party: Ints, wrong: Bools | None, named: Callable[[int], str]
+    kind: PartyKind, sent: NamedColumns, entries: Sequence[str], party: Ints, wrong: Bools | None
 ) -> list[Interference]:
     if len(sent) == 0 or party.min() == party.max():
         return []
-    start = sent["start"].to_numpy(float)
+    start = sent["start"]
     second = ((start - start.min()) // max(_BIN_NS, (start.max() - start.min()) / _BINS_MOST)).astype(np.int64)
     bins = int(second.max()) + 1
-    rejected = (sent["status"] == THROTTLED_STATUS).to_numpy()
+    rejected = sent["status"] == THROTTLED_STATUS
     unexplained = np.zeros_like(rejected) if wrong is None else rejected & wrong
 
     def counts(mask: Bools) -> Ints:
@@ -186,13 +183,13 @@ def _parties(
         rejections = (
             more_often((during[0], during[2]), (apart[0], apart[2])) if wrong is not None and apart[0] else None
         )
-        others = _felt_by_others(sent, party == each)
+        others = _felt_by_others(sent, entries, party == each)
         known = [] if rejections is None else [rejections]
         known += [] if others is None else [bool(others.slower) or others.more_errors]
         found.append(
             Interference(
                 kind=kind,
-                party=named(each),
+                party=entries[each] if kind == "traffic" else str(each),
                 while_rejected=tuple(during),
                 while_not=tuple(apart),
                 rejections_felt=rejections,

@@ -3,6 +3,7 @@
 These facts do not affect the verdict, which depends only on the assumed limiter's expectation and on thresholds.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -193,11 +194,12 @@ def look_into(record: Record) -> Observed429:
         inferred = infer(requests, record.assumed_limits.spec, *record.clock) if logged is None else logged.inference
         limits[name], fit = _look(record, requests, headers, inferred)
         wrong[requests.place[requests.judged]] = (fit.wrong & requests.rejected)[requests.judged]
-    figures = sent["in_figures"].to_numpy()
     known = all(each.assumed is not None for each in limits.values())
     return found(
         limits=limits,
-        interference=interference(sent.loc[figures], wrong[figures] if known else None),
+        interference=interference(
+            record.requests, record.vocabulary.words["traffic"], wrong[record.in_figures] if known else None
+        ),
         complete=record.sent.complete,
         why_not=None if limits else "no request drew on a limit",
     )
@@ -210,14 +212,13 @@ def _look(
     # A report uses one clock shift for all limits: that of the expectation.
     if fit is None or len(requests.times) > FITTED or shift not in (None, fit.shift_s):
         fit = compare_with(requests, record.assumed_limits.spec, record.clock[0] if shift is None else shift)
-    rows = record.sent_requests[["start", "status", "error_code", "retry_after"]]
-    rows = rows.iloc[requests.place[requests.judged]]
+    rows = record.sent_requests[requests.place[requests.judged]]
     since_epoch, codes = np.full(len(requests.times), np.nan), np.full(len(requests.times), -1)
-    since_epoch[requests.judged] = rows["start"].to_numpy(float) / 1e9
-    codes[requests.judged] = rows["retry_after"].to_numpy(np.int64)
+    since_epoch[requests.judged] = rows["start"] / 1e9
+    codes[requests.judged] = rows["retry_after"]
     unix_s = since_epoch + (record.info.epoch_unix_ns or 0) / 1e9
-    throttled = rows[rows["status"] == THROTTLED_STATUS]
-    code = throttled["error_code"].astype(object).fillna(NO_CODE).value_counts()
+    codes_of = Counter(rows["error_code"][rows["status"] == THROTTLED_STATUS].tolist())
+    called = [*record.vocabulary.words["error_code"], NO_CODE]  # the last one stands for -1
     # Show the windows of the named limiter, else of the assumed limiter.
     shown = inferred.named[0] if inferred.word == "named" else fit
     if (shown.spec, shown.limit) == (fit.spec, fit.limit):
@@ -228,8 +229,8 @@ def _look(
     looked = LimitObserved429(
         sent=len(rows),
         answered=int((requests.answered & requests.judged).sum()),
-        throttled=len(throttled),
-        codes={str(name): int(count) for name, count in code.items() if count},
+        throttled=codes_of.total(),
+        codes={called[code]: count for code, count in codes_of.most_common()},
         tolerance_s=requests.tolerance_s,
         inferred=_inferred(inferred),
         assumed=_fitted(fit) if replayed else None,

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from loadtest.analysis.columns import KINDS
 from loadtest.analysis.rejections.sent_requests import agreeing
 from loadtest.analysis.run_record import Record
 from loadtest.arrays import Bools, Floats, Ints
@@ -114,7 +115,7 @@ _Placed = tuple[RequestLog, Ints]
 
 
 def _stages(record: Record, log: RequestLog) -> Ints:
-    found = record.sent_requests["stage_index"].to_numpy()[log.place]
+    found = record.sent_requests["stage_index"][log.place]
     return np.where(log.judged, found, -1)
 
 
@@ -138,12 +139,12 @@ def _why_not(record: Record, logs: list[RequestLog], present: list[int]) -> str:
     if not record.sent.complete:
         return "the record is so long that only its first requests are replayed"
     kinds = record.sent_requests["kind"]
-    polls = any((kinds.iloc[log.place[log.judged]] == RequestKind.POLL).any() for log in logs)
+    polls = any((kinds[log.place[log.judged]] == KINDS.index(RequestKind.POLL)).any() for log in logs)
     for name in dict.fromkeys(record.vocabulary.stage_keys[index].traffic for index in present):
         if kind := depends_on_phase(record, name, polls=polls):
             return f"“{name}” sends {kind}, whose number depends on when the server’s windows begin"
     answered = sum(int((log.answered & log.judged).sum()) for log in logs)
-    rejected = record.expectation.rejected.to_numpy() > 0
+    rejected = record.expectation.rejected > 0
     agreed = sum(agreeing(log, rejected[log.place]) for log in logs)
     if not answered:
         return "no request was answered"

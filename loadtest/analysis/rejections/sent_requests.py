@@ -1,4 +1,4 @@
-"""Sent requests: a compact frame, each limiter's log, and the assumed limiter's decisions in a replay of these logs.
+"""Sent requests: a compact table, each limiter's log, and the assumed limiter's decisions in a replay of these logs.
 
 The phase of wall-aligned windows is as uncertain as the server's clock. For these windows, the limiter is replayed at a
 grid of clock shifts within the uncertainty, and the shift that predicts the most observed decisions is kept. Clock
@@ -7,16 +7,16 @@ server to the end at the client is fitted in the same way.
 """
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from loadtest.analysis.columns import KINDS, Rows, Vocabulary
+from loadtest.analysis.columns import KINDS, Rows, Vocabulary, groups
 from loadtest.analysis.reader import Chunk
-from loadtest.arrays import Bools, Floats, Ints
+from loadtest.arrays import Bools, Floats, Ints, NamedColumns
 from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
 from loadtest.contract import LIMIT_NAMES, LIMIT_OF_KIND, THROTTLED_STATUS, ErrorCode
 from loadtest.limits import LimiterSpec
@@ -49,8 +49,7 @@ class SentRequests:
         self._vocabulary = vocabulary
         self._room = np.full(len(LIMIT_NAMES), MOST)
         # np.empty allocates pages lazily.
-        most = MOST * len(LIMIT_NAMES)
-        self._columns: dict[str, NDArray[Any]] = {name: np.empty(most, kind) for name, kind in _COLUMNS.items()}
+        self._table: NamedColumns = np.empty(MOST * len(LIMIT_NAMES), list(_COLUMNS.items()))
         self._kept = 0
         self._headers: list[tuple[Ints, list[str]]] = []
         self._headers_kept = 0
@@ -68,36 +67,28 @@ class SentRequests:
             return
         self._room -= np.bincount(limit, minlength=len(LIMIT_NAMES))
         kept = slice(self._kept, self._kept + len(rows))
-        for name, column in self._columns.items():
+        for name, kind in _COLUMNS.items():
             own = {"stage_index": rows.stage_index, "limit": limit}.get(name)
             if own is None:
-                own = rows.floats(name) if _COLUMNS[name] is np.float64 else rows.words(name)
-            column[kept] = own
+                own = rows.floats(name) if kind is np.float64 else rows.words(name)
+            self._table[name][kept] = own
         self._keep_headers(rows)
         self._kept += len(rows)
 
     def rate_headers(self) -> tuple[Ints, list[str]]:
-        """Return places in ``frame()``, and rate-limit headers of the responses there: lines of ``name: value``."""
+        """Return places in ``table``, and rate-limit headers of the responses there: lines of ``name: value``."""
         places = np.concatenate([np.zeros(0, np.int64), *(place for place, _ in self._headers)])
         return places, [text for _, texts in self._headers for text in texts]
 
-    def frame(self) -> pd.DataFrame:
-        """Return one row for each request, in the order of the record.
+    @property
+    def table(self) -> NamedColumns:
+        """One row for each request, in the order of the record.
 
-        Columns: ``start``, ``end`` (ns), ``status``, ``key_index``, ``parent_arrival``, ``execution_time_ms`` (floats,
-        NaN for null); ``outcome`` (a place in ``OUTCOMES``);
-        ``traffic``, ``mistake``, ``error_code``, ``kind``, ``limit`` (categories); ``stage_index`` (-1 for the set-up),
-        ``in_figures``; ``retry_after`` (a place in the vocabulary, -1 for none).
+        Columns: ``start``, ``end`` (ns), ``status``, ``key_index``, ``parent_arrival``, ``execution_time_ms`` (NaN for
+        null); ``traffic``, ``mistake``, ``error_code``, ``retry_after``, ``outcome`` and ``kind`` (places in the
+        vocabulary, -1 for null); ``limit`` (a place in ``LIMIT_NAMES``); ``stage_index`` (-1 for the set-up).
         """
-        columns: dict[str, Any] = {name: column[: self._kept] for name, column in self._columns.items()}
-        words = {name: self._vocabulary.words[name] for name in ("traffic", "mistake", "error_code")}
-        words |= {"kind": list(KINDS), "limit": list(LIMIT_NAMES)}
-        for name, known in words.items():
-            columns[name] = pd.Categorical.from_codes(columns[name], pd.Index(known, dtype=str))
-        judged = np.append(self._vocabulary.in_figures, False)  # the last one stands for -1
-        columns["in_figures"] = judged[columns["stage_index"]]
-        # No copy, because there are up to three million rows.
-        return pd.DataFrame(columns, copy=False)
+        return self._table[: self._kept]
 
     def _keep_headers(self, rows: Rows) -> None:
         if self._headers_kept >= HEADERS_KEPT:
@@ -105,10 +96,9 @@ class SentRequests:
         headers = rows.columns.arrow("rate_limit")
         if headers.null_count == len(headers):
             return
-        own = headers.take(rows.places)
-        places = np.flatnonzero(own.is_valid().to_numpy(zero_copy_only=False))[: HEADERS_KEPT - self._headers_kept]
+        places = np.flatnonzero(rows.known("rate_limit"))[: HEADERS_KEPT - self._headers_kept]
         if len(places):
-            self._headers.append((places + self._kept, own.take(places).to_pylist()))
+            self._headers.append((places + self._kept, headers.take(rows.places[places]).to_pylist()))
             self._headers_kept += len(places)
 
     def _first(self, limit: NDArray[np.int8]) -> Bools:
@@ -129,50 +119,62 @@ _MOST_S: Final = 0.25
 """Minimum and maximum assumed seconds from sending a request to the server's decision."""
 _SILENCE: Final = 50
 """Idle windows between two limiters in a log: a bucket in debt needs 2 × burst ÷ N windows to refill."""
-_NEEDED: Final = ("start", "end", "status", "key_index", "traffic", "kind", "limit")
 _INVALID: Final = (400, 404, 405, 413, 431, 503)
 """Statuses of invalid requests, which use no quota if only valid requests do."""
 
 
-def limiter_requests(sent: pd.DataFrame, info: RunInfo, assumed_limits: AssumedLimits) -> dict[str, list[RequestLog]]:
+def limiter_requests(
+    sent: NamedColumns, vocabulary: Vocabulary, info: RunInfo, assumed_limits: AssumedLimits
+) -> dict[str, list[RequestLog]]:
     """Return each assumed limiter's requests, by the limit's name; the run must have reached its epoch.
 
     Times are unix seconds of the client's clock. For a concurrency limit, a rejected request is given the duration of
     the last accepted request of its kind, because a replay that accepts it would otherwise free its slot at once.
     """
     # Assumption: a request with a bad key is rejected before any limit is checked, and uses no quota.
-    counted = sent["mistake"] != "bad_key"
+    (bad_key,) = vocabulary.codes("mistake", ["bad_key"])
+    counted = sent["mistake"] != bad_key
     if info.imported:
         counted &= sent["status"] != ErrorCode.INVALID_API_KEY.status
     if assumed_limits.draws == "valid":
-        counted &= sent["mistake"].isna() & ~sent["status"].isin(_INVALID)
-    ordered = sent.loc[counted, list(_NEEDED)].sort_values("start", kind="stable")
-    keys = ordered["key_index"].fillna(0.0) if assumed_limits.per_key else pd.Series(0.0, index=ordered.index)
-    called = {name: assumed_limits.drawn_on(name) for name in assumed_limits.limits}
+        counted &= (sent["mistake"] < 0) & ~np.isin(sent["status"], _INVALID)
     epoch, found = (info.epoch_unix_ns or 0) / 1e9, defaultdict(list)
-    for (name, key), rows in ordered.groupby([ordered["limit"].map(called), keys], sort=True):
+    for name, key, place in _by_limiter(sent, np.flatnonzero(counted), assumed_limits):
         before = [
             each.unix_s
             for each in info.preflight
-            if called.get(each.limit) == name and (each.key_index == key or not assumed_limits.per_key)  # type: ignore[call-overload] # any name may be looked up
+            if each.limit in assumed_limits.together(name) and (each.key_index == key or not assumed_limits.per_key)
         ]
+        rows = sent[place]
         took = _took(rows) if assumed_limits.spec.algorithm == CONCURRENCY else rows["end"] - rows["start"]
-        times, status = rows["start"].to_numpy(float) / 1e9 + epoch, rows["status"].to_numpy(float)
+        times, status = rows["start"] / 1e9 + epoch, rows["status"]
         # Requests sent within a few ms on different connections arrive in any order, so a replay can predict only the
         # number of accepted requests: in a burst, these come first.
         bursts, crowded = in_bursts(times)
         order = np.lexsort((np.arange(len(times)), crowded & (status == THROTTLED_STATUS), bursts))
-        ends = np.fmax(times, (rows["start"] + took).to_numpy(float)[order] / 1e9 + epoch)
-        place, early = rows.index.to_numpy(np.int64), len(before)
+        ends = np.fmax(times, (rows["start"] + took)[order] / 1e9 + epoch)
+        early = len(before)
         log = log_of(
-            assumed_limits.limit_on(str(name)),
+            assumed_limits.limit_on(name),
             np.concatenate((np.sort(before), times)),
             np.concatenate((np.sort(before), ends)),
             np.concatenate((np.zeros(early), status[order])),
             np.concatenate((np.full(early, -1), place[order])),
         )
-        found[str(name)].append(log)
+        found[name].append(log)
     return found
+
+
+def _by_limiter(sent: NamedColumns, counted: Ints, assumed_limits: AssumedLimits) -> Iterator[tuple[str, float, Ints]]:
+    """Yield the limit, the key (0 if keys share it) and the requests of each assumed limiter, in the order sent."""
+    ordered = counted[np.argsort(sent["start"][counted], kind="stable")]
+    limits = [each for each in LIMIT_NAMES if each in assumed_limits.limits]
+    names = list(dict.fromkeys(map(assumed_limits.drawn_on, limits)))
+    drawn = np.array([names.index(assumed_limits.drawn_on(each)) if each in limits else -1 for each in LIMIT_NAMES])
+    keys, of_key = np.unique(np.fmax(sent["key_index"][ordered], 0.0) * assumed_limits.per_key, return_inverse=True)
+    for code, at in groups(drawn[sent["limit"][ordered]] * len(keys) + of_key):
+        if code >= 0:
+            yield names[code // len(keys)], float(keys[code % len(keys)]), ordered if at is None else ordered[at]
 
 
 def log_of(limit: Limit, times: Floats, ends: Floats, status: Floats, place: Ints) -> RequestLog:
@@ -183,7 +185,7 @@ def log_of(limit: Limit, times: Floats, ends: Floats, status: Floats, place: Int
         times: send times, in any order.
         ends: times of the response or time-out.
         status: NaN without a response.
-        place: index of each request in ``SentRequests.frame()``; -1 for a preflight's request, which used quota but is
+        place: index of each request in ``SentRequests.table``; -1 for a preflight's request, which used quota but is
             not in the record.
     """
     order = np.argsort(times, kind="stable")
@@ -192,11 +194,15 @@ def log_of(limit: Limit, times: Floats, ends: Floats, status: Floats, place: Int
     return RequestLog(limit, times, ends, rejected, answered, place >= 0, 0.0, place, np.zeros(1, np.int64))
 
 
-def _took(rows: pd.DataFrame) -> "pd.Series[float]":
+def _took(rows: NamedColumns) -> Floats:
     """Return each request's duration in ns; a rejected request has the duration of an accepted neighbour."""
-    took = rows["end"] - rows["start"]
-    of_kind = took.where(rows["status"] != THROTTLED_STATUS).groupby([rows["traffic"], rows["kind"]], observed=True)
-    return of_kind.ffill().fillna(of_kind.bfill()).fillna(took)
+    took: Floats = rows["end"] - rows["start"]
+    for _, at in groups(rows["traffic"].astype(np.int64) * len(KINDS) + rows["kind"]):
+        own = np.arange(len(rows)) if at is None else at
+        passed = own[(rows["status"][own] != THROTTLED_STATUS) & ~np.isnan(took[own])]
+        if len(passed):
+            took[own] = took[passed[np.maximum(np.searchsorted(passed, own, side="right") - 1, 0)]]
+    return took
 
 
 def in_bursts(times: Floats) -> tuple[Ints, Bools]:
@@ -247,7 +253,7 @@ class Expectation:
     """The assumed limiter's decisions.
 
     Attributes:
-        rejected: for each sent request, warm-up included, by the frame's index: 1.0 for a 429, else 0.0; NaN if no
+        rejected: for each sent request, warm-up included: 1.0 for a 429, else 0.0; NaN if no
             limit is assumed.
         shift_s: best-fitting value of the server's clock minus the client's; None if it does not matter or is unknown.
         agreement: share of the observed decisions (429 or not) that the replay predicts; None without decisions.
@@ -256,7 +262,7 @@ class Expectation:
         why_not: reason why nothing could be replayed, in words.
     """
 
-    rejected: "pd.Series[float]"
+    rejected: Floats
     shift_s: float | None = None
     agreement: float | None = None
     agreement_as_sent: float | None = None
@@ -264,9 +270,9 @@ class Expectation:
     why_not: str | None = None
 
 
-def expect(info: RunInfo, sent: pd.DataFrame, logs: list[RequestLog], clock: tuple[float, float]) -> Expectation:
+def expect(info: RunInfo, sent: NamedColumns, logs: list[RequestLog], clock: tuple[float, float]) -> Expectation:
     """Replay each assumed limiter over all sent requests that use its quota; ``clock`` is that of ``Record.clock``."""
-    nothing = pd.Series(np.nan, index=sent.index, dtype=float)
+    nothing = np.full(len(sent), np.nan)
     if not len(sent):
         return Expectation(nothing, why_not="no request was sent")
     if info.imported:
@@ -282,7 +288,7 @@ def expect(info: RunInfo, sent: pd.DataFrame, logs: list[RequestLog], clock: tup
     agreed, shift, decisions = _fit(assumed_limits, logs, clock)
     judged = sum(int((log.answered & log.judged).sum()) for log in logs)
     rejected, agreed_as_sent, reordered = np.full(len(sent), np.nan), 0, 0
-    start = sent["start"].to_numpy()
+    start = sent["start"]
     for log, allowed in zip(logs, decisions, strict=True):
         own = log.judged
         place, refused, was_429, answered = log.place[own], ~allowed[own], log.rejected[own], log.answered[own]
@@ -293,7 +299,7 @@ def expect(info: RunInfo, sent: pd.DataFrame, logs: list[RequestLog], clock: tup
         agreed_as_sent += int(((refused == was_429[order]) & answered[order]).sum())
     held = assumed_limits.spec.algorithm == CONCURRENCY  # the order changes which request holds a slot
     return Expectation(
-        pd.Series(rejected, index=sent.index),
+        rejected,
         shift if assumed_limits.aligned else None,
         agreed / judged if judged else None,
         agreed_as_sent / judged if judged and not (held and reordered) else None,

@@ -162,11 +162,11 @@ class LimitRates:
             marks = boundaries(record, record.assumed_limits.limit_on(name).window)
             width = distribution.width(record.covered_s, requested, 8)
             cuts = distribution.edges(0, record.covered_s, width, float(marks[0]) if len(marks) else 0.0)
-            bins, own = max(0, len(cuts) - 1), record.sent_requests["limit"].isin(together).to_numpy()
-            seconds = record.sent_requests["start"].to_numpy()[own] / 1e9
+            bins, own = max(0, len(cuts) - 1), record.on_limit(name)
+            seconds = record.sent_requests["start"][own] / 1e9
             places = distribution.place(seconds, cuts)
             known = np.flatnonzero((places >= 0) & (seconds <= record.covered_s))
-            rejected = record.expectation.rejected.to_numpy()[own][known]
+            rejected = record.expectation.rejected[own][known]
             with np.errstate(invalid="ignore"):  # a bin without requests has no share
                 expected = np.bincount(places[known], rejected, bins) / np.bincount(places[known], minlength=bins)
             self.by_limit[name] = LimitSeries(cuts, marks, expected, *np.zeros((4, bins), np.int64))

@@ -96,7 +96,7 @@ def draw_plots(
 ) -> tuple[Plot, ...]:
     """Draw plots by name, and leave out plots without data.
 
-    This process fills the figures, because children must not use Arrow and pandas; the children draw them.
+    This process fills the figures, because children must not use Arrow; the children draw them.
     """
     tasks = {}
     for name, draw in plots.items():

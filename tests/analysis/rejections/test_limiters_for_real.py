@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 from plugins import record_maker as maker
 from plugins import warm, workers
@@ -200,7 +201,7 @@ def agreements(directory: Path, name: str) -> tuple[dict[str, float], float, flo
         expectation = record.expectation
         found[other] = expectation.agreement or 0.0
         if other == name:
-            shares = float(expectation.rejected.mean()), float((record.sent_requests["status"] == 429).mean())
+            shares = float(np.nanmean(expectation.rejected)), float((record.sent_requests["status"] == 429).mean())
     return found, *shares
 
 
