@@ -1,4 +1,4 @@
-"""Forecasts of a scenario's load against the rate limits, before anything is sent. Pure."""
+"""Forecasts of a run. Its load is replayed against the rate limits before anything is sent. Pure."""
 
 from loadtest.assumed_limits import AssumedLimits
 from loadtest.plan.contradictions import Contradiction, contradictions, spoilt_by_duration, unknown_workflows

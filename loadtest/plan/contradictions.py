@@ -1,4 +1,4 @@
-"""Contradictions in a plan: the scenario's key, the problem and a remedy. Pure."""
+"""Contradictions in a plan. Each names the scenario's key, the problem and a remedy. Pure."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -27,26 +27,26 @@ from loadtest.threshold import Threshold
 from loadtest.words import duration_ms, nearest, times_as
 
 _SENT_LAGS: Final = ("start_lag", "dispatch_lag")
-"""Times available for every operation sent; all other times exclude rejected operations."""
+"""These times exist for every operation that was sent. All other times exclude rejected operations."""
 _OF_DURATION: Final = frozenset({"window", "percentile", "threshold"})
 _GONE: Final = ErrorCode.UNKNOWN_WORKFLOW.status
 _DRAWS: Final = 1001
-"""The median duration of an entry's jobs is taken from this many drawn durations."""
+"""An entry's median job duration is computed from this many random durations."""
 _SAME: Final = 0.01
 """The start of the run matters only if it changes the share of 429s by more than this."""
 _OF_PROCESS: Final = 8_000
 """Arrivals/s that one process sends on a core (docs/scale.md)."""
 _OF_MASTER: Final = 28_000
-"""Arrivals/s that a master takes in from its workers (docs/scale.md)."""
+"""Arrivals/s that a master can receive from its workers (docs/scale.md)."""
 _BEFORE_S: Final = 1e-6
-"""Seconds before a stage's end, where its final rate is taken."""
+"""A stage's final rate is taken this many seconds before the stage ends."""
 _REFUSALS: Final[dict[str, tuple[str, str | None]]] = {
     "throttled_rate": (Outcome.THROTTLED, "operations"),
     "operations.throttled": (Outcome.THROTTLED, None),
     "requests.throttled_rate": ("rejected", "requests"),
     "requests.throttled": ("rejected", None),
 }
-"""Metrics that 429s determine, each with the replay's count and, for a share, the count that divides it."""
+"""Metrics that 429s determine. Each has a count of the replay and, if it is a share, the count that divides it."""
 
 
 class Contradiction(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +72,7 @@ def contradictions(question: Question, forecast: Forecast) -> list[Contradiction
     ]
     if forecast.phases:
         found += [*_waits(forecast), *_read_back(question, forecast), *_seldom_polled(forecast)]
-        # A throttle fault rejects requests, too, so that limits alone do not determine the 429s.
+        # A throttle fault rejects requests, too. Then the limits alone do not determine the 429s.
         throttles = any(fault.kind == "throttle" for fault in question.scenario.target.settings.fault)
         for number, entry in enumerate(question.scenario.threshold):
             threshold, key = entry.parsed, f"threshold.{number}"
@@ -89,9 +89,9 @@ def spoilt_by_duration(found: Iterable[Contradiction]) -> list[Contradiction]:
 
 
 def unknown_workflows(scenario: Scenario) -> Iterator[Contradiction]:
-    """Yield workflows that the reference API lacks under the scenario's settings, unless the scenario expects a 404.
+    """Yield a contradiction for each workflow that the reference API does not have, unless a 404 is expected.
 
-    Nothing is yielded if the scenario names a module, whose workflows only the target knows.
+    If the scenario names a module of workflows, only the target knows them, and nothing is yielded.
     """
     if scenario.target.settings.workflows:
         return
@@ -128,7 +128,7 @@ def _multiplier(question: Question) -> Iterator[Contradiction]:
 
 
 def _generator(question: Question) -> Iterator[Contradiction]:
-    """More arrivals per second than a process sends."""
+    """Yield a contradiction if the plan has more arrivals/s than one process can send."""
 
     def arrivals(at: float) -> float:
         stages = [stage_at(plan, at) for plan in question.plans.values()]
@@ -187,7 +187,7 @@ def _retries(question: Question) -> Iterator[Contradiction]:
 
 
 def _waits(forecast: Forecast) -> Iterator[Contradiction]:
-    """Requests that a queue would delay beyond their client's time-out."""
+    """Yield entries whose requests a limiter's queue would delay beyond the client's time-out."""
     for index, entry in enumerate(forecast.made):
         longest = max(float(seen.longest_delay[index]) for seen in forecast.phases)
         if longest > entry.traffic.timeout:
@@ -201,7 +201,7 @@ def _waits(forecast: Forecast) -> Iterator[Contradiction]:
 
 
 def _read_back(question: Question, forecast: Forecast) -> Iterator[Contradiction]:
-    """More retrievals than the limit accepts, needed by jobs or sent as polls."""
+    """Yield stages whose jobs need more retrievals, or whose polls send more, than the limit accepts."""
     assumed = question.assumed
     keys = {key for plan in question.plans.values() for key in plan.keys}
     allowed = assumed.rate_of_keys(LimitName.RETRIEVAL, len(keys)) * 60
@@ -240,7 +240,7 @@ def _read_back(question: Question, forecast: Forecast) -> Iterator[Contradiction
 
 
 def _seldom_polled(forecast: Forecast) -> Iterator[Contradiction]:
-    """Polling intervals longer than the jobs, so that the interval decides when a result is seen, not the service."""
+    """Yield entries whose polling interval is longer than their jobs. Response times then mostly show the interval."""
     for entry in forecast.made:
         if (
             entry.job is None
@@ -262,7 +262,7 @@ def _seldom_polled(forecast: Forecast) -> Iterator[Contradiction]:
 
 
 def _jobs_made(question: Question, forecast: Forecast, at: int) -> tuple[float, float]:
-    """Accepted submits per minute in a stretch, and requests per minute on the retrieval limit."""
+    """Return a stretch's accepted submits per minute, and its requests per minute on the retrieval limit."""
     submit, stretch = LIMIT_NAMES.index(LimitName.ASYNC_SUBMIT), forecast.stretches[at]
     on = [LIMIT_NAMES.index(name) for name in question.assumed.together(LimitName.RETRIEVAL)]
     minutes = (stretch.end - stretch.start) / 60 * len(forecast.phases)
@@ -272,9 +272,9 @@ def _jobs_made(question: Question, forecast: Forecast, at: int) -> tuple[float, 
 
 
 def _windows(question: Question, forecast: Forecast, threshold: Threshold) -> Iterator[Contradiction]:
-    """Stages that are shorter than a window, so that their 429s depend on the start of the run.
+    """Yield stages that are shorter than a window. Their 429s depend on when the run starts.
 
-    A burst needs no whole window, unless its 429s depend on the start.
+    A stage with a burst is yielded only if its 429s in the forecast depend on the start.
     """
     if threshold.metric not in _REFUSALS or not question.assumed.windowed:
         return
@@ -317,7 +317,7 @@ def _percentiles(forecast: Forecast, threshold: Threshold, stages: list[int], ke
 
 
 def _decided(forecast: Forecast, threshold: Threshold, stages: list[int], key: str) -> Iterator[Contradiction]:
-    """A threshold on 429s that the limits alone violate, at every or at some start of the run."""
+    """Yield a contradiction if the limits alone violate a threshold on 429s, in every replay or in some."""
     if threshold.metric not in _REFUSALS or threshold.operator == "within":
         return
     part, whole = _REFUSALS[threshold.metric]
@@ -336,7 +336,7 @@ def _decided(forecast: Forecast, threshold: Threshold, stages: list[int], key: s
 
 
 def samples(forecast: Forecast, stage_numbers: list[int], *, sent: bool = False) -> int:
-    """Return the minimum number of latencies in some stages over all phases; ``sent`` includes rejected operations."""
+    """Return the smallest number of latencies in some stages over all phases. ``sent`` includes rejected operations."""
     values = forecast.counts("operations", stage_numbers) - forecast.counts(Outcome.DROPPED, stage_numbers)
     if not sent:
         values -= forecast.counts(Outcome.THROTTLED, stage_numbers)

@@ -1,4 +1,4 @@
-"""A forecast of a run: its schedule, replayed at several phases of the limits' windows. Pure."""
+"""A forecast of a run. Its schedule is replayed at several phases of the limits' windows. Pure."""
 
 import math
 from collections.abc import Mapping
@@ -18,18 +18,18 @@ from loadtest.record.run_info import TrafficPlan
 PHASES: Final = 24
 SEEDS: Final = 200
 _BUDGET: Final = 600_000
-"""All phases together replay at most this many requests (about a second), and so do all seeds."""
+"""All phases together replay at most this many requests (about a second). The same holds for all seeds."""
 MAX_REPLAYED: Final = 1_500_000
-"""The smallest useful set of replays has at most this many arrivals (about 4 s). More are only counted."""
+"""Arrivals are only counted if the smallest useful set of replays has more of them than this (about 4 s)."""
 _FEWEST_PHASES, _FEWEST_SEEDS = 3, 4
 _GOLDEN: Final = (math.sqrt(5) - 1) / 2
 Over = Literal["start", "durations", "nothing"]
-"""The variable over which a schedule is replayed: the start of the run, or the duration of its workflows."""
+"""The variable that replays of a schedule change: the start of the run, or the durations of its workflows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """A period between two stage boundaries, in s since the epoch, named by its stages."""
+    """A period between two stage boundaries, in s since the epoch. Its name joins the names of its stages."""
 
     name: str
     start: float
@@ -43,10 +43,10 @@ class Forecast:
     Attributes:
         stretches: the periods between stage boundaries, without the warm-up.
         operations: exact number of arrivals by stage.
-        phases: replays of this schedule, which differ in ``over``; empty if no replay was possible.
-        others: replays with other seeds, if arrivals are random; else empty.
+        phases: replays of this schedule, which differ in ``over``. Empty if no replay was possible.
+        others: replays with other seeds. Empty unless arrivals are random.
         over: the variable that differs between the phases.
-        why_not: why no replay was possible, as a sentence; else empty.
+        why_not: a sentence that says why no replay was possible. Empty otherwise.
     """
 
     made: list[PlannedEntry]
@@ -75,21 +75,21 @@ class Forecast:
         return np.array([getattr(seen, name)[stage_numbers].sum() for seen in self.phases], float)
 
     def share(self, part: str, whole: str, stage_numbers: list[int]) -> Floats:
-        """Divide a count by another, for each phase; 0 if ``whole`` is 0."""
+        """Divide a count by another for each phase. The share is 0 if ``whole`` is 0."""
         return self.counts(part, stage_numbers) / np.maximum(self.counts(whole, stage_numbers), 1)
 
     def chance(self, limits: list[int], stretch: int) -> float:
-        """Share of replays in which one of ``limits`` (indices) rejects a request in a stretch."""
+        """Return the share of replays in which one of ``limits`` (indices) rejects a request in a stretch."""
         seen = self.others or self.phases
         return float(np.mean([each.stretch_rejected[limits, stretch].any() for each in seen]))
 
 
 def forecast(question: Question, most_seeds: int = SEEDS) -> Forecast:
-    """Replay a run, and the same scenario with at most ``most_seeds`` other seeds.
+    """Replay a run. Random arrivals are also replayed with at most ``most_seeds`` other seeds.
 
-    The phase of the server's windows is unknown before a run, so the schedule is replayed at many phases, spread evenly
-    over the longest window. With a given start, or without windows, one replay suffices. If only concurrency is
-    limited, the unknown durations of workflows are varied instead. Poisson arrivals are also replayed for other seeds.
+    The phase of the server's windows is unknown before a run. The schedule is therefore replayed at many phases, which
+    are spread evenly over the longest window. If the start is given, or if there are no windows, one replay suffices.
+    If only concurrency is limited, the replays change the unknown durations of workflows instead.
     """
     scenario = question.scenario
     made = entries(scenario.traffic, question.plans, question.assumed, _durations(question))
@@ -101,7 +101,7 @@ def forecast(question: Question, most_seeds: int = SEEDS) -> Forecast:
     longest = max(question.assumed.limit_on(name).window for name in LIMIT_NAMES)
 
     def replayed(offered: Offer, number: int) -> ReplayCounts:
-        # A low-discrepancy sequence is even over the longest window and over shorter windows within it.
+        # A low-discrepancy sequence covers the longest window evenly, and also the shorter windows within it.
         phase = longest * (1 + (0.5 + number * _GOLDEN) % 1)
         return OfferReplay(question, made, offered, phase if question.start is None else question.start).run(edges)
 
@@ -115,7 +115,7 @@ def forecast(question: Question, most_seeds: int = SEEDS) -> Forecast:
         replayed(offer(made, scenario.seed, number) if over == "durations" else offered, number)
         for number in range(1, min(PHASES, max(_FEWEST_PHASES, affordable)) if over != "nothing" else 1)
     ]
-    # Seeds far from those that users choose, so that no schedule is replayed twice.
+    # These seeds are far from the seeds that users choose, so no schedule is replayed twice.
     seeds = range(2**40, 2**40 + (min(most_seeds, max(_FEWEST_SEEDS, affordable)) if question.random else 0))
     others = [replayed(offer(made, seed), number) for number, seed in enumerate(seeds)]
     return Forecast(made, stretches, phases[0].operations[:-1].tolist(), phases, others, over)
@@ -130,7 +130,7 @@ def _durations(question: Question) -> dict[str, JobDuration]:
 
 
 def _unforeseeable(question: Question, made: list[PlannedEntry]) -> str:
-    """The reason why no replay is possible; empty if a replay is possible."""
+    """Return a sentence that says why no replay is possible. It is empty if a replay is possible."""
     fewest = _FEWEST_PHASES + (_FEWEST_SEEDS if question.random else 0)
     arrivals = sum(stage.arrivals for plan in question.plans.values() for stage in plan.stages)
     if arrivals * fewest > MAX_REPLAYED:

@@ -1,4 +1,4 @@
-"""All arrivals of all entries in order of time, with their durations and mistakes. Pure."""
+"""The arrivals of all entries in order of time, with durations and mistakes. Pure."""
 
 import math
 import zlib
@@ -26,10 +26,10 @@ class Question:
     """The input of a forecast.
 
     Attributes:
-        retry_after: ``Retry-After`` of a 429 ÷ the true wait; None if 429s have no such header.
+        retry_after: ``Retry-After`` of a 429 ÷ the true wait. None if 429s do not have this header.
         as_date: whether ``Retry-After`` is a date instead of seconds.
-        start: seconds from midnight UTC to the epoch; None for an unknown start.
-        job_s: duration of workflows in s; None to derive it from the scenario.
+        start: seconds from midnight UTC to the epoch. None if the start is unknown.
+        job_s: duration of workflows in s. If None, it is derived from the scenario.
     """
 
     scenario: Scenario
@@ -46,7 +46,7 @@ class Question:
 
     @property
     def phased(self) -> bool:
-        """Whether the forecast depends on the start of the run within a window or second."""
+        """Whether the forecast depends on when the run starts within a window, or within a second."""
         return self.assumed.aligned or (self.retry_after is not None and self.as_date)
 
     @property
@@ -66,21 +66,21 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class JobDuration:
-    """An assumption about the duration of an entry's workflows; ``words`` is the end of a sentence."""
+    """An assumption about the duration of an entry's workflows. ``words`` states it as a clause."""
 
     words: str
     draw: Draw
-    """Draws as many durations, in seconds, as its second argument says."""
+    """Draws durations in seconds. The second argument is their number."""
     known: bool = True
-    """Whether the workflow's parameters determine the duration; otherwise it is assumed."""
+    """Whether the duration was given or follows from the workflow's parameters. Otherwise it is a guess."""
     varies: bool = False
 
 
 def job_duration(traffic: Traffic, given_s: float | None = None) -> JobDuration:
-    """Return the assumed duration of an entry's workflows: ``given_s`` seconds, if known.
+    """Return the assumed duration of an entry's workflows.
 
-    Otherwise it follows from the parameters of the reference server's ``sleep`` and ``cpu``. Jobs of other workflows
-    are assumed to end before their first poll.
+    ``given_s`` (s) sets the duration. Without it, the parameters of the reference server's ``sleep`` and ``cpu``
+    determine the duration. Jobs of other workflows are assumed to end before their first poll.
     """
     what = "jobs" if traffic.operation in POLLED_OPERATIONS else "runs"
     if given_s is not None:
@@ -101,7 +101,7 @@ def job_duration(traffic: Traffic, given_s: float | None = None) -> JobDuration:
 
 
 def _sleep(parameters: dict[str, Any], what: str) -> JobDuration:
-    """The distributions of the reference server's ``sleep``, with its defaults."""
+    """Return the duration of the reference server's ``sleep``, with the server's distributions and defaults."""
 
     def seconds(name: str, default: float) -> float:
         return float(parameters.get(name, default)) * _MS
@@ -139,9 +139,9 @@ class PlannedEntry:
     """A traffic entry in the form that a replay needs.
 
     Attributes:
-        stage_number: number of its first stage; its other stages follow.
-        job: the assumed duration of its workflows; None if the duration does not matter.
-        pace: minimum seconds between two of its polls; 0 without pacing.
+        stage_number: number of the entry's first stage. Its other stages have the next numbers.
+        job: the assumed duration of the entry's workflows. None if the duration does not matter.
+        pace: minimum seconds between two polls of the entry. 0 without pacing.
     """
 
     name: str
@@ -153,7 +153,7 @@ class PlannedEntry:
 
     @property
     def limit(self) -> int:
-        """Index of the limit on its operations' first requests."""
+        """Index of the limit that the first request of an operation counts against."""
         return LIMIT_NAMES.index(LIMIT_OF_OPERATION[self.plan.operation])
 
 
@@ -177,7 +177,7 @@ def entries(
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """All arrivals for one seed: lists with one element for each, in order of time."""
+    """All arrivals for one seed, in order of time. A list has an element per arrival unless stated otherwise."""
 
     seed: int
     times: list[float]
@@ -187,15 +187,15 @@ class Offer:
     """Number of the arrival within its entry."""
     stage_number: list[int]
     durations: list[list[float]]
-    """Duration of each arrival's workflow in seconds, by entry; empty for an entry whose durations do not matter."""
+    """For each entry, the workflow durations of its arrivals in seconds. Empty if they do not matter."""
     mistakes: list[dict[int, str]]
-    """The deliberately wrong arrivals of each entry, with the kind of mistake."""
+    """For each entry, the numbers of its deliberately wrong arrivals, with the kind of mistake."""
 
 
 def offer(made: list[PlannedEntry], seed: int, drawn: int = 0) -> Offer:
-    """Return the schedule that a run with a seed will follow.
+    """Return the arrivals of a run with the seed ``seed``.
 
-    A run's seed does not determine its durations, so each ``drawn`` gives other durations.
+    A seed does not determine how long workflows take. Each value of ``drawn`` gives other durations.
     """
     durations, mistakes = [], []
     parts: list[Ints] = [np.zeros((4, 0), np.int64)]

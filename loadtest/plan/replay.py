@@ -1,7 +1,7 @@
 """Replay of an offer through the assumed limiters, with retries and polls. Pure.
 
-The replay assumes that answers come and jobs start at once, so that only the limits matter. A limiter that queues
-requests delays their answers; under a concurrency limit, the answer to a run comes at the end of its workflow.
+The replay assumes that answers come and jobs start at once, so that only the limits matter. There are two exceptions. A
+limiter that queues requests delays their answers. Under a concurrency limit, a run is answered when its workflow ends.
 """
 
 import math
@@ -18,12 +18,12 @@ from loadtest.plan.offer import RETRIEVAL, Offer, PlannedEntry, Question
 from loadtest.seeded_random import seeded_random
 
 SETUP_S: Final = -0.5
-"""Assumed time of submits and polls of seeded jobs, in s since the epoch."""
+"""Jobs are assumed to be seeded at this time, in s since the epoch."""
 _LIMIT_COUNT: Final = len(LIMIT_NAMES)
 
 
 class _Operation(NamedTuple):
-    """An arrival that is carried out."""
+    """The operation of an arrival."""
 
     entry: int
     number: int
@@ -31,13 +31,13 @@ class _Operation(NamedTuple):
 
 
 _Due = tuple[float, int, _Operation, int, float | None]
-"""A future retry or poll: time; serial number, which orders equal times; operation; requests of this kind sent so far;
-time of the accepted submit, None for a retry. It is a plain tuple because millions are created."""
+"""A future retry or poll: its time, a serial number that orders equal times, its operation, the number of such requests
+sent before, and the time of the accepted submit (None for a retry). Millions are created, so it is a plain tuple."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayCounts:
-    """The counts of a replay. Unless stated otherwise, each array has a value per stage, and a last for the set-up.
+    """The counts of a replay. Unless stated otherwise, an array has a value per stage and a last value for the set-up.
 
     Attributes:
         throttled: operations that ended in a 429.
@@ -62,7 +62,7 @@ class ReplayCounts:
 
 
 class OfferReplay:
-    """A replay of an offer. It can run only once; ``epoch`` (unix s) sets the phase of the limiters' windows."""
+    """A replay of an offer, which can run only once. ``epoch`` (unix s) sets the phase of the limiters' windows."""
 
     def __init__(self, question: Question, entries: list[PlannedEntry], offer: Offer, epoch: float) -> None:
         self._question = question
@@ -70,7 +70,7 @@ class OfferReplay:
         self._offer = offer
         self._epoch = epoch
         self._end = question.end + question.scenario.drain
-        """Seconds since the epoch after which no request is sent."""
+        """No request is sent after this time, in s since the epoch."""
         self._keys = max(entry.plan.keys.stop for entry in entries)
         self._stage_count = sum(len(entry.plan.stages) for entry in entries)
         self._limiters = question.assumed.limiters(self._keys)
@@ -89,10 +89,10 @@ class OfferReplay:
         self._next_slot = [0.0] * len(entries)
         pollings = [entry.traffic.polling for entry in entries]
         self._intervals = [None if each.jitter or each.policy != "fixed" else each.wait(1, 1.0) for each in pollings]
-        """Seconds between polls of a job, by entry; None if they vary."""
+        """Seconds between two polls of a job, by entry. None if the interval varies."""
 
     def run(self, edges: list[float]) -> ReplayCounts:
-        """Run the replay; ``edges`` are the ascending boundaries of the stretches."""
+        """Run the replay. ``edges`` are the boundaries of the stretches in ascending order."""
         self._set_up()
         due, offer = self._due, self._offer
         for time, *operation in zip(offer.times, offer.entry, offer.number, offer.stage_number, strict=True):
@@ -155,13 +155,13 @@ class OfferReplay:
             self._push(time + wait, operation, attempt, None)
 
     def _retry_after_s(self, time: float, decision: Decision) -> float | None:
-        """The wait that a 429 states, in whole seconds as in the header; None if it states none."""
+        """Return the whole seconds that a 429's ``Retry-After`` states, or None if it has no such header."""
         if self._question.retry_after is None:
             return None
-        # If the wait is unknown, as for a concurrency limit, the reference server states one second.
+        # A concurrency limit does not know the wait. The reference server then states one second.
         wait = (decision.retry_after or 1.0) * self._question.retry_after
         now = self._epoch + time
-        # A date is relative to the response's own date, which is cut to the second.
+        # A client subtracts the response's own date, which is rounded down to the second.
         return float(math.ceil(now + wait) - math.floor(now)) if self._question.as_date else float(math.ceil(wait))
 
     def _accepted(self, time: float, operation: _Operation, key: int, decision: Decision, *, runs: bool) -> None:
@@ -169,7 +169,7 @@ class OfferReplay:
         sync = entry.plan.operation == Operation.SYNC_RUN
         takes = durations[operation.number] if runs and sync and durations else 0.0
         self._release(entry.limit, key, time + min(takes, entry.traffic.timeout), decision)
-        # A client gives up a request that waits in a queue longer than the time-out.
+        # A client gives up a request that waits in a limiter's queue for longer than the time-out.
         if self._waits(operation, decision) and runs:
             self._executions[operation.stage_number] += 1
             if not sync:

@@ -15,11 +15,11 @@ from loadtest.schedule import TrafficSchedule
 from loadtest.units import Limit, Rate
 
 DEFAULT_SIZE: Final = 5_000
-"""Maximum initial size of a pool for a large burst."""
+"""A pool for a large burst starts with at most this many users."""
 MAX_USERS: Final = 20_000
-"""Size to which a pool may grow, unless the scenario sets ``max_users``."""
+"""A pool grows to at most this many users, unless the scenario sets ``max_users``."""
 FIRST_USERS: Final = 1_000
-"""Maximum initial size of a pool without a large burst, because creating a user takes 50 µs and 14 KB."""
+"""A pool without a large burst starts with at most this many users. Creating a user takes 50 µs and 14 KB."""
 _TOLERANCE: Final = 1 + 1e-9
 
 
@@ -49,7 +49,7 @@ def traffic_plans(scenario: Scenario, assumed: AssumedLimits, keys: int) -> dict
 def schedules(
     plans: Mapping[str, TrafficPlan], seed: int, traffic: Mapping[str, Traffic] | None = None
 ) -> list[TrafficSchedule]:
-    """Return the schedule of each entry, from its plan in ``run.json``, the seed, and recorded arrivals."""
+    """Return the schedule of each entry. The plan in ``run.json``, the seed and recorded arrivals determine it."""
     recordings = {name: each.recording for name, each in (traffic or {}).items()}
     return [
         TrafficSchedule(
@@ -64,7 +64,7 @@ def schedules(
 
 
 def _peaks_above(recording: Recording, plan: TrafficPlan, limit: str, assumed: AssumedLimits) -> bool:
-    """Whether an entry's recorded arrivals alone exceed a limit in any of its windows."""
+    """Whether an entry's recorded arrivals alone exceed a limit within any period of the limit's window."""
     if math.isinf(assumed.rate_on(limit)):
         return False
     allowed, keys = assumed.limit_on(limit), plan.key_count
@@ -75,7 +75,8 @@ def _peaks_above(recording: Recording, plan: TrafficPlan, limit: str, assumed: A
 def wanted_users(traffic: Traffic, stages: Sequence[StagePlan]) -> int:
     """Return the number of users that an entry needs if every operation takes its whole deadline.
 
-    This is the highest rate times the deadline (Little's law) plus the largest burst, at most the number of arrivals.
+    This is the highest rate times the deadline (Little's law), plus the largest burst. An entry with fewer arrivals
+    needs only one user for each.
     """
     if traffic.recording is not None:
         return traffic.recording.most_within(operation_deadline(traffic))
@@ -96,7 +97,7 @@ def pool_size(traffic: Traffic, stages: Sequence[StagePlan]) -> tuple[int, int]:
 
 
 def operation_deadline(traffic: Traffic) -> float:
-    """Return the maximum duration of an operation in s: every attempt, wait and poll at its longest."""
+    """Return the maximum duration of an operation in s. Every attempt, wait and poll then takes its longest time."""
     deadline = traffic.timeout * (1 if traffic.retry.policy == "none" else traffic.retry.max_attempts)
     deadline += traffic.retry.longest
     if traffic.operation in POLLED_OPERATIONS:
@@ -168,12 +169,12 @@ def _most_arrivals(traffic: Traffic, stages: Sequence[StagePlan]) -> int:
 
 
 def _most(traffic: Traffic, mean: float) -> int:
-    """Maximum number of arrivals; Poisson arrivals exceed it with a probability below 1 in 10,000."""
+    """Return the maximum number of arrivals. Poisson arrivals exceed it with a probability below 1 in 10,000."""
     return math.ceil(mean + (4.0 if traffic.arrivals == "poisson" else 0.0) * math.sqrt(mean))
 
 
 def stage_at(plan: TrafficPlan, time: float) -> StagePlan | None:
-    """Return an entry's stage at a time (s since the epoch), or None."""
+    """Return an entry's stage at a time (s since the epoch), or None outside its stages."""
     place = bisect_right(plan.stages, time, key=attrgetter("start_s")) - 1
     return plan.stages[place] if place >= 0 and time < plan.stages[place].end_s else None
 
@@ -184,7 +185,7 @@ def rate_at(stage: StagePlan, time: float) -> float:
 
 
 class LimitDemand:
-    """The demand of all entries on a limit over time, for each of its limiters."""
+    """The demand of all entries over time on each limiter of a limit."""
 
     def __init__(self, plans: tuple[TrafficPlan, ...], assumed: AssumedLimits) -> None:
         self.plans = plans
@@ -192,10 +193,10 @@ class LimitDemand:
         self._all_edges = sorted({edge for plan in plans for stage in plan.stages for edge in self._edges(plan, stage)})
 
     def passes(self, limit: str, plan: TrafficPlan, stage: StagePlan) -> bool:
-        """Whether the demand on any limiter of an entry exceeds its limit during a stage.
+        """Whether the demand on any limiter of an entry exceeds the limit during a stage.
 
-        Rates are piecewise linear, so both ends of every piece suffice. A burst is compared with the requests accepted
-        at once. A concurrency limit does not limit rates: only bursts are compared with it.
+        Rates are piecewise linear, so it is enough to check both ends of every piece. A burst is compared with the
+        number of requests that a limiter accepts at once. A concurrency limit restricts only bursts, not rates.
         """
         edges = self._all_edges
         within = edges[bisect_right(edges, stage.start_s) : bisect_left(edges, stage.end_s)]
@@ -209,28 +210,28 @@ class LimitDemand:
         return False
 
     def _edges(self, plan: TrafficPlan, stage: StagePlan) -> list[float]:
-        """Times when the slope of an entry's demand changes."""
+        """Return the times at which the slope of an entry's demand changes."""
         edges = [stage.start_s, stage.end_s]
         if plan.operation in POLLED_OPERATIONS and stage.rate != stage.rate_to:
-            # Submits above their own limit are rejected and cause no polls, so demand for retrievals bends there.
+            # Submits above their limit are rejected and cause no polls. The slope of the demand for retrievals changes.
             accepted = self.assumed.rate_of_keys(LimitName.ASYNC_SUBMIT, plan.key_count)
             edges.append(stage.start_s + stage.duration_s * (accepted - stage.rate) / (stage.rate_to - stage.rate))
         return edges
 
     def _keys(self, plan: TrafficPlan) -> set[int]:
-        """One key per group: keys of the entry that the same entries use have equal demand."""
+        """Return one key of each group of keys. The same entries use all keys of a group, so their demand is equal."""
         if not self.assumed.per_key:
             return {plan.key_start}
         starts = {each.key_start for each in self.plans}
         return {max(start, plan.key_start) for start in starts if start < plan.keys.stop}
 
     def _asked(self, limit: str, key: int, at: float, inside: float) -> tuple[float, float]:
-        """All entries' demand on a key's limiter: requests/s at ``at``, and the burst of the stages at ``inside``."""
+        """Return the demand on a key's limiter: requests/s at ``at``, and the burst of the stages at ``inside``."""
         names = self.assumed.together(limit)
         rate = burst = 0.0
         for plan in self.plans:
             stage = stage_at(plan, inside)
-            # An operation draws on a limit by its first request or its polls; a burst's polls come as a burst, too.
+            # An operation's first request or its polls count against a limit. A burst's polls come as a burst, too.
             drawn = [name for name in names if name in LIMITS_OF_OPERATION[plan.operation]]
             if stage is None or not drawn or (self.assumed.per_key and key not in plan.keys):
                 continue
@@ -240,9 +241,9 @@ class LimitDemand:
         return rate, burst
 
     def _drawn(self, limit: LimitName, plan: TrafficPlan, stage: StagePlan, at: float) -> float:
-        """An entry's demand on a limit at ``at`` in one of its stages, in requests/s.
+        """Return an entry's demand on a limit at the time ``at`` in one of its stages, in requests/s.
 
-        An async run consumes the retrieval limit by its polls: at least one for each accepted submit.
+        The polls of async runs count against the retrieval limit. Each accepted submit needs at least one.
         """
         rate = rate_at(stage, at)
         if plan.operation in POLLED_OPERATIONS and limit == LimitName.RETRIEVAL:

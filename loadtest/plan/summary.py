@@ -1,4 +1,4 @@
-"""A plan as a finished value, printed by ``loadtest plan`` and written by ``--json``. Pure."""
+"""The plan of a run. ``loadtest plan`` prints it, and ``--json`` writes it. Pure."""
 
 import itertools
 import math
@@ -20,7 +20,7 @@ SCHEMA_VERSION = 1
 
 
 class Spread(msgspec.Struct, frozen=True):
-    """A value over the phases of the server's windows: mean, minimum and maximum."""
+    """The mean, minimum and maximum of a value over the phases of the server's windows."""
 
     mean: float
     low: float
@@ -32,7 +32,7 @@ class Spread(msgspec.Struct, frozen=True):
 
 
 class StageRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A stage of a traffic entry. Rates are per minute, shares 0-1; forecasts are null without a replay."""
+    """A stage of a traffic entry. Rates are per minute, and shares are 0-1. Forecasts are null without a replay."""
 
     traffic: str
     operation: str
@@ -46,46 +46,46 @@ class StageRow(msgspec.Struct, frozen=True, kw_only=True):
     """At the end of the stage."""
     burst: int
     operations: int
-    """Exact count for this seed."""
+    """Exact number of operations for this seed."""
     requests: Spread | None
-    """Includes retries and polls, whenever they are sent."""
+    """Requests of the stage's operations. Retries and polls are included, even if they are sent after the stage."""
     throttled_rate: Spread | None
     """Operations that end in a 429 ÷ operations."""
     requests_throttled_rate: Spread | None
     """429s ÷ requests."""
     executions: Spread | None
     samples: int | None
-    """Number of latencies: the minimum over all phases."""
+    """Smallest number of latencies over all phases."""
     percentiles: list[str]
-    """The percentiles for which these samples suffice."""
+    """Percentiles for which the samples suffice."""
     over: list[str]
     """Limits that all traffic together exceeds during the stage."""
     expect_429: bool
 
 
 class LimitRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A limit in a period between two stage boundaries, for all traffic, including retries and polls."""
+    """The use of a limit between two stage boundaries by all traffic. Retries and polls are included."""
 
     limit: str
-    """The limit's name; ``all`` if one limit applies to all requests."""
+    """The limit's name, or ``all`` if one limit applies to all requests."""
     stage: str
     start_s: float
     end_s: float
     asked_per_min: float
     """Requests/min of all keys."""
     allowed_per_min: float | None
-    """For all keys in use; null for a concurrency limit."""
+    """Requests/min that all keys in use may send. Null for a concurrency limit."""
     busiest_key_per_min: float
     share: float | None
-    """Demand on the busiest limiter ÷ its limit; per key if each key has its own limiter."""
+    """Demand on the busiest limiter ÷ its limit. Null for a concurrency limit."""
     throttled_rate: Spread
     """429s ÷ requests, for this schedule."""
     chance: float
-    """Probability of any 429: the share of replays that have one; other seeds are replayed if arrivals are random."""
+    """Share of replays with at least one 429. If arrivals are random, these are the replays with other seeds."""
 
 
 class Wall(msgspec.Struct, frozen=True, kw_only=True):
-    """Duration of a run in seconds from its epoch; jobs are seeded before the epoch."""
+    """Durations of a run's parts in seconds. Jobs are seeded before the epoch and take additional time."""
 
     warmup_s: float
     stages_s: float
@@ -102,33 +102,32 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     keys: int
     limits: dict[str, str]
-    """By limit name; rates in units of a limit refer to these. ``all`` is the limit of all requests, if there is one.
-    """
+    """Limits by name. Rates in units of a limit refer to them. ``all`` is a limit on all requests, if there is one."""
     limiter: str
     """The assumed algorithm."""
     limiter_burst: int | None
-    """Requests accepted at once; null for the algorithm's default."""
+    """Number of requests accepted at once. Null for the algorithm's default."""
     limiter_counts_rejected: bool
     limiter_phase_s: float
-    """Seconds from multiples of a limit's window to the start of aligned windows."""
+    """Aligned windows start this many seconds after multiples of a limit's window."""
     limiter_rounds_down: bool
     limit_scope: str
-    """The requests that one limiter counts, such as those of one key for one limit (``key-and-name``)."""
+    """The requests that share a limiter, such as those of one key for one limit (``key-and-name``)."""
     start: float | None
-    """Seconds since midnight UTC, if given."""
+    """Start of the run in seconds since midnight UTC, if given."""
     phases: int
     """Number of replays of this schedule."""
     replayed_over: Over
-    """The variable between replays: the ``start`` of the run, the ``durations`` of its workflows, or ``nothing``."""
+    """The variable that replays change: the ``start`` of the run, the ``durations`` of workflows, or ``nothing``."""
     schedules: int
-    """Number of replays with other seeds; 0 if no arrival is random."""
+    """Number of replays with other seeds. 0 unless arrivals are random."""
     wall: Wall
     operations: int
-    """Includes the warm-up."""
+    """Number of operations, including the warm-up."""
     requests: Spread | None
-    """Includes set-up, warm-up and drain."""
+    """Number of requests, including set-up, warm-up and drain."""
     executions: Spread | None
-    """Executed workflows, which may cost money."""
+    """Number of executed workflows. Each may cost money."""
     price_per_execution: float | None
     cost: Spread | None
     stages: list[StageRow]
@@ -136,11 +135,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     assumptions: list[str]
     warnings: list[Contradiction]
     faults: list[str] = []
-    """The embedded target's faults, in words; the forecast ignores them."""
+    """The embedded target's faults, in words. The forecast ignores them."""
 
 
 def make_plan(question: Question, name: str, keys: int, price: float | None = None) -> Plan:
-    """Plan a run of a scenario with ``keys`` API keys; ``price`` is for one execution."""
+    """Plan a run of a scenario with ``keys`` API keys. ``price`` is the price of one execution."""
     found = forecast(question)
     scenario = question.scenario
     executions = _spread([seen.executions.sum() for seen in found.phases])
