@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from loadtest.contract import TIMED, Outcome
+from loadtest.contract import TIMED, Outcome, RequestKind
 from loadtest.metrics import PARTS, Cell, counted
 from loadtest.record.generator_limits import LATE_SHARE, LEAST_LATE, SOON_S
 from loadtest.record.progress import EntryProgress
@@ -111,12 +111,15 @@ class RecentTimes:
         self._slices: deque[LogHistogram] = deque()
         self._window = LogHistogram()
 
-    def extend(self, times_ms: Sequence[float]) -> None:
-        if not times_ms:
-            return
-        self.counts += np.bincount(np.searchsorted(TIME_BOUNDS_MS, times_ms), minlength=len(self.counts))
-        self.total_ms += sum(times_ms)
-        self._slice.extend(times_ms)
+    def extend(self, times_ms: Sequence[float]) -> LogHistogram:
+        """Count several times, and return their histogram."""
+        new = LogHistogram()
+        if times_ms:
+            new.extend(times_ms)
+            self.counts += np.bincount(np.searchsorted(TIME_BOUNDS_MS, times_ms), minlength=len(self.counts))
+            self.total_ms += new.total
+            self._slice += new
+        return new
 
     def slide(self, elapsed_s: float) -> None:
         """Move the end of the window to now; called about once a second."""
@@ -170,8 +173,9 @@ class EntryFigures:
         self.dispatch_lag = RecentTimes(window_s)
         self._traffic = traffic
         self._series = series
-        self._tracks: dict[Cell, list[list[int]]] = {}
-        # Times in ms since the last ``fold``: counting them together takes a tenth of the time.
+        # Samples and times in ms since the last ``fold``: counting them together takes a fraction of the time. Of a
+        # sample: its stage, its second (-1 for operations), and the parts of its cell.
+        self._new: list[tuple[str, int, Outcome, bool, RequestKind | None, int | None]] = []
         self._executions: list[float] = []
         self._lags: list[float] = []
 
@@ -189,16 +193,14 @@ class EntryFigures:
         return total
 
     def count(self, sample: Sample) -> None:
+        """Note a sample; ``fold`` counts it."""
         if (stage := self.stages.get(sample.stage)) is None:
             stage = self.stages[sample.stage] = LiveStage()
         if sample.row == "operation":
             self._count_operation(sample, stage)
-        elif sample.start is not None:
-            cell = Cell(sample.outcome, True, sample.kind, sample.status)
-            stage.requests[cell] += 1
-            if (tracks := self._tracks.get(cell)) is None:
-                tracks = self._tracks[cell] = self._tracks_of(cell)
-            self._series.count(sample.start, *tracks)
+        elif (start := sample.start) is not None:
+            second = start // 1_000_000_000
+            self._new.append((sample.stage, second, sample.outcome, True, sample.kind, sample.status))
             if sample.execution_time_ms is not None:
                 self._executions.append(sample.execution_time_ms)
 
@@ -209,7 +211,7 @@ class EntryFigures:
 
     def _count_operation(self, sample: Sample, stage: LiveStage) -> None:
         intended, start = sample.intended_start, sample.start
-        stage.operations[Cell(sample.outcome, sent=start is not None and intended is not None)] += 1
+        self._new.append((sample.stage, -1, sample.outcome, start is not None and intended is not None, None, None))
         if start is None or intended is None:
             return
         free = sample.user_free
@@ -218,14 +220,21 @@ class EntryFigures:
             stage.new_times.append((sample.end - intended) / 1e6)
 
     def fold(self) -> None:
-        """Count the times of the samples since the last call."""
+        """Count the samples since the last call."""
+        for (name, second, outcome, sent, kind, status), count in Counter(self._new).items():
+            cell, stage = Cell(outcome, sent, kind, status), self.stages[name]
+            if kind is None:
+                stage.operations[cell] += count
+            else:
+                stage.requests[cell] += count
+                self._series.count(second * 1_000_000_000, *self._tracks_of(cell), count=count)
         for stage in self.stages.values():
-            stage.response_time.extend(stage.new_times)
-            self.response_time.extend(stage.new_times)
+            stage.response_time += self.response_time.extend(stage.new_times)
             stage.new_times.clear()
-        for times, new in ((self.execution_time, self._executions), (self.dispatch_lag, self._lags)):
-            times.extend(new)
-            new.clear()
+        self.execution_time.extend(self._executions)
+        self.dispatch_lag.extend(self._lags)
+        for noted in (self._new, self._executions, self._lags):
+            noted.clear()
 
     def tick(self, elapsed_s: float, in_flight: int) -> None:
         """Note the gauges of the last window; called about once a second."""
@@ -271,6 +280,8 @@ class LiveFigures:
         """Elapsed seconds, offered arrivals and held arrivals at the last count."""
         self._windows = windows or {}
         self._newly_offered: dict[str, Counter[int]] = defaultdict(Counter)
+        self._due: list[tuple[str, int, int]] = []
+        """Traffic, second and count of the arrivals since the last ``fold``."""
 
     @property
     def all_silent(self) -> bool:
@@ -294,14 +305,17 @@ class LiveFigures:
         (self.entries.get(sample.traffic) or self.entry(sample.traffic)).count(sample)
 
     def fold(self) -> None:
-        """Count the times of the samples since the last call; called after each group of samples."""
+        """Count the arrivals and samples since the last call; called after each group of them."""
+        for (traffic, second, sign), count in Counter(self._due).items():
+            self.offered[traffic] += sign * count
+            self._newly_offered[traffic][second] += sign * count
+        self._due.clear()
         for entry in self.entries.values():
             entry.fold()
 
     def offer(self, arrival: Arrival, count: int = 1) -> None:
-        """Count an offered arrival; with -1, take back an arrival that another worker will offer instead."""
-        self.offered[arrival.traffic] += count
-        self._newly_offered[arrival.traffic][arrival.intended_ns // 1_000_000_000] += count
+        """Note an offered arrival; with -1, take back an arrival that another worker will offer instead."""
+        self._due.append((arrival.traffic, arrival.intended_ns // 1_000_000_000, count))
 
     def take_offered(self) -> dict[str, dict[int, int]]:
         """Return and forget the numbers of newly offered arrivals, by traffic and second of the run."""

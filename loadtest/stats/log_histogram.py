@@ -39,8 +39,7 @@ class LogHistogram:
         self.longest = max(self.longest, float(values.max()))
         with np.errstate(divide="ignore"):
             buckets = np.maximum(np.ceil(np.log(values) / _LOG_GROWTH), _ZERO).astype(int)
-        found, counts = np.unique(buckets, return_counts=True)
-        self.buckets.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
+        self.buckets.update(buckets.tolist())
 
     @property
     def count(self) -> int:

@@ -31,6 +31,7 @@ def test_requests_are_counted_in_the_second_of_their_send() -> None:
         request(1.0, start=None, status=None),
     ]:
         live.count(sample)
+    live.fold()
     flow = {name: values(live, "requests", "t", "run", name) for name in ("sent", "accepted", "throttled", "failed")}
     assert flow == {"sent": [2, 0, 2], "accepted": [2], "throttled": [0, 0, 1], "failed": [1, 0, 1]}
     stage = live.entry("t").stages["only"]
@@ -46,6 +47,8 @@ def test_offered_arrivals_are_those_of_this_process_and_of_workers() -> None:
     worker.offer(Arrival("t", 0, "only", int(1.2 * SECOND)))
     for count in (1, -1):  # handed back
         worker.offer(Arrival("t", 1, "only", int(1.3 * SECOND)), count)
+    for figures in (live, worker):
+        figures.fold()
     live.add_offered(worker.take_offered())
     live.tick(2.0, pending_jobs=7)
     assert values(live, "offered", "t") == [1, 3]

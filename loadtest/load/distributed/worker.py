@@ -159,6 +159,7 @@ class WorkerRun:
         waiting = [arrival for pool in self.session.pools.values() for arrival in pool.surrender()]
         for arrival in waiting:
             self.session.live.offer(arrival, -1)
+        self.session.live.fold()
         return protocol.HandBack(run=self.id, arrivals=waiting)
 
     def stop(self, *, discard: bool) -> None:
