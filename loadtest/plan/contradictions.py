@@ -121,8 +121,8 @@ def _multiplier(question: Question) -> Iterator[Contradiction]:
                 yield Contradiction(
                     kind="multiplier",
                     key="rate_multiplier",
-                    message=f"{scenario.rate_multiplier:g} times its rate pushes {name} / {stage.name} over "
-                    f"{_names(sorted(pushed))}; without the multiplier it stays below",
+                    message=f"at {scenario.rate_multiplier:g} times its rate, {name} / {stage.name} exceeds "
+                    f"{_names(sorted(pushed))}; without the multiplier, it does not",
                     remedy="Lower rate_multiplier, or the stage's rate.",
                 )
 
@@ -205,7 +205,7 @@ def _read_back(question: Question, forecast: Forecast) -> Iterator[Contradiction
     assumed = question.assumed
     keys = {key for plan in question.plans.values() for key in plan.keys}
     allowed = assumed.rate_of_keys(LimitName.RETRIEVAL, len(keys)) * 60
-    # If one limit applies to all requests, a job consumes it twice: by its submit and by its retrieval.
+    # If one limit applies to all requests, a job counts against it twice: with its submit and with its retrieval.
     draws_of_job, kind = (2, "requests of all kinds") if assumed.one_for_all else (1, "retrievals")
     polled = [(name, plan) for name, plan in question.plans.items() if plan.operation in POLLED_OPERATIONS]
     for at, stretch in enumerate(forecast.stretches):

@@ -26,7 +26,7 @@ class Question:
     """The input of a forecast.
 
     Attributes:
-        retry_after: ``Retry-After`` of a 429 ÷ the true wait. None if 429s do not have this header.
+        retry_after: ratio of a 429's ``Retry-After`` to the true wait. None if 429s do not have this header.
         as_date: whether ``Retry-After`` is a date instead of seconds.
         start: seconds from midnight UTC to the epoch. None if the start is unknown.
         job_s: duration of workflows in s. If None, it is derived from the scenario.

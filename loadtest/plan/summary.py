@@ -50,9 +50,9 @@ class StageRow(msgspec.Struct, frozen=True, kw_only=True):
     requests: Spread | None
     """Requests of the stage's operations. Retries and polls are included, even if they are sent after the stage."""
     throttled_rate: Spread | None
-    """Operations that end in a 429 ÷ operations."""
+    """Share of operations that end in a 429."""
     requests_throttled_rate: Spread | None
-    """429s ÷ requests."""
+    """Share of requests that get a 429."""
     executions: Spread | None
     samples: int | None
     """Smallest number of latencies over all phases."""

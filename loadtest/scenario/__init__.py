@@ -1,4 +1,4 @@
-"""Scenarios: definitions of traffic in strict TOML."""
+"""Scenarios. A scenario defines traffic in a TOML file, which is checked strictly."""
 
 from loadtest.contract import MISTAKE_STATUS, MistakeKind
 from loadtest.scenario.fields import MAX_BURST, LimitSpec, LimitWord, Name, PositiveShare, Strict

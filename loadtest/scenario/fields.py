@@ -1,4 +1,4 @@
-"""The types of a scenario's values: names, durations, rates, limits, shares. Errors are raised as ``ValueError``."""
+"""Types of a scenario's values: names, durations, rates, limits, shares. Invalid values raise ``ValueError``."""
 
 import contextlib
 import math
@@ -24,17 +24,17 @@ from loadtest.units import (
 
 MAX_BURST: Final = 1_000_000
 MAX_DEPTH: Final = 32
-"""Maximum nesting, far below the depth that exhausts a JSON encoder."""
+"""Values may be nested at most this deep. A JSON encoder fails only at a far greater depth."""
 
 
 def _named(name: str) -> str:
     if re.fullmatch(r"[A-Za-z0-9][\w-]{0,63}", name) is None:
-        raise ValueError(f"{name!r} is not a name: use letters, digits, - and _, at most 64")
+        raise ValueError(f"{name!r} is not a name: use at most 64 letters, digits, - and _")
     return name
 
 
 def _burst(value: object) -> int | Rate:
-    # One function for both forms, so that an error is reported once instead of for each form.
+    # One function parses both forms, because pydantic would otherwise report an error for each form.
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_BURST:
         return value
     with contextlib.suppress(ValueError):
@@ -57,7 +57,7 @@ def _above_zero(remedy: str) -> AfterValidator:
 
 
 def _sendable(value: Any, depth: int = 0) -> Any:
-    """Reject values that TOML allows, but a JSON body does not."""
+    """Return the value. Reject it if TOML allows it but a JSON body does not."""
     if isinstance(value, dict | list):
         if depth >= MAX_DEPTH:
             raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
@@ -78,7 +78,7 @@ def _text_schema(pattern: str, *examples: str) -> WithJsonSchema:
 
 
 Duration = Annotated[float, BeforeValidator(parse_duration), _text_schema(DURATION_PATTERN, "500ms", "5s", "2m")]
-"""A duration in seconds, written with a unit."""
+"""A duration in seconds. A file writes it with a unit."""
 PositiveDuration = Annotated[Duration, _above_zero("Write a duration such as '5s'.")]
 ArrivalRate = Annotated[
     Rate,
@@ -92,7 +92,7 @@ Burst = Annotated[
     PlainSerializer(lambda value: value if isinstance(value, int) else str(value)),
     WithJsonSchema({"type": ["integer", "string"], "examples": [100, "1x limit"]}, mode="validation"),
 ]
-"""Operations that arrive at once: a number, or a multiple of the limit's whole quota."""
+"""Number of operations that arrive at once, or a multiple of the limit's whole quota."""
 LimitSpec = Annotated[
     Limit, BeforeValidator(parse_limit), PlainSerializer(str), _text_schema(LIMIT_PATTERN, "100/60s", "100/min")
 ]
@@ -107,7 +107,7 @@ def _word_schema(words: Iterable[str]) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "enum": [str(word) for word in words]}, mode="validation")
 
 
-# Not strict, because a file contains the text of an enum's member.
+# These types are not strict, because a file contains the text of an enum's member.
 OperationWord = Annotated[Operation, Field(strict=False), _word_schema(Operation)]
 LimitWord = Annotated[LimitName, Field(strict=False), _word_schema(LimitName)]
 CodeWord = Annotated[ErrorCode, Field(strict=False), _word_schema(ErrorCode)]
@@ -118,6 +118,6 @@ Status = Annotated[int, Field(ge=100, le=599)]
 
 
 class Strict(BaseModel):
-    """A table of a scenario: strictly typed, without unknown keys, immutable."""
+    """A table of a scenario. It is strictly typed and immutable, and rejects unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True)

@@ -1,4 +1,4 @@
-"""A whole scenario: traffic, comparisons, thresholds and target, checked strictly."""
+"""The model of a scenario: traffic, comparisons, thresholds and target. All keys and values are checked strictly."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
@@ -36,25 +36,25 @@ def _metric(name: str) -> str:
 
 _Metric = Annotated[str, AfterValidator(_metric)]
 _Sides = Annotated[list[str], Field(min_length=2, max_length=12)]
-"""Sides of one comparison; all pairs are compared."""
+"""The sides of a comparison."""
 
 
 def _unknown(kind: str, name: str, known: Iterable[str], key: str = "") -> WrongValueError:
-    """Return the error for a missing ``name`` of a ``kind``, such as a stage; the key is by default the kind."""
+    """Return the error for a ``name`` that does not exist. ``kind``, such as "stage", is also the default key."""
     return WrongValueError(f"there is no {kind} {name!r}{suggestion(name, list(known))}", key=key or kind)
 
 
 class Comparison(Strict):
-    """A comparison of ``entries`` with each other, or of the ``stages`` of one ``entry`` with the first of them."""
+    """A comparison. Either ``entries`` are compared with each other, or ``stages`` of one ``entry`` with the first."""
 
     entries: _Sides | None = None
     """Alternative traffic entries."""
     entry: str | None = None
     """The traffic entry whose stages are compared."""
     stages: _Sides | None = None
-    """Stages of the entry; the first is the baseline."""
+    """Stages of the entry. The first of them is the baseline."""
     by: Annotated[list[_Metric], Field(min_length=1, max_length=8)]
-    """Metrics, named as in thresholds. Between alternatives, the first metric decides; the others show the price."""
+    """Metrics, named as in thresholds. Between alternatives, the first metric decides. The others show what it costs."""
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:
@@ -69,7 +69,7 @@ class Comparison(Strict):
         return self
 
     def misfits(self, traffic: dict[str, Traffic]) -> Iterator[WrongValueError]:
-        """Yield an error for each reference that does not exist in a scenario's traffic."""
+        """Yield an error for each name that a scenario's traffic does not have."""
         names = self.entries or [self.entry or ""]
         key = "entries" if self.entries else "entry"
         if unknown := [name for name in names if name not in traffic]:
@@ -81,12 +81,12 @@ class Comparison(Strict):
         others = [name for name in names if traffic[name].operation not in POLLED_OPERATIONS]
         for metric in self.by:
             if metric.startswith(ASYNC_ONLY) and others:
-                problem = f"{metric} is known for async_run only, and {others[0]} is a {traffic[others[0]].operation}"
+                problem = f"only async_run has {metric}, and {others[0]} is a {traffic[others[0]].operation}"
                 yield WrongValueError(problem, key="by")
 
 
 class ThresholdEntry(Strict):
-    """A threshold as written; ``parsed`` is its parsed form."""
+    """A threshold as it is written in the file. ``parsed`` is its parsed form."""
 
     require: str
     traffic: str | None = None
@@ -95,14 +95,14 @@ class ThresholdEntry(Strict):
     abort: bool = False
     """End the run as soon as the threshold cannot be met any more."""
     confident: bool = False
-    """Judge the 95 % confidence interval instead of the value; if only a part of the interval meets the threshold, the
+    """Judge the 95 % confidence interval instead of the value. If only a part of the interval meets the threshold, the
     verdict is inconclusive."""
     note: str = ""
-    """A hint for the reader, shown with the verdict if the threshold fails."""
+    """A hint that is shown with the verdict if the threshold fails."""
 
     @cached_property
     def parsed(self) -> Threshold:
-        """The requirement.
+        """The parsed requirement.
 
         Raises:
             WrongValueError: if it is not valid.
@@ -118,7 +118,7 @@ class ThresholdEntry(Strict):
             raise ValueError("give a traffic or an operation, not both")
         scoped = self.traffic or self.operation
         if threshold.metric.split(".")[0] in SUMMARIES and not scoped:
-            raise ValueError(f"{threshold.metric} is known by traffic or operation only: add traffic or operation")
+            raise ValueError(f"{threshold.metric} needs a traffic or an operation: add one of these keys")
         if self.stage and not scoped:
             raise ValueError("stage needs a traffic or an operation")
         if self.abort and (why := why_not_early(threshold)):
@@ -133,7 +133,7 @@ class ThresholdEntry(Strict):
         return self.traffic in (None, name) and self.operation in (None, traffic.operation)
 
     def misfits(self, traffic: dict[str, Traffic]) -> Iterator[WrongValueError]:
-        """Yield an error for each reference that does not exist in a scenario's traffic."""
+        """Yield an error for each name that a scenario's traffic does not have."""
         chosen = [each for name, each in traffic.items() if self.covers(name, each)]
         if not chosen and self.traffic is not None:
             yield _unknown("traffic", self.traffic, traffic)
@@ -146,7 +146,7 @@ class ThresholdEntry(Strict):
             yield _unknown("stage", self.stage, sorted(stages))
         metric, reference = self.parsed.metric, self.parsed.reference
         if metric.startswith(ASYNC_ONLY) and not any(each.operation in POLLED_OPERATIONS for each in chosen):
-            yield WrongValueError(f"{metric} is known for async_run only", key="require")
+            yield WrongValueError(f"only async_run has {metric}", key="require")
         if reference is None:
             return
         if self.traffic is None:
@@ -165,7 +165,7 @@ class ThresholdEntry(Strict):
                 )
                 yield WrongValueError(problem, key="require")
             if metric.startswith(ASYNC_ONLY) and other.operation not in POLLED_OPERATIONS:
-                problem = f"{metric} is known for async_run only, and {reference.name!r} is a {other.operation}"
+                problem = f"only async_run has {metric}, and {reference.name!r} is a {other.operation}"
                 yield WrongValueError(problem, key="require")
 
 
@@ -180,13 +180,13 @@ class Breakers(Strict):
     """Conditions that abort a run early. All are on by default."""
 
     auth: bool = True
-    """Three consecutive responses that reject the key (401, 403), if no such status is expected."""
+    """Abort after three consecutive responses that reject the key (401, 403), unless such a status is expected."""
     server_errors: _ShareOrFalse = 0.1
-    """More than this share of 5xx among the last 20 responses; ``false`` turns the breaker off."""
+    """Abort if more than this share of the last 20 responses are 5xx. ``false`` turns the breaker off."""
     pending_jobs: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
-    """Maximum number of accepted jobs that have not ended."""
+    """Abort if more than this many accepted jobs have not ended."""
     stop_file: str = "STOP"
-    """The run ends when this file exists; relative to the run directory."""
+    """Abort when this file exists. Its path is relative to the run directory."""
 
 
 def _fault(value: object) -> Fault:
@@ -212,7 +212,7 @@ _WRITTEN: dict[str, Any] = {
     "answers": dict[CodeWord, RecodeText],
     "fault": list[FaultSpec],
 }
-"""The types that settings with several values have in a file."""
+"""Settings with several values have these types in a file."""
 
 
 def _key(setting: Setting) -> tuple[Any, Any]:
@@ -233,17 +233,17 @@ else:
 
 
 class TargetSettings(_Keys):
-    """Settings of the embedded target; they apply to no other target."""
+    """Settings of the embedded target. They apply to no other target."""
 
     keys: Annotated[int, Field(ge=1, le=1000)] = 1
-    """Number of API keys of the embedded target, which the traffic shares."""
+    """Number of API keys of the embedded target. The traffic entries share them."""
 
     @cached_property
     def settings(self) -> ReferenceSettings:
         """The settings of the reference API.
 
         Raises:
-            WrongValueError: if they are inconsistent.
+            WrongValueError: if settings contradict each other.
         """
         values = {each.name: getattr(self, each.name) for each in settings_of(ReferenceSettings)}
         values["workflows"], values["fault"] = tuple(values["workflows"]), tuple(values["fault"])
@@ -258,22 +258,22 @@ class TargetSettings(_Keys):
 
 MAX_ENTRIES: Final = 200
 MAX_STAGES: Final = 1_000
-"""All entries together may have this many stages: a plan compares all pairs, and a report has a row for each."""
+"""All entries together have at most this many stages. A plan compares all pairs, and a report has a row per stage."""
 
 
 class Regression(Strict):
     """Settings of ``loadtest regression check``."""
 
     rise: Share | None = None
-    """Minimum rise of an error or 429 rate that counts, such as 0.05%."""
+    """A rise of an error or 429 rate counts only if it is at least this, such as 0.05%."""
     same: list[Literal["machine", "python", "harness", "region"]] = []
     """Facts about the load generator that must be equal within a history."""
     must_find: PositiveShare | None = None
-    """Rise of response time p50 (20%) that a check must be able to find in an entry; otherwise it exits with 6."""
+    """A check must be able to find this rise of an entry's response time p50 (20%). Otherwise it exits with 6."""
 
 
 def _all_of(check: Callable[[Any, Mapping[str, Any]], Iterable[WrongValueError]]) -> AfterValidator:
-    """Return a validator that raises all errors that ``check`` finds, given a value and the valid keys before it."""
+    """Return a validator that raises all errors of ``check``. It passes the value and the valid keys before it."""
 
     def checked(value: Any, info: ValidationInfo) -> Any:
         if errors := list(check(value, info.data)):
@@ -284,7 +284,7 @@ def _all_of(check: Callable[[Any, Mapping[str, Any]], Iterable[WrongValueError]]
 
 
 def _check_groups(groups: dict[str, int], before: Mapping[str, Any]) -> Iterator[WrongValueError]:
-    # Checked here, so that the traffic stays valid for the references of thresholds and comparisons.
+    # If a wrong group made the traffic invalid, the references of thresholds and comparisons would not be checked.
     for name, each in before.get("traffic", {}).items():
         if each.keys is not None and each.keys not in groups:
             problem = f"there is no key group {each.keys!r}, which traffic.{name}.keys names"
@@ -318,7 +318,7 @@ def _check_faults(target: TargetSettings, before: Mapping[str, Any]) -> Iterator
 
 
 class Scenario(Strict):
-    """A whole scenario. Durations are in seconds, rates as ``Rate``."""
+    """A scenario. Once parsed, durations are in seconds."""
 
     title: str
     description: str = ""
@@ -327,17 +327,17 @@ class Scenario(Strict):
     """Multiplies every rate and burst."""
     warmup: Duration = 0.0
     drain: Duration = 30.0
-    """Maximum time after the last arrival for operations in flight to end."""
+    """After the last arrival, operations in flight have at most this time to end."""
     traffic: Annotated[dict[Name, Traffic], Field(min_length=1), _all_of(_check_traffic)]
     key_groups: Annotated[
         dict[Name, Annotated[int, Field(ge=1, le=1000)]], Field(validate_default=True), _all_of(_check_groups)
     ] = {}
-    """Number of API keys in each group; the groups take keys from WORKFLOW_API_KEYS in the file's order."""
+    """Number of API keys in each group. The groups take keys from WORKFLOW_API_KEYS in the order of the file."""
     threshold: list[Annotated[ThresholdEntry, _all_of(_check_references)]] = []
     unexpected_errors: _ShareOrFalse = UNEXPECTED_ERRORS
-    """Maximum share of any stage's operations that may fail or time out unexpectedly; ``false`` turns the check off."""
+    """At most this share of a stage's operations may fail or time out unexpectedly. ``false`` turns the check off."""
     compare: list[Annotated[Comparison, _all_of(_check_references)]] = []
-    """Comparisons that the report makes: alternative traffic entries, or effects between stages of one entry."""
+    """Comparisons in the report. They compare alternative traffic entries, or stages of one entry."""
     breakers: Breakers = Breakers()
     regression: Regression = Regression()
     target: Annotated[TargetSettings, _all_of(_check_faults)] = TargetSettings()
@@ -354,7 +354,7 @@ class Scenario(Strict):
 
     @property
     def recorded(self) -> bool:
-        """Whether any entry has recorded arrivals, whose times are fixed."""
+        """Whether any entry has recorded arrivals. Their times are fixed."""
         return any(each.stages[0].recorded is not None for each in self.traffic.values())
 
     def read_recordings(self, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Finds, parses and overrides scenario files; errors name the file, the key and the nearest valid key."""
+"""Search, parsing and overrides of scenario files. Errors name the file, the key and the most similar valid key."""
 
 import contextlib
 import copy
@@ -22,7 +22,7 @@ from loadtest.words import did_you_mean, nearest
 FOLDER: Final = Path("scenarios")
 _PACKAGE: Final = Path(__file__).parents[1]
 SHIPPED: Final = _PACKAGE / "scenarios" if (_PACKAGE / "scenarios").is_dir() else _PACKAGE.parent / "scenarios"
-"""The scenarios shipped with the program, in the built package or in the checkout."""
+"""The folder of the scenarios that ship with the program. It is in the built package or in the checkout."""
 _SHORTEST: Final = 0.01
 """Minimum duration of a scaled stage, in seconds."""
 
@@ -48,18 +48,18 @@ class LoadedScenario:
         return place(split_key(key), self.effective, self.path) if key.startswith("threshold.") else key
 
     def changed(self, raw: dict[str, Any]) -> Self:
-        """Return the scenario with other content, which must be valid."""
+        """Return the scenario with other content. The content must be valid."""
         return type(self)(Scenario.model_validate(raw), self.path, raw)
 
 
 def find_scenario(name: str, folder: Path = FOLDER, shipped: Path = SHIPPED) -> Path:
-    """Find a scenario's file by path, by its name in ``folder``, or among the shipped scenarios.
+    """Find a scenario's file by its path, by its name in ``folder``, or among the shipped scenarios.
 
     Raises:
-        InputError: if there is no such scenario; the remedy names the nearest name.
+        InputError: if there is no such scenario. The remedy suggests the most similar name.
     """
     for candidate in (Path(name), *(each / f"{name}.toml" for each in (folder, shipped))):
-        # is_file raises for a name that is too long, or in an unreadable folder.
+        # is_file raises if the name is too long or the folder is unreadable.
         with contextlib.suppress(OSError):
             if candidate.is_file():
                 return candidate
@@ -71,10 +71,10 @@ def find_scenario(name: str, folder: Path = FOLDER, shipped: Path = SHIPPED) -> 
 def load_scenario(path: Path, overrides: Sequence[str] = (), seed: int | None = None) -> LoadedScenario:
     """Read a scenario strictly. Overrides ``KEY=VALUE`` and ``seed`` replace its own values.
 
-    KEY is a dotted path; a stage is given by its name or number.
+    KEY is a dotted path. In it, a stage has its name or its number.
 
     Raises:
-        InputError: if the scenario is invalid; the message names file, key and remedy of every error.
+        InputError: if the scenario is invalid. The message names file, key and remedy of every error.
     """
     raw = read_toml(path)
     for override in overrides:
@@ -85,7 +85,7 @@ def load_scenario(path: Path, overrides: Sequence[str] = (), seed: int | None = 
 
 
 def only(loaded: LoadedScenario, names: Sequence[str]) -> LoadedScenario:
-    """Return the scenario with only these traffic entries, without thresholds and comparisons that need other entries.
+    """Return the scenario with only these traffic entries. Thresholds and comparisons that need others are removed.
 
     Raises:
         InputError: if the entries cannot run alone.
@@ -112,7 +112,7 @@ def scaled(loaded: LoadedScenario, seconds: float) -> LoadedScenario:
     """Return the scenario with all stage durations scaled, so that its longest traffic takes ``seconds``.
 
     Faults of the embedded target keep their place in the stages. Rates, bursts, polling, time-outs and the drain stay.
-    The warm-up is shortened in proportion, but never below one second, and never lengthened.
+    A shorter scenario also has a shorter warm-up, of at least one second. The warm-up never becomes longer.
 
     Raises:
         InputError: if a stage would be shorter than 10 ms.
@@ -120,7 +120,7 @@ def scaled(loaded: LoadedScenario, seconds: float) -> LoadedScenario:
     scenario = loaded.scenario
     _refuse_recorded(scenario, "--duration", "Set the stage's speed, and its duration.")
     factor = seconds / scenario.duration
-    # New clients connect in the warm-up, which takes time.
+    # Clients connect during the warm-up, so it must not become too short.
     warmup = min(scenario.warmup, max(1.0, scenario.warmup * factor))
     raw = copy.deepcopy(loaded.effective)
     raw["warmup"] = _seconds(warmup)
@@ -144,10 +144,10 @@ def scaled(loaded: LoadedScenario, seconds: float) -> LoadedScenario:
 
 
 def with_stage_alone(loaded: LoadedScenario, stage: str, whole_s: float) -> LoadedScenario:
-    """Return the scenario with one stage only: the traffic entries that have it, and the thresholds that apply to it.
+    """Return the scenario with one stage only. Entries without this stage and thresholds on other stages are removed.
 
-    The stage must have a constant rate. It is lengthened to a multiple of a window of ``whole_s`` seconds, at least two
-    windows, so that it always contains a whole window. If ``whole_s`` is 0, its duration stays.
+    The stage must have a constant rate. Its duration is rounded up to a multiple of a window of ``whole_s`` seconds,
+    and to at least two windows. It then always contains a whole window. If ``whole_s`` is 0, the duration stays.
 
     Raises:
         InputError: if there is no such stage, its rate is not constant, or no threshold applies to it.
@@ -180,7 +180,7 @@ def with_stage_alone(loaded: LoadedScenario, stage: str, whole_s: float) -> Load
 
 
 def at_rate(loaded: LoadedScenario, multiplier: float, number: int) -> LoadedScenario:
-    """Return the scenario at a multiple of its rate; each ``number`` gives another seed."""
+    """Return the scenario at a multiple of its rate. Each ``number`` gives another seed."""
     scenario = loaded.scenario
     _refuse_recorded(scenario, "another rate", "Use a scenario with rates.")
     changes = {"rate_multiplier": scenario.rate_multiplier * multiplier, "seed": (scenario.seed + number) % 2**63}
@@ -199,7 +199,7 @@ def _seconds(duration: float) -> str:
 def scenario_hash(scenario: Scenario) -> str:
     """Return a hash (twelve hex digits) of the scenario without its ``NOT_HASHED`` keys.
 
-    Default values are left out, so that a default added later changes no hash.
+    Default values are left out, so a key that is added later does not change the hash.
     """
     shape = scenario.model_dump(mode="json", exclude=NOT_HASHED, exclude_defaults=True)
     return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:12]
@@ -232,7 +232,7 @@ def _descend(place: Any, part: str, override: str) -> Any:
     near = nearest(part, place)
     if part not in place and near:
         raise InputError(f"--set {override!r}: there is no {part!r}", f"Did you mean {near!r}?")
-    # A table missing from the file may be given by overrides alone; the check rejects unknown tables.
+    # Overrides may add a table that the file does not have. Unknown tables are rejected later.
     return place.setdefault(part, {})
 
 
@@ -247,7 +247,7 @@ def _index(items: list[Any], part: str, override: str) -> int:
 
 
 def _toml_value(written: str) -> Any:
-    """Parse a value as TOML; anything else (5/s, 30s) is a string."""
+    """Parse a value as TOML. A value that is not TOML (5/s, 30s) is a string."""
     try:
         return tomllib.loads(f"value = {written}")["value"]
     except (ValueError, RecursionError):

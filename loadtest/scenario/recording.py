@@ -1,4 +1,4 @@
-"""Recorded arrivals, offered as they came: each line of a file has an offset in seconds and a key's number."""
+"""Recorded arrivals. Each line of a file has the offset of an arrival in seconds and the number of its key."""
 
 from functools import cached_property
 from pathlib import Path
@@ -28,19 +28,19 @@ class Recording:
 
     @cached_property
     def key_list(self) -> list[int]:
-        """The keys as plain integers, which are quicker to read one by one."""
+        """The keys as a list of plain integers. Reading them one by one is faster than from an array."""
         found: list[int] = self.keys.tolist()
         return found
 
     def most_within(self, seconds: float, *, key: int | None = None, keys: int = 1) -> int:
-        """Return the most arrivals within any period of ``seconds``; with ``key``, those of one of ``keys`` keys."""
+        """Return the maximum number of arrivals in any period of ``seconds``. ``key`` selects one of ``keys`` keys."""
         times = self.offsets_s if key is None else self.offsets_s[self.keys % keys == key]
         inside = np.searchsorted(times, times + seconds, side="left") - np.arange(len(times))
         return int(inside.max(initial=0))
 
 
 def read_recording(path: Path, speed: float, duration_s: float) -> Recording:
-    """Read a file of arrivals, ``speed`` times as fast as they were recorded.
+    """Read a file of arrivals. They come ``speed`` times as fast as they were recorded.
 
     Raises:
         InputError: if the file cannot be read, a line is wrong, or an arrival comes after the stage's end.

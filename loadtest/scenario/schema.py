@@ -1,4 +1,4 @@
-"""The JSON schema of scenarios for editors, generated from their types and the docstrings of their keys."""
+"""The JSON schema of scenarios, for editors. It is generated from the types and docstrings of the scenario's keys."""
 
 import ast
 import inspect
@@ -21,7 +21,7 @@ def schema_text() -> str:
 
 
 def scenario_schema() -> dict[str, Any]:
-    """Return the schema: each key with type, default as written in a file, and description.
+    """Return the schema. Each key has its type, its description, and its default as a file writes it.
 
     The schema is less strict than the parser, which also checks combinations of keys.
     """
@@ -36,9 +36,9 @@ def scenario_schema() -> dict[str, Any]:
 
 
 def _meanings() -> dict[tuple[str, str], str]:
-    """The docstring of each key, by the names of table and key.
+    """Return the docstring of each key, by the names of its table and the key.
 
-    pydantic's ``use_attribute_docstrings`` also reads them, but parses all classes at each start: 0.15 s of CPU.
+    pydantic's ``use_attribute_docstrings`` also reads them. But it parses all classes at each start, for 0.15 s of CPU.
     """
     modules = [sys.modules[table.__module__] for table in (Traffic, Scenario)]
     return {
@@ -53,7 +53,7 @@ def _meanings() -> dict[tuple[str, str], str]:
 
 
 def _cleaned(value: dict[str, Any]) -> dict[str, Any]:
-    """Remove generated titles and null, which TOML lacks, from one key's schema."""
+    """Remove the generated title and null from the schema of a key. TOML has no null."""
     default = value.pop("default", None)
     value.pop("title", None)
     meaning = _plain(value.pop("description", ""))

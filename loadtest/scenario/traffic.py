@@ -1,6 +1,6 @@
-"""A traffic entry: a named stream of operations of one kind in stages, with the behaviour of its clients.
+"""A traffic entry: a named stream of operations of one kind. Its stages have rates.
 
-Clients retry after a 429, poll running jobs, expect an answer, and make deliberate mistakes.
+The entry also defines its clients: their retries after a 429, polls, expected answers and deliberate mistakes.
 """
 
 import math
@@ -32,8 +32,8 @@ from loadtest.units import Rate
 class Retry(Strict):
     """Retries after a 429 to a run, submit or retrieval. Times are in seconds.
 
-    Full jitter draws each wait uniformly from zero to its full length, so that clients rejected together do not return
-    together (M. Brooker, "Exponential Backoff And Jitter", 2015).
+    Full jitter draws each wait uniformly between zero and its full length. Clients that were rejected together then do
+    not return together (M. Brooker, "Exponential Backoff And Jitter", 2015).
     """
 
     policy: Literal["none", "exponential", "retry_after"] = "none"
@@ -61,12 +61,12 @@ class Retry(Strict):
         return sum(self._longest_wait(attempt) for attempt in range(1, self.max_attempts))
 
     def wait(self, attempt: int, draw: float, retry_after: float | None = None) -> float | None:
-        """Seconds to wait after the ``attempt``-th 429; None to give up.
+        """Return the seconds to wait after the ``attempt``-th 429, or None to give up.
 
         Args:
-            attempt: requests sent so far, at least 1.
-            draw: a uniform number from 0 to 1, for the jitter.
-            retry_after: the wait in seconds that the 429 states; None if it states none.
+            attempt: number of requests sent so far, at least 1.
+            draw: a uniform random number from 0 to 1, for the jitter.
+            retry_after: the wait in seconds that the 429 states, or None if it states none.
         """
         if self.policy == "none" or attempt >= self.max_attempts:
             return None
@@ -76,7 +76,7 @@ class Retry(Strict):
         return longest * draw if self.jitter else longest
 
     def _longest_wait(self, attempt: int) -> float:
-        # Limit the exponent to prevent an overflow; the wait is at its maximum by then.
+        # The exponent is limited to prevent an overflow. The wait has then long reached its maximum.
         return min(self.max, self.initial * self.factor ** min(attempt - 1, 64))
 
 
@@ -85,15 +85,15 @@ class Polling(Strict):
 
     policy: Literal["fixed", "exponential"] = "fixed"
     interval: Duration = 1.0
-    """Time between polls; for an exponential policy, the first wait."""
+    """Time between polls. For an exponential policy, it is the first wait."""
     factor: Annotated[float, Field(ge=1, le=100)] = 2.0
     max: Duration = 60.0
     jitter: bool = False
-    """Draw each wait uniformly between half and all of its length."""
+    """Draw each wait uniformly between half its length and its full length."""
     give_up: Duration = 60.0
     """Maximum time from the accepted submit to the last poll."""
     pace: ArrivalRate | None = None
-    """Maximum rate of all polls of the entry; a rate "of limit" refers to the retrieval limit."""
+    """Maximum rate of all polls of the entry. A rate "of limit" refers to the retrieval limit."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -110,7 +110,7 @@ class Polling(Strict):
         return self
 
     def wait(self, number: int, draw: float) -> float:
-        """Seconds from the last answer to the ``number``-th poll; ``draw`` is uniform from 0 to 1, for the jitter."""
+        """Return the seconds from the last answer to the ``number``-th poll. ``draw`` (0 to 1) sets the jitter."""
         wait = self.interval
         if self.policy == "exponential":
             wait = min(self.max, self.interval * self.factor ** min(number - 1, 64))
@@ -118,12 +118,12 @@ class Polling(Strict):
 
 
 class Expect(Strict):
-    """The required last answer of an operation."""
+    """Requirements on the last answer of an operation."""
 
     status: Status | None = None
     """Expected status instead of the documented status (200 for a run or retrieval, 202 for a submit)."""
     job: EndState | None = None
-    """Expected final state of a job; completed by default."""
+    """Expected final state of a job. By default, the job must complete."""
     result: JsonObject | None = None
     """Keys and values that the result must contain, also in nested tables."""
     result_schema: str | None = None
@@ -149,7 +149,7 @@ class Mistakes(Strict):
         return {kind: share for kind in MISTAKE_STATUS if (share := getattr(self, kind)) > 0}
 
     def pick(self, seed: int, traffic: str, number: int) -> MistakeKind | None:
-        """Return arrival ``number``'s mistake, if any; seeded, so that every run makes the same mistakes."""
+        """Return the mistake of arrival ``number``, if any. With the same seed, every run makes the same mistakes."""
         if not (shares := self.shares):
             return None
         left = seeded_random(seed, traffic, number, "mistake")
@@ -161,7 +161,7 @@ class Mistakes(Strict):
 
 
 WARMUP: Final = "warmup"
-"""Name of the recorded warm-up stage."""
+"""Name of the warm-up stage in the record."""
 
 _MAX_STEPS: Final = 200
 _ZERO: Final = Rate(0.0, of_limit=False)
@@ -181,15 +181,15 @@ class Stage(Strict):
     to: ArrivalRate | None = None
     step: ArrivalRate | None = None
     burst: Burst | None = None
-    """Operations that arrive at once at the start: a number, or a multiple of the limit's whole quota."""
+    """Number of operations that arrive at once at the start, or a multiple of the limit's whole quota."""
     recorded: str | None = None
-    """File of arrivals, relative to the scenario: an offset in seconds and a key's number on each line."""
+    """File of arrivals, relative to the scenario. Each line has an offset in seconds and the number of a key."""
     speed: Annotated[float, Field(ge=0.001, le=1000)] = 1.0
-    """Factor by which recorded arrivals come faster."""
+    """Recorded arrivals come faster by this factor."""
     duration: PositiveDuration
     """Duration of the stage, or of each of its steps."""
     expect: list[Annotated[int, Field(ge=400, le=599)]] = []
-    """Statuses that are not failures in Locust's statistics; 429 is added if the plan exceeds a limit in this stage."""
+    """Statuses that are not failures in Locust's statistics. 429 is added if the plan exceeds a limit in this stage."""
 
     @model_validator(mode="after")
     def _one_shape(self) -> Self:
@@ -209,7 +209,7 @@ class Stage(Strict):
             raise ValueError("steps need all of from, to and step")
         if len({self.from_.of_limit, self.to.of_limit, self.step.of_limit}) > 1:
             raise ValueError("from, to and step must all be absolute or all relative to the limit")
-        # Counting the steps would overflow for very small steps.
+        # If steps are very small, counting them would overflow.
         if self.step.value <= 0 or abs(self.to.value - self.from_.value) >= self.step.value * _MAX_STEPS:
             raise ValueError(f"step must be above zero and give at most {_MAX_STEPS} steps")
 
@@ -235,19 +235,19 @@ class Traffic(Strict):
 
     operation: OperationWord
     workflow: str | None = None
-    """Workflow to run; for a retrieval, the workflow of the seeded jobs."""
+    """Workflow to run. For a retrieval, it is the workflow of the seeded jobs."""
     parameters: JsonObject = {}
     inputs: str | None = None
-    """File of parameters (JSON lines or CSV) with a row for each operation; the row overrides ``parameters``."""
+    """File of parameters (JSON lines or CSV). Each operation takes a row, which overrides ``parameters``."""
     inputs_order: Literal["sequential", "random"] = "sequential"
     keys: Name | None = None
-    """The key group to use; all keys by default."""
+    """The key group to use. By default, the entry uses all keys."""
     arrivals: Literal["even", "poisson"] = "even"
     timeout: PositiveDuration = 30.0
     """Time-out of each request, from its start to its complete answer."""
     connect_timeout: PositiveDuration | None = None
     read_timeout: PositiveDuration | None = None
-    """Maximum silence of the server within an answer, including the wait for its first byte."""
+    """Maximum time in which the server sends no byte, before or during its answer."""
     max_users: Annotated[int, Field(ge=1, le=20_000)] | None = None
     retry: Retry = Retry()
     polling: Polling = Polling()
@@ -256,7 +256,7 @@ class Traffic(Strict):
     user: str | None = None
     """A custom user class, as ``module:Class``."""
     job_ids: str = "seeded"
-    """For a retrieval: ``seeded`` (before the start), ``run`` (jobs of the same run), or a file with an id per line."""
+    """Jobs to retrieve: ``seeded`` (before the start), ``run`` (jobs of this run), or a file with an id per line."""
     seed_jobs: Annotated[int, Field(ge=1, le=1000)] = 10
     stages: Annotated[list[Stage], Field(min_length=1)]
     _recording: Recording | None = PrivateAttr(None)
@@ -269,7 +269,7 @@ class Traffic(Strict):
 
     @property
     def recording(self) -> Recording | None:
-        """The recorded arrivals, once ``read_recording`` has read them; None for an entry with rates."""
+        """The recorded arrivals, after ``read_recording`` has read them. None for an entry with rates."""
         return self._recording
 
     def read_recording(self, folder: Path) -> None:
@@ -283,7 +283,7 @@ class Traffic(Strict):
             self._recording = read_recording(folder / stage.recorded, stage.speed, stage.duration)
 
     def key_number(self, arrival: int) -> int:
-        """Return the number of an arrival's key, from 0 and not yet modulo the number of keys."""
+        """Return the number of an arrival's key, from 0. It may exceed the number of keys."""
         return arrival if self._recording is None else self._recording.key_list[arrival]
 
     @model_validator(mode="after")
@@ -323,5 +323,5 @@ class Traffic(Strict):
 
     @property
     def duration(self) -> float:
-        """Total duration of its stages in seconds, without warm-up."""
+        """Total duration of the stages in seconds, without warm-up."""
         return sum(stage.duration * len(stage.parts) for stage in self.stages)

@@ -1,4 +1,4 @@
-"""The hosts that may be loaded, and how much. Every host except loopback needs an entry in ``targets.toml``."""
+"""Targets: hosts that may be loaded, and their request budgets. All but loopback need an entry in ``targets.toml``."""
 
 from loadtest.targets.choose import (
     ChosenTarget,

@@ -23,7 +23,7 @@ from loadtest.targets.entry import TargetEntry, entry_named, load_targets
 
 @dataclass(frozen=True, slots=True)
 class NamedEntry:
-    """An entry with its name and file, and an unresolved host; without ``entry`` there is no request budget."""
+    """An entry with its name and file. Its host is not resolved. If ``entry`` is None, there is no request budget."""
 
     name: str | None = None
     entry: TargetEntry | None = None
@@ -41,7 +41,7 @@ class NamedEntry:
 
     @property
     def tls(self) -> TlsInfo | None:
-        """The entry's TLS files as absolute paths; None if it has none."""
+        """The entry's TLS files as absolute paths, or None if the entry has none."""
         entry = self.entry
         if entry is None or (entry.ca is None and entry.client_certificate is None):
             return None
@@ -69,7 +69,7 @@ class PreflightOrder(msgspec.Struct, frozen=True, kw_only=True):
 
     url: str
     listed: bool
-    """Whether an entry allows a host other than loopback."""
+    """Whether the target has an entry. Every host except loopback needs one."""
     scenario: Mapping[str, Any]
     """The effective scenario as plain values."""
     tls: TlsInfo | None = None
@@ -77,12 +77,13 @@ class PreflightOrder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def choose(host: str | None, target: str | None, targets: Path | None = None) -> ChosenTarget:
-    """Find the target by its URL or by the name of its entry in a file, ``targets.toml`` by default.
+    """Find the target by its URL, or by the name of its entry. The default file of entries is ``targets.toml``.
 
     A URL other than loopback needs an entry with the same scheme, host and port.
 
     Raises:
-        InputError: if not exactly one of ``host`` and ``target`` is given, or the file is invalid or lacks the entry.
+        InputError: if not exactly one of ``host`` and ``target`` is given, if the file is invalid, or if it has no
+            such entry.
     """
     if (host is None) == (target is None):
         raise InputError("give exactly one of --host and --target", "Add or remove an option.")
@@ -103,12 +104,12 @@ def choose(host: str | None, target: str | None, targets: Path | None = None) ->
 
 
 def entry_at(url: str, targets: Path | None = None) -> NamedEntry:
-    """Find the entry of a URL's server without resolving the host; prefer the entry with exactly this URL.
+    """Find the entry of a URL's server. The host is not resolved. An entry with exactly this URL is preferred.
 
-    The result is empty for a loopback name or address, and if no entry matches.
+    The result is empty if the host is loopback, or if no entry matches.
 
     Raises:
-        InputError: if the URL or the file is invalid, or several entries match.
+        InputError: if the URL or the file is invalid, or if several entries match.
     """
     here, path = server_of(url), targets or TARGETS_FILE
     if is_loopback(here[1]):
@@ -123,7 +124,7 @@ def entry_at(url: str, targets: Path | None = None) -> NamedEntry:
 
 
 def named_entry(name: str, targets: Path | None = None) -> NamedEntry:
-    """Find an entry by its name in a file, ``targets.toml`` by default; its host is not resolved.
+    """Find an entry by its name in a file, by default ``targets.toml``. Its host is not resolved.
 
     Raises:
         InputError: if the file is missing or invalid, or has no such entry.
@@ -137,7 +138,7 @@ def named_entry(name: str, targets: Path | None = None) -> NamedEntry:
 
 
 def _resolved(named: NamedEntry, found: Target | None = None) -> ChosenTarget:
-    """Return the target of an entry, at the entry's URL or at ``found``, another URL of the same server."""
+    """Return the target of an entry. ``found`` replaces the entry's URL with another URL of the same server."""
     target = found or resolve("" if named.entry is None else named.entry.url)
     chosen = ChosenTarget(named.name, named.entry, named.path, target=target)
     if chosen.tls is not None:
@@ -149,7 +150,7 @@ def _resolved(named: NamedEntry, found: Target | None = None) -> ChosenTarget:
 
 
 def confirm(chosen: ChosenTarget, *, yes: bool) -> None:
-    """Ask for the host name of a production target at the terminal, unless ``yes``.
+    """Ask the user to type the host name of a production target, unless ``yes`` is true.
 
     Raises:
         InputError: if another name was typed, or there is no terminal.
@@ -173,7 +174,7 @@ def confirm(chosen: ChosenTarget, *, yes: bool) -> None:
 def look(
     chosen: ChosenTarget, scenario: Mapping[str, Any], environment: Mapping[str, str], *, preflight: bool
 ) -> Preflight:
-    """Check whether a target can be loaded, and return the preflight's findings, empty without a preflight.
+    """Check whether a target can be loaded, and return the preflight's findings. Without a preflight, they are empty.
 
     Raises:
         TargetError: if the target does not accept connections, or a check of the preflight failed.

@@ -1,6 +1,6 @@
-"""Connection to a target: checked address, own headers and TLS certificates.
+"""Connection to a target: its checked address, additional headers and TLS certificates.
 
-Base URLs are parsed strictly. Only this module resolves names, so that every connection goes to a checked address.
+Base URLs are parsed strictly. Only this module resolves names, so every connection goes to a checked address.
 """
 
 import os
@@ -20,7 +20,7 @@ from loadtest.record.run_info import REFUSED, TlsInfo
 
 TARGETS_FILE: Final = Path("targets.toml")
 _CONNECT_TIMEOUT: Final = 5.0
-"""Seconds."""
+"""The check that a target accepts connections times out after this many seconds."""
 _URL_SAFE: Final = re.compile(r"[\x21-\x7e]+")
 """Characters allowed in a request line and a Host header. urlsplit drops some other characters silently."""
 _NETLOC: Final = re.compile(r"(\[[^\[\]]+\]|[^\[\]:]+)(:\d*)?")
@@ -28,11 +28,11 @@ _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 class UnresolvedError(InputError):
-    """A host name without an address."""
+    """The host name has no address."""
 
 
 Server = tuple[str, str, int]
-"""Scheme, host in lower case, port: URLs with the same three belong to the same server."""
+"""Scheme, host in lower case, and port. URLs in which all three are equal belong to the same server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def resolve(url: str) -> Target:
     loopback = all(map(is_loopback, addresses))
     address = addresses[0]
     if loopback:
-        # 127.0.0.1 first: manually started servers listen there more often than on ::1.
+        # 127.0.0.1 is preferred, because manually started servers listen there more often than on ::1.
         address = "127.0.0.1" if "127.0.0.1" in addresses else min(addresses, key=len)
     return Target(
         url=url.rstrip("/"),
@@ -91,7 +91,7 @@ def resolve(url: str) -> Target:
 
 
 def allow(url: str, *, listed: bool = False) -> Target:
-    """Check, in the process that makes the load, that a base URL may be loaded.
+    """Check that a base URL may be loaded. Every process that sends load calls this.
 
     Only this module resolves names, so every connection goes to a checked address, even if a name is resolved again
     during a run. Unless an entry allows the run (``listed``), the host must be loopback.
@@ -137,7 +137,7 @@ def check_reachable(target: Target) -> None:
 
 def _split(url: str) -> SplitResult:
     if "@" in url:
-        # Checked first, because the other messages show the URL.
+        # This is checked first, because the other messages show the URL.
         raise WrongValueError(
             "the target's URL contains a user name or password", "Remove it: keys come from WORKFLOW_API_KEYS."
         )
@@ -219,10 +219,10 @@ def check_headers(headers: dict[str, str]) -> dict[str, str]:
 
 
 def header_values(headers: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the headers to send, with ``$NAME`` replaced by that environment variable.
+    """Return the headers to send. ``$NAME`` is replaced with the environment variable NAME.
 
     Raises:
-        InputError: if a variable is not set, or its value is not allowed in a header; the message hides the value.
+        InputError: if a variable is not set, or its value is not allowed in a header. The message hides the value.
     """
     values = {}
     for name, written in headers.items():
@@ -241,9 +241,9 @@ _PEM_FILE: Final = "Give a readable PEM file (see docs/own-api.md)."
 
 
 def tls_context(info: TlsInfo | None) -> ssl.SSLContext:
-    """Return an SSL context that verifies the server's name and certificate, for all connections.
+    """Return an SSL context that verifies the server's name and certificate.
 
-    Without ``info`` the context trusts the system's certificates, and has no client certificate.
+    Without ``info``, the context trusts the system's certificates and has no client certificate.
 
     Raises:
         InputError: if a file cannot be used.
@@ -265,7 +265,7 @@ def tls_context(info: TlsInfo | None) -> ssl.SSLContext:
 
 
 def _nobody_to_ask() -> str:
-    """Refuse an encrypted key: workers and scheduled jobs cannot type its password."""
+    """Reject an encrypted key, because workers and scheduled jobs cannot type its password."""
     raise InputError(
         "client_key: the key is encrypted with a password", "Decrypt it: openssl pkey -in LOCKED -out KEY."
     )

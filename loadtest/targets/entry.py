@@ -1,4 +1,4 @@
-"""An entry of ``targets.toml``: a host that may be loaded, how much and when. Checked strictly."""
+"""An entry of ``targets.toml``. It states which host may be loaded, with how many requests, and when."""
 
 import re
 import shutil
@@ -31,7 +31,7 @@ _DAY: Final = 24 * 60
 class Hours:
     """Hours of the day when a target may be loaded, written ``08:00-18:00`` with an optional zone (default UTC).
 
-    ``start`` and ``end`` are minutes since midnight in ``zone``; the hours span midnight if start > end.
+    ``start`` and ``end`` are minutes since midnight in ``zone``. The hours span midnight if start > end.
     """
 
     text: str
@@ -40,14 +40,14 @@ class Hours:
     zone: tzinfo
 
     def seconds_left(self, now: datetime) -> float | None:
-        """Seconds until the hours end, or None outside them; ``now`` has a zone."""
+        """Return the seconds until the hours end, or None outside the hours. ``now`` must have a zone."""
         local = now.astimezone(self.zone)
         minute = local.hour * 60 + local.minute
         wraps = self.start > self.end
         if (minute >= self.start or minute < self.end) if wraps else (self.start <= minute < self.end):
             day = local.date() + timedelta(days=1 if wraps and minute >= self.start else 0)
             midnight = datetime(day.year, day.month, day.day, tzinfo=self.zone)
-            # Computed on the zone's clock, because a day may have 23 or 25 hours.
+            # The end is computed on the zone's clock, because a day may have 23 or 25 hours.
             end = midnight + timedelta(minutes=self.end)
             return (end.astimezone(UTC) - now.astimezone(UTC)).total_seconds()
         return None
@@ -57,7 +57,7 @@ def parse_hours(value: object) -> Hours:
     """Parse ``"08:00-18:00"``, ``"22:00-06:00 Europe/Berlin"`` or ``"08:00-18:00 +02:00"``.
 
     Raises:
-        ValueError: if it has another form, covers the whole day, or its zone is unknown.
+        ValueError: if the text has another form or covers the whole day, or if its zone is unknown.
     """
     if isinstance(value, Hours):
         return value
@@ -76,7 +76,7 @@ def _zone(name: str) -> tzinfo:
     try:
         offset = datetime.strptime(name, "%z").tzinfo if name[0] in "+-" else None
         return offset or (UTC if name == "UTC" else ZoneInfo(name))
-    # A name that is unknown, a folder, unreadable or not a zone raises different exceptions on different file systems.
+    # A name may be unknown, a folder, unreadable or not a zone. The exception depends on the file system.
     except (ValueError, KeyError, OSError):
         raise ValueError(
             f"{name!r} is not a time zone: write a zone such as Europe/Berlin, or an offset such as +02:00"
@@ -95,19 +95,19 @@ def _header_value(value: str) -> str:
 
 
 class TargetEntry(Strict):
-    """One table of ``targets.toml``."""
+    """A table of ``targets.toml``."""
 
     url: Annotated[str, AfterValidator(_base_url)]
     environment: Literal["development", "test", "staging", "production"]
     """For ``production``, the user types the host name before a run."""
     owner: Annotated[str, Field(min_length=1)]
-    """The person who agreed to the load, and is informed about problems."""
+    """The person who agreed to the load, and who is informed about problems."""
     endpoint: Annotated[str, AfterValidator(_header_value)] | None = None
     """Value of ``x-wf-endpoint``, instead of WORKFLOW_ENDPOINT."""
     headers: Annotated[dict[str, str], AfterValidator(check_headers)] = Field(default_factory=dict)
-    """Additional headers of every request; ``$NAME`` is read from the environment."""
+    """Additional headers of every request. ``$NAME`` is read from the environment."""
     ca: Annotated[str, Field(min_length=1)] | None = None
-    """PEM file of the certificates to trust instead of the system's; relative to the entry's file."""
+    """PEM file of certificates to trust instead of the system's. Its path is relative to the entry's file."""
     client_certificate: Annotated[str, Field(min_length=1)] | None = None
     """PEM file of the client's certificate, followed by its chain."""
     client_key: Annotated[str, Field(min_length=1)] | None = None
@@ -115,28 +115,28 @@ class TargetEntry(Strict):
     limits: dict[LimitWord, LimitSpec] = Field(default_factory=dict)
     """Assumed limits that differ from the documentation."""
     algorithm: AlgorithmName = "fixed-window"
-    """Assumed algorithm of the limits; ``loadtest probe --save`` writes its finding."""
+    """Assumed algorithm of the limits. ``loadtest probe --save`` writes the algorithm that it found."""
     burst: Annotated[int, Field(ge=1)] | None = None
     """Requests accepted at once, for algorithms with a burst."""
     count_rejected: bool = False
-    """Whether rejected requests count too."""
+    """Whether rejected requests count, too."""
     phase: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    """Seconds from multiples of a limit's window to the start of aligned windows."""
+    """Aligned windows start this many seconds after multiples of a limit's window."""
     round_down: bool = False
     """Whether a sliding counter rounds its estimate down, and a token bucket rounds time down to whole seconds."""
     limit_scope: Literal["key-and-name", "name"] = "key-and-name"
     """Whether each key has its own limits (the default), or all keys share them."""
     max_share: PositiveShare = 0.1
-    """Share of each limit, over all keys, that a run may use in any window of the limit."""
+    """A run may use at most this share of a limit in any of its windows, over all keys."""
     max_operations: Annotated[int, Field(ge=1)] | None = None
     max_requests: Annotated[int, Field(ge=1)] | None = None
-    """Maximum for one run, including retries, polls, seeding and preflight."""
+    """Maximum number of requests of a run, including retries, polls, seeding and preflight."""
     price_per_execution: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """Price of each accepted run or submit, in the currency of ``max_cost``."""
     max_cost: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     allowed_hours: Annotated[Hours, BeforeValidator(parse_hours)] | None = None
     expires: date | None = None
-    """Last day (UTC) of the entry's validity."""
+    """Last day (UTC) on which the entry is valid."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -176,7 +176,7 @@ def load_targets(path: Path) -> dict[str, TargetEntry]:
     """Read a file of targets strictly.
 
     Raises:
-        InputError: if the file is invalid; the message names file, key and remedy of every error.
+        InputError: if the file is invalid. The message names file, key and remedy of every error.
     """
     entries: dict[str, TargetEntry] = checked(dict[Name, TargetEntry], read_toml(path), path, "targets")
     return entries
@@ -195,12 +195,12 @@ def entry_named(path: Path, name: str) -> TargetEntry:
 
 
 def save_limits(path: Path, name: str, limits: Mapping[LimitName, Limit], limiter: LimiterSpec | None) -> None:
-    """Write assumed limits into an entry of a file; comments, other keys and other limits stay.
+    """Write assumed limits into an entry of a file. Comments, other keys and other limits stay.
 
-    Without a limiter, the entry's algorithm stays too.
+    Without a limiter, the entry's algorithm stays, too.
 
     Raises:
-        InputError: if the file is invalid, has no such entry or cannot be written; the file is then unchanged.
+        InputError: if the file is invalid, has no such entry or cannot be written. The file is then unchanged.
     """
     import tomlkit  # noqa: PLC0415 - only a probe writes
 

@@ -1,4 +1,4 @@
-"""Check of a run's minimum load, counted from its schedule, against an entry's request budget.
+"""Comparison of a run's minimum load with an entry's request budget. The load is counted from the run's schedule.
 
 All checks precede the first request. Pure.
 """
@@ -31,12 +31,12 @@ from loadtest.targets.entry import TargetEntry
 from loadtest.units import Limit
 
 PREFLIGHT_KEYS: Final = 3
-"""Maximum number of keys that a preflight tries."""
+"""A preflight tries at most this many keys."""
 _NS: Final = 1e9
 _ROUNDING_NS: Final = 1000
 _NONE: Final = np.zeros(0, np.int64)
 _MOST_OPERATIONS: Final = 5_000_000
-"""Maximum arrivals of one traffic entry for a target with a budget; more arrivals are rejected as a mistake."""
+"""If a target has a budget, a traffic entry may have at most this many arrivals. More are rejected as a mistake."""
 
 
 @dataclass(frozen=True)
@@ -46,17 +46,17 @@ class MinimumLoad:
     operations: int = 0
     executions: int = 0
     duration_s: float = 0.0
-    """From the first request to the end of the drain."""
+    """Seconds from the epoch to the end of the drain."""
     due: dict[LimitName, Ints] = field(default_factory=dict)
-    """Due times of requests by limit: ns since the epoch, ascending; 0 for requests before the epoch."""
+    """Times of requests by limit, in ns since the epoch and in ascending order. Requests before the epoch have 0."""
 
     @property
     def requests(self) -> int:
-        """Number of requests; each async run counts its submit and one poll."""
+        """Number of requests. Each async run counts as a submit and one poll."""
         return sum(map(len, self.due.values()))
 
     def peak(self, name: LimitName, limit: Limit, *together: LimitName) -> int:
-        """Maximum requests in any window of a limit, including requests on the limits ``together`` that share it."""
+        """Return the maximum number of requests in any window of a limit. Requests on ``together`` count, too."""
         times = np.sort(np.concatenate([self.due.get(each, _NONE) for each in {name, *together}]))
         if not len(times):
             return 0
@@ -122,14 +122,14 @@ def preflight_load(scenario: Scenario, keys: int) -> MinimumLoad:
 
 
 def first_workflow(scenario: Scenario) -> Traffic | None:
-    """Return the entry whose workflow a preflight runs: the first with runs, else the first with seeded jobs."""
+    """Return the entry whose workflow a preflight runs: the first entry with runs, or else with seeded jobs."""
     entries = scenario.traffic.values()
     runs = [each for each in entries if each.operation in EXECUTING_OPERATIONS]
     return next(iter([*runs, *(each for each in entries if each.workflow and each.job_ids == "seeded")]), None)
 
 
 def workflow_operation(traffic: Traffic) -> Operation:
-    """Return the operation that runs an entry's workflow in a preflight; the workflow of a retrieval runs as a job."""
+    """Return the operation that runs an entry's workflow in a preflight. A retrieval's workflow runs as a job."""
     return Operation.SYNC_RUN if traffic.operation == Operation.SYNC_RUN else Operation.ASYNC_RUN
 
 
@@ -152,10 +152,10 @@ def check_request_budget(
     """Check that a run stays within its target's request budget.
 
     Returns:
-        The budget to enforce during the run; None for a target without an entry.
+        The budget to enforce during the run, or None if the target has no entry.
 
     Raises:
-        InputError: if the run would exceed the budget; the message names key, planned and allowed load, and a remedy.
+        InputError: if the run would exceed the budget. The message names key, planned and allowed load, and a remedy.
     """
     entry = chosen.entry
     if entry is None:
@@ -202,7 +202,7 @@ def _check_counts(chosen: NamedEntry, entry: TargetEntry, load: MinimumLoad) -> 
 
 
 def _check_times(chosen: NamedEntry, entry: TargetEntry, load: MinimumLoad, now: datetime) -> float | None:
-    """Check expiry and hours, and return the unix time when sending must end."""
+    """Check expiry and hours, and return the unix time at which the run must stop sending."""
     ends = []
     if entry.expiry is not None:
         if now >= entry.expiry:

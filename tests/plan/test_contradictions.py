@@ -48,7 +48,7 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
      "can't hold"),
     ("threshold", at("1.5x limit", "60s"), {"threshold": requires("throttled_rate < 20%")}, "threshold.0.require",
      "may fail"),
-    ("multiplier", runs("80% of limit"), {"rate_multiplier": 2.0}, "rate_multiplier", "pushes t / s over the limit"),
+    ("multiplier", runs("80% of limit"), {"rate_multiplier": 2.0}, "rate_multiplier", "t / s exceeds the limit"),
     ("retrievals", jobs("1x limit", polling={"interval": "10s", "give_up": "30s"}),
      {"target": {**OF_ALL, "limit_scope": "global", "algorithm": "sliding-log"}},
      "traffic.t.stages.s", "1,000 requests a minute, submits and retrievals together, are allowed"),

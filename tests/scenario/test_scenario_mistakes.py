@@ -95,7 +95,7 @@ MISTAKES: list[tuple[str, Any, str, str]] = [
     ("threshold.0.traffic", "greeting", "threshold.0.traffic", "there is no traffic 'greeting'; did you mean 'gr"),
     ("threshold.0.stage", "withn", "threshold.0.stage", "there is no stage 'withn'; did you mean 'within'?"),
     ("threshold.0.operation", "sync_run", "threshold.0", "not both"),
-    ("threshold.1.operation", "sync_run", "threshold.1.require", "time_to_result.p95 is known for async_run only"),
+    ("threshold.1.operation", "sync_run", "threshold.1.require", "only async_run has time_to_result.p95"),
     ("threshold.2.require", "response_time.p50 < 1s", "threshold.2", "add traffic or operation"),
     ("threshold.2.stage", "within", "threshold.2", "stage needs a traffic or an operation"),
     ("threshold.0.require", "goodput > 1.2 stage above", "threshold.0", "is not a relative threshold"),
@@ -122,7 +122,7 @@ MISTAKES: list[tuple[str, Any, str, str]] = [
     ),
     (
         "compare", [{"entries": ["greetings", "jobs"], "by": ["polls.mean"]}], "compare.0.by",
-        "polls.mean is known for async_run only, and greetings is a sync_run",
+        "only async_run has polls.mean, and greetings is a sync_run",
     ),
     (
         "compare", [{"entries": ["greetings", "jobs"], "by": ["response_time.p51"]}], "compare.0.the first of by",
