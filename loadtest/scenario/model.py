@@ -54,7 +54,7 @@ class Comparison(Strict):
     stages: _Sides | None = None
     """Stages of the entry. The first of them is the baseline."""
     by: Annotated[list[_Metric], Field(min_length=1, max_length=8)]
-    """Metrics, named as in thresholds. Between alternatives, the first metric decides. The others show what it costs."""
+    """Metrics, named as in thresholds. Between alternatives, the first metric decides. The others show its cost."""
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:

@@ -60,7 +60,7 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
      "traffic.t.timeout", "give up after 5 s"),
     ("multiplier", runs("60% of limit"),
      {"rate_multiplier": 2.0, "target": {"limit_scope": "global", "enforce": {"all": "100/60s"}}},
-     "rate_multiplier", "over the limit of all requests"),
+     "rate_multiplier", "exceeds the limit of all requests"),
     ("generator", runs("20000/s", timeout="900ms"), {"target": {"enforce": {"sync_run": "1000000/1s"}}},
      "traffic.t.stages.s", "up to 20,000 arrivals/s are planned"),
 ]  # fmt: skip

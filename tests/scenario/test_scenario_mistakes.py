@@ -96,7 +96,7 @@ MISTAKES: list[tuple[str, Any, str, str]] = [
     ("threshold.0.stage", "withn", "threshold.0.stage", "there is no stage 'withn'; did you mean 'within'?"),
     ("threshold.0.operation", "sync_run", "threshold.0", "not both"),
     ("threshold.1.operation", "sync_run", "threshold.1.require", "only async_run has time_to_result.p95"),
-    ("threshold.2.require", "response_time.p50 < 1s", "threshold.2", "add traffic or operation"),
+    ("threshold.2.require", "response_time.p50 < 1s", "threshold.2", "add one of these keys"),
     ("threshold.2.stage", "within", "threshold.2", "stage needs a traffic or an operation"),
     ("threshold.0.require", "goodput > 1.2 stage above", "threshold.0", "is not a relative threshold"),
     ("threshold.0.require", "goodput > 1.2x stage abve", "threshold.0.require", "there is no stage 'abve'; did you"),
