@@ -18,7 +18,7 @@ from loadtest.analysis.times import GRAIN_MS, longest_execution
 from loadtest.contract import JobState, Operation
 
 GROUPS: Final = 500
-"""Maximum number of groups, which bounds memory if a server returns arbitrary codes."""
+"""At most this many groups are kept, because a server may return arbitrary codes."""
 
 
 class ErrorGroup(Result, frozen=True, kw_only=True):
@@ -44,10 +44,10 @@ class ErrorGroup(Result, frozen=True, kw_only=True):
 
 
 class Errors:
-    """Collector of error groups.
+    """Collects the groups of errors.
 
     Attributes:
-        beyond: number of requests that belong to none of the first ``GROUPS`` groups.
+        beyond: number of requests outside the first ``GROUPS`` groups.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -117,14 +117,14 @@ WORDS: Final = {
 }
 """Kinds of impossible values, in words."""
 SECONDS: Final = (950.0, 1500.0)
-"""Range of the client's wait ÷ executionTime that suggests an executionTime in seconds: 1,000, plus network time."""
+"""A wait ÷ executionTime in this range suggests an executionTime in seconds: 1,000, plus network time."""
 _NEARLY_ALL: Final = 0.8
 _FEW: Final = 5
-"""Minimum number of operations; with fewer, a ratio may be chance."""
+"""With fewer operations than this, such a ratio may be chance."""
 _EXTREME: Final[dict[str, Callable[[Any], float]]] = {"negative": min, "longer_than_seen": max, "seconds": max}
-"""The function that selects the worst executionTime, by kind of anomaly."""
+"""For each kind of anomaly, the function that selects the worst executionTime."""
 _LONGEST: Final = 60
-"""Maximum number of characters of a target's job state that are kept."""
+"""At most this many characters of a job state are kept."""
 
 
 class Anomaly(Result, frozen=True, kw_only=True):
@@ -149,7 +149,7 @@ class Anomaly(Result, frozen=True, kw_only=True):
 
 
 class Anomalies:
-    """Collector of impossible values in operations and requests that figures include."""
+    """Collects impossible values of the operations and requests that figures include."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
@@ -176,7 +176,7 @@ class Anomalies:
         return [one for one in found.values() if one.count]
 
     def _counted(self, anomaly: Anomaly, pieces: list[tuple[int, Rows]]) -> Anomaly:
-        """Return the anomaly with further pieces: each has the number of rows checked, and the impossible rows."""
+        """Return the anomaly with more rows. Each piece has the number of checked rows and the impossible rows."""
         found = [rows for _, rows in pieces if len(rows)]
         changes: dict[str, Any] = {
             "possible": anomaly.possible + sum(possible for possible, _ in pieces),
@@ -198,7 +198,7 @@ class Anomalies:
 
 
 def _look(rows: Rows, operation: Operation) -> Iterator[tuple[str, int, Rows]]:
-    """Yield each kind of anomaly, the number of rows checked, and the rows with the anomaly."""
+    """Yield for each kind of anomaly the number of checked rows, and the rows that have it."""
     good = rows.without_mistakes.ok
     execution = good.execution_given
     yield "negative", len(good), good.where(execution < 0)

@@ -33,13 +33,13 @@ Bounds = tuple[float | None, float | None]
 
 
 class SideFigure(Result, frozen=True, kw_only=True):
-    """One metric of one side.
+    """The value of one metric on one side.
 
     Attributes:
         value: null where it is missing or infinite.
         infinite: whether the value is infinite because an arrival never became ok.
         interval: 95 % confidence interval, corrected for correlated values.
-        why: reason for a missing value or interval; empty otherwise.
+        why: the reason why the value or interval is missing; else empty.
     """
 
     metric: str
@@ -66,7 +66,7 @@ class ComparedSide(Result, frozen=True, kw_only=True):
 
 
 class SideDifference(Result, frozen=True, kw_only=True):
-    """Head − base for one metric.
+    """The difference of one metric between two sides, head − base.
 
     Attributes:
         difference: null where it is infinite or unknown.
@@ -222,7 +222,7 @@ class _Maker:
 
 
 def _figure(metric: str, values: Values | None, figures: CountedFigures) -> SideFigure:
-    """Return a metric of a side: over all arrivals if each has a value, else from the run's figures."""
+    """Return a metric of a side. The value is over all arrivals if each has one, else from the run's figures."""
     unit = METRICS[metric].unit
     if values is None:
         measured = measure(metric, figures)

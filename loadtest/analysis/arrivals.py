@@ -22,12 +22,12 @@ from loadtest.record.run_info import RunInfo
 from loadtest.schedule import TrafficSchedule
 
 GAPS: Final = 5_000_000
-"""Largest number of arrivals of an entry whose gaps are measured; later arrivals are ignored."""
+"""Gaps are measured for at most this many arrivals of an entry; later arrivals are ignored."""
 _MOMENTS: Final = ("start", "intended_start")
 
 
 class Arrivals:
-    """Collector of arrivals' moments and start lags, by traffic entry.
+    """Collects the moments and start lags of arrivals, by traffic entry.
 
     Attributes:
         last: the last moment of the record, in ns since the epoch.
@@ -99,7 +99,7 @@ def _by_stage(schedule: TrafficSchedule, absent: Ints, beyond: range) -> list[in
 
 _BIN_S: Final = 0.1
 _ENOUGH: Final = 5
-"""Minimum mean number of arrivals per bin. With fewer, counts differ between bins even in a perfect schedule."""
+"""With fewer arrivals per bin than this on average, counts differ between bins even in a perfect schedule."""
 
 
 class Evenness(Result, frozen=True, kw_only=True):
@@ -117,7 +117,7 @@ class Evenness(Result, frozen=True, kw_only=True):
 
 
 class Evennesses:
-    """Counter of each traffic entry's first requests in bins of 100 ms. Evenness is reported, never judged."""
+    """Counts each traffic entry's first requests in bins of 100 ms. Evenness is reported, but not judged."""
 
     def __init__(self, vocabulary: Vocabulary, arrivals: Arrivals) -> None:
         self._entries, self._arrivals = [] if vocabulary.imported else vocabulary.entries, arrivals

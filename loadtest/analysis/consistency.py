@@ -20,7 +20,7 @@ from loadtest.record.run_info import RECORDED, RunInfo, StagePlan
 from loadtest.record.samples import SETUP
 
 NAMED: Final = 5
-"""Largest number of rows named for each kind."""
+"""At most this many rows of each kind are named."""
 _STATUSES: Final = (100, 999)
 _MOST_OK: Final = 599
 """No HTTP status above this is defined, so no entry expects a higher status."""
@@ -28,20 +28,20 @@ _IN_ORDER: Final = (
     ("user_free", "start"), ("start", "first_byte"), ("first_byte", "end"), ("start", "accepted_start"),
     ("accepted_start", "accepted_end"), ("accepted_end", "end"), ("pending_seen", "end"),
 )  # fmt: skip
-"""Pairs of moments. The first is never after the second."""
+"""Pairs of moments. The first moment of a pair is never later than the second."""
 _EDGE_NS: Final = 1e6
 """Tolerance of a moment at the edge of its stage, in ns: stages are recorded in s, moments in ns."""
 _NOTHING: Final = np.zeros(0, np.int64)
 _DENSE: Final = 8
-"""Maximum range of arrival numbers ÷ their count for which an array over the range is faster than sorting."""
+"""An array over the range of arrival numbers is faster than sorting if range ÷ count is at most this."""
 _MISSING: Final = {"even": 2.0}
-"""Planned arrivals that may be missing before the end of a stage, by arrival process."""
+"""For each arrival process, the number of planned arrivals that may be missing at the end of a stage."""
 _MISSING_AT_RANDOM: Final = 30.0
-"""Expected number of random arrivals whose complete absence has a probability of e⁻³⁰."""
+"""If this many random arrivals are expected, the probability that none occurs is e⁻³⁰."""
 
 
 class Inconsistency(Result, frozen=True, kw_only=True):
-    """Rows of a record that cannot be true, all for the same reason.
+    """Rows of a record that cannot be true, for one reason.
 
     Attributes:
         what: the reason, which continues "a row that".
@@ -63,7 +63,7 @@ class Inconsistency(Result, frozen=True, kw_only=True):
 
 
 class Consistency:
-    """Checker of every row of a record.
+    """Checks every row of a record.
 
     Attributes:
         ended: by traffic entry, whether each arrival has an operation row; one byte per arrival.
@@ -215,7 +215,7 @@ class Consistency:
 
 
 class _OpenArrivals:
-    """Counter of each arrival's requests until the operation ends, so that few arrivals are held at a time."""
+    """Counts the requests of each arrival until its operation ends, so that few arrivals are held at a time."""
 
     def __init__(self) -> None:
         self.arrivals, self._requests = np.zeros((2, 0), np.int64)
@@ -246,7 +246,7 @@ class _OpenArrivals:
 
 
 def _places(numbers: Ints) -> tuple[Ints, Ints]:
-    """Return ascending numbers that include all of ``numbers``, and the place of each of ``numbers`` in them."""
+    """Return ascending numbers that include all of ``numbers``, and the place of each of ``numbers`` in the result."""
     least, most = int(numbers.min()), int(numbers.max())
     if most - least < _DENSE * len(numbers):
         return np.arange(least, most + 1), numbers - least
@@ -269,7 +269,7 @@ def _planned_after(stage: StagePlan, at_s: float) -> float:
 
 
 def _repeats(numbers: Ints) -> Bools:
-    """Return whether each number occurred before in the array."""
+    """Return for each number whether it occurred earlier in the array."""
     repeats = np.ones(len(numbers), bool)
     least = int(numbers.min())
     if int(numbers.max()) - least < _DENSE * len(numbers) and np.bincount(numbers - least).max() == 1:

@@ -21,12 +21,12 @@ from loadtest.contract import FIRST_KINDS, LIMIT_OF_KIND, THROTTLED_STATUS
 from loadtest.record.run_info import RunInfo
 
 NO_ANSWER: Final = 0
-"""Status of a request without a response."""
+"""The status that stands for a missing response."""
 FIRST: Final = len(FIRST_KINDS)
-"""Number of ``KINDS`` that begin an operation; the rest are polls."""
+"""The first of ``KINDS``, this many, begin an operation. The others are polls."""
 _STATUSES: Final = 1000
 _DENSE: Final = 100_000
-"""Largest number of possible cells in a dense count. Above it, only the cells that occur are counted."""
+"""With more possible cells than this, only the cells that occur are counted."""
 
 
 class OperationCell(NamedTuple):
@@ -43,7 +43,7 @@ class RequestCell(NamedTuple):
 
     Attributes:
         status: may be ``NO_ANSWER``.
-        stretch: the time between two neighbouring stage boundaries in which the requests were sent; -1 outside.
+        stretch: index of the period between two stage boundaries in which they were sent; -1 outside all periods.
     """
 
     kind: int
@@ -198,7 +198,7 @@ _PARTS: Final[dict[str, Callable[[Rows], Floats]]] = {
 
 
 class Means:
-    """Means by stage: of the parts of ok operations' times, without deliberate mistakes, and of responses' sizes.
+    """Means by stage: of the parts of a time, over ok operations without deliberate mistakes, and of response sizes.
 
     ``start_lag`` is at least zero; ``retries`` is the time from the first to the accepted request; ``pending_lower``
     ends with the last request that saw the job pending.

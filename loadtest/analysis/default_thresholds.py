@@ -20,13 +20,13 @@ from loadtest.threshold import Threshold, parse_threshold
 from loadtest.words import counted
 
 _LEAST: Final = 3
-"""Minimum number of unexpected errors that can fail a stage."""
+"""A stage with fewer unexpected errors than this does not fail."""
 _REPLACING: Final = frozenset({"error_rate", "operations.ok", "operations.failed", "operations.timed_out"})
 """Metrics whose written thresholds replace ``unexpected_errors`` in their scope."""
 
 
 class UnexpectedErrors:
-    """Counter of sent operations that failed or timed out unexpectedly, by the index of their stage.
+    """Counts the sent operations that failed or timed out unexpectedly, by the index of their stage.
 
     An error is expected if the stage's ``expect`` lists its last status. It is also expected if it follows a 429 and
     has the reason ``give_up`` or ``drain``.

@@ -26,12 +26,12 @@ from loadtest.metrics import STATISTICS
 from loadtest.stats.order_statistics import QUANTILES, interval_ranks, rank
 
 EXACT: Final = 20_000
-"""Maximum number of values of a slot that are kept exactly."""
+"""A slot with more values than this becomes a histogram."""
 _SHIFT: Final = 16
 _SIGN: Final = 15
 """Bit number of the sign in the upper half of a 32-bit float."""
 _LEAST, _MOST = 1e-6, 1e12
-"""Range of magnitudes (in ms: a nanosecond to 31 years); smaller magnitudes count as zero."""
+"""Magnitudes in ms between these have buckets of their own: a nanosecond to 31 years. Smaller values count as zero."""
 
 Slots = NDArray[np.intp] | NDArray[np.int32] | Ints
 
@@ -45,7 +45,7 @@ def _top(values: Floats) -> NDArray[np.uint32]:
 _BASE: Final = int(_top(np.array([_LEAST]))[0]) - 1
 _HALF: Final = int(_top(np.array([_MOST]))[0]) - _BASE
 WIDTH: Final = 2 * _HALF + 1
-"""Number of buckets: negative values, zero, positive values."""
+"""Number of buckets, for negative values, zero and positive values."""
 _SIZES: Final = np.clip(np.arange(1 << _SIGN) - _BASE, 0, _HALF)
 _BUCKET_OF: Final = np.concatenate((_HALF + _SIZES, _HALF - _SIZES))
 """Bucket by the upper half of a value's bits: first positive values, ascending, then negative values."""
@@ -233,7 +233,7 @@ def edges(start_s: float, end_s: float, width_s: float, phase_s: float = 0.0) ->
 
 
 def place(seconds: Floats, cuts: Floats) -> Ints:
-    """Return the bin of each time; -1 outside all bins."""
+    """Return the bin of each time; -1 for a time outside all bins."""
     if len(cuts) < 2 or not len(seconds):
         return np.full(len(seconds), -1)
     # Rows are ordered by time, so a chunk of a long run lies in a bin or two.

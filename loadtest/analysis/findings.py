@@ -63,7 +63,7 @@ class Results(Result, frozen=True, kw_only=True):
         uses: use of each limit between two stage boundaries.
         keys: response times of each traffic entry by API key, if the entry used several; at most the first 64 keys.
         slow_keys: keys that are slower than the other keys of their traffic entry, taken together.
-        on_purpose: operations that should be answered with an error, by traffic entry and kind.
+        on_purpose: operations that the scenario expects to end in an error, by traffic entry and kind.
     """
 
     schema: Literal[1]

@@ -48,7 +48,7 @@ ERROR_RATE: Final = "error_rate"
 GOODPUT: Final = "goodput"
 _TIMES: Final = (RESPONSE, EXECUTION, OVERHEAD)
 _SLACK: Final = 0.01
-"""Share of requests by which the observation may be outside the range, due to requests at a window's boundary."""
+"""The observation may be outside the range by this share of requests: those that arrive at a window's boundary."""
 _NONE: Final = PhaseRange(why_not="the limiter has no windows that begin by the server's clock")
 
 TOO_FEW: Final = "too few independent samples: most of the stage has none"

@@ -16,7 +16,7 @@ from loadtest.contract import JobState, RequestKind
 from loadtest.record.run_directory import PENDING_NAME
 
 JOBS: Final = 5_000_000
-"""Maximum number of jobs tracked; later jobs are ignored."""
+"""At most this many jobs are tracked; later jobs are ignored."""
 _COMPACT: Final = 2_000_000
 _GONE: Final = 404
 _ACCEPTED, _COMPLETED, _FAILED, _LOST = (np.uint8(1 << bit) for bit in range(4))
@@ -49,7 +49,7 @@ class Ledger(Result, frozen=True, kw_only=True):
 
 
 class JobTracker:
-    """Tracker of jobs by a 64-bit hash of their ids; two of five million collide with a probability of 1e-6."""
+    """Tracks jobs by a 64-bit hash of their ids. Two of five million ids collide with a probability of 1e-6."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
@@ -144,14 +144,14 @@ def _hashes(ids: pa.Array) -> NDArray[np.uint64]:
 
 
 FIRST: Final = 20
-"""Maximum number of pending jobs that a report names."""
+"""A report names at most this many pending jobs."""
 _LONGEST: Final = 200
-"""Maximum number of characters kept of a job id, which the target chooses."""
+"""At most this many characters of a job id are kept, because the target chooses it."""
 
 
 @dataclass(frozen=True, slots=True)
 class PendingJob:
-    """A job that was accepted and never seen to end. ``key_index`` is that of its key; None if unknown."""
+    """A job that was accepted and never seen to end. ``key_index`` is the index of its API key; None if unknown."""
 
     job_id: str
     key_index: int | None

@@ -18,11 +18,11 @@ from loadtest.analysis.times import response_time
 MOST: Final = 64
 """Maximum number of keys with figures; the keys with the lowest indices have them."""
 _SLOWER: Final = 1.5
-"""Minimum factor of a slow key. Different work per key may cause a smaller factor."""
+"""A key counts as slow if its time is longer by this factor. Different work per key may cause a smaller factor."""
 
 
 class Slower(Result, frozen=True):
-    """A percentile that is significantly longer than that of all others together: p50 if it is longer, else p95."""
+    """A percentile of a key, significantly longer than the same percentile of all other keys together."""
 
     statistic: Literal["p50", "p95"]
     value_ms: float
@@ -31,7 +31,7 @@ class Slower(Result, frozen=True):
 
 
 def slower(times: Distribution, others: Distribution) -> Slower | None:
-    """Return by how much times are longer; None if by less than ``_SLOWER``, or if 95 % intervals overlap."""
+    """Return p50, else p95, if it is longer by ``_SLOWER`` and the 95 % intervals do not overlap; else None."""
     statistics: tuple[tuple[Literal["p50", "p95"], float], ...] = (("p50", 0.5), ("p95", 0.95))
     for name, quantile in statistics:
         own, theirs = percentile(times, quantile), percentile(others, quantile)
@@ -59,7 +59,7 @@ class KeyFigures(Result, frozen=True, kw_only=True):
 
 
 class SlowKey(Slower, frozen=True, kw_only=True):
-    """A key that is significantly slower than the others of its traffic entry."""
+    """A key that is significantly slower than the other keys of its traffic entry."""
 
     traffic: str
     key: Count
@@ -67,7 +67,7 @@ class SlowKey(Slower, frozen=True, kw_only=True):
 
 
 class KeyTimes:
-    """Collector of response times in figures by traffic entry and key, if there are several keys."""
+    """Collects response times by traffic entry and key if there are several keys."""
 
     def __init__(self, record: Record) -> None:
         self._record = record
@@ -84,7 +84,7 @@ class KeyTimes:
             self._times.add(place, response_time(good), good.late)
 
     def result(self) -> list[KeyFigures]:
-        """Return the keys with times; none for traffic entries with fewer than two such keys."""
+        """Return the keys that have times, for traffic entries with at least two such keys."""
         return [
             KeyFigures(
                 traffic=name,

@@ -49,9 +49,9 @@ from loadtest.stats.order_statistics import QUANTILES, interval_ranks, needed, r
 from loadtest.stats.shares import share_score, share_scores
 
 IDLE_MS: Final = 1.0
-"""A workflow is idle if 95 % of its runs have a shorter executionTime."""
+"""A workflow is idle if 95 % of its runs have an executionTime below this, in ms."""
 _ROUNDING_MS: Final = 1.0
-"""Error of an executionTime in whole milliseconds."""
+"""Error in ms of an executionTime that is given in whole milliseconds."""
 _PLAIN_SHARES: Final = tuple(each for each in Metric if NATURES[each].unit == "share" and not METRICS[each].expected)
 _DIGITS: Final = 6
 _ERROR_DIGITS: Final = 4
@@ -103,7 +103,7 @@ def measure(findings: Findings) -> RunMeasurements:
 
 
 def target_identity(info: RunInfo) -> TargetIdentity:
-    """Return the target facts that must be constant within a history."""
+    """Return the facts about the target that must be equal for all runs of a history."""
     target = info.target
     limits = dict(sorted(target.limits.items())) | ({} if target.limit_all is None else {"all": target.limit_all})
     counts = [f"{name} {limit.count} per {limit.window:g} s" for name, limit in limits.items()]
@@ -123,7 +123,7 @@ def target_identity(info: RunInfo) -> TargetIdentity:
 
 
 def generator_identity(info: RunInfo) -> GeneratorIdentity:
-    """Return the stable facts about the load generator."""
+    """Return the facts about the load generator that do not change between runs on a machine."""
     os, cpu, cores = (info.machine.get(name, "unknown") for name in ("os", "cpu", "cores"))
     return GeneratorIdentity(os=os, cpu=cpu, cores=cores, workers=info.workers)
 
@@ -155,7 +155,7 @@ def _idle_entries(findings: Findings) -> tuple[str, ...]:
 
 
 class _Stage:
-    """Maker of the measurements of one traffic entry in one stage."""
+    """Makes the measurements of one traffic entry in one stage."""
 
     def __init__(self, findings: Findings, key: StageKey) -> None:
         record = findings.record
@@ -195,7 +195,7 @@ class _Stage:
         return [one for one in found if one is not None]
 
     def _waits(self) -> str:
-        """Return why the stage's times and errors depend on the server's windows; empty if they do not."""
+        """Return the reason why the stage's times and errors depend on the server's windows; empty if they do not."""
         return waits(self.plan, self.operation, retried=self.retried)
 
     def _time(self, metric: Metric, field: str, quantile: float, why_not: str) -> Measurement | None:
@@ -223,7 +223,7 @@ class _Stage:
         return msgspec.structs.replace(found, resolution_ms=significant(resolution, _DIGITS))
 
     def _resolution(self, field: str, value: float, quantile: float) -> float:
-        """Return the error due to the last poll interval or to rounding."""
+        """Return the error in ms that the last poll interval or rounding causes."""
         if field == EXECUTION:
             return _ROUNDING_MS if self.whole_ms else 0.0
         if self.operation not in POLLED_OPERATIONS or not self.lower.n:
@@ -307,7 +307,7 @@ class _Stage:
 
 
 def _rounded(value: float | None) -> float | None:
-    """Return a rounded error: zero if only the rounding of sums caused it, None if it is not finite."""
+    """Round an error. It becomes zero if only the rounding of sums caused it, and None if it is not finite."""
     if value is None or not math.isfinite(value):
         return None
     return significant(value, _ERROR_DIGITS) if value > _NOTHING else 0.0

@@ -36,9 +36,9 @@ from loadtest.threshold import Reference, Threshold, judge, scope_of
 from loadtest.words import quantity
 
 MOST: Final = 100_000
-"""Largest number of arrivals of a stage whose values are kept; later arrivals are dropped."""
+"""Values of a stage's first arrivals are kept, at most this many."""
 _OURS: Final = ("start_lag", "dispatch_lag")
-"""Times that measure the load generator, not the service. Every sent operation has them."""
+"""Times that measure the load generator instead of the service. Every sent operation has them."""
 _SCATTER: Final = 0.6180339887498949
 """Golden ratio − 1. Its multiples are spread evenly modulo 1."""
 _Table = Literal["operations", "requests"]
@@ -70,7 +70,7 @@ class Values:
 
 
 class ArrivalValues:
-    """Collector of values for some traffic entries.
+    """Collects the values of some traffic entries.
 
     Attributes:
         cut: whether a stage had more arrivals than were kept.
@@ -94,8 +94,8 @@ class ArrivalValues:
         """Return the values of a metric with its statistic in some stages of one entry.
 
         With ``whole``, every sent arrival counts, with an infinite time if it never became ok. Otherwise only ok and
-        timed-out operations count, as in ``metrics.json``. For a count or a rate, which single arrivals lack, return
-        None.
+        timed-out operations count, as in ``metrics.json``. Single arrivals have no counts
+        and no rates, so the result is None for these.
         """
         name, entry = metric.partition(".")[0], METRICS[metric]
         if name == "service_time":
@@ -119,7 +119,7 @@ class ArrivalValues:
         return Values(_in_any(entry.parts, rows).astype(float), arrivals)
 
     def first_arrival(self, stages: Stages) -> int | None:
-        """Return the number of the first arrival of some stages; None without any."""
+        """Return the number of the first arrival of some stages; None if there is none."""
         arrivals = self._whole("operations", stages)["arrival"]
         return int(arrivals.min()) if len(arrivals) else None
 
@@ -152,7 +152,7 @@ def _dtype(table: _Table) -> np.dtype[np.void]:
 
 
 def _in_any(counts: Sequence[str], rows: NamedColumns) -> Bools:
-    """Return whether each operation or request is in any of the named counts."""
+    """Return for each operation or request whether one of the named counts includes it."""
     names = [name for name in ("outcome", "kind", "status") if name in (rows.dtype.names or ())]
     cells, places = np.unique(np.stack([np.fmax(rows[name], 0) for name in names]), axis=1, return_inverse=True)
     known = [
@@ -184,7 +184,7 @@ def difference(
     factor: float = 1.0,
     confidence: float = 0.95,
 ) -> Difference | None:
-    """Return head − factor × base; None for a metric without values of single arrivals.
+    """Return head − factor × base; None if single arrivals have no value of the metric.
 
     ``metric`` includes its statistic; ``ArrivalValues.get`` explains ``whole``. ``sides`` are base and head, each a set
     of stages of one traffic entry.
@@ -202,7 +202,7 @@ def difference(
 
 
 def statistic_of(metric: str) -> str:
-    """Return the statistic that makes a metric from single values: a percentile, ``max``, ``share`` or ``mean``."""
+    """Return the statistic of single values that gives the metric: a percentile, ``max``, ``share`` or ``mean``."""
     last = metric.rpartition(".")[2]
     return last if last in (*QUANTILES, "max") else "share" if METRICS[metric].unit == "share" else "mean"
 

@@ -29,7 +29,7 @@ from loadtest.record import run_directory, samples
 from loadtest.record.run_info import RunInfo, TargetInfo
 
 _CLOCK_MARGIN_S: Final = 0.1
-"""Seconds added to the clock's uncertainty, because the server decides after the request's first byte was sent."""
+"""The clock's uncertainty grows by these seconds, because the server decides after a request's first byte was sent."""
 _NO_CLOCK_S: Final = 0.5
 
 
@@ -132,7 +132,7 @@ class Record:
         return np.flatnonzero(np.isin(self.sent_requests["limit"], names))
 
     def limits(self) -> list[str]:
-        """Return the assumed limits with at least one request, named as for ``on_limit``."""
+        """Return the assumed limits that counted at least one request, by the names that ``on_limit`` takes."""
         assumed = self.assumed_limits
         names = dict.fromkeys(assumed.drawn_on(name) for name in LIMIT_NAMES if name in assumed.limits)
         return [name for name in names if any(self.counts.requested(each) for each in assumed.together(name))]

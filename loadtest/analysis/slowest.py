@@ -10,13 +10,13 @@ from loadtest.analysis.times import response_time
 from loadtest.record.figures import RequestPhase, SlowOperation
 
 MOST: Final = 100
-"""Maximum number of operations kept per entry."""
+"""At most this many operations of an entry are kept."""
 REQUESTS: Final = 200
-"""Maximum number of requests kept per operation; later requests are dropped."""
+"""At most this many requests of an operation are kept; later requests are dropped."""
 
 
 class Slowest:
-    """Collector of the slowest operations in figures, in the first pass."""
+    """Collects the slowest operations that figures include, in the first pass."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
@@ -66,7 +66,7 @@ class Slowest:
 
 
 class Phases:
-    """Collector of the slowest operations' requests, in the second pass."""
+    """Collects the requests of the slowest operations, in the second pass."""
 
     def __init__(self, vocabulary: Vocabulary, slow: dict[str, list[SlowOperation]]) -> None:
         entries = vocabulary.entries

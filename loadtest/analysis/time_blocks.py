@@ -32,13 +32,13 @@ RESPONSE: Final = "response_time_ms"
 EXECUTION: Final = "execution_time_ms"
 OVERHEAD: Final = "overhead_ms"
 LEAST_BLOCKS: Final = 5
-"""Minimum number of non-empty blocks for a standard error: with fewer, it may be off by more than a third."""
+"""With fewer non-empty blocks than this, a standard error may be off by more than a third."""
 LEAST_MS: Final = 0.01
 """Shorter times count as this value, because a clock does not resolve them and zero has no logarithm."""
 _BLOCK_S: Final = (1.0, 30.0)
-"""Minimum and maximum duration of a block, which otherwise is a tenth of its stage."""
+"""A block lasts a tenth of its stage, but at least and at most these seconds."""
 _MOST_BLOCKS: Final = 40
-"""Maximum number of blocks in a stage."""
+"""A stage has at most this many blocks."""
 _BINS_OF_BLOCK: Final = 3
 _REPLICATES: Final = 400
 """Number of replicates. It gives a standard error a relative error of 1 ÷ √(2 · 400), about 4 %."""
@@ -169,7 +169,7 @@ class StageBlocks:
 
     Attributes:
         times: response time, executionTime and overhead, named as in ``metrics.json``.
-        offered: operations by intended start, as are ``sent``, ``ok``, ``errors`` and ``throttled``.
+        offered: operations by intended start; ``sent``, ``ok``, ``errors`` and ``throttled`` are counted alike.
         decided: operations with a known decision of the assumed limiter, by the start of their last run, submit or
             retrieve.
         refused: of ``decided``, operations with a 429.
@@ -183,7 +183,7 @@ class StageBlocks:
         self.decided, self.refused, self.expected = decisions
 
     def error(self, figure: Callable[..., Floats], *counts: Ints) -> float | None:
-        """Return the standard error of a figure of counts; None if the last count covers too few blocks."""
+        """Return the standard error of a figure made of counts; None if the last count covers too few blocks."""
         if not self.grid.carries(counts[-1]):
             return None
         return self.grid.scatter(figure(*map(self.grid.resampled, counts)))
@@ -211,7 +211,7 @@ def log_goodput(ok: Floats, offered: Floats) -> Floats:
 
 
 class TimeBlocks:
-    """Collector of counts and times by bin of each stage in figures, and of the whole run's dispatch lag.
+    """Collects counts and times by bin of each stage in figures, and the dispatch lag of the whole run.
 
     Attributes:
         stages: by the index of the stage, without stages that are too short for blocks.
@@ -230,7 +230,7 @@ class TimeBlocks:
                 wholes |= {name: record.times[name].get([index]) for name in (EXECUTION, OVERHEAD)}
             self.stages[index] = StageBlocks(found, {name: BinnedTimes(found, whole) for name, whole in wholes.items()})
         self.uneven: set[int] = set()
-        """Stages with an executionTime that is not a whole number of ms; in others, rounding may hide 1 ms."""
+        """Stages with an executionTime that is not a whole number of ms. In other stages, rounding may hide 1 ms."""
         lag = record.time("dispatch_lag_ms", record.stages())
         whole_run = grid(0.0, record.covered_s)
         self.dispatch_lag = None if whole_run is None else BinnedTimes(whole_run, lag)

@@ -19,7 +19,7 @@ from loadtest.arrays import Floats, Ints
 from loadtest.contract import EXECUTING_OPERATIONS, THROTTLED_STATUS, Outcome
 
 _RESPONSE_DOTS: Final = 11_000
-"""Maximum number of evenly chosen dots in a layer; ok operations have up to ``_SLOW`` more among the slowest 2 %."""
+"""A layer has at most this many evenly chosen dots. Ok operations have up to ``_SLOW`` more among the slowest 2 %."""
 _SLOW: Final = 1_000
 _PER_BIN: Final = 25
 _OUTCOMES: Final = {
@@ -31,12 +31,12 @@ _OUTCOMES: Final = {
 
 
 class Timelines:
-    """Collector of each traffic entry's times over the course of a run, warm-up included.
+    """Collects each traffic entry's times over the course of a run, warm-up included.
 
     Attributes:
         lags: longest lags by bin.
-        executions: for entries that execute workflows, unlike retrievals, whose jobs ran earlier.
-        heats: for entries with many operations or in a long run, with at most 241 × 96 counts each.
+        executions: for entries that execute workflows. The jobs of a retrieval ran earlier.
+        heats: for entries with many operations, or all entries of a long run. Each has at most 241 × 96 counts.
     """
 
     def __init__(self, record: Record) -> None:
@@ -184,9 +184,9 @@ def _count(heat: Heat, rows: Rows) -> None:
 
 
 _EXECUTION_DOTS: Final = 4_000
-"""Maximum number of evenly chosen dots of an entry."""
+"""An entry has at most this many evenly chosen dots."""
 _ANOMALOUS_DOTS: Final = 500
-"""Maximum number of dots of an entry's impossible executionTimes; later ones are dropped."""
+"""An entry has at most this many dots for impossible executionTimes; later dots are dropped."""
 
 
 class Executions:

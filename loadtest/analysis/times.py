@@ -116,7 +116,7 @@ def _executing(rows: Rows, of_run: Floats, of_job: Floats) -> Floats:
 
 
 class _Time(NamedTuple):
-    """A time, the rows that have it, and whether a time-out is a lower bound of it."""
+    """A time: the rows that have it, and whether a time-out gives a lower bound of it."""
 
     formula: Callable[[Rows], Floats]
     rows: Callable[[Rows], Rows]

@@ -89,7 +89,7 @@ def _generator(info: RunInfo, own: GeneratorInfo) -> Generator:
 
 
 UNEVENNESS: Final = 0.5
-"""Maximum excess of sd ÷ mean of the sends per 100 ms over the schedule's."""
+"""The sends per 100 ms are uneven if their sd ÷ mean exceeds the schedule's by more than this."""
 
 OF_GENERATOR: Final = (
     "dispatch lag p99", "generator CPU", "event loop", "garbage collection", "users", "evenness",
@@ -98,7 +98,7 @@ OF_GENERATOR: Final = (
 
 
 class ValidityCheck(Result, frozen=True):
-    """One check: value and limit with units, and a sentence.
+    """One check of validity: its value and its limit, with units, and a sentence.
 
     Attributes:
         ok: whether the check passed, or could not be made.
