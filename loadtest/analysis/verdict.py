@@ -30,7 +30,7 @@ from loadtest.units import Unit, parse_share
 from loadtest.words import NOTHING, counted, percent, quantity
 
 FEWEST_OPERATIONS: Final = 10
-"""Minimum number of operations sent in a threshold's scope; with fewer, the threshold is inconclusive."""
+"""A threshold is inconclusive if fewer operations than this were sent in its scope."""
 
 
 class Judged(Result, frozen=True, kw_only=True):
@@ -157,7 +157,7 @@ def too_few(figures: CountedFigures) -> str:
 def _interval(
     threshold: Threshold, metrics: RunFigures, intervals: Sequence[MetricInterval]
 ) -> tuple[Interval | None, str]:
-    """Return a percentile's 95 % interval from blocks, or why there is none; neither if its end reaches time-outs."""
+    """Return a percentile's 95 % interval from blocks, or why there is none; neither if time-outs are in it."""
     stages = [
         (traffic, stage)
         for traffic, figures in metrics.traffic.items()

@@ -31,15 +31,15 @@ _PARTS: Final = np.array([0, 0.01, 0.03, 0.06, 0.1, 0.17, 0.28, 0.42, 0.6, 0.8])
 _ANY_PART: Final = np.full(len(_PARTS), 1 / len(_PARTS))
 """Prior weights of ``_PARTS`` if times share a pace."""
 _TAIL: Final = 0.025
-"""Probability of the mixture beyond each end of an interval."""
+"""The probability that the mixture gives to values beyond each end of an interval."""
 _APART: Final = (np.arange(400) + 0.5) / 400
 """Distances of two moments, as shares of the stage."""
 _DRIFT: Final = 0.2
 """Correlation time, as a share of the stage, from which on the pace does not repeat within the stage."""
 _LEAST_OF_BIN: Final = 4
-"""Minimum number of values in a bin, if values in order of time are divided into bins."""
+"""A bin has at least this many values if values in order of time are divided into bins."""
 _MOST_BINS: Final = 30
-"""Maximum number of bins, if values in order of time are divided into bins."""
+"""There are at most this many bins if values in order of time are divided into bins."""
 _HALVINGS: Final = 30
 """Number of bisections for a bound, which is the bound's precision in binary digits."""
 _BATCHES: Final = 8

@@ -34,7 +34,7 @@ _Side = Sequence[float] | Floats
 
 
 class Difference(NamedTuple):
-    """Head − factor × base.
+    """The difference of two sides: head − factor × base.
 
     Attributes:
         base: value of the base side; infinite if a time-out determines it, None without values.

@@ -29,9 +29,9 @@ _MOST_WINDOWS: Final = 1_000_000
 _RARE: Final = 0.025
 """Share of the phases excluded on each side of a range."""
 _MOST_PLACES: Final = 4_000_000
-"""Maximum product of phases and windows of one limiter; above it, phases are evenly spaced."""
+"""If phases × windows of a limiter exceed this, the phases are evenly spaced."""
 _MOST_DECISIONS: Final = 200_000
-"""Maximum product of phases and requests for a limiter without a vectorised replay."""
+"""At most this many phases × requests are replayed for a limiter without a vectorised replay."""
 _LEAST_PHASES: Final = 16
 NEXT_WINDOW: Final = "the server's next window, which each run meets at another second"
 
@@ -67,7 +67,7 @@ class PhaseRange(NamedTuple):
 
 
 def waits(stage: StagePlan, operation: str, *, retried: bool) -> str:
-    """Return why a stage's times and errors depend on waiting for the server's windows; empty if they do not."""
+    """Return the reason why a stage's times and errors depend on the server's windows; empty if they do not."""
     if operation in POLLED_OPERATIONS and LimitName.RETRIEVAL in stage.over:
         return f"polls above the retrieval limit are rejected until {NEXT_WINDOW}"
     if retried and stage.expect_429:

@@ -26,7 +26,7 @@ from loadtest.limits.headers import stated_limits
 from loadtest.limits.loads import RequestLog
 
 ROUNDED_S: Final = 1.0
-"""Seconds by which a correct Retry-After may exceed the true wait, because it is in whole seconds or a date."""
+"""A correct Retry-After may exceed the true wait by these seconds, because it is in whole seconds or a date."""
 
 
 class RetryAfter(Result, frozen=True, kw_only=True):
@@ -38,7 +38,7 @@ class RetryAfter(Result, frozen=True, kw_only=True):
         waits: minimum, median and maximum of readable waits; None if there are none.
         judged: 429s whose wait can be checked, because their limiter accepted a later request; without 429s that only
             requests of a burst contradict.
-        honest: correct waits, within rounding and tolerance.
+        honest: waits that were correct, apart from rounding and tolerance.
         early: waits that were too short: a request sent after the wait was rejected.
         late: waits that were too long: a request sent more than a second before the wait's end was accepted.
         early_s: median, 95th percentile and maximum error of ``early``; None if there are none.
