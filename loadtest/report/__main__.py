@@ -1,6 +1,6 @@
 """``python -m loadtest.report RUN_DIR``: make a run's report from its record and exit with the verdict's code.
 
-The report needs a process of its own, because gevent has patched the run's process, which therefore must not draw.
+The report has a process of its own, because gevent has patched the process of the run, which must not draw.
 """
 
 import atexit
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Make the report and print its summary; errors go to stderr, without a traceback."""
+    """Make the report and print its summary. Errors are printed to stderr without a traceback."""
     parser = ArgumentParser(prog="python -m loadtest.report", description="Make a run's report from its record.")
     parser.add_argument("directory", type=Path, metavar="RUN_DIR")
     parser.add_argument("--no-plots", action="store_true", help="draw no plots")
@@ -43,7 +43,7 @@ def _make(options: Namespace) -> int:
 
     warm_up_without_pandas()
 
-    gc.freeze()  # imported objects stay for good
+    gc.freeze()  # imported objects are never garbage
     gc.enable()
 
     page = run.make(options.directory, plots=not options.no_plots, png=options.png, baselines=options.baseline)
@@ -56,9 +56,10 @@ def _make(options: Namespace) -> int:
 def make_pages(
     file: str, build: Callable[[Path], "Page"], argv: Sequence[str] | None = None, *, answer: bool = False
 ) -> int:
-    """Make the pages of the directory in ``argv``, name them after its ``file``, and print the place of the pages.
+    """Make the pages of ``file``, which is in the directory that ``argv`` names, and print their place.
 
-    With ``answer``, print the page's first screen, too. Errors go to stderr, without a traceback.
+    The pages are named after the file. With ``answer``, the first screen is printed, too. Errors are printed to stderr
+    without a traceback.
     """
     name = Path(file).stem
     parser = ArgumentParser(prog=f"python -m loadtest.report.{name}", description=f"Make the pages of {file}.")
@@ -83,7 +84,7 @@ def _make_pages(directory: Path, name: str, build: Callable[[Path], "Page"], *, 
 
 
 def guarded(make: Callable[[], int], what: str) -> int:
-    """Make pages and return the exit code; an error is printed to stderr without a traceback."""
+    """Call ``make`` and return its exit code. Expected errors are printed to stderr without a traceback."""
     atexit.register(gc.freeze)  # Otherwise, a garbage collection at the end of Python takes 0.1 s.
     try:
         with visible_output():
@@ -92,20 +93,20 @@ def guarded(make: Callable[[], int], what: str) -> int:
         print(pasteable(f"loadtest: {error}"), file=sys.stderr)
         return int(error.exit_code)
     except BrokenPipeError:
-        # The process that reads the summary (such as `head`) has closed the pipe; the files are written.
+        # The process that reads the summary (such as `head`) has closed the pipe. The files are already written.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.INTERRUPTED)
     except OSError as error:
         print(f"loadtest: cannot write {what}: {error.strerror}", file=sys.stderr)
         print("  Remove this cause, then make the files again from the runs.", file=sys.stderr)
         return int(ExitCode.USAGE)
-    except Exception:  # noqa: BLE001 - other errors are our bugs, and Python's own exit code 1 would mean a verdict
+    except Exception:  # noqa: BLE001 - any other error is our bug, and Python's exit code 1 would mean a verdict
         traceback.print_exc()
         return int(ExitCode.BUG)
 
 
 def short(directory: Path) -> Path:
-    """Return a directory as a relative path if it is below the current directory, otherwise unchanged."""
+    """Return a relative path if the directory is below the current directory; otherwise return it unchanged."""
     try:
         return Path(os.path.relpath(directory)) if directory.resolve().is_relative_to(Path.cwd()) else directory
     except ValueError:  # another drive

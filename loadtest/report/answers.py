@@ -1,6 +1,6 @@
-"""The answer to a scenario's question as a clause about its comparisons, or else about deliberate mistakes or bursts.
+"""The answer to a scenario's question, as a clause about its comparisons, deliberate mistakes or bursts.
 
-For any other scenario, ``headline`` answers with times and limits.
+If a scenario has none of these, ``headline`` answers with times and limits.
 """
 
 import math
@@ -30,12 +30,12 @@ _BEST: Final = {
     "time_to_result": "shows results soonest, {}",
 }
 _SOONEST: Final = "shows results soonest, {} after executionTime"
-"""Used if all sides are jobs: overhead is then the time from a job's end until its result is seen."""
+"""Used if all sides are jobs. Overhead is then the time from a job's end until its result is seen."""
 _PRICE: Final = "requests_per_operation"
 _TIMES: Final = {1.0: "a whole quota", 2.0: "twice the quota"}
 _NUMBERS: Final = {2: "two", 3: "three", 4: "four", 5: "five"}
 _MOST_NAMED: Final = 3
-"""Maximum number of stages that a sentence names; more stages are only counted."""
+"""A sentence names at most this many stages. More stages are only counted."""
 
 
 def answer(findings: Findings) -> str:
@@ -59,14 +59,14 @@ def label(metric: str) -> str:
 
 
 def value(figure: SideFigure) -> str:
-    """Format a figure with its unit; ``never`` if the figure is the time of an operation that never became ok."""
+    """Format a figure with its unit. An operation that never became ok has an infinite time, shown as ``never``."""
     if figure.infinite:
         return "never"
     return NOTHING if figure.value is None else quantity(figure.value, figure.unit)
 
 
 def interval(bounds: Bounds | None, unit: Unit) -> str:
-    """Format an interval: ``104 ms to 120 ms``; empty without one."""
+    """Format an interval: ``104 ms to 120 ms``; empty without bounds."""
     if bounds is None:
         return ""
     low, high = bounds
@@ -75,7 +75,7 @@ def interval(bounds: Bounds | None, unit: Unit) -> str:
 
 
 def change(one: SideDifference) -> str:
-    """Format the interval of a difference: ``−3 ms to +5 ms``; or say that it has no bounds."""
+    """Format the interval of a difference (``−3 ms to +5 ms``), or say that it has no bounds."""
     unit = UNITS[one.metric]
     if one.interval is None:
         return one.why
@@ -93,7 +93,7 @@ def worse_word(metric: str) -> str:
 
 
 def _alternatives(findings: Findings, found: ComparisonAnswer) -> str:
-    """Return the best side by the first metric, its price, and either the worst side or a cheaper equally good side."""
+    """Name the best side by the first metric and its price. Then name the worst side, or sides that match the best."""
     first, prices = found.by[0], found.by[1:]
     if found.best is None or found.chosen is None:
         return f"none of {quoted(side.name for side in found.sides)} can be chosen by {label(first)}"
@@ -135,7 +135,7 @@ def _is_best(findings: Findings, found: ComparisonAnswer, figure: SideFigure) ->
 def _by_duration(findings: Findings) -> str:
     """Return the durations of work at which jobs are better than sync runs; empty for other comparisons.
 
-    Each comparison must have a sync run and a job, with longer work than in the comparison before.
+    Each comparison must have a sync run and a job. Their work must take longer than in the comparison before.
     """
     plans, lengths, jobs, won = findings.record.info.traffic, list[float](), list[ComparedSide](), list[bool]()
     if any(found.kind == "effect" for found in findings.answers):
@@ -161,7 +161,7 @@ def _by_duration(findings: Findings) -> str:
 
 
 def _of_jobs(sides: list[ComparedSide], by: list[str]) -> str:
-    """Return the range of the jobs' waits over several comparisons, and the requests per job."""
+    """Return the range of the jobs' waits over all comparisons, and the requests per job."""
     waits = sorted((side.figures[0] for side in sides), key=lambda figure: figure.size)
     name, _, statistic = by[0].partition(".")
     span = f"{value(waits[0])} to {value(waits[-1])}"
@@ -198,7 +198,7 @@ def _effect(found: ComparisonAnswer) -> str:
 
 
 def matters(found: ComparisonAnswer, one: SideDifference) -> bool:
-    """Whether a difference may matter: a time's interval reaches the minimum effect used between runs."""
+    """Whether a difference may matter. The interval of a time must reach the minimum effect used between runs."""
     if UNITS[one.metric] != "ms" or one.interval is None:
         return True
     base = found.side(one.base).figures[found.by.index(one.metric)].size
@@ -207,7 +207,7 @@ def matters(found: ComparisonAnswer, one: SideDifference) -> bool:
 
 
 def _at_most(ones: list[SideDifference]) -> str:
-    """Return the bounds between which all of several changes lie; empty if a change has no interval."""
+    """Return the lowest and highest bound of the changes; empty if a change has no interval."""
     ends = [end for one in ones for end in one.interval or ()]
     if len(ends) < 2 * len(ones):
         return ""
@@ -239,7 +239,7 @@ def _mistakes(findings: Findings) -> str:
 
 
 def _bursts(findings: Findings) -> str:
-    """Return how many operations of a burst of at least a quota were accepted; empty without such a burst."""
+    """Return how many operations of each large burst were accepted. A burst is large if it reaches the quota."""
     record, found = findings.record, list[str]()
     assumed, rates = record.assumed_limits, list[tuple[float | None, float | None]]()
     for key, figures in stage_parts(findings):

@@ -11,7 +11,7 @@ from loadtest.contract import Operation
 from loadtest.report.page import MOST_LISTED, MOST_ROWS, Table
 
 MOST: Final = 12
-"""Maximum number of panels in a plot or lines in a panel, because more are too small to read and slow to draw."""
+"""A plot has at most this many panels, a panel this many lines. More would be too small to read and slow to draw."""
 _WORSE_FIRST: Final = ("fail", "inconclusive", "pass")
 
 _Value = TypeVar("_Value")
@@ -55,10 +55,10 @@ def stage_parts(findings: Findings, traffic: str | None = None) -> list[StagePar
 
 
 class MainEntry(NamedTuple):
-    """The traffic entry that the first screen is about, in the stage with the most response times.
+    """The traffic entry that the first screen describes, in its stage with the most response times.
 
     Attributes:
-        only: whether the stage needs no name, because the entry has no other stage, or none within the limits.
+        only: whether no other stage could be chosen, so that the stage needs no name.
     """
 
     part: StagePart
@@ -80,7 +80,7 @@ class MainEntry(NamedTuple):
 def main_entry(findings: Findings) -> MainEntry | None:
     """Return the main entry; None without stages.
 
-    In order of priority, the main entry has times, is chosen by a comparison, is within its limits, and has enough
+    The criteria are, in order: the entry has times, a comparison chose it, it is within its limits, and it has enough
     times for a percentile. Then sync runs come before jobs, jobs before retrievals, and more times before fewer.
     """
     order = list(Operation)
@@ -114,7 +114,7 @@ def _entry(findings: Findings, name: str) -> MainEntry | None:
 def deciding(
     findings: Findings, found: Mapping[str, _Value], most: int = MOST
 ) -> tuple[dict[str, _Value], tuple[str, ...]]:
-    """Choose entries to show: by their worst threshold, then by most operations not ok, then by most operations.
+    """Choose the entries to show: by the worst threshold, then by most operations not ok, then by most operations.
 
     Returns:
         The chosen entries with their values, and the names of the remaining entries, both in the order given.
@@ -124,7 +124,7 @@ def deciding(
 
 
 def listed(findings: Findings, table: Table) -> Table:
-    """Cut a table that is too long for a page. The rows of its first screen stay, then the rows of deciding entries."""
+    """Shorten a table that is too long for a page. Keep its first screen, then the rows of deciding entries."""
     if len(table.rows) <= MOST_LISTED:
         return table
     first = {place: order for order, place in enumerate(table.decides[:MOST_ROWS])}

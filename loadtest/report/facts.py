@@ -1,4 +1,4 @@
-"""A run's facts, its caveats, and the properties and data that it does not have."""
+"""A run's facts and caveats, and the properties and data that it lacks."""
 
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -18,11 +18,11 @@ from loadtest.stats.order_statistics import QUANTILES, needed
 from loadtest.words import count, counted, duration_ms, joined, quoted, seconds
 
 _WELL_KNOWN_S: Final = 0.05
-"""Clock uncertainty in s below which the offset is shown in ms."""
+"""The clock's offset is shown in ms if its uncertainty, in s, is below this."""
 _PEERS_NAMED: Final = 10
-"""Maximum number of target addresses that are listed."""
+"""At most this many addresses of the target are listed."""
 _RESOLVED: Final = 0.1
-"""Maximum distance between a time to result's bounds ÷ the upper bound; above it, polling is too coarse."""
+"""Polling is too coarse if the bounds of a time to result differ by more than this share of the upper bound."""
 _KNOWN_TO_LOGS: Final = (
     "429", "95 % interval", "accepted", "expected", "fixed window", "goodput", "p50", "p95", "p99", "saturated",
     "sliding log", "token bucket",
@@ -33,7 +33,7 @@ LOG_TERMS: Final[Mapping[str, str]] = {
     "response time": "Duration of an operation’s request, as the log states it; waits in the client are unknown.",
     "service time": "Duration of a request, as the log states it.",
 }
-"""Explanations of terms on a log’s page, because a log has no schedule, no intended starts and no jobs."""
+"""Explanations of terms on a log’s page. A log has no schedule, no intended starts and no jobs."""
 
 
 def facts(record: Record, windows: str = "") -> tuple[tuple[str, str], ...]:
@@ -251,12 +251,12 @@ def log_facts(record: Record, source: SourceInfo) -> dict[str, str]:
 
 
 def start_of(record: Record) -> str:
-    """Return the term for an operation's beginning: a log has no intended starts."""
+    """Return the term for an operation's beginning, because a log has no intended starts."""
     return "start" if record.info.imported else "intended start"
 
 
 def times_note(source: SourceInfo) -> Point:
-    """Return a line about the meaning of an imported run's times."""
+    """Return a line that says which times a log has."""
     if source.service_times:
         return Point("Times are the log's durations (service times). They exclude any wait in the client.")
     return Point(

@@ -1,8 +1,8 @@
-"""The answer of a run in one sentence of at most 20 words and three figures, and the key figures below it.
+"""A run's answer in one sentence, and the key figures below it.
 
-The sentence is about one operation in one stage; a stage within the limits is preferred. Each key figure is for one
-traffic entry in one stage. A figure's interval states its kind: 95 % of the phases of the server's windows, or blocks
-of time.
+The sentence has at most 20 words and three figures. It describes one operation in one stage, within the limits if
+possible. A key figure describes one traffic entry in one stage. Its interval covers 95 % of the phases of the server's
+windows, or it comes from blocks of time; the text beside the figure names the kind.
 """
 
 from collections.abc import Iterable
@@ -27,13 +27,13 @@ from loadtest.report.page import KeyFigure, OutcomeBar
 from loadtest.words import NOTHING, capital, count, counted, duration_ms, measured, nearest, rate, seconds, share
 
 _NAMED: Final = 0.01
-"""Minimum share of an entry's failed or timed-out operations in a stage that a sentence mentions."""
+"""A sentence mentions failures and time-outs only if they reach this share of an entry's operations in a stage."""
 
 
 def headline(findings: Findings, entry: MainEntry | None) -> str:
-    """Answer the scenario's question in a sentence of at most 20 words; ``No data, because …`` without an answer.
+    """Answer the scenario's question in a sentence of at most 20 words, or return ``No data, because …``.
 
-    Without comparisons, mistakes and bursts the answer is about the main entry.
+    If the scenario has no comparisons, mistakes or bursts, the answer describes the main entry.
     """
     info = findings.record.info
     if entry is None or not findings.metrics.overall.operations.sent:
@@ -59,7 +59,7 @@ def _nothing(findings: Findings) -> str:
 
 
 def _behaviour(findings: Findings, entry: MainEntry) -> str:
-    """Return a clause about the main operation's time, and about 429s or errors, whichever had more effect."""
+    """Return a clause about the main operation's time, and about 429s or errors. The larger share is named."""
     if not entry.times.n:
         return _no_times(findings)
     times, (failed, failed_rate) = _times(findings, entry), _failed_stages(findings)
@@ -76,7 +76,7 @@ def _behaviour(findings: Findings, entry: MainEntry) -> str:
 
 
 def _times(findings: Findings, entry: MainEntry) -> str:
-    """Return ``p95 of sync runs is 480 ms``; for jobs, also the polling interval."""
+    """Return ``p95 of sync runs is 480 ms``. The text for jobs includes the polling interval."""
     info, name, n = findings.record.info, entry.part.traffic, entry.times.n
     if entry.quantile is None:
         return f"{count(n)} {entry.operation.called(n)} took at most {duration_ms(entry.times.max)}"
@@ -91,7 +91,7 @@ def _times(findings: Findings, entry: MainEntry) -> str:
 
 
 def _failed_stages(findings: Findings) -> tuple[str, float]:
-    """Return a clause about the stage with most failures and time-outs, and their share; 0 if all are below 1 %."""
+    """Return a clause about the stage with the highest share of failures and time-outs, and this share (0-1)."""
     found = []
     for part in stage_parts(findings):
         counts, late = part.figures.operations, part.figures.operations.timed_out - findings.record.cut_off([part.key])
@@ -133,7 +133,7 @@ def _named_error(findings: Findings) -> str:
 
 
 def over_traffic(groups: Iterable[ErrorGroup]) -> list[ErrorGroup]:
-    """Return error groups, summed over traffic entries, the most frequent first; other fields are the first group's."""
+    """Add up error groups over traffic entries, the most frequent first. A sum keeps the first group's other fields."""
     summed: dict[tuple[str | int | None, ...], ErrorGroup] = {}
     for group in groups:
         key = (group.kind, group.status, group.code, group.reason)
@@ -172,7 +172,7 @@ def _meant(findings: Findings, group: ErrorGroup) -> str:
 
 
 _MOST_BARS: Final = 12
-"""Maximum number of bars: first those of a chosen alternative, then those with the greatest share not ok."""
+"""At most this many bars are drawn: first those of chosen alternatives, then those with the smallest share of ok."""
 _PARTS: Final = {
     Outcome.OK: Outcome.OK,
     Outcome.THROTTLED: "429",
@@ -182,9 +182,9 @@ _PARTS: Final = {
 
 
 def key_figures(findings: Findings, entry: MainEntry | None) -> tuple[KeyFigure, ...]:
-    """Return the main response time, the 429 rate and goodput of the most rejected entry, and the share not ok.
+    """Return the main response time, the 429 rate and goodput of one stage, and the worst share not ok.
 
-    Without any sent operation, there are no key figures.
+    Return no key figures if no operation was sent.
     """
     parts = [part for part in stage_parts(findings) if part.figures.operations.sent and part.figures.requests.sent]
     if entry is None or not parts:
@@ -194,7 +194,7 @@ def key_figures(findings: Findings, entry: MainEntry | None) -> tuple[KeyFigure,
 
 
 def _most_throttled(parts: list[StagePart], entry: MainEntry) -> StagePart:
-    """Return the main entry's stage with most 429s, else any entry's such stage; without 429s, the main stage."""
+    """Return the stage with the highest 429 rate, preferably of the main entry. Without 429s, return its own stage."""
     own = [part for part in parts if part.traffic == entry.part.traffic]
     for some in (own, parts):
         if any(part.figures.requests.throttled for part in some):
@@ -253,7 +253,7 @@ def _goodput(findings: Findings, part: StagePart) -> KeyFigure:
 
 
 def _not_ok(findings: Findings, parts: list[StagePart]) -> KeyFigure:
-    """Return the worst share of operations that were not ok, and its division into 429s, failures and time-outs."""
+    """Return the largest share of a stage's operations that were not ok, with the shares of its causes."""
     worst = max(parts, key=lambda part: _bad(part) / part.figures.operations.sent)
     if not _bad(worst):
         sent = findings.metrics.overall.operations.sent
@@ -275,7 +275,7 @@ def _bad(part: StagePart) -> int:
 
 
 def interval(found: MetricInterval | None) -> str:
-    """Format an interval with its kind; empty without one."""
+    """Format an interval with its kind; empty without an interval."""
     if found is None or found.kind is None or found.low is None or found.high is None:
         return ""
     low, high = (measured(end, UNITS[found.metric]) for end in (found.low, found.high))
@@ -292,7 +292,7 @@ def _why_none(found: MetricInterval | None) -> str:
 
 
 def outcome_bars(findings: Findings) -> tuple[tuple[OutcomeBar, ...], tuple[str, ...]]:
-    """Return outcome bars in scenario order, without stages that sent nothing, and the labels of left-out bars."""
+    """Return outcome bars in scenario order, and the labels of bars left out. Stages that sent nothing have no bar."""
     parts = [part for part in stage_parts(findings) if part.figures.operations.sent]
     chosen = {answer.chosen for answer in findings.answers}
     worst = sorted(parts, key=lambda part: (part.traffic not in chosen, part.ok or 0.0))[:_MOST_BARS]

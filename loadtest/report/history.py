@@ -27,7 +27,7 @@ from loadtest.report.tables.comparison import commit
 from loadtest.words import NOTHING, counted
 
 _MOST_RUNS: Final = 300
-"""Maximum number of runs in plots and in the table of runs; older runs are left out."""
+"""Plots and the table of runs show at most this many runs. Older runs are left out."""
 _TIMES: Final = (Metric.RESPONSE_TIME_P50, Metric.RESPONSE_TIME_P95)
 _FIGURES: Final[dict[str, tuple[Metric, ...]]] = {"response-time": _TIMES} | {
     metric.replace(".", "-").replace("_", "-"): (metric,) for metric in Metric if metric not in _TIMES
@@ -58,7 +58,7 @@ def write(file: Path, output: Path) -> None:
 
 
 def build(history: History, file: Path, warnings: Sequence[str] = ()) -> Page:
-    """Make the page of a history; ``file`` is its path as a user may type it, and ``warnings`` name its defects."""
+    """Make the page of a history. ``file`` is its path as the user types it; ``warnings`` name its defects."""
     runs = history.runs[-_MOST_RUNS:]
     name = runs[-1].measurements.scenario if runs else file.stem
     waiting = [one for one in history.runs if one.status == "waiting"]
@@ -99,7 +99,7 @@ def _sentence(runs: Sequence[HistoryRun]) -> str:
 
 
 def _segments(runs: Sequence[HistoryRun]) -> Table:
-    """Return a table of each baseline period's start and reason; empty for a single period."""
+    """Return a table with the start and reason of each baseline period; empty if there is only one period."""
     cut = segments([one for one in runs if one.status == "accepted"]) if runs else []
     columns: TableColumns[Sequence[HistoryRun]] = {
         "Since": lambda part: minute(part[0].measurements.started),
@@ -128,7 +128,7 @@ def _runs(runs: Sequence[HistoryRun], *, whole: bool) -> Table:
 
 
 def _draw(runs: Sequence[HistoryRun], metrics: Sequence[Metric]) -> Drawing | None:
-    """Draw a panel per metric, traffic entry and stage; None without any."""
+    """Draw a panel for each of the metrics that a traffic entry has in a stage; None without panels."""
     there = dict.fromkeys(one.key for run in runs for one in run.measurements.measurements)
     shown = [one for metric in metrics for one in there if one.metric == metric]
     shown.sort(key=lambda one: (one.traffic, one.stage))
@@ -146,7 +146,7 @@ def _draw(runs: Sequence[HistoryRun], metrics: Sequence[Metric]) -> Drawing | No
 
 
 def _look_of(run: HistoryRun) -> str:
-    """Return a key of ``_LOOKS``: ``regressed`` while a regressed run waits for a decision, else the status."""
+    """Return a key of ``_LOOKS``: the run's status, or ``regressed`` while a regressed run waits for a decision."""
     return "regressed" if run.line.verdict == "regressed" and run.status == "waiting" else run.status
 
 
@@ -173,7 +173,7 @@ def _panel(panel: Axes, runs: Sequence[HistoryRun], metric: Key) -> None:
 
 
 def _headline(runs: Sequence[HistoryRun]) -> str:
-    """Name the tested metric in which the last valid run is furthest from its baseline; empty without a metric."""
+    """Name the tested metric that is furthest from its baseline in the last valid run; empty without a metric."""
     accepted = (one for run in runs if run.status == "accepted" for one in run.measurements.measurements)
     columns: dict[Key, list[Measurement]] = {}
     for one in accepted:
@@ -182,7 +182,7 @@ def _headline(runs: Sequence[HistoryRun]) -> str:
 
 
 def _title(runs: Sequence[HistoryRun], shown: Sequence[Key]) -> str:
-    """Name the metric whose last valid run is furthest from the median of its baseline period."""
+    """Name the metric that is furthest from the median of its baseline period in the last valid run."""
     start = max((place for place, run in enumerate(runs) if run.new_segment), default=0)
     valid = [run for run in runs[start:] if run.status != "invalid"]
     before = [run.measurements.by_key() for run in valid[:-1] if run.status == "accepted"]
@@ -193,7 +193,7 @@ def _title(runs: Sequence[HistoryRun], shown: Sequence[Key]) -> str:
 
 
 def _last(run: HistoryRun, before: Sequence[Mapping[Key, Measurement]], metric: Key) -> tuple[float, str] | None:
-    """Return a run's distance from the median of its period's earlier accepted runs, as a number and in words."""
+    """Return a run's distance from the median of the accepted runs ``before`` it, as a number and in words."""
     values = [one.value for one in (each.get(metric) for each in before) if one is not None]
     last = run.measurements.by_key().get(metric)
     if last is None or not values:

@@ -23,18 +23,18 @@ from loadtest.units import Limit
 from loadtest.words import limit_name, rate, seconds, share, times_as, times_what
 
 _AGREES: Final = 0.02
-"""Maximum difference between the observed and expected 429 rate that counts as predicted."""
+"""A 429 rate counts as predicted if it differs from the expected rate by at most this."""
 _NOT_EXPECTED: Final = ", though no 429 was expected"
 _SHOWN_S: Final = 0.05
-"""Minimum uncertainty in s to show; less would round to 0.0 s."""
+"""An uncertainty below this, in s, is not shown, because it would round to 0.0 s."""
 _MOST: Final = 0.5
-"""Minimum unexplained share of a limit's 429s to report, because some 429s at window edges are always in doubt."""
+"""Unexplained 429s are reported above this share of a limit's 429s. Some 429s at window edges are always in doubt."""
 _SLOWER: Final = 2.0
-"""Minimum ratio of a stage's median to that of the least loaded stage that indicates a capacity limit."""
+"""Capacity is the bottleneck if a stage's median is at least this many times the median of the least loaded stage."""
 _POLLS: Final = 0.5
-"""Share of polls in all retrievals above which polling is the bottleneck."""
+"""Polling is the bottleneck if polls are more than this share of all retrievals."""
 _MORE: Final = 1.2
-"""Minimum ratio of a stage's offered rate to that of the least loaded stage, so that their medians are compared."""
+"""A stage is compared with the least loaded stage only if its offered rate is at least this many times as high."""
 
 
 def overdrawn(findings: Findings, operation: Operation | None) -> tuple[str, float]:
@@ -57,7 +57,7 @@ def overdrawn(findings: Findings, operation: Operation | None) -> tuple[str, flo
         return first, use.throttled_rate
     limit = "the limit" if use in own else f"the {limit_name(use.limit)}"
     key = f" of key {use.keys[0].key}" if use.uneven else ""
-    # Only below the limit does the sentence name the stage.
+    # The sentence names the stage only if its rate did not exceed the limit.
     at = f"at {times_what(use.busiest)} {limit}{key}{f' in “{use.stretch}”' if use.busiest <= 1 else ''}"
     return f"{at} {got}{_predicted(findings, use)}", use.throttled_rate
 
@@ -83,7 +83,7 @@ def _first_429(findings: Findings, use: LimitUsage) -> str:
 
 
 def _predicted(findings: Findings, use: LimitUsage) -> str:
-    """Return as a clause which limiter, if any, explains a stretch's 429 rate; empty without a replay."""
+    """Return a clause that says which limiter explains a stretch's 429 rate, if one does; empty without a replay."""
     expected = _expected_rate(findings, use)
     if expected is None:
         return ""
@@ -101,14 +101,14 @@ def _predicted(findings: Findings, use: LimitUsage) -> str:
 
 
 def as_predicted(seen: float, expected: float) -> str:
-    """Compare an observed 429 rate with the expected rate, as the end of a clause."""
+    """Return the end of a clause that compares an observed 429 rate with the expected rate."""
     if abs(expected - seen) <= _AGREES:
         return ", as predicted"
     return f", against {share(expected)} expected 429s" if expected else _NOT_EXPECTED
 
 
 def _expected_rate(findings: Findings, use: LimitUsage) -> float | None:
-    """Return the assumed limiter's 429 rate on a limit in a stretch; None if it was not replayed."""
+    """Return the assumed limiter's 429 rate on a limit in a stretch; None if the stretch was not replayed."""
     record, sent = findings.record, findings.record.on_limit(use.limit)
     start = record.sent_requests["start"][sent]
     sent = sent[(start >= use.start_s * 1e9) & (start < use.end_s * 1e9)]
@@ -123,13 +123,13 @@ def _called_limiter(findings: Findings, fit: Fit) -> str:
     called = re.sub(r" \([^)]*\)", "", limiter_words(fit)).partition(", at ")[0]
     if "count" in fit.fitted:
         return called
-    about = Limit(fit.limit.count, float(f"{fit.limit.window:.3g}"))  # a fitted rate differs a little
+    about = Limit(fit.limit.count, float(f"{fit.limit.window:.3g}"))  # a fitted window is not a round number
     limit = findings.record.assumed_limits.limit_text(about)
     return called.replace("at once", f"at once and {limit}", 1) if fit.spec.burst else f"{called} of {limit}"
 
 
 def window_phase(findings: Findings) -> str:
-    """Return as a clause how far into a server window the run began; empty if windows are not clock-aligned."""
+    """Return a clause that says how far into a server window the run began; empty without clock-aligned windows."""
     record, shift = findings.record, findings.record.expectation.shift_s
     if shift is None or record.info.epoch_unix_ns is None:
         return ""
@@ -145,10 +145,10 @@ def window_phase(findings: Findings) -> str:
 
 
 def unexplained_429s(findings: Findings, limit: str) -> tuple[int, int] | None:
-    """Return the number of a limit's 429s that no known limiter explains, and of all its 429s.
+    """Return the number of a limit's 429s that no known limiter explains, and the number of all its 429s.
 
-    None without 429s or without an assumed limiter, if the assumed limiter explains most of the 429s, or if any known
-    limiter fits.
+    Return None if there are no 429s, if no limiter is assumed, if the assumed limiter explains most of the 429s, or if
+    any known limiter fits.
     """
     found = findings.observed_429.limits.get(limit)
     if found is None or found.assumed is None or not found.throttled or found.inference.word in ("named", "several"):
@@ -181,7 +181,7 @@ def bottleneck(findings: Findings) -> str:
 
 
 def _limiting(findings: Findings, use: LimitUsage) -> str:
-    """Return a sentence about the bottleneck of a run with 429s: the limit behind them, polls, or an unknown cause."""
+    """Return a sentence about the bottleneck of a run with 429s: a limit, polls, or an unknown cause."""
     called, rejected = _called_limit(findings, use), share(use.throttled_rate)
     if unexplained_429s(findings, use.limit) is not None:
         why = "The target rejects for another reason, or another client shares the limit."
@@ -209,7 +209,7 @@ def _called_limit(findings: Findings, use: LimitUsage) -> str:
 
 
 def _times_of(use: LimitUsage) -> str:
-    """Return ``80 % of`` or ``2.5 times``; if keys with separate quotas differ, name the busiest key."""
+    """Return ``80 % of`` or ``2.5 times``. If keys used separate quotas unevenly, name the busiest key."""
     return times_what(use.busiest) + (f" key {use.keys[0].key}’s share of" if use.uneven else "")
 
 

@@ -28,7 +28,7 @@ def tone_of(word: str) -> Tone:
 
 
 class Chapter(StrEnum):
-    """A chapter of a run's page, by its heading. The chapters are in the order of the page."""
+    """A chapter of a run's page. The value is its heading; the members are in the order of the page."""
 
     COMPARED = "Comparison"
     LIMITS = "Limits and 429s"
@@ -75,7 +75,7 @@ TERMS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True)
 class KeyFigure:
-    """A figure as text: value with unit, uncertainty, sample size, and the reason if a part is missing."""
+    """A figure as text: its value with unit, interval and sample size. ``why`` is the reason if a part is missing."""
 
     label: str
     value: str
@@ -91,7 +91,7 @@ class KeyFigure:
 
 @dataclass(frozen=True)
 class NextStep:
-    """A next step: its reason, and a command, which may be empty."""
+    """A next step for the user. ``words`` gives its reason; the command may be empty."""
 
     words: str
     command: str = ""
@@ -99,7 +99,7 @@ class NextStep:
 
 @dataclass(frozen=True, slots=True)
 class TableCell:
-    """A table's cell: its text, a smaller detail beside the text, and its tone."""
+    """A table's cell. The detail is printed smaller, beside the text."""
 
     text: str
     detail: str = ""
@@ -114,7 +114,7 @@ class Table:
     """A table.
 
     Attributes:
-        columns: pairs of a label and whether the column holds numbers.
+        columns: (label, numeric) pairs; ``numeric`` is true if the column holds numbers.
         extra: labels of the columns that a terminal and a phone leave out.
         decides: indices of rows, the most important first; empty if the rows are already in this order.
     """
@@ -127,14 +127,14 @@ class Table:
     decides: tuple[int, ...] = ()
 
     def brief(self, most: int) -> "Table":
-        """Return the table with its ``most`` most important rows, in the table's order."""
+        """Return the table with only its ``most`` most important rows, which keep their order."""
         kept = sorted((self.decides or tuple(range(len(self.rows))))[:most])
         if len(kept) == len(self.rows):
             return self
         heads: list[TableCell] = []
         for row in self.rows:
             heads.append(row[0] if row[0].text or not heads else heads[-1])
-        # A row without a name shares the name above, and shows this name if no kept row above does.
+        # A row without a name has the name above it. It shows this name if the kept row before it has another name.
         rows = (
             (
                 self.rows[place][0] if before is not None and heads[before] is heads[place] else heads[place],
@@ -146,7 +146,7 @@ class Table:
         return replace(self, rows=tuple(rows), decides=tuple(decides))
 
     def listed(self) -> "Table":
-        """Return the table with its ``MOST_LISTED`` most important rows; the note counts and names the others."""
+        """Return the table with its ``MOST_LISTED`` most important rows. The note counts and names all other rows."""
         kept, left_out = self.brief(MOST_LISTED), len(self.rows) - MOST_LISTED
         if left_out <= 0:
             return self
@@ -159,7 +159,7 @@ class Table:
 
 _Item = TypeVar("_Item")
 TableColumns = Mapping[str, Callable[[_Item], TableCell | str | int | None]]
-"""Columns by label. In a label, # marks a column of numbers (``#429s``), and ~ an extra column (``~#Rate``)."""
+"""Columns by label. A label with # is a column of numbers (``#429s``); a label with ~ is extra (``~#Rate``)."""
 
 
 def table_of(
@@ -167,7 +167,7 @@ def table_of(
 ) -> Table:
     """Return a table with a row per item.
 
-    A whole number becomes text, None becomes a dash, and a row's first text becomes the row's head cell.
+    Whole numbers become text, and None becomes a dash. The first text of a row becomes its head cell.
     """
     labels = tuple((label.lstrip("~#"), "#" in label[:2]) for label in columns)
     extra = frozenset(label.lstrip("~#") for label in columns if label.startswith("~"))
@@ -221,9 +221,9 @@ class OutcomeBar:
 
 @dataclass(frozen=True)
 class Point:
-    """An item of a list: its text, a smaller detail, and for a check its name and result.
+    """An item of a list. Only checks of validity have a name and a mark, which shows their result.
 
-    For a plot, a table or a property that a run lacks, the detail is the reason.
+    If a run lacks a plot, a table or a property, the detail is the reason.
     """
 
     text: str
@@ -233,23 +233,23 @@ class Point:
 
     @property
     def words(self) -> str:
-        """The point on one line: ``name: text detail``, with a colon before the detail if the text has no full stop."""
+        """The point on one line: ``name: text detail``. Without name and full stop, a colon precedes the detail."""
         text = f"{self.name}: {self.text}" if self.name else self.text
         colon = "" if self.name or text.endswith(".") else ":"
         return f"{text}{colon} {self.detail}" if self.detail else text
 
 
 Look = Literal["plain", "notice", "warnings", "contents", "aside", "chapter"]
-"""A section's look. An ``aside`` and a ``chapter`` unfold on a click; tables in an ``aside`` have no caption."""
+"""A section's look. An ``aside`` or a ``chapter`` unfolds on a click. Tables in an ``aside`` have no caption."""
 MOST_LISTED: Final = 150
-"""Maximum number of a table's rows on a page; more would take megabytes."""
+"""A page shows at most this many rows of a table, because more would take megabytes."""
 MOST_ROWS: Final = 8
-"""Maximum number of a table's rows on a page's first screen; further rows unfold on a click."""
+"""The first screen of a page shows at most this many rows of a table. Further rows unfold on a click."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page, with optional content in the order of its fields. Tables without rows are left out.
+    """A part of a page. Its content appears in the order of the fields. Tables without rows are left out.
 
     Attributes:
         name: the anchor of a chapter.
@@ -296,7 +296,7 @@ class Page:
         statements: the sentences below the heading; the first is large.
         sides: (label, value) pairs, such as the compared versions.
         exit_code: exit code of the process that makes the page.
-        folder: folder of the plots' files beside the page; empty without files.
+        folder: name of the folder beside the page that has the plots' files; empty without files.
         terms: explanations of the terms that the page links.
     """
 

@@ -34,20 +34,20 @@ from loadtest.report.tables import comparison as tables
 from loadtest.words import capital
 
 _SUSPECTS: Final = "suspects.json"
-"""The file, beside ``comparison.json``, that a check writes for a rerun on another machine."""
+"""A check writes this file beside ``comparison.json`` for a rerun on another machine."""
 FOLDER: Final = "comparison-plots"
 """Folder of the plots beside ``comparison.json``; separate from a run's own plots."""
 FOLDED: Final = ("over-runs-others",)
 """Plots that the page shows only after a click."""
 MOST_BYTES: Final = 65_000
-"""Maximum length of the Markdown, because GitHub cuts a comment at 65,536 characters."""
+"""The Markdown has at most this many bytes, because GitHub cuts a comment at 65,536 characters."""
 _WHY_INVALID: Final = {
     int(ExitCode.TARGET): "Make sure that the target is up and can be reached from here, then compare again.",
     int(ExitCode.ABORTED): "See in the last run’s own report why the run was stopped, then compare again.",
     int(ExitCode.INTERRUPTED): "It was interrupted: compare again.",
 }
 _SHARED: Final = ("target", "targets", "set", "seed", "output-dir")
-"""Options of a check that the command for a comparison of two builds takes over."""
+"""The command that compares two builds repeats these options of the check."""
 _FOOTER: Final = Markup(
     "Made from <code>comparison.json</code> alone. The same numbers are in <code>comparison.md</code>, "
     "<code>comparison.junit.xml</code> and <code>comparison.openmetrics.txt</code>."
@@ -55,7 +55,7 @@ _FOOTER: Final = Markup(
 
 
 def build(comparison: RunComparison, directory: Path, plots: Sequence[Plot] = ()) -> Page:
-    """Make the page of a comparison, with its plots in order; ``directory`` is as a user may type it."""
+    """Make the page of a comparison, with ``plots`` in order. ``directory`` is a path as the user types it."""
     last_run, paired = comparison.runs[-1] if comparison.runs else "", comparison.kind == "paired"
     rerun = ""
     if comparison.confirmed:
@@ -107,7 +107,7 @@ def _key_figures(comparison: RunComparison) -> tuple[KeyFigure, ...]:
     words = f"{others} more are not judged" if others else "each can decide the verdict"
     figures = [KeyFigure("metrics judged", str(len(metrics)), why=words)]
     worse = [one for one in metrics if not amounts.is_share(one) and amounts.worsening(one) > 0]
-    # Without a finding, the figure is of the time or rate that worsened most.
+    # Without a finding, the figure shows the time or rate that worsened most.
     causes = (finding.cause for finding in comparison.findings)
     if worst := next(causes, max(worse, key=amounts.telling, default=None)):
         label = "what changed" if comparison.findings else "largest change for the worse"
@@ -180,7 +180,7 @@ def _first_look(comparison: RunComparison, directory: Path) -> Iterator[NextStep
 
 
 def _builds(comparison: RunComparison) -> str:
-    """Return the command that compares two builds with the check's options; the base and an embedded head are local."""
+    """Return the command that compares two builds with the check's options. The base and an embedded head are local."""
     scenario, *words = shlex.split(comparison.command)[3:] or [comparison.scenario]  # after the verb's words
     given = {flag: tuple(value for word, value in pairwise(words) if word == f"--{flag}") for flag in _SHARED}
     last = comparison.head_runs[-1]
@@ -190,7 +190,7 @@ def _builds(comparison: RunComparison) -> str:
 
 
 def _trace_ids(directory: Path, traffic: str) -> list[str]:
-    """Return the trace ids of an entry's slowest operations; none if the run's figures are missing."""
+    """Return the trace ids of an entry's slowest operations; empty if the run's figures are missing."""
     try:
         slowest = read_slowest(directory).get(traffic, [])
     except (InputError, RecordError):
@@ -219,8 +219,8 @@ def render_comparison_markdown(page: Page) -> str:
 def make(directory: Path, shown: Path, history: Path | None = None, *, plots: bool = True) -> Page:
     """Write comparison.html, .md, .junit.xml, .openmetrics.txt and the plots' files beside ``comparison.json``.
 
-    ``shown`` is the directory as a user may type it. With a ``history``, the pages also show the history's runs before
-    the last accepted change.
+    ``shown`` is the directory as the user types it. With a ``history``, the pages also show its runs before the last
+    accepted change.
 
     Raises:
         RecordError: if ``comparison.json`` cannot be read.
@@ -245,7 +245,7 @@ def make(directory: Path, shown: Path, history: Path | None = None, *, plots: bo
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write a comparison's report in every form, and print the short form; errors go to stderr, without a traceback."""
+    """Write a comparison's report in every form, and print its short form. Errors are printed without a traceback."""
     parser = ArgumentParser(prog="python -m loadtest.report.regression", description="Make a comparison's pages.")
     parser.add_argument("directory", nargs="?", type=Path, help="directory of comparison.json")
     parser.add_argument("--no-plots", action="store_true", help="draw no plots")

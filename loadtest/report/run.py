@@ -36,20 +36,20 @@ from loadtest.report.tables.target import about_target
 from loadtest.words import capital, counted
 
 _LEADING: Final = 2
-"""Maximum number of plots before all chapters."""
+"""At most this many plots stand before the chapters."""
 _NO_PLOTS: Final = Point("plots", "left out by --no-plots")
 _FOOTER: Final = Markup(
     "Made from the record by <code>loadtest report</code>. The same numbers are in <code>metrics.json</code> and "
     "<code>report.md</code>, every sample in <code>samples.arrows</code>."
 )
 LONG: Final = 2_000_000
-"""Number of samples from which on a progress line is printed, because reading them takes a while."""
+"""A progress bar is shown for a record of at least this many samples, because reading them takes a while."""
 
 
 def build(findings: Findings, drawn: Sequence[Plot | Point] = (), differs: Section = Section()) -> Page:  # noqa: B008 - it is frozen
-    """Make the page of a run's findings; ``differs`` has the differences from baselines.
+    """Make the page of a run's findings.
 
-    ``drawn`` are the plots in order, with the reasons for missing plots.
+    ``drawn`` has the plots in order, and the reason for each missing plot. ``differs`` is about the baselines.
     """
     info, verdict = findings.record.info, findings.verdict
     title = info.scenario.title or info.scenario.name
@@ -178,12 +178,12 @@ def reading(directory: Path, console: Console | None = None) -> Iterator[Callabl
 
 
 def make(directory: Path, *, plots: bool = True, png: bool = False, baselines: Sequence[Path] = ()) -> Page:
-    """Read the record in ``directory`` and write its report there, in every form; equal records give equal bytes.
+    """Read the record in ``directory`` and write its report there in every form. Equal records give equal bytes.
 
     The files are metrics.json, report.html, report.md, plots/*.svg and *.csv. CI systems read junit.xml,
     load-performance.json and stats.csv, and comparisons read measurements.json.
 
-    The report states the differences from ``baselines``, the directories of earlier runs.
+    ``baselines`` are directories of earlier runs. The report states how this run differs from them.
 
     Raises:
         RecordError: if a directory holds no readable record.
@@ -191,13 +191,13 @@ def make(directory: Path, *, plots: bool = True, png: bool = False, baselines: S
     """
     with reading(directory) as on_progress:
         found = analysis.find(load_record(directory, on_progress))
-    # Now the progress bar's thread has ended. With a second thread, only one process could draw.
+    # The thread of the progress bar has ended here. While it runs, forks are unsafe, so only one process would draw.
     drawn: tuple[Plot | Point, ...] = ()
     if plots:
         gc.disable()  # as in loadtest.load
         from loadtest.report.plots import draw_all  # noqa: PLC0415 - matplotlib is slow to import
 
-        gc.freeze()  # children share the objects that garbage collection does not touch
+        gc.freeze()  # frozen objects stay in memory that is shared with child processes
         gc.enable()
         drawn = draw_all(found, png=png)
     if baselines:
@@ -222,7 +222,7 @@ def _write(found: Findings, measured: RunMeasurements | None, page: Page) -> Non
     write_plots(page.plots, directory / "plots")
     write_atomically(directory / "report.md", render_markdown(page))
     write_atomically(directory / "report.html", render_html(page))
-    if measured is None:  # only a run, not a log, gets files for CI systems
+    if measured is None:  # a log gets no files for CI systems
         return
     measurements.write(measured, directory)
     write_atomically(directory / "junit.xml", ci.render_junit(found))
@@ -238,6 +238,6 @@ def load_measurements(directory: Path) -> RunMeasurements:
     """
     try:
         return read(directory)
-    except InputError:  # the record raises an error that names the cause
+    except InputError:  # If the record is unreadable, too, its error names the cause.
         run_directory.refuse_imported(directory)
         return measurements.measure(analysis.find(load_record(directory)))
