@@ -45,8 +45,8 @@ class AssumedLimits:
         limits: the limit of each limit name. Rates in units of a limit refer to these limits, even if other
             limits are in force.
         spec: the algorithm with its parameters, and the scope of one limiter.
-        limit_all: the limit of all requests together; only for the scopes ``key`` and ``global``.
-        draws: whether all requests with a valid key consume the limit, or only valid requests.
+        limit_all: the limit of all requests together. Only the scopes ``key`` and ``global`` have it.
+        draws: whether all requests with a valid key count against the limit, or only valid requests.
     """
 
     limits: Mapping[LimitName, Limit]
@@ -96,7 +96,7 @@ class AssumedLimits:
 
     @property
     def windowed(self) -> bool:
-        """Whether a quota belongs to a window, so that rejections may last until the window ends."""
+        """Whether a quota belongs to a window. Rejections may then last until the window ends."""
         return ALGORITHMS[self.spec.algorithm].windowed
 
     @property
@@ -110,7 +110,7 @@ class AssumedLimits:
         return f"{in_words(self.spec)}, {_WHOSE[self.spec.scope]}"
 
     def limit_on(self, name: str) -> Limit:
-        """Return the limit in force for requests of a limit name; ``ALL`` gives the limit of all requests.
+        """Return the limit in force for requests of a limit name. ``ALL`` gives the limit of all requests.
 
         Raises:
             KeyError: if no such limit is known.
@@ -121,19 +121,19 @@ class AssumedLimits:
         return limit
 
     def rate_on(self, name: str) -> float:
-        """Requests/s that one limiter accepts in the long run; infinite if only concurrency is limited."""
+        """Return the requests/s that one limiter accepts in the long run. Infinite if only concurrency is limited."""
         return math.inf if self.spec.algorithm == CONCURRENCY else self.limit_on(name).rate
 
     def rate_of_keys(self, name: str, keys: int) -> float:
-        """Requests/s that a limit accepts in the long run over all keys."""
+        """Return the requests/s that a limit accepts in the long run from ``keys`` keys together."""
         return self.rate_on(name) * self.quotas(keys)
 
     def drawn_on(self, name: LimitName) -> str:
-        """The name of the limit that requests of a limit name consume: ``ALL``, or the name itself."""
+        """Return the name of the limit that requests of ``name`` count against: ``ALL``, or the name itself."""
         return ALL if self.one_for_all else name
 
     def together(self, name: str) -> tuple[LimitName, ...]:
-        """The limit names whose requests count against the same limit as requests of ``name``."""
+        """Return the limit names whose requests count against the same limit as requests of ``name``."""
         return LIMIT_NAMES if self.one_for_all else tuple(each for each in LIMIT_NAMES if each == name)
 
     def limit_text(self, limit: Limit) -> str:
@@ -146,7 +146,7 @@ class AssumedLimits:
         return keys if self.per_key else 1
 
     def limiters(self, keys: int) -> list[list[Limiter]]:
-        """New limiters by limit name (in the order of ``LIMIT_NAMES``), then by key; some may be the same object."""
+        """Return new limiters by limit name (in the order of ``LIMIT_NAMES``) and key. Some may be the same object."""
         made = cache(lambda drawn_on, _: make(self.spec, self.limit_on(drawn_on)))
         return [[made(self.drawn_on(name), key * self.per_key) for key in range(keys)] for name in LIMIT_NAMES]
 

@@ -4,10 +4,10 @@ All other modules import these names instead of spelling them. A new operation n
 in ``REQUESTS`` if it sends a new kind of request), a user class, and documentation.
 
 Source: the API's documentation, "Rate limits": synchronous runs 100 requests per minute, asynchronous submits 1000 per
-minute, retrieval of results 500 per minute; a request beyond a limit is answered with 429. The documentation specifies
-neither the algorithm nor whether limits are per key: see ``ARCHITECTURE.md``.
+minute, retrieval of results 500 per minute. A request beyond a limit is answered with 429. The documentation specifies
+neither the algorithm nor whether limits are per key (see ``ARCHITECTURE.md``).
 
-The members are strings, and files contain their text.
+The members of the enumerations are strings, and files contain their text.
 """
 
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Word(StrEnum):
 
 
 class _Counted(Word):
-    """A countable word, with the singular and plural that sentences use."""
+    """A word with a singular and a plural for sentences."""
 
     one: str
     several: str
@@ -53,7 +53,7 @@ class Operation(_Counted):
 
 
 class RequestKind(_Counted):
-    """The kinds of HTTP request: first the kinds that start an operation, then the others."""
+    """The kinds of HTTP request. The kinds that start an operation come first."""
 
     RUN = "run", "run", "runs"
     SUBMIT = "submit", "submit", "submits"
@@ -70,7 +70,7 @@ class LimitName(Word):
 
 
 ALL: Final = "all"
-"""The limit name of a limit on all requests together."""
+"""The name of a limit on all requests together."""
 
 LIMIT_NAMES: Final = tuple(LimitName)
 
@@ -83,10 +83,10 @@ DOCUMENTED: Final[dict[LimitName, Limit]] = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The documentation's description of a kind of request.
+    """A kind of request, as the API's documentation describes it.
 
     Attributes:
-        path: the path; a trailing slash is followed by a job id.
+        path: the path. If it ends with a slash, a job id follows.
         success: the status of a successful response.
         executes: whether the request makes the target execute a workflow.
     """
@@ -114,7 +114,7 @@ OPERATIONS: Final[dict[Operation, tuple[RequestKind, ...]]] = {
     Operation.ASYNC_RUN: (RequestKind.SUBMIT, RequestKind.POLL),
     Operation.RETRIEVAL: (RequestKind.RETRIEVE,),
 }
-"""The requests of each operation: the first starts the operation, the others may follow."""
+"""The requests of each operation. The first request starts the operation, and the others may follow."""
 
 FIRST_KIND: Final = {operation: kinds[0] for operation, kinds in OPERATIONS.items()}
 """The kind of an operation's first request."""
@@ -125,7 +125,7 @@ JOB_KINDS: Final = frozenset(kind for kind, request in REQUESTS.items() if reque
 """Requests that name one job by its id."""
 
 JOB_OPERATIONS: Final = tuple(operation for operation, kind in FIRST_KIND.items() if kind in JOB_KINDS)
-"""Operations on an existing job: seeded, submitted during the run, or listed in a file."""
+"""Operations on an existing job. The job was seeded, submitted during the run, or listed in a file."""
 
 POLLED_OPERATIONS: Final = tuple(operation for operation, kinds in OPERATIONS.items() if RequestKind.POLL in kinds)
 """Operations that submit a job and poll it until it ends."""
@@ -145,7 +145,7 @@ LIMIT_OF_OPERATION: Final = {operation: LIMIT_OF_KIND[kind] for operation, kind 
 LIMITS_OF_OPERATION: Final = {
     operation: tuple(dict.fromkeys(LIMIT_OF_KIND[kind] for kind in kinds)) for operation, kinds in OPERATIONS.items()
 }
-"""All limits that an operation's requests consume."""
+"""All limits that an operation's requests count against."""
 
 THROTTLED_STATUS: Final = 429
 
@@ -165,8 +165,8 @@ TERMINAL: Final = frozenset({JobState.COMPLETED, JobState.FAILED})
 class ErrorCode(Word):
     """The error codes of the reference API, each with its default ``status``.
 
-    Assumption: the API's documentation gives errors a ``code`` but lists neither codes nor all statuses used here. The
-    option ``--answer`` changes the answer to an error, so scenarios must know the codes too.
+    Assumption: the API's documentation says that errors have a ``code``, but lists neither the codes nor all statuses
+    used here. The option ``--answer`` and the scenario's key ``answers`` name a code and change its answer.
     """
 
     status: int
@@ -201,7 +201,7 @@ ERROR_CODES: Final = tuple(ErrorCode)
 
 
 class Outcome(Word):
-    """The ways an operation can end; requests use the first four."""
+    """The ways in which an operation can end. A request can end only in the first four ways."""
 
     OK = "ok"
     THROTTLED = "throttled"
@@ -279,7 +279,7 @@ class Reason(Word):
 
 
 JOB_REASONS: Final = {JobState.FAILED: Reason.JOB_FAILED, JobState.COMPLETED: Reason.JOB_COMPLETED}
-"""The reason of an operation, by the state in which its job unexpectedly ended."""
+"""The reason of an operation whose job ended in an unexpected state, by that state."""
 
 MistakeKind = Literal["unknown_job", "unknown_workflow", "invalid_body", "bad_key"]
 MISTAKE_STATUS: Final[dict[MistakeKind, int]] = {

@@ -1,4 +1,4 @@
-"""API keys and workflow endpoint, which the harness and the reference API read only from the environment."""
+"""API keys and workflow endpoint. The harness and the reference API read them only from the environment."""
 
 import os
 import re
@@ -10,15 +10,15 @@ from loadtest.errors import InputError
 KEYS_VARIABLE: Final = "WORKFLOW_API_KEYS"
 ENDPOINT_VARIABLE: Final = "WORKFLOW_ENDPOINT"
 LOCAL_KEY: Final = "local-dev-key"
-"""The key used if WORKFLOW_API_KEYS is not set; this key is public and protects nothing."""
+"""The API key if WORKFLOW_API_KEYS is not set. This key is public and protects nothing."""
 LOCAL_ENDPOINT: Final = "local"
-"""The ``x-wf-endpoint`` sent if WORKFLOW_ENDPOINT is not set."""
+"""The value of ``x-wf-endpoint`` if WORKFLOW_ENDPOINT is not set."""
 
 HEADER_SAFE: Final = re.compile(r"[\x21-\x7e]+")
 
 
 def api_keys(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
-    """Return the distinct comma-separated keys of WORKFLOW_API_KEYS; if it is unset or blank, return the local key.
+    """Return the distinct comma-separated keys of WORKFLOW_API_KEYS. If it is unset or blank, return the local key.
 
     Raises:
         InputError: if a key cannot be sent in a header. The message does not show the key.
@@ -46,7 +46,7 @@ def workflow_endpoint(environ: Mapping[str, str] = os.environ) -> str | None:
 
 
 def credentials(environ: Mapping[str, str] = os.environ) -> tuple[tuple[str, ...], str]:
-    """Return the keys and the endpoint to send, with the local defaults for unset variables.
+    """Return the keys and the endpoint to send. If a variable is unset, its local default is used.
 
     Raises:
         InputError: if a key or the endpoint cannot be sent in a header.
@@ -55,7 +55,7 @@ def credentials(environ: Mapping[str, str] = os.environ) -> tuple[tuple[str, ...
 
 
 def side_environment(side: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return a side's environment: for ``head``, ``HEAD_WORKFLOW_API_KEYS`` replaces ``WORKFLOW_API_KEYS``."""
+    """Return the environment of a side. For ``head``, ``HEAD_WORKFLOW_API_KEYS`` replaces ``WORKFLOW_API_KEYS``."""
     prefix = f"{side.upper()}_"
     own = {name.removeprefix(prefix): value for name, value in environ.items() if name.startswith(prefix)}
     return {**environ, **own}

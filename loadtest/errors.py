@@ -9,7 +9,7 @@ The tree::
     ├── AbortedError        (7)   a run that ended before its load began
     └── RecordError         (3)   a run directory without a readable record
 
-A failed request is data, not an exception; any *other* exception is a bug in the harness (exit code 70).
+A failed request is data, not an exception. Any *other* exception is a bug in the harness (exit code 70).
 """
 
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ class LoadtestError(Exception):
 
 
 class InputError(LoadtestError):
-    """Bad input or usage. The message names file and key; the remedy names a valid replacement."""
+    """Bad input or usage. The message names file and key, and the remedy a valid replacement."""
 
     exit_code = ExitCode.USAGE
 
@@ -60,9 +60,9 @@ class WrongValueError(InputError, ValueError):
     """An invalid value. It is a ValueError so that pydantic collects all of a file's errors (``loadtest.strict``).
 
     Args:
-        problem: the problem without the key; ``message`` names the key, too.
+        problem: the problem without the key. ``message`` also names the key.
         remedy: a valid replacement.
-        key: the value's key, relative to the part being checked; empty if that part is the value itself.
+        key: the value's key, relative to the part that is checked. Empty if the part is the value itself.
         value: the text of an option, if the message should quote it.
     """
 
@@ -74,7 +74,7 @@ class WrongValueError(InputError, ValueError):
 
 
 class WrongValuesError(ValueError):
-    """The invalid values that one check found, each as a ``WrongValueError``."""
+    """A check found several invalid values. Each is a ``WrongValueError``."""
 
     def __init__(self, errors: Sequence[WrongValueError]) -> None:
         super().__init__("; ".join(error.message for error in errors))
@@ -88,12 +88,12 @@ class TargetError(LoadtestError):
 
 
 class AbortedError(LoadtestError):
-    """A run that ended before its load began."""
+    """The run ended before its load began."""
 
     exit_code = ExitCode.ABORTED
 
 
 class RecordError(LoadtestError):
-    """A run directory without a readable record."""
+    """The run directory has no readable record."""
 
     exit_code = ExitCode.INVALID

@@ -1,7 +1,7 @@
-"""Foreign text (error codes, job ids and headers of a service), escaped so that it can neither act nor hide.
+"""Escaping of foreign text, such as error codes, job ids and headers of a service.
 
-Such text may contain control characters that move a terminal's cursor, marks that reverse the text direction, a cell
-that a spreadsheet would evaluate as a formula, or an API key echoed by the service.
+Such text may contain control characters that move a terminal's cursor, or marks that reverse the text direction. A
+spreadsheet may evaluate it as a formula. It may also contain an API key that the service echoes.
 """
 
 import re
@@ -21,12 +21,12 @@ _UNSEEN: Final = (
 _IN_TEXT: Final = re.compile(f"[{_UNSEEN}]")
 _IN_WORD: Final = re.compile(f"[{_UNSEEN}\t\n]")
 _FORMULA: Final = re.compile(r"\s*[=+\-@]")
-"""The beginnings of cells that a spreadsheet evaluates (OWASP, CSV injection)."""
+"""A spreadsheet evaluates cells that begin like this (OWASP, CSV injection)."""
 ODD_CELL: Final = r"^\s*[=+\-@]|[^ -~]"
-"""A pattern (RE2, used by Arrow) that matches every text that ``csv_text`` changes."""
+"""A pattern in RE2, which Arrow uses. It matches every text that ``csv_text`` changes."""
 BLANK: Final = "[secret]"
 _SURE: Final = 8
-"""Minimum length of a key that is redacted even within words, because ordinary words may contain a shorter key."""
+"""Keys of at least this length are redacted even within words. Ordinary words may contain a shorter key."""
 
 
 def visible(text: str) -> str:
@@ -68,9 +68,9 @@ def csv_text(text: str) -> str:
 
 
 class KeyFilter:
-    """Redacts our API keys, and other secrets that we send, from a service's text.
+    """Redacts our API keys, and other secrets that we send, in a service's text.
 
-    It finds a secret in any letter case, plain or URL-encoded. A secret shorter than 8 characters is redacted only
+    A secret is found in any letter case, plain or URL-encoded. A secret with fewer than 8 characters is redacted only
     where it stands alone.
     """
 

@@ -10,7 +10,7 @@ _ENDLESS: Final = 1e18
 
 
 def package_version(package: str = PACKAGE) -> str:
-    """Return the version of a package; ``unknown`` if it is not installed."""
+    """Return the version of a package, or ``unknown`` if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -23,7 +23,7 @@ def user_agent(about: str) -> str:
 
 
 def parse_date(text: str) -> datetime | None:
-    """Parse an HTTP date (RFC 9110, section 5.6.7); a date without a zone is GMT. Return None for other text."""
+    """Parse an HTTP date (RFC 9110, section 5.6.7). A date without a zone is in GMT. Return None for other text."""
     try:
         moment = parsedate_to_datetime(text)
         moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
@@ -34,14 +34,14 @@ def parse_date(text: str) -> datetime | None:
 
 
 def parse_retry_after(text: str) -> float | datetime | None:
-    """Parse ``Retry-After`` (RFC 9110, section 10.2.3): seconds or a date; None for anything else."""
+    """Parse ``Retry-After`` (RFC 9110, section 10.2.3). Return seconds or a date, or None for other text."""
     text = text.strip()
     # No wait has more than twelve digits, and hundreds of digits would become infinity.
     return float(text[:12]) if text.isascii() and text.isdecimal() else parse_date(text)
 
 
 class ClockOffset:
-    """Bounds of the server's clock minus ours, in s, from the ``Date`` headers of its responses.
+    """Bounds of the server's clock minus ours, in s. They follow from the ``Date`` headers of the server's responses.
 
     A ``Date`` of D means that the server's clock was in [D, D+1) between our send and our receipt, so the offset lies
     in (D − receipt, D + 1 − send). Responses around a change of second narrow the intersection of these intervals to
@@ -55,7 +55,7 @@ class ClockOffset:
         self.high = _ENDLESS
 
     def see(self, date_s: float, sent_s: float, received_s: float) -> None:
-        """Update the bounds with a response's ``Date``, in unix s; our clock gives ``sent_s`` and ``received_s``."""
+        """Update the bounds with a response's ``Date`` (unix s). ``sent_s`` and ``received_s`` are by our clock."""
         self.low = max(self.low, date_s - received_s)
         self.high = min(self.high, date_s + 1 - sent_s)
 

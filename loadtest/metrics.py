@@ -1,6 +1,6 @@
 """Registry of the metrics that thresholds and comparisons can name: unit, components and permitted uses.
 
-A count adds up the operations or requests of certain cells (``Cell``); a ratio divides counts by another count or by
+A count adds up the operations or requests of certain cells (``Cell``). A ratio divides counts by another count or by
 seconds. The analysis of a record, the values of single arrivals and the breakers of a running test all evaluate these
 entries. A new metric of existing counts therefore needs only an entry here and a field in ``metrics.json``. The
 analysis has a function for each time metric.
@@ -19,7 +19,7 @@ INTERVAL_STATISTICS: Final = ("p50", "p90", "p95")
 INTERVALS: Final = tuple(
     f"{name}.{each}" for name in ("response_time", "execution_time", "overhead") for each in INTERVAL_STATISTICS
 )
-"""Metrics with a confidence interval from a stage's time blocks; a confident threshold is judged by this interval."""
+"""Metrics with a confidence interval from a stage's time blocks. A confident threshold is judged by the interval."""
 Statistic = Literal["mean", "p50", "p90", "p95", "p99", "max"]
 STATISTICS: Final[tuple[Statistic, ...]] = ("mean", "p50", "p90", "p95", "p99", "max")
 TIMES: Final = {
@@ -33,7 +33,7 @@ TIMES: Final = {
     "time_to_result": "of a job, until a poll saw its end",
 }
 SUMMARIES: Final = (*TIMES, "polls")
-"""Metrics with statistics, available per traffic entry or operation only."""
+"""Metrics with statistics. They exist only per traffic entry or operation."""
 ASYNC_ONLY: Final = ("submit.", "time_to_result.", "polls.")
 """Prefixes of the metrics that only ``async_run`` has."""
 
@@ -72,10 +72,10 @@ class Nature(NamedTuple):
     """The way a metric is compared between runs.
 
     Attributes:
-        scale: the scale of differences: the logarithm of times and rates, the log odds of shares.
+        scale: the scale of differences: ``log`` for times and rates, ``logit`` (log odds) for shares.
         worse: 1 if higher is worse, -1 if lower is worse.
-        prior_sd: standard deviation between runs, on the metric's scale, assumed until enough runs are known.
-        definition: version of the metric's definition; a new version computes other values from the same record.
+        prior_sd: standard deviation between runs on the metric's scale. It is assumed until enough runs are known.
+        definition: version of the metric's definition. A new version computes other values from the same record.
     """
 
     scale: Literal["log", "logit"]
@@ -91,14 +91,14 @@ class MetricEntry:
     """One metric.
 
     Attributes:
-        parts: the counts that it adds up; empty for a time.
-        whole: the divisor, a count or ``seconds``; empty if there is none.
-        n: the count that is a judged value's sample size; empty if no sample size is shown.
-        live: whether the metric is known during a run, so that a threshold on it may abort the run.
+        parts: the counts that the metric adds up. Empty for a time.
+        whole: the divisor, a count or ``seconds``. Empty if there is none.
+        n: the count that is shown as a value's sample size. Empty if no sample size is shown.
+        live: whether the metric is known during a run. A threshold on it may then abort the run.
         expected: whether a replay of the assumed limiter gives an expected value.
         more_is_better: whether the greater of two values is better.
-        column: heading in the report's table of outcomes; empty if that table does not show the metric.
-        nature: the way it is compared between runs; None if it is not compared.
+        column: heading in the report's table of outcomes. Empty if the table does not show the metric.
+        nature: the way in which the metric is compared between runs. None if it is not compared.
     """
 
     unit: Unit
@@ -113,7 +113,7 @@ class MetricEntry:
 
     @property
     def grows(self) -> bool:
-        """Whether the metric is a count, which never falls during a run."""
+        """Whether the metric is a count. A count never falls during a run."""
         return bool(self.parts) and not self.whole
 
 
@@ -208,15 +208,15 @@ METRICS: Final[dict[str, MetricEntry]] = {
 
 UNITS: Final[dict[str, Unit]] = {name: entry.unit for name, entry in METRICS.items()}
 EXPECTED: Final = tuple(name for name, entry in METRICS.items() if entry.expected)
-"""Metrics with an expected value, from a replay of the assumed limiter."""
+"""A replay of the assumed limiter gives these metrics an expected value."""
 
 
 def field_of(name: str) -> str:
-    """Return the name in ``metrics.json`` of a metric with statistics."""
+    """Return the name that a metric with statistics has in ``metrics.json``."""
     return f"{name}_ms" if name in TIMES else name
 
 
 def counted(name: str, operations: Mapping[Cell, int], requests: Mapping[Cell, int]) -> int:
-    """Sum the cells that belong to a count metric, a key of ``PARTS``."""
+    """Sum the cells that belong to a count. ``name`` is a key of ``PARTS``."""
     cells, of_it = (operations if name.startswith("operations.") else requests), PARTS[name]
     return sum(count for cell, count in cells.items() if of_it(cell))

@@ -37,9 +37,9 @@ from loadtest.units import MAX_RATE
 from loadtest.words import joined, times_as
 
 COMMIT_VARIABLES: Final = ("GITHUB_SHA", "CI_COMMIT_SHA", "GIT_COMMIT")
-"""The variables in which GitHub, GitLab and Jenkins pass the commit being built."""
+"""GitHub, GitLab and Jenkins pass the commit that they build in these variables."""
 REGION_VARIABLES: Final = ("LOADTEST_REGION", "AWS_REGION", "GOOGLE_CLOUD_REGION")
-"""The variables that name the load generator's region: first ours, then variables of cloud runtimes."""
+"""These variables name the load generator's region. Ours comes first, before those of cloud runtimes."""
 _PACKAGES: Final = ("workflow-loadtest", "locust", "gevent", "msgspec", "pyarrow", "pandas", "numpy", "matplotlib")
 
 
@@ -62,7 +62,7 @@ def prepare_run(
     requests. ``command`` is a command line without secrets. ``chosen`` is None if the target is embedded.
 
     Raises:
-        InputError: if the run is impossible or would exceed its request budget, or its directory cannot be made.
+        InputError: if the run is impossible, if it would exceed its request budget, or if its directory cannot be made.
     """
     assumed = assumed_limits_of(loaded, chosen)
     plans = planned_traffic(loaded, assumed, keys)
@@ -98,7 +98,7 @@ def _check_files(users: int) -> None:
 
 
 def _place(info: RunInfo, output_dir: Path, block: str | None) -> Path:
-    """Save a run in a new directory; the run's id is the directory's path below the folder of all runs."""
+    """Save a run in a new directory. The run's id is the directory's path below the folder of all runs."""
     if block is None:
         directory = new_run_directory(output_dir, info.scenario.name)
         info.id = directory.name
@@ -108,7 +108,7 @@ def _place(info: RunInfo, output_dir: Path, block: str | None) -> Path:
         info.id = f"{output_dir.name}/{block}"
     save(info, directory)
     if block is None:
-        # Set now rather than at the end, so that `latest` is the newest run even if that run fails.
+        # This is done now rather than at the end, so that `latest` is the newest run even if that run fails.
         point_latest(directory)
     return directory
 
@@ -165,7 +165,7 @@ def endpoint_digest(endpoint: str) -> str:
 
 
 def current_commit() -> str:
-    """Return the commit that a CI system builds, or the working directory's commit; empty if unknown."""
+    """Return the commit that a CI system builds, or else the working directory's commit. It is empty if unknown."""
     for name in COMMIT_VARIABLES:
         if commit := os.environ.get(name, "").strip():
             return commit[:64]
@@ -184,7 +184,7 @@ def assumed_limits_of(loaded: LoadedScenario, chosen: NamedEntry | None) -> Assu
 
 
 def differing_limits(loaded: LoadedScenario, chosen: NamedEntry) -> str:
-    """Return a question if a running target's assumed limits differ from the scenario's; else return an empty text.
+    """Return a question if a running target's assumed limits differ from the scenario's. Otherwise the text is empty.
 
     Rates in units of a limit refer to the documented limits, unless the target's entry states others.
     """
@@ -205,7 +205,7 @@ def shortened(loaded: LoadedScenario, seconds: float, chosen: NamedEntry | None)
     """Return the scenario scaled so that its longest traffic takes ``seconds``.
 
     Raises:
-        InputError: if the scenario cannot be scaled, or a burst's stage would become shorter than its limit's window.
+        InputError: if the scenario cannot be scaled, or if a burst's stage would be shorter than its limit's window.
     """
     made, assumed = scaled(loaded, seconds), assumed_limits_of(loaded, chosen)
     for name, traffic in loaded.scenario.traffic.items():
@@ -221,10 +221,10 @@ def shortened(loaded: LoadedScenario, seconds: float, chosen: NamedEntry | None)
 
 
 def question_of(loaded: LoadedScenario, chosen: NamedEntry | None, *, keys: int, **given: float | None) -> Question:
-    """Return the question that a forecast answers; ``given`` may hold its ``start`` and ``job_s``.
+    """Return the input of a forecast. ``given`` may hold its ``start`` and ``job_s``.
 
     Raises:
-        InputError: if a run would be refused (see ``planned_traffic``).
+        InputError: if a run would be rejected (see ``planned_traffic``).
     """
     settings, assumed = loaded.scenario.target.settings, assumed_limits_of(loaded, chosen)
     plans = planned_traffic(loaded, assumed, keys)
@@ -236,9 +236,9 @@ def question_of(loaded: LoadedScenario, chosen: NamedEntry | None, *, keys: int,
 def check_before_run(
     loaded: LoadedScenario, chosen: NamedEntry, *, keys: int, preflight: bool, starts_s: Sequence[float] = (0.0,)
 ) -> BudgetInfo | None:
-    """Check the request budget of a run before anything is sent; return None for a target without an entry.
+    """Check the request budget of a run before anything is sent. Return None if the target has no entry.
 
-    The scenario starts at each of ``starts_s``, in seconds from the first start; by default it runs once. If
+    The scenario starts at each of ``starts_s``, in seconds from the first start. By default, it runs once. If
     ``starts_s`` is empty, only the preflight is checked.
 
     Raises:
@@ -255,10 +255,10 @@ def planned_traffic(loaded: LoadedScenario, assumed: AssumedLimits, keys: int) -
     """Return the plan of each traffic entry, by name.
 
     Raises:
-        InputError: if there are too few keys, a rate is impossible, or all rates are zero.
+        InputError: if there are too few keys, if a rate is impossible, or if all rates are zero.
     """
     scenario = loaded.scenario
-    # Not scenario.keys: the keys of [target] concern the embedded target only.
+    # `scenario.keys` would include the keys of [target], which only the embedded target needs.
     needed = sum(scenario.key_groups.values())
     if keys < needed:
         raise InputError(
@@ -268,7 +268,7 @@ def planned_traffic(loaded: LoadedScenario, assumed: AssumedLimits, keys: int) -
     plans = traffic_plans(scenario, assumed, keys)
     stages = [(name, stage) for name, plan in plans.items() for stage in plan.stages]
     for name, stage in stages:
-        # A rate in units of a limit is known only here.
+        # The size of a rate in units of a limit is known only now.
         if (peak := max(stage.rate, stage.rate_to)) > MAX_RATE or stage.burst > MAX_BURST:
             raise InputError(
                 f"{loaded.path}: traffic.{name}.stages.{stage.name} amounts to {times_as(peak)}/s"
@@ -281,7 +281,7 @@ def planned_traffic(loaded: LoadedScenario, assumed: AssumedLimits, keys: int) -
 
 
 def _machine() -> dict[str, str]:
-    """Stable facts about the machine, which two runs on one machine must record alike."""
+    """Return stable facts about the machine. They must be equal in all runs on the same machine."""
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text(encoding="utf-8", errors="replace") if cpuinfo.is_file() else ""
     match = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)

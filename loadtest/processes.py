@@ -35,12 +35,12 @@ def parse_address(text: str, default_port: int | None = None) -> tuple[str, int]
 
 
 def address_text(host: str, port: int) -> str:
-    """Format an address as ``parse_address`` reads it."""
+    """Format an address so that ``parse_address`` can read it."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is loopback, judged by its name or address without resolving it."""
+    """Whether a host is loopback. Its name is not resolved."""
     try:
         return host == "localhost" or ipaddress.ip_address(host.partition("%")[0]).is_loopback
     except ValueError:
@@ -87,7 +87,7 @@ def start_child(
     """Start ``python -m MODULE`` with pipes for its input and output.
 
     The child has its own session, so that Ctrl-C reaches only the parent. The end of its input tells the child that
-    the parent has ended. ``environment`` holds the credentials; by default the child gets this process's environment.
+    the parent has ended. ``environment`` holds the credentials. By default, the child gets this process's environment.
     ``options`` are passed to ``subprocess.Popen``.
     """
     command = [sys.executable, "-m", module, *arguments]
@@ -98,9 +98,9 @@ def start_child(
 def start_worker(
     master: str, base: Path, environment: Mapping[str, str] | None = None, *, with_parent: bool = True
 ) -> "subprocess.Popen[bytes]":
-    """Start a worker for a master's address; relative paths in the scenario start from ``base``.
+    """Start a worker for a master's address. Relative paths in the scenario start from ``base``.
 
-    With ``with_parent``, the worker ends with this process; otherwise it ends when the master dismisses it.
+    With ``with_parent``, the worker ends with this process. Otherwise it ends when the master dismisses it.
     """
     arguments = [master, str(base), *(["--with-parent"] if with_parent else [])]
     pipes = {} if with_parent else {"stdin": None}
@@ -111,8 +111,8 @@ def start_worker(
 def run_module(module: str, *arguments: str, stdout: IO[bytes] | int | None = None) -> int:
     """Run ``python -m MODULE`` to its end and return its exit code.
 
-    The child has its own session: Ctrl-C reaches only this process, which then kills the child.
-    Children make pages and exports, because pandas and matplotlib must not be imported here.
+    The child has its own session. Ctrl-C reaches only this process, which then kills the child. Children make pages and
+    exports, because pandas and matplotlib must not be imported here.
     """
     sys.stdout.flush()
     command = [sys.executable, "-m", module, *arguments]
@@ -128,12 +128,12 @@ def make_report(
     baselines: Sequence[Path] = (),
     **how: Any,
 ) -> int:
-    """Make a run's report, and print its first screen, or with ``full`` the whole report.
+    """Make a run's report, and print its first screen. ``full`` prints the whole report.
 
     ``how`` are keyword arguments of ``run_module``.
 
     Returns:
-        The verdict's exit code; ``ExitCode.BUG`` if the report was killed.
+        The verdict's exit code, or ``ExitCode.BUG`` if the report's process was killed.
     """
     flags = (("--no-plots", not plots), ("--png", png), ("--full", full))
     options = [*(flag for flag, given in flags if given), *(f"--baseline={one}" for one in baselines)]
@@ -143,7 +143,7 @@ def make_report(
 
 @contextmanager
 def interrupts_for(process: "subprocess.Popen[bytes]", number: int) -> Iterator[list[int]]:
-    """Forward Ctrl-C and SIGTERM to a child: the first sends the signal ``number`` to end it; the second kills it.
+    """Forward Ctrl-C and SIGTERM to a child. The first sends the signal ``number``, and the second kills the child.
 
     Yields the signals received. No exception is raised, because it could interrupt any step and lose the report.
     """
@@ -174,7 +174,7 @@ def interrupt_on_terminate() -> None:
 
 
 def stop(process: "subprocess.Popen[Any]", patience_s: float = _PATIENCE_S, *, terminate: bool = True) -> None:
-    """End a child: close its input and send SIGTERM, then send SIGKILL if it still runs after ``patience_s``.
+    """End a child. Close its input and send SIGTERM. If it still runs after ``patience_s``, send SIGKILL.
 
     ``terminate=False`` skips SIGTERM, which would interrupt a worker that is still handing in its record.
     """
@@ -191,15 +191,15 @@ def stop(process: "subprocess.Popen[Any]", patience_s: float = _PATIENCE_S, *, t
 
 
 SPARE_FILES: Final = 64
-"""Open files of a process in addition to its connections, with a margin."""
+"""A process has at most this many open files besides its connections. The number includes a margin."""
 MOST_FILES: Final = 65_536
 
 
 def allow_files() -> int:
-    """Raise the limit of open files of this process and its children to the system's maximum, at most 65,536.
+    """Raise this process's limit of open files to the system's maximum, at most 65,536. Children inherit the limit.
 
     Returns:
-        The new limit; 65,536 if the system has no limit.
+        The new limit, or 65,536 if the system has no limit.
     """
     process = psutil.Process()
     if not hasattr(process, "rlimit"):

@@ -1,4 +1,4 @@
-"""The name by which this program is called, so that every command in its output can be pasted."""
+"""The name by which the user can call this program. Commands in its output use this name, so they can be pasted."""
 
 import functools
 import os
@@ -21,9 +21,9 @@ DEFAULT_PORT: Final = 8000
 
 @functools.cache
 def program(*, elsewhere: bool = False) -> str:
-    """Return ``loadtest`` if the shell finds this installation under that name, else the path of its script.
+    """Return ``loadtest`` if the shell finds this installation under that name, or else the path of its script.
 
-    With ``elsewhere`` the path is absolute, so that the command works in another folder.
+    With ``elsewhere``, the path is absolute, so that the command works in another folder.
     """
     script = Path(sys.executable).parent / _NAME
     if not script.exists():
@@ -37,7 +37,7 @@ def program(*, elsewhere: bool = False) -> str:
 
 
 def pasteable(text: str) -> str:
-    """Return the text with every command that it mentions (`` `loadtest runs` ``) ready to be pasted."""
+    """Make every command that a text mentions (`` `loadtest runs` ``) ready to be pasted."""
     return text.replace(_MENTION, f"`{program()} ")
 
 
@@ -51,9 +51,9 @@ def complain(message: object) -> None:
 
 
 def command_line(*words: object, **options: object) -> str:
-    """Return a command that begins with ``loadtest``, with the options that have a value, quoted for a shell.
+    """Return a command that begins with ``loadtest``, quoted for a shell. Options without a value are left out.
 
-    ``options`` have underscores in their names; a tuple repeats its option, and True makes a flag.
+    ``options`` have underscores in their names. A tuple repeats its option, and True makes a flag.
     """
     parts = [_NAME, *map(str, words)]
     for name, value in options.items():
@@ -103,9 +103,9 @@ _MEANT: Final = {
 
 
 def unknown_option(word: str, known: Iterable[str], command: str, given: Iterable[str] = ()) -> InputError:
-    """Return the error for an option that a command does not have; the remedy suggests options.
+    """Return the error for an option that a command does not have. The remedy suggests options.
 
-    The error also names other unknown options in ``given`` for which the suggestion is the same.
+    The error also names other unknown options in ``given`` if their suggestion is the same.
     """
     bare = {each.lstrip("-"): each for each in known}
     also = [each for each in (option.partition("=")[0] for option in given) if word in _MEANT and each in _MEANT]

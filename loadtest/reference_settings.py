@@ -24,7 +24,7 @@ UnknownParameters = Literal["reject", "ignore"]
 FaultClock = Literal["ready", "epoch"]
 
 MAX_BODY: Final = 1024 * 1024
-"""Maximum size of a request body, in bytes. A longer body is read up to this size and discarded before the response."""
+"""The setting ``max_body`` is at most this many bytes. If a body is longer than this, the server hangs up early."""
 
 _WEEK: Final = 7 * 24 * 3600
 RECODE_FORM: Final = r"^([45]\d\d(/[!-~]+)?|/[!-~]+)$"
@@ -35,10 +35,10 @@ class About(NamedTuple):
     """A setting's description, bounds and option.
 
     Attributes:
-        meaning: one sentence, for help texts and editors.
-        seconds: whether the setting is a time, which files write with a unit.
-        option: the name of its option, if it differs from the setting's name.
-        form: the form of the values of a repeatable option; empty if the option cannot be repeated.
+        meaning: a description for help texts and editors.
+        seconds: whether the setting is a time in seconds. Files write it with a unit.
+        option: the name of the option, if it differs from the setting's name.
+        form: the form of a repeatable option's values. Empty if the option cannot be repeated.
     """
 
     meaning: str
@@ -93,7 +93,7 @@ class Recode(NamedTuple):
             ValueError: if the text has another form.
         """
         if re.fullmatch(RECODE_FORM, text) is None:
-            raise ValueError(f"{text!r} is not an answer: write STATUS, /CODE or STATUS/CODE")
+            raise ValueError(f"{text!r} is not a status or code: write STATUS, /CODE or STATUS/CODE")
         status, _, code = text.partition("/")
         return cls(int(status) if status else None, code or None)
 
@@ -102,7 +102,7 @@ class Recode(NamedTuple):
 
 
 BUILT_IN_WORKFLOWS: Final = ("say-hello", "echo", "fail", "sleep", "cpu")
-"""Workflows that every reference API has; ``workflows`` adds more."""
+"""Workflows that every reference API has. The setting ``workflows`` adds more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,15 +120,17 @@ class ReferenceSettings:
     algorithm: Annotated[AlgorithmName, About("Rate-limiting algorithm.")] = "fixed-window"
     burst: Annotated[int | None, About("Requests accepted at once, for algorithms with a burst.", 1, 1_000_000)] = None
     count_rejected: Annotated[bool, About("Count rejected requests against the limit.")] = False
-    phase: Annotated[float, About("Offset of clock-aligned windows from multiples of W.", 0, _WEEK, seconds=True)] = 0.0
+    phase: Annotated[
+        float, About("Aligned windows start this long after multiples of their length.", 0, _WEEK, seconds=True)
+    ] = 0.0
     round_down: Annotated[bool, About("Round the estimate (sliding counter) or time (token bucket) down.")] = False
-    limit_scope: Annotated[Scope, About('Scope of a limiter; key and global need a limit "all".')] = "key-and-name"
-    draws: Annotated[Draws, About("Requests that count against a limit: all, or valid ones only.")] = "all"
+    limit_scope: Annotated[Scope, About('Scope of limits. Scopes key and global need a limit "all".')] = "key-and-name"
+    draws: Annotated[Draws, About("Requests that count against a limit: all, or only valid requests.")] = "all"
     retry_after: Annotated[RetryAfterForm, About("Retry-After header of a 429.")] = "none"
-    retry_after_factor: Annotated[float, About("Factor by which Retry-After is wrong.", 0, 1000)] = 1.0
+    retry_after_factor: Annotated[float, About("Factor that multiplies the true wait in Retry-After.", 0, 1000)] = 1.0
     rate_headers: Annotated[RateHeaderForm, About("Headers that report a limit's state.")] = "none"
     workers: Annotated[int, About("Maximum number of jobs that execute at the same time.", 1, 10_000)] = 64
-    threads: Annotated[int, About("Maximum number of non-async workflow functions at a time.", 1, 1000)] = 64
+    threads: Annotated[int, About("Maximum number of threads for plain (not async) functions.", 1, 1000)] = 64
     queue: Annotated[int, About("Maximum number of queued jobs.", 0, 1_000_000)] = 10_000
     retention: Annotated[float, About("Time that a finished job is kept.", 0, _WEEK, seconds=True)] = 600.0
     run_timeout: Annotated[float, About("Maximum duration of a synchronous run.", 0, _WEEK, seconds=True)] = 60.0
@@ -150,7 +152,7 @@ class ReferenceSettings:
     ] = ()
 
     def __post_init__(self) -> None:
-        """Check combinations of settings; the ``WrongValueError`` names the setting."""
+        """Check combinations of settings. The ``WrongValueError`` names the setting."""
         check_spec(self.limiter)
         shared = self.limit_scope in SHARED_SCOPES
         if shared and ALL not in self.enforce:
@@ -185,7 +187,7 @@ class ReferenceSettings:
 
     @property
     def limits_in_force(self) -> dict[LimitName, Limit]:
-        """The limit that each limit name's requests consume; one limit for all names if they share it."""
+        """The limit that requests of each limit name count against. All names may share one limit."""
         if self.limit_scope in SHARED_SCOPES:
             return dict.fromkeys(DOCUMENTED, self.enforce[ALL])
         return self.limits
@@ -196,25 +198,25 @@ class ServerConfig(ReferenceSettings):
     """One reference server: its behaviour and the parameters of its process.
 
     Attributes:
-        keys: the accepted API keys; never shown.
+        keys: the accepted API keys, which are never shown.
         endpoint: the only valid ``x-wf-endpoint``, or None if every value is valid.
     """
 
     host: Annotated[str, About("Loopback address to listen on.")] = "127.0.0.1"
-    port: Annotated[int, About("TCP port; 0 selects a free port.", 0, 65535)] = 8000
+    port: Annotated[int, About("TCP port. 0 selects a free port.", 0, 65535)] = 8000
     fault_seed: Annotated[int, About("Seed that selects the requests that a fault affects.", 0)] = 1
     fault_clock: Annotated[
         FaultClock,
         About("Event that starts the clock of faults: server ready, or POST /epoch to the control endpoint."),
     ] = "ready"
     control_port: Annotated[
-        int | None, About("Port where faults can be set and removed; 0 selects a free port.", 0, 65535)
+        int | None, About("Port of the endpoint that controls faults. 0 selects a free port.", 0, 65535)
     ] = None
     keys: tuple[str, ...] = field(default=(LOCAL_KEY,), repr=False)
     endpoint: str | None = None
 
     def __post_init__(self) -> None:
-        """Check combinations of settings; the ``WrongValueError`` names the setting."""
+        """Check combinations of settings. The ``WrongValueError`` names the setting."""
         super().__post_init__()
         if self.limit_scope in SHARED_SCOPES and (named := [name for name in self.enforce if name != ALL]):
             problem = f"no request counts against it: with scope {self.limit_scope} all share one limit"

@@ -1,4 +1,4 @@
-"""The schedule: arrival rates turned into intended starts. Pure, without a clock.
+"""The schedule, which turns arrival rates into intended starts. Pure, without a clock.
 
 Λ(t) is the integral of the arrival rate from the epoch to t. Even arrival k is intended at Λ⁻¹(k), ramps included.
 Poisson arrivals are a seeded unit-rate process mapped through Λ⁻¹ (the time-rescaling theorem; Lewis & Shedler,
@@ -43,7 +43,7 @@ class TrafficSchedule:
     arrivals: Literal["even", "poisson"]
     seed: int
     recorded_s: Floats | None = None
-    """Ascending intended starts in s, which replace the only stage's rate."""
+    """Recorded intended starts in s, in ascending order. They replace the rate of the only stage."""
 
     @property
     def duration(self) -> float:
@@ -69,7 +69,7 @@ class TrafficSchedule:
             first += len(marks)
 
     def share(self, worker: int = 0, workers: int = 1, from_ns: int = 0) -> Iterator[Arrival]:
-        """Yield one worker's arrivals in order: every n-th, so that the shares of all workers add up exactly.
+        """Yield one worker's arrivals in order. Each of n workers has every n-th arrival, so all shares add up exactly.
 
         Args:
             worker: 0-based index of the worker.

@@ -1,4 +1,4 @@
-"""Random numbers derived from a seed and a subject, independent of the order in which they are drawn."""
+"""Random numbers that a seed and a subject determine. They do not depend on the order in which they are drawn."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""Strict TOML files: parsed and checked against a type, with every error naming file, key and remedy.
+"""Strict parsing of TOML files. A file is checked against a type, and every error names file, key and remedy.
 
 Only this module turns pydantic's errors into messages. A value's own check raises a ``ValueError`` whose text is the
 message, or a ``WrongValueError``, which may name a key below the checked value.
@@ -45,7 +45,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 def checked(annotation: Any, raw: dict[str, Any], where: object, whole: str = "") -> Any:
     """Check the content of a file against a type: a model, or a dict of models.
 
-    Messages call the file ``where``, and its content as a whole ``whole``.
+    Messages name the file ``where``, and call its whole content ``whole``.
 
     Raises:
         InputError: with file, key and remedy of every error.
@@ -89,14 +89,14 @@ def _lines(problem: ErrorDetails, raw: Any, root: Any, whole: str, path: object)
 
 
 def split_key(key: str) -> list[str | int]:
-    """Split a dotted key; whole numbers are places in a list."""
+    """Split a dotted key. Whole numbers become places in a list."""
     return [int(part) if part.isdecimal() else part for part in key.split(".") if part]
 
 
 def place(loc: Sequence[Any], raw: Any, path: object = None) -> str:
     """Format the place of a value in a file: ``traffic.jobs.timeout``, ``the third [[threshold]] (line 41), require``.
 
-    A list item is shown by its ``name``; without a name, by its position and its line in the file at ``path``.
+    A list item is shown by its ``name``, or else by its position and its line in the file at ``path``.
     """
     parts: list[str] = []
     text = ""
@@ -118,7 +118,7 @@ def place(loc: Sequence[Any], raw: Any, path: object = None) -> str:
 
 
 def _line_of(name: str, index: int, path: object) -> str:
-    """The line of a table's header in a TOML file, in parentheses; empty if no header is found."""
+    """Return the line of a table's header in a TOML file, in parentheses. It is empty if no header is found."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines() if isinstance(path, Path) else []
     except (OSError, UnicodeError):
@@ -129,7 +129,7 @@ def _line_of(name: str, index: int, path: object) -> str:
 
 
 def _annotation_at(root: Any, loc: Sequence[Any]) -> Any:
-    """The annotation of the field at a location below ``root``, with its bounds."""
+    """Return the annotation of the field at a location below ``root``, with its bounds."""
     for part in loc:
         kind, _ = plain_type(root)
         root = _fields(kind).get(str(part)) or (get_args(kind) or (Any,))[-1]
@@ -137,7 +137,7 @@ def _annotation_at(root: Any, loc: Sequence[Any]) -> Any:
 
 
 def _fields(model: Any) -> dict[str, Any]:
-    """Annotations by the names used in files; empty if the type is not a model."""
+    """Return a model's annotations, by the names that files use. They are empty if the type is not a model."""
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
         return {}
     return {field.alias or name: Annotated[(field.annotation, field)] for name, field in model.model_fields.items()}

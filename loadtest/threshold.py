@@ -1,6 +1,6 @@
-"""Thresholds: requirements on a run, written ``METRIC[.STAT] OP VALUE[unit]``, parsed and judged.
+"""Parsing and judging of thresholds. A threshold is a requirement on a run, written ``METRIC[.STAT] OP VALUE[unit]``.
 
-Metric names are those of ``metrics.json`` without ``_ms``. Parsing and judging are pure.
+Metrics have the names of ``metrics.json`` without ``_ms``. Parsing and judging are pure.
 """
 
 import re
@@ -32,7 +32,7 @@ _MEANT: Final = {
     Outcome.OK: ("operations.ok",),
     "retries": ("amplification",),
 }
-"""Names that other tools and users give to metrics."""
+"""Names that users and other tools give to metrics."""
 _STATISTICS_MEANT: Final = {"avg": "mean", "average": "mean", "median": "p50", "med": "p50", "maximum": "max"}
 
 _COMPARE: Final[dict[str, Callable[[float, float], bool]]] = {"<": lt, "<=": le, ">": gt, ">=": ge, "==": eq}
@@ -77,13 +77,13 @@ class Threshold:
     operator: str
     """``<``, ``<=``, ``>``, ``>=``, ``==``, ``between`` or ``within``."""
     value: float
-    """For ``between`` the lower bound, for ``within`` the maximum distance, for a relative threshold the factor."""
+    """The lower bound if ``between``, the maximum distance if ``within``, the factor if the threshold is relative."""
     upper: float | None = None
     traffic: str | None = None
     operation: str | None = None
     stage: str | None = None
     confident: bool = False
-    """Whether the 95 % confidence interval must lie wholly within the requirement to pass, or outside it to fail."""
+    """Whether the 95 % confidence interval is judged. To pass or fail, the whole interval must meet or violate it."""
     reference: Reference | None = None
 
     @property
@@ -97,7 +97,7 @@ class Threshold:
         return all(own in (None, other) for own, other in scope)
 
     def holds(self, value: float, expected: float | None = None) -> bool:
-        """Whether one value meets the requirement; only ``within`` needs ``expected``.
+        """Whether one value meets the requirement. Only ``within`` needs ``expected``.
 
         Raises:
             ValueError: if ``within`` is judged without an expected value.
@@ -127,7 +127,7 @@ def parse_threshold(
     """Parse a requirement such as ``response_time.p50 < 800ms``, or ``response_time.p50 < 1.2x stage alone``.
 
     Raises:
-        WrongValueError: if the form, the metric or a unit is wrong, or a ``confident`` metric has no interval.
+        WrongValueError: if the form, the metric or a unit is wrong, or if a ``confident`` metric has no interval.
     """
     match = _FORM.match(text)
     if match is None:
@@ -177,7 +177,7 @@ def _relative(
 
 
 def why_not_early(threshold: Threshold) -> str | None:
-    """Return why a violation cannot be detected before the end of a run; None if it can."""
+    """Return why a violation cannot be detected before the end of a run, or None if it can."""
     metric = threshold.metric
     if threshold.reference is not None:
         return "the value it is compared with is known only at the end"
@@ -196,12 +196,12 @@ def judge(threshold: Threshold, value: float | tuple[float, float] | None, expec
 
     Args:
         threshold: the requirement.
-        value: the value in the threshold's unit; a pair of bounds if only those are known (points between them are
-            not judged); None if the sample is too small.
-        expected: the expected value, for ``within``; None if no replay was possible.
+        value: the value in the threshold's unit, or a pair of bounds if only these are known. Points between the bounds
+            are not judged. None if the sample is too small.
+        expected: the expected value for ``within``. None if no replay was possible.
 
     Returns:
-        ``inconclusive`` for None, for bounds that meet the requirement only in part, and for ``within`` without an
+        ``inconclusive`` if the value is None, if only one bound meets the requirement, or if ``within`` has no
         expected value.
     """
     if value is None or (threshold.operator == "within" and expected is None):
@@ -216,7 +216,7 @@ def judge(threshold: Threshold, value: float | tuple[float, float] | None, expec
 
 
 def _straddles(threshold: Threshold, bounds: tuple[float, float], expected: float | None) -> bool:
-    """Whether the bounds lie on opposite sides of an interval, so that the true value may lie inside it."""
+    """Whether the bounds lie on opposite sides of an interval. The true value may then lie inside it."""
     centre = threshold.value
     if threshold.operator == "between" and threshold.upper is not None:
         centre = (threshold.value + threshold.upper) / 2

@@ -1,7 +1,7 @@
 """The grammar of quantities in scenarios, thresholds, targets and options.
 
-A duration is ``500ms``, ``5s``, ``2m`` or ``1h``; a rate ``5/s``, ``90/min``, ``80% of limit`` or ``2.5x limit``; a
-limit ``100/60s`` or ``100/min``; a share ``0.05`` or ``5%``.
+A duration is written ``500ms``, ``5s``, ``2m`` or ``1h``. A rate is ``5/s``, ``90/min``, ``80% of limit`` or
+``2.5x limit``. A limit is ``100/60s`` or ``100/min``. A share is ``0.05`` or ``5%``.
 """
 
 import re
@@ -31,9 +31,9 @@ _LIMIT: Final = re.compile(rf"^\s*(\d+)\s*/\s*(?:{_NUMBER}\s*)?({_PER})\s*$")
 _QUANTITY: Final = re.compile(r"^(-?\d+(?:\.\d+)?)(\S*)$")
 
 MAX_DURATION: Final = 7 * 24 * 3600.0
-"""Seconds. A longer duration is rejected as a mistake."""
+"""Durations above this many seconds are rejected as a mistake."""
 MAX_RATE: Final = 100_000.0
-"""Requests/s. A higher rate is rejected as a mistake, because one generator can send only a fraction of it."""
+"""Rates above this many requests/s are rejected as a mistake. One generator can send only a fraction of them."""
 MAX_COUNT: Final = 1_000_000_000
 MIN_WINDOW: Final = 0.001
 """Minimum window of a limit, in seconds."""
@@ -48,7 +48,7 @@ def parse_duration(text: object) -> float:
     match = _DURATION.match(text.strip()) if isinstance(text, str) else None
     if match is None:
         raise ValueError(f"{text!r} is not a duration: write a number and its unit, such as '500ms' or '1h'")
-    # Rounded to the ns, the schedule's resolution: "300ms" and "0.3s" are then equal and hash alike.
+    # Durations are rounded to the ns, the schedule's resolution. "300ms" and "0.3s" are then equal and hash alike.
     seconds = round(float(match[1]) * SECONDS[match[2]], 9)
     if seconds > MAX_DURATION:
         raise ValueError(f"{text!r} is longer than a week")
@@ -97,7 +97,7 @@ class Rate:
     of_limit: bool
 
     def per_second(self, limit: Limit, keys: int) -> float:
-        """Requests/s, where each of ``keys`` keys has its own ``limit``."""
+        """Return the rate in requests/s. Each of ``keys`` keys has its own ``limit``."""
         return self.value * limit.rate * keys if self.of_limit else self.value
 
     def __str__(self) -> str:
@@ -140,7 +140,7 @@ def parse_share(value: object) -> float:
 
 
 def split_quantity(text: str) -> tuple[float, str]:
-    """Split ``"1.5s"`` into the number and the text after it; the number may be negative.
+    """Split ``"1.5s"`` into the number and the text after it. The number may be negative.
 
     Raises:
         ValueError: if the text does not begin with a number.

@@ -1,6 +1,6 @@
 """Formats numbers, lists and suggestions for display.
 
-Numbers have few digits and commas between thousands; a missing value is a dash.
+Numbers have few digits and commas between thousands. A missing value is a dash.
 """
 
 import datetime as dt
@@ -43,7 +43,7 @@ def milliseconds(value: float | None) -> str:
 
 
 def duration_ms(value: float | None) -> str:
-    """Format a time given in ms; from 1000 ms on, show it in s."""
+    """Format a time given in ms. From 1000 ms on, it is shown in s."""
     if value is None:
         return NOTHING
     return f"{value / 1000:.2f}{_NBSP}s" if abs(value) >= 1000 else f"{milliseconds(value)}{_NBSP}ms"
@@ -82,7 +82,7 @@ def seconds(value: float) -> str:
 
 
 def share(value: float | None) -> str:
-    """Format a share from 0 to 1 in percent; only exact values become 0 % or 100 %."""
+    """Format a share from 0 to 1 in percent. Only exact values become 0 % or 100 %."""
     if value is None:
         return NOTHING
     percent = value * 100
@@ -94,7 +94,7 @@ def share(value: float | None) -> str:
 
 
 def rate(per_second: float | None) -> str:
-    """Format a rate: per minute, like the documented limits, but per second from 100/s on."""
+    """Format a rate per minute, like the documented limits. From 100/s on, format it per second."""
     if per_second is None:
         return NOTHING
     if per_second >= 100:
@@ -104,7 +104,7 @@ def rate(per_second: float | None) -> str:
 
 
 def measured(value: float | None, unit: Unit) -> str:
-    """Format a measured value: times in s from 1000 ms on, rates per minute below 100 /s."""
+    """Format a measured value. Times from 1000 ms on are in s, and rates below 100/s are per minute."""
     if unit == "number":
         return NOTHING if value is None else f"{value:.3g}"
     return {"ms": duration_ms, "per_s": rate, "share": share}[unit](value)
@@ -137,7 +137,7 @@ def times_what(factor: float) -> str:
 
 
 def listed(values: dict[str, float], say: Callable[[float], str], *, most: int = 3) -> str:
-    """Format named values: ``a 1 ms, b 2 ms``; more than ``most``: ``1 ms (a) to 9 ms (d)``, or ``1 ms each``."""
+    """Format named values: ``a 1 ms, b 2 ms``. More than ``most`` become ``1 ms (a) to 9 ms (d)`` or ``1 ms each``."""
     if len(values) <= most:
         return ", ".join(f"{name} {say(value)}" for name, value in values.items())
     low, high = min(values, key=lambda name: values[name]), max(values, key=lambda name: values[name])
@@ -146,7 +146,7 @@ def listed(values: dict[str, float], say: Callable[[float], str], *, most: int =
 
 
 def counted(number: float, one: str, several: str = "") -> str:
-    """Format a count with its noun: ``1 worker``, ``2,400 workers``; ``several`` is an irregular plural."""
+    """Format a count with its noun: ``1 worker``, ``2,400 workers``. ``several`` is an irregular plural."""
     return f"{count(number)} {one if number == 1 else several or f'{one}s'}"
 
 
@@ -156,7 +156,7 @@ def joined(texts: Sequence[str], last: str = "and") -> str:
 
 
 def ordinal(number: int) -> str:
-    """Format a place from 1: ``third``, ``21st``."""
+    """Format a place that is counted from 1: ``third``, ``21st``."""
     words = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
     if number <= len(words):
         return words[number - 1]
@@ -164,7 +164,7 @@ def ordinal(number: int) -> str:
 
 
 def capital(text: str) -> str:
-    """Capitalise the first letter; unlike ``str.capitalize``, leave the rest unchanged."""
+    """Capitalise the first letter. Unlike ``str.capitalize``, leave the rest unchanged."""
     return text[:1].upper() + text[1:]
 
 
@@ -179,7 +179,7 @@ def percent(share_: float, digits: int = 1) -> str:
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """Return the known word most similar to ``word``; None if its similarity (``difflib``) is below ``cutoff``."""
+    """Return the known word most similar to ``word``, or None if its similarity (``difflib``) is below ``cutoff``."""
     return next(iter(get_close_matches(word, list(known), n=1, cutoff=cutoff)), None)
 
 
@@ -211,11 +211,11 @@ _BOUNDS: Final = ("ge", "gt", "le", "lt", "min_length", "max_length")
 
 
 def not_valid(value: object, annotation: Any) -> str:
-    """Return the sentence about a value that its type excludes: ``0 is not a whole number from 1 to 9``.
+    """Return a sentence about a value that its type does not allow: ``0 is not a whole number from 1 to 9``.
 
     Args:
-        value: the value as written in a file.
-        annotation: its type, with bounds that pydantic or msgspec attached.
+        value: the value as it is written in a file.
+        annotation: the value's type, with bounds that pydantic or msgspec attached.
     """
     kind, bounds = plain_type(annotation)
     known = list(kind) if isinstance(kind, EnumType) else get_args(kind) if get_origin(kind) is Literal else ()
@@ -234,7 +234,7 @@ def not_valid(value: object, annotation: Any) -> str:
 
 
 def plain_type(annotation: Any) -> tuple[Any, dict[str, Any]]:
-    """Return a type without Annotated and None, and the bounds attached to it, by pydantic's and msgspec's names."""
+    """Return a type without Annotated and None, and its bounds. They have the names of pydantic and msgspec."""
     bounds: dict[str, Any] = {}
     while True:
         inner = get_args(annotation)

@@ -85,7 +85,7 @@ def test_an_option_that_is_no_text_is_refused_in_words() -> None:
     """Exit 2, and no traceback: bytes that no encoding has can be shown, too."""
     done = run_cli("loadtest.cli", "serve", "--port", "0", "--answer", "queue_full=/\udcff")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "is not an answer" in done.stderr
+    assert "is not a replacement" in done.stderr
     assert "Traceback" not in done.stderr
 
 
