@@ -32,7 +32,7 @@ JITTER = 0.05  # seconds by which the time to the server varies
 POLLS: tuple[float, ...] = (1.0, 2.0, 5.0)  # seconds after acceptance at which a job is polled
 CLIENTS = 1  # processes that share the limits
 UNFINISHED = 500  # jobs in progress at the same time
-MOST_OPEN = 32  # requests without an answer; a run counts for ``silent`` seconds, as its answer comes at its end
+MOST_OPEN = 32  # requests without an answer; a run counts for one second, because its answer comes at its end
 JOBS, ENDED = "/v1/workflows/jobs", ("completed", "failed")
 _TURN = float(os.environ.get("WORKFLOW_CLIENT", random.random() * CLIENTS)) / CLIENTS  # noqa: S311
 _unfinished: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
@@ -45,23 +45,23 @@ class LimitPace:
         self, lock: Any, count: int, seconds: float, burst: int, spacing: float, *, silent: float = 1.0
     ) -> None:
         self.lock, self.count, self.seconds, self.burst, self.spacing = lock, count, seconds + JITTER, burst, spacing
-        self.gap, self.silent = seconds / count / 100, silent  # a burst ends soon after its first 429, if it is slow
+        self.silent = silent
         self.open: deque[float] = deque()  # start of each request without an answer
         self.accepted: deque[float] = deque(maxlen=count)  # the server decided before these times
         self.now = self.last = self.due = self.late = self.pause = 0.0
         self.slow = self.slowed = self.changed = self.backoff = 0.0
-        self.credit, self.first = 1, False  # requests without an answer; whether only one 429 came until now
+        self.credit, self.first = 1.0, False  # at most 1 and an eighth of the last accepted requests are unanswered
 
     def wait(self) -> float:
         """Return the seconds until the next request may start; 0 if it starts now."""
         now = self.now = max(self.now, time.monotonic())  # a clock that is set back stands still
         while self.accepted and self.accepted[0] <= now - self.seconds:
             self.accepted.popleft()
-        if (fresh := sum(now - start < self.silent for start in self.open)) >= self.credit:
+        if (fresh := sum(now - start < self.silent for start in self.open)) + 1 > self.credit:
             return 0.002
         # A late burst counts from its arrival at the server, which was before its answers.
         due = max(self.due, max(self.late, now) + fresh * self.spacing) if self.burst > 1 else self.due
-        ready = max(self.pause, due - (self.burst - 1) * self.spacing, self.last + max(self.slow, self.gap))
+        ready = max(self.pause, due - (self.burst - 1) * self.spacing, self.last + self.slow)
         if sum(now - start < self.seconds for start in self.open) + len(self.accepted) >= self.count:
             ready = max(ready, self.accepted[0] + self.seconds if self.accepted else now + 0.002)
         if CLIENTS > 1:
@@ -72,10 +72,10 @@ class LimitPace:
         self.last = now
         self.open.append(now)
         self.due = max(now, self.due) + self.spacing / min(CLIENTS, 2)
-        if self.slow and now > self.changed:  # recover, ever faster
-            growth = 4.0 if self.first else min(4.0, 0.1 * 2 ** ((now - self.slowed) / self.seconds))
+        if self.slowed and now > self.changed:  # recover, ever faster, but send no more bursts
+            growth = 4.0 if self.first else 0.1 * 2 ** min(5.0, (now - self.slowed) / self.seconds)
             self.slow /= 1 + growth * (now - self.changed) / self.seconds
-            self.slow, self.changed = self.slow if self.slow > self.seconds / self.count else 0.0, now
+            self.slow, self.changed = max(self.slow, self.seconds / self.count), now
         return 0.0
 
     def answered(self, start: float, response: httpx.Response | None) -> bool:
@@ -85,12 +85,12 @@ class LimitPace:
         if response is None or response.status_code != 429:
             self.accepted.append(min(now, start + 1))
             self.late = max(self.late, self.accepted[-1]) + self.spacing
-            self.credit, self.backoff = min(MOST_OPEN, self.credit + 1), 0.0
+            self.credit, self.backoff = min(MOST_OPEN, self.credit + 1 / 8), 0.0
             return False
         if now > self.slowed + self.seconds / 4:
             self.slow = max(self.slow / 0.75, self.seconds / max(0.5, len(self.accepted)))
             self.first, self.slowed, self.changed = not self.slowed, now, now + self.seconds / 4
-        self.credit, self.backoff = 1, min(self.seconds / 2, max(self.slow, 2 * self.backoff))
+        self.credit, self.backoff = 1.0, min(self.seconds / 2, max(self.slow, 2 * self.backoff))
         self.pause = max(self.pause, now + retry_after(response, self.backoff) + random.random() * self.slow)  # noqa: S311
         return True
 

@@ -17,17 +17,19 @@ from loadtest.contract import LimitName
 from loadtest.limits import CONCURRENCY, Decision
 
 _MOST_UNANSWERED: Final = 32
-"""Maximum number of unanswered requests, which may all be rejected. A client starts with one; acceptances add more."""
-_BURST: Final = 0.01
-"""Part of a window that a burst of the whole count takes, so that few of its requests are rejected before an answer."""
+"""Maximum number of unanswered requests, which may all be rejected. A client starts with one."""
+_CREDIT: Final = 1 / 8
+"""Unanswered requests that an accepted request adds, until the next 429."""
 _DECREASE: Final = 0.75
 """Factor by which a 429 reduces the pace, unless the last window accepted even less."""
 _SETTLE: Final = 0.25
 """Part of a window after a 429 in which further 429s count as the same event."""
 _INCREASE: Final = 0.1
 """Relative growth of the pace in the window after a 429. The growth doubles in each further window without a 429."""
+_MOST_DOUBLED: Final = 5.0
+"""Number of windows after which the growth no longer doubles."""
 _FAST: Final = 4.0
-"""Maximum relative growth of the pace in a window, used until the second 429, because the first pace may be low."""
+"""Relative growth of the pace in a window until the second 429, because the first pace may be low."""
 _LEAST: Final = 0.5
 """Minimum number of accepted requests that an estimate of the accepted pace assumes."""
 _GRAIN_S: Final = 1e-6
@@ -96,8 +98,7 @@ class Gate:
         self._ready = self._changed = 0.0
         self._clear = 0.0  # no window's edge is near until then
         most = max((each.limit.count for each in counted), default=1)
-        self._gap = _BURST * self._window / most
-        self._credit = 1
+        self._credit = 1.0
         self._accepted: deque[float] = deque(maxlen=most)
         self._pause, self._slowed, self._unsure = 0.0, 0.0, True
         self._answers: list[tuple[float, Decision]] = []  # a heap, because a queue holds accepted requests
@@ -149,8 +150,8 @@ class Gate:
             self._pause = 0.0
             self._accepted.append(now)
             if self._credit < _MOST_UNANSWERED:
-                self._credit += 1
-        if len(answers) >= self._credit:
+                self._credit += _CREDIT
+        if len(answers) + 1 > self._credit:
             return answers[0][0]
         if self._in_turns and (late := now - self._next_even) > _GRAIN_S:
             self._next_even += math.ceil(late / self._spacing) * self._spacing
@@ -171,16 +172,18 @@ class Gate:
     def _take(self, now: float) -> bool:
         """Count a request in every replica; return False if a replica rejects it because of rounding."""
         allowed = True
-        self._ready, at = max(self._ready, now + self._gap), self._epoch + now
+        at = self._epoch + now
         for decide in self._replicas:
             passed, _, _, wait, _ = decide(at)
             if wait:
                 self._ready = max(self._ready, now + wait)
             if not passed:
                 self._ready, allowed = max(self._ready, now + _GRAIN_S), False
-        if self._spaced or self._pace < 1:
+        if self._spaced or self._slowed:
             if (since := now - self._changed) > 0:
-                growth = _FAST if self._unsure else min(_FAST, _INCREASE * 2 ** ((now - self._slowed) / self._window))
+                growth = (
+                    _FAST if self._unsure else _INCREASE * 2 ** min(_MOST_DOUBLED, (now - self._slowed) / self._window)
+                )
                 self._pace = min(self._most_pace, self._pace * (1 + growth * since / self._window))
                 self._changed = now
             self._next_even = max(now, self._next_even) + self._spacing / self._pace
@@ -189,7 +192,7 @@ class Gate:
     def _slow_down(self, now: float, decision: Decision) -> None:
         """Pause, then continue a quarter slower, or at the pace accepted in the last window if that is lower."""
         stated, draw = self._stated_wait(decision), self._scheduler.draw()
-        self._credit = 1
+        self._credit = 1.0
         if now >= self._changed:
             accepted = self._accepted
             while accepted and accepted[0] <= now - self._window:
