@@ -1,12 +1,14 @@
-"""The files that CI systems read about runs and comparisons; a run's files have numbers from every sample.
+"""The files that CI systems read about runs and comparisons.
 
-* ``junit.xml``, which every CI system shows, has a test case for each threshold and check of validity.
-* ``load-performance.json`` has the form of k6's summary export, which GitLab's merge-request widget reads. The widget
-  compares four figures of a branch with the target branch: checks passed, the 90th and 95th percentile of the time to
-  the first byte, and requests per second (GitLab's documentation, "Load Performance Testing").
-* ``stats.csv`` has the form of Locust's ``_stats.csv``, which Jenkins' Performance plugin reads.
+A run gets three files, whose numbers are computed from every sample:
 
-A comparison gets JUnit, OpenMetrics, and GitHub's annotations and outputs.
+* ``junit.xml`` has a test case for each threshold and each check of validity. Every CI system shows it.
+* ``load-performance.json`` has the form of k6's summary export. GitLab's merge-request widget reads the file and
+  compares four figures with the target branch: checks passed, p90 and p95 of the time to the first byte, and requests
+  per second (GitLab's documentation, "Load Performance Testing").
+* ``stats.csv`` has the form of Locust's ``_stats.csv``. Jenkins' Performance plugin reads it.
+
+A comparison gets JUnit and OpenMetrics files, and GitHub's annotations and outputs.
 """
 
 import csv
@@ -35,15 +37,15 @@ from loadtest.words import NOTHING
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 cannot hold."""
 _VOID: Final = ("invalid", "aborted")
-"""Verdicts of runs that leave thresholds unjudged."""
+"""The thresholds of runs with these verdicts are not judged."""
 
 
 CaseOutcome = tuple[Literal["failure", "error", "skipped"], str, str]
-"""The outcome of a test case that did not pass: its element, a type (empty if skipped), and a message."""
+"""The element, type and message of a test case that did not pass. The type is empty if the case was skipped."""
 
 
 class _Case(NamedTuple):
-    """A test case; it passed if it has no outcome."""
+    """A test case, which passed if it has no outcome."""
 
     group: str
     name: str
@@ -52,9 +54,9 @@ class _Case(NamedTuple):
 
 
 def _junit(name: str, started: str, properties: dict[str, str], cases: Sequence[_Case], seconds: float) -> str:
-    """Return a JUnit file with one suite; characters that XML cannot hold are escaped.
+    """Return a JUnit file with one suite. Characters that XML cannot hold are escaped.
 
-    ``started`` is in ISO 8601, or empty if it is unknown.
+    ``started`` is a time in ISO 8601, or empty if the time is unknown.
     """
     root = Element("testsuites")
     suite = SubElement(root, "testsuite", {"name": _clean(name), **({"timestamp": started} if started else {})})
@@ -82,10 +84,10 @@ def _clean(text: str) -> str:
 
 
 def render_junit(findings: Findings) -> str:
-    """Return one suite: validity, then thresholds.
+    """Return one suite with the checks of validity, then the thresholds.
 
-    Thresholds that cannot be judged are skipped with a reason. In an invalid or aborted run, all thresholds are skipped
-    and the failed check is an error.
+    A threshold that cannot be judged is skipped with a reason. If the run is invalid or aborted, all thresholds are
+    skipped and the failed check is an error.
     """
     info, verdict = findings.record.info, findings.verdict
     properties = {
@@ -121,9 +123,9 @@ def _outcome(one: Judged, verdict: str) -> CaseOutcome | None:
 
 
 def render_gitlab(findings: Findings) -> str:
-    """Return the file's text, with times in ms over all requests.
+    """Return the text of ``load-performance.json``. Times are in ms and cover all requests.
 
-    The file's checks are the test cases of ``junit.xml`` that are not skipped.
+    Its checks are the test cases of ``junit.xml`` that are not skipped.
     """
     record, requests = findings.record, findings.metrics.overall.requests
     stage_indices = record.stage_indices(record.stages())
@@ -170,10 +172,10 @@ _HEAD: Final = (
 
 
 def render_locust_csv(findings: Findings) -> str:
-    """Return the file's text: a row per traffic entry, and a total of all requests.
+    """Return the text of ``stats.csv``: a row per traffic entry, and a total of all requests.
 
-    As in Locust, response times are times of single requests (called service times here). Failures are
-    errors and, in stages that expect no 429s, 429s.
+    As in Locust, a response time is the time of a single request, which is called service time elsewhere. Errors are
+    failures. A 429 is a failure only in a stage that expects no 429s.
     """
     record = findings.record
     text = io.StringIO(newline="")
@@ -202,14 +204,14 @@ PAGE: Final = "comparison.html"
 MARKDOWN: Final = "comparison.md"
 _SUITE: Final = "regression"
 _NOT_JUDGED: Final = ("not comparable", "invalid")
-"""Verdicts of comparisons that judge no metric."""
+"""Comparisons with these verdicts judge no metric."""
 
 
 def render_comparison_junit(comparison: RunComparison) -> str:
-    """Return suite ``regression``: whether the sides are comparable, then a test case per judged metric.
+    """Return the suite ``regression``. The first case checks whether the sides are comparable; others are metrics.
 
-    A metric fails only if the whole comparison is ``regressed``, so that the file agrees with the exit code. Metrics
-    that cannot be judged are skipped with their minimum detectable change. If the sides are not comparable or a run is
+    A metric fails only if the whole comparison is ``regressed``, so that the file agrees with the exit code. A metric
+    that cannot be judged is skipped with its minimum detectable change. If the sides are not comparable or a run is
     invalid, the first case is an *error*, and all metrics are skipped.
     """
     started = comparison.head_runs[-1].started if comparison.head_runs else ""
@@ -261,9 +263,9 @@ def _all(comparison: RunComparison) -> str:
 
 
 def render_openmetrics(comparison: RunComparison) -> str:
-    """Return the head's values for GitLab's ``reports:metrics``, which compares them with the target branch.
+    """Return the head's values in OpenMetrics' base units, seconds and ratios.
 
-    The values are in OpenMetrics' base units: seconds and ratios.
+    GitLab's ``reports:metrics`` reads the text and compares the values with those of the target branch.
     """
     lines = []
     for metric, nature in NATURES.items():
@@ -290,7 +292,7 @@ _LEVELS: Final[dict[ComparisonVerdict, str]] = {
 
 
 def annotations(comparison: RunComparison) -> list[str]:
-    """Return GitHub workflow commands: one per finding, or one for a verdict without findings; none for a pass."""
+    """Return a GitHub workflow command for each finding, or for the verdict if there are none; empty for a pass."""
     level = _LEVELS.get(comparison.word)
     if level is None:
         return []
@@ -305,7 +307,7 @@ def _escaped(text: str, more: str = "") -> str:
 
 
 def tell_github(comparison: RunComparison, directory: Path, environment: Mapping[str, str] = os.environ) -> None:
-    """In a GitHub job, print annotations and append to the job's outputs and summary; do nothing elsewhere.
+    """In a GitHub job, print annotations and append to the job's outputs and summary. Elsewhere, do nothing.
 
     ``environment`` has ``GITHUB_ACTIONS``, ``GITHUB_OUTPUT`` and ``GITHUB_STEP_SUMMARY``.
     """

@@ -1,8 +1,8 @@
-"""A page as one HTML file that links terms to their explanations, and plots as standalone SVG files.
+"""A page as one HTML file, and its plots as standalone SVG files. The page links terms to their explanations.
 
-The page works offline, in light and dark, and without JavaScript. Chapters unfold by a click, by a link, by the
-browser's search, and on paper. The only script sorts tables, and unfolds chapters in browsers that do not do so
-themselves. The page allows this script by its hash.
+The page works offline, in light and dark mode, and without JavaScript. A chapter unfolds if it is clicked, linked to,
+found by the browser's search, or printed. The only script sorts tables, and unfolds chapters in browsers that do not.
+The page's security policy allows this script by its hash.
 """
 
 import base64
@@ -28,7 +28,7 @@ def anchor(term: str) -> str:
 
 
 def _found(text: str, terms: Mapping[str, str]) -> Iterator[tuple[re.Match[str], str]]:
-    """Yield each term's first mention in a text, ignoring spaces, case and a plural s."""
+    """Yield the first mention of each term in a text. Case and a plural s do not matter."""
     names = {term.lower(): term for term in sorted(terms, key=len, reverse=True)}
     if not names:
         return
@@ -42,7 +42,7 @@ def _found(text: str, terms: Mapping[str, str]) -> Iterator[tuple[re.Match[str],
 
 
 def linked(text: str, terms: Mapping[str, str] = TERMS) -> Markup:
-    """Return the escaped text, with each term's first mention linked to its explanation."""
+    """Return the escaped text. The first mention of each term links to its explanation."""
     parts, end = [], 0
     for match, term in _found(text, terms):
         link = Markup('<a class="term" href="#{}" title="{}">{}</a>').format(anchor(term), terms[term], match[0])
@@ -52,17 +52,17 @@ def linked(text: str, terms: Mapping[str, str] = TERMS) -> Markup:
 
 
 def _coded(text: str) -> Markup:
-    """Return the escaped text, with text between backticks as code."""
+    """Return the escaped text. Text between backticks becomes code."""
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - it is escaped
 
 
 def explained(label: str, terms: Mapping[str, str] = TERMS) -> str:
-    """Return explanations of the terms in a label as plain text; empty if it has none."""
+    """Return the explanations of the terms in a label, as plain text; empty if it has no terms."""
     return " ".join(f"{term}: {terms[term]}" for _, term in _found(label, terms))
 
 
 def render_html(page: Page) -> str:
-    """Return the file; all values are escaped except our own drawings and script."""
+    """Return the page as HTML. All values are escaped, except our own drawings and script."""
     folder = Path(__file__).parent
     script = (folder / "sorting.js").read_text(encoding="utf-8")
     environment = Environment(
@@ -82,12 +82,12 @@ def render_html(page: Page) -> str:
 
 
 _LINE: Final = 14.0
-"""Height of a line of the title, in points, the drawing's unit."""
+"""Height of a line of the title, in points, which are the unit of the drawing."""
 _HEAD: Final = re.compile(r'<svg [^>]*viewBox="0 0 (?P<width>[\d.]+) (?P<height>[\d.]+)"[^>]*>')
 
 
 def stand_alone(plot: Plot) -> str:
-    """Return a plot's SVG file, readable on light and dark pages of GitHub and GitLab."""
+    """Return a plot's SVG file, which is readable on light and dark pages of GitHub and GitLab."""
     found = _HEAD.search(plot.svg)
     if found is None:
         raise ValueError(f"{plot.name} is not a drawing")
@@ -107,7 +107,7 @@ def stand_alone(plot: Plot) -> str:
 
 @cache
 def _colours() -> str:
-    """Return the variables of the page's style sheet, light and dark."""
+    """Return the colour variables of the page's style sheet for light and dark mode."""
     page = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
     light, dark = (re.findall(r"--[\w-]+: #\w+;", part) for part in re.findall(r":root \{(.*?)\}", page, re.DOTALL))
     return (
@@ -117,8 +117,8 @@ def _colours() -> str:
 
 
 def write_plots(plots: Iterable[Plot], folder: Path) -> None:
-    """Empty a folder and write each plot's SVG and CSV, and a plot's PNG if there is any."""
-    # Stale plots of an earlier report would look like part of this report.
+    """Empty a folder, then write each plot's SVG, CSV and (if it was drawn) PNG into the folder."""
+    # The plots of an earlier report would look like part of this report.
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     for plot in plots:

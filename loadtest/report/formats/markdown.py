@@ -14,7 +14,7 @@ _MARKS: Final = {"good": "✓", "bad": "✗", "unsure": "?"}
 
 
 def render_markdown(page: Page, level: int = 1) -> str:
-    """Return the page without the lists of links and terms; ``level`` is the level of its heading."""
+    """Return the page without the lists of links and terms. Its heading has the given ``level``."""
     first = "#" * level
     parts = [
         f"{first} {escape(page.heading)}",
@@ -71,13 +71,13 @@ def figures(found: Iterable[KeyFigure]) -> str:
 
 
 def image(plot: Plot, level: int = 2, folder: str = "plots") -> str:
-    """Return a plot's title, a link to its file in a folder beside the text, and its caption."""
+    """Return a plot's title, a link to its file, and its caption. ``folder`` lies beside the text."""
     title = escape(plot.title)
     return f"{'#' * level} {title}\n\n![{title}]({folder}/{plot.name}.svg)\n\n{escape(plot.caption)}"
 
 
 def step(one: NextStep) -> str:
-    """Return a command as a fenced block; the fence is longer than any in the command."""
+    """Return a step's words and its command as a fenced block. The fence is longer than any fence in the command."""
     if not one.command:
         return escape(one.words)
     command = " ".join(one.command.split())

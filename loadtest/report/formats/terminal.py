@@ -1,4 +1,4 @@
-"""A page on a terminal or in a log: a command's closing block or the full page, without colour in a log."""
+"""A page on a terminal or in a log, as a command's closing block or in full. A log gets no colours."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import replace
@@ -13,20 +13,20 @@ from loadtest.report.page import KeyFigure, NextStep, Page, Point, Section, Tabl
 
 _WIDTH: Final = 100
 _FULL_WIDTH: Final = 120
-"""Width in columns of a page whose tables have all columns."""
+"""Width of the full page, whose tables have all columns."""
 _MOST_LINES: Final = 40
-"""Maximum number of lines in a closing block."""
+"""A closing block has at most this many lines."""
 _MOST_ROWS: Final = 14
-"""Maximum number of rows of a table in a closing block; fewer if the block would be too long."""
+"""A table in a closing block has at most this many rows, and fewer if the block would be too long."""
 _MOST_POINTS: Final = 5
-"""Maximum number of points of a section in a closing block, each on one line."""
+"""A section in a closing block has at most this many points, each on one line."""
 TONES: Final = {"good": "green", "bad": "bold red", "unsure": "yellow", "faint": "dim", "head": "bold", "": ""}
 
 
 def show(page: Page, steps: Iterable[tuple[str, str]], *, full: bool = False, console: Console | None = None) -> None:
     """Print a page's verdict, its first screen and the steps, which are (label, command) pairs.
 
-    This closing block has at most 40 lines of 100 columns; ``full`` prints every section except plots.
+    This closing block has at most 40 lines of 100 columns. With ``full``, print every section, but no plots.
     """
     console = console or Console()
     widest = _FULL_WIDTH if full else _WIDTH
@@ -44,7 +44,7 @@ def show(page: Page, steps: Iterable[tuple[str, str]], *, full: bool = False, co
 
 
 class _Printer:
-    """Prints a page to a console; ``rows`` is the maximum number of rows of a table, or None for the whole page."""
+    """Prints a page to a console. Tables have at most ``rows`` rows; None prints the whole page."""
 
     def __init__(self, console: Console, rows: int | None) -> None:
         self._console = console
@@ -69,7 +69,7 @@ class _Printer:
             self.labelled(label, command)
 
     def line(self, text: str = "", style: str = "", *, whole: bool = False) -> None:
-        """Print a line; with ``whole``, print it unwrapped, so that it can be copied."""
+        """Print a line. With ``whole``, the line is not wrapped, so that it can be copied."""
         self._console.print(Text(text, style=style), soft_wrap=whole)
 
     def labelled(self, label: str, text: str) -> None:
@@ -137,13 +137,13 @@ def _grid(*, head: bool = True) -> RichTable:
 
 
 def _rich(table: Table, *, details: bool) -> RichTable:
-    """Return a table; with ``details``, it has extra columns, and details below the cells."""
+    """Return a table. With ``details``, it has the extra columns, and details below the cells."""
     rich = _grid()
     shown = [place for place, (label, _) in enumerate(table.columns) if details or label not in table.extra]
     for place in shown:
         label, number = table.columns[place]
         justify: Literal["right", "left"] = "right" if number else "left"
-        # Headers may wrap between words, but figures and names of usual length may not.
+        # A header may wrap between words. Figures and names of usual length may not wrap.
         longest = max((len(row[place].text) for row in table.rows), default=0)
         least = longest if number else min(longest, 16) if place == 0 else 0
         rich.add_column(label, justify=justify, overflow="fold", min_width=least)

@@ -1,4 +1,4 @@
-"""Tables of a report as formatted text; this module has the cells that several tables use."""
+"""Tables of a report, as formatted text. This module has the cells that several tables use."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ from loadtest.words import NOTHING, count, milliseconds, share
 def statistic(
     summary: Summary, name: str, say: Callable[[float | None], str] = milliseconds, *, interval: bool = False
 ) -> TableCell:
-    """Return a statistic, by default of a time in ms, maybe with its interval; ≥ marks a lower bound."""
+    """Return a statistic, by default of a time in ms. ``interval`` adds its 95 % interval; ≥ marks a lower bound."""
     found = summary.get(name)
     if found.value is None:
         return UNKNOWN
@@ -31,7 +31,7 @@ def share_of(some: float, whole: float) -> TableCell:
 
 
 def alarm(number: int, *, bad: bool | None = None, detail: str = "") -> TableCell:
-    """Return a count, which is highlighted if it is bad; by default, every count above 0 is bad."""
+    """Return a count, highlighted if it is bad. By default, every count above 0 is bad."""
     return TableCell(count(number), detail, "bad" if (number if bad is None else bad) else "")
 
 

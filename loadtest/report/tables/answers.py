@@ -1,4 +1,4 @@
-"""Tables that answer a scenario's question: a comparison's sides and pairs, and deliberate mistakes."""
+"""Tables that answer a scenario's question. They show comparisons by side and by pair, and deliberate mistakes."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -16,7 +16,7 @@ from loadtest.words import NOTHING, capital, count, quoted, share, signed
 
 
 def answer_tables(findings: Findings) -> tuple[Table, ...]:
-    """Return the first screen's tables: each comparison, or else the deliberate mistakes."""
+    """Return the tables of the first screen: the comparisons, or else the deliberate mistakes."""
     if findings.answers:
         return tuple(_effect(one) if one.kind == "effect" else _alternatives(findings, one) for one in findings.answers)
     if any(one.kind != ERROR_EXPECTED for one in findings.on_purpose):
@@ -84,7 +84,7 @@ def _pairs(found: ComparisonAnswer) -> Table:
         "": _verdict,
     }
     names = quoted(side.name for side in found.sides)
-    note = f"All intervals of a metric hold together at 95 %; each alone holds at {found.confidence * 100:.4g} %."
+    note = f"All intervals of a metric hold together at 95 %. Each interval alone has {found.confidence * 100:.4g} %."
     return table_of(f"Every difference between {names}", columns, found.differences, note)
 
 
@@ -122,7 +122,7 @@ def _difference(one: SideDifference) -> TableCell:
 
 
 def _against(found: ComparisonAnswer, side: ComparedSide) -> TableCell:
-    """Return a side's difference from the best side in the first metric."""
+    """Return the difference of a side from the best side, by the first metric."""
     if found.best is None or side.name == found.best:
         return TableCell("best" if side.name == found.best else NOTHING, tone="good" if found.best else "faint")
     one = found.between(found.best, side.name, found.by[0])
@@ -136,7 +136,7 @@ def _against(found: ComparisonAnswer, side: ComparedSide) -> TableCell:
 
 
 def _verdict(one: SideDifference, *, head: bool = True, small: bool = False) -> TableCell:
-    """Return the verdict on a difference, for its head or its base; ``small``: the difference does not matter."""
+    """Return the verdict on a difference, for its head or its base. A ``small`` difference does not matter."""
     if one.interval is None:
         return TableCell("not judged", tone="unsure")
     if not one.told_apart:
@@ -154,17 +154,17 @@ def _title(found: ComparisonAnswer) -> str:
 
 
 def _note(found: ComparisonAnswer, by: list[str], compared: str) -> str:
-    """Return the note of a comparison about counted operations, pairs of arrivals, and intervals."""
+    """Return a note that says which operations count, how arrivals are paired, and what the intervals cover."""
     paired = {each.paired for each in found.differences if each.metric in by}
     how = {True: "Compared pair by pair: arrivals that sent the same row of the inputs.", False: "Compared unpaired."}
     mixed = "Compared pair by pair where arrival k of both sends row k of the same inputs, else unpaired."
     each = f" (each alone at {found.confidence * 100:.4g} %)" if found.confidence > 0.9500001 else ""
     parts = (
-        "Every operation that was sent counts; without an ok response, its time is infinite.",
+        "Every operation that was sent counts. Without an ok response, its time is infinite.",
         how[paired.pop()] if len(paired) == 1 else mixed,
         f"Small print: 95 % intervals; those of differences hold for {compared} together{each}.",
         "In longer stages the first 100,000 arrivals are compared." if found.thinned else "",
-        "A burst meets only one phase of the limiter’s window, so that its interval does not cover other phases."
+        "A burst meets only one phase of the limiter’s window. Its interval does not cover other phases."
         if found.bursts
         else "",
     )

@@ -1,4 +1,4 @@
-"""Tables of a comparison: findings with symptoms, metrics, controls, test environment, and runs."""
+"""Tables of a comparison: its findings, metrics, controls, test environment and runs."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -15,7 +15,7 @@ _MOST_NAMED: Final = 3
 
 
 def ordered(comparison: RunComparison) -> tuple[MetricComparison, ...]:
-    """Return metrics: findings first, then other changes, then other judged metrics, then metrics not judged."""
+    """Sort metrics: first findings, then other changes, then other judged metrics, then metrics that are not judged."""
     found = [one.key for finding in comparison.findings for one in (finding.cause, *finding.symptoms)]
     rank = {key: place for place, key in enumerate(found)}
 
@@ -38,7 +38,7 @@ _SIZES: Final[TableColumns[MetricComparison]] = {
 
 
 def findings_table(comparison: RunComparison) -> Table:
-    """Return each finding's leading metric, followed by its symptoms."""
+    """Return a table with the leading metric of each finding, followed by its symptoms."""
     causes = {each.cause.key for each in comparison.findings}
     columns: TableColumns[MetricComparison] = {
         "Traffic": lambda one: amounts.place(one, comparison.metrics) if one.key in causes else "",
@@ -57,7 +57,7 @@ def metrics_table(comparison: RunComparison) -> Table:
     tested = [place for place, one in enumerate(shown) if one.p is not None]
     # Without a changed metric, the largest changes for the worse decide.
     decides = changed or sorted(tested, key=lambda place: amounts.telling(shown[place]), reverse=True)[:3]
-    # If all rows are shares, a terminal of 100 columns has no room for a column that only times fill.
+    # A terminal of 100 columns has no room for a column that only times fill, if all rows are shares.
     spare = "#Difference" if all(amounts.is_share(shown[place]) for place in decides) else ""
     columns: TableColumns[MetricComparison] = {
         "Traffic": lambda one: amounts.place(one, comparison.metrics),
@@ -70,20 +70,20 @@ def metrics_table(comparison: RunComparison) -> Table:
     }
     note = (
         "Difference is head − base. Change is the relative change (of shares: percentage points), with its 95 % "
-        "interval below. p is one-sided, for a change for the worse; where the rule says so, it is adjusted for the "
+        "interval below. p is one-sided, for a change for the worse. If the rule requires it, p is adjusted for the "
         "number of metrics (Holm). Detectable is the smallest change for the worse that is found in 80 % of cases."
     )
     return table_of("Every metric", columns, shown, note, tuple(decides))
 
 
 def _metric(comparison: RunComparison, one: MetricComparison, role: str = "", tone: Tone = "") -> TableCell:
-    """Return a metric's name with its role, and with the polling interval if the metric is a job's response time."""
+    """Return a metric's name with its role. The response time of jobs also gets the polling interval."""
     polled = next((text for run in comparison.head_runs if (text := run.polled(one.key))), "")
     return TableCell(one.nature.name, ", ".join(part for part in (role, polled) if part), tone)
 
 
 def verdict(one: MetricComparison) -> TableCell:
-    """Return a metric's verdict in a word, ``suspected``, or ``not judged`` with the reason."""
+    """Return a metric's verdict in a word. The word may be ``suspected``, or ``not judged`` with the reason."""
     if one.suspect:
         return TableCell("suspected", "" if one.gated else one.why, "unsure")
     if not one.gated and one.verdict != "learning":
@@ -98,7 +98,7 @@ def _p(one: MetricComparison) -> TableCell:
 
 
 def controls_table(comparison: RunComparison) -> Table:
-    """Return the controls, which the service cannot affect."""
+    """Return the table of controls, which the service cannot affect."""
     columns: TableColumns[ControlComparison] = {
         "Control": lambda one: one.name,
         "Result": lambda one: TableCell("moved", "", "bad") if one.moved else TableCell("did not move", "", "good"),
@@ -120,14 +120,14 @@ def commit(run: RunMeasurements) -> str:
 
 
 def differing(comparison: RunComparison) -> list[str]:
-    """Return the names of the facts of the test environment in which the head differs from the base."""
+    """Return the names of the test environment's facts that differ between head and base."""
     sides = comparison.base_runs, comparison.head_runs
     found = {fact.label: [set(map(fact.shown, runs)) for runs in sides] for fact in FACTS if fact.label}
     return [label for label, (base, head) in found.items() if base and head and not head <= base]
 
 
 def identities_table(comparison: RunComparison) -> Table:
-    """Return the test environment of both sides, with differences marked."""
+    """Return a table of both sides' test environments that marks the differences."""
 
     def listed(values: Sequence[str]) -> str:
         more = f" and {len(values) - _MOST_NAMED} more" if len(values) > _MOST_NAMED else ""
@@ -156,7 +156,7 @@ def _period(runs: Sequence[RunMeasurements]) -> str:
 
 
 def runs_table(comparison: RunComparison) -> Table:
-    """Return all runs in the comparison."""
+    """Return a table of all runs in the comparison."""
     columns: TableColumns[tuple[str, RunMeasurements]] = {
         "Side": lambda row: row[0],
         "Run": lambda row: row[1].run,

@@ -1,4 +1,4 @@
-"""Tables of limits: inferred limiters, decisions, windows, 429s' headers and codes, recovery, retries, interference."""
+"""Tables about limits: limiters, decisions, windows, headers and codes of 429s, recovery, retries, interference."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -30,7 +30,7 @@ def verdict(found: Inference) -> str:
 
 
 def remarks(name: str, found: LimitObserved429, findings: Findings) -> str:
-    """Return the evidence for a limit's inferred limiter in sentences; the table of decisions has its numbers."""
+    """Return sentences with the evidence for a limit's inferred limiter. The table of decisions has the numbers."""
     inferred = found.inference
     if inferred.word == "nothing":
         if inferred.blocked_s is not None:
@@ -82,7 +82,7 @@ def shorter(fit: Fit) -> str:
 
 
 def observed_429_tables(findings: Findings) -> tuple[Table, ...]:
-    """Return all tables, including empty tables."""
+    """Return all tables about limits, including empty tables."""
     limits = [("all requests" if name == ALL else name, each) for name, each in findings.observed_429.limits.items()]
     rejecting = [limit for limit in limits if limit[1].throttled]
     return (
@@ -145,8 +145,8 @@ def _decisions(limits: list[NamedLimit]) -> Table:
     note = (
         "Wrongly rejected: got 429 although the limiter had room, given the requests accepted until then. Wrongly "
         "accepted: the limiter had no room. Undecidable: network delay, up to ± the time stated, could change the "
-        "decision. Against the best, a to b: a decisions contradict only the next-best, b only the best. Requests of "
-        "one run depend on each other, so p is only a measure."
+        "decision. Against the best, “5 to 2” means that 5 decisions contradict only the next-best limiter, and 2 only "
+        "the best. Requests of one run depend on each other, so p is a rough measure."
     )
     return table_of("Decisions compared with limiters", columns, rows, note)
 
@@ -185,7 +185,7 @@ def _windows(findings: Findings, limits: list[NamedLimit]) -> Table:
 _TIMES: Final = {"service_time": "service time", "execution_time": "executionTime"}
 _FELT: Final = {True: "yes", False: "no", None: "unknown"}
 _WRONG: Final = 0.05
-"""Minimum share of wrong Retry-After headers whose count is highlighted."""
+"""The count of wrong Retry-After headers is highlighted from this share on."""
 
 
 def _codes(limits: list[NamedLimit]) -> Table:
@@ -223,9 +223,9 @@ def _retry_after(limits: list[NamedLimit]) -> Table:
     }
     rows = [(name, each.retry_after) for name, each in limits if each.retry_after.carried]
     note = (
-        "Compared with the next accepted request of the same limiter. Too short: a request sent after the wait still "
-        "got 429. Too long: a request sent more than a second before the end of the wait was accepted. Servers round "
-        "whole seconds up."
+        "Waits are compared with the next accepted request of the same limiter. Too short: a request sent after the "
+        "wait still got 429. Too long: a request sent more than a second before the end of the wait was accepted. "
+        "Servers round whole seconds up."
     )
     return table_of("Retry-After", columns, rows, note)
 

@@ -1,4 +1,4 @@
-"""All tables of a run's report; this module builds the tables of figures and of the generator."""
+"""All tables of a run's report. This module builds the tables of figures and of the generator."""
 
 import math
 from dataclasses import replace
@@ -48,7 +48,7 @@ _LATENCIES: Final = {
 
 
 def thresholds(findings: Findings) -> Table:
-    """Return each threshold with value, margin and n. The most important are failed, then those nearest to failing."""
+    """Return a table of thresholds. Failed thresholds are the most important, then those nearest to failing."""
     judged = findings.judged
 
     def result(one: Judged) -> TableCell:
@@ -74,7 +74,7 @@ def thresholds(findings: Findings) -> Table:
 
 
 def _nearness(one: Judged) -> tuple[int, bool, float]:
-    """Return a sort key: failed, then inconclusive, then passed thresholds by their relative margin."""
+    """Return a sort key: first failed, then inconclusive, then passed thresholds, each by relative margin."""
     threshold = parse_threshold(one.require)
     exact = threshold.operator == "==" or one.margin is None
     margin = math.inf if exact else abs(one.margin or 0.0) / (abs(threshold.value) or 1.0)
@@ -93,7 +93,7 @@ def _beside(one: Judged) -> str:
 
 
 def summary(findings: Findings, entry: MainEntry | None) -> Table:
-    """Return a row per traffic entry and stage. Most important are the main stage, then the lowest shares of ok."""
+    """Return a row per traffic entry and stage. The main stage is the most important, then the lowest shares of ok."""
     info, parts = findings.record.info, stage_parts(findings)
     polled = {name: polling(info, name).removeprefix("polled ").replace(" ", "\u00a0") for name in info.traffic}
     first = {part.traffic: part for part in reversed(parts)}
@@ -123,7 +123,7 @@ def summary(findings: Findings, entry: MainEntry | None) -> Table:
 
 
 def chapter_tables(findings: Findings) -> dict[Chapter, tuple[Table, ...]]:
-    """Return all tables except those of the first screen, including empty tables, by chapter."""
+    """Return the tables of each chapter, including empty tables. Tables of the first screen are in no chapter."""
     errors, jobs, slowest = target_tables(findings)
     return {
         Chapter.COMPARED: tuple(pair_tables(findings)),
@@ -182,7 +182,7 @@ def _limits(findings: Findings) -> Table:
 
 
 def _latencies(findings: Findings) -> list[Table]:
-    """Return a table per traffic entry; if there are very many entries, only for the deciding ones."""
+    """Return a table per traffic entry. If there are very many entries, only deciding entries get a table."""
     shown, left_out = deciding(findings, findings.metrics.traffic)
     tables = [_latency(name, figures, polling(findings.record.info, name)) for name, figures in shown.items()]
     if left_out:
@@ -231,14 +231,14 @@ def _load(findings: Findings) -> Table:
         "#even sender": lambda name: spread(found[name].bins_intended),
     }
     note = (
-        "Gap error: difference between the actual and the scheduled time from send to send. Spread: sd ÷ mean of the "
-        "sends in bins of 100 ms, if there are enough sends, beside the spread of an even sender."
+        "Gap error: difference between the actual and the scheduled time from one send to the next. Spread: sd ÷ mean "
+        "of the sends in bins of 100 ms, if there are enough sends. The last column has the spread of an even sender."
     )
     return table_of("Punctuality and evenness", columns, found, note)
 
 
 def generator_tables(findings: Findings) -> tuple[Table, ...]:
-    """Return tables of generator processes and their pools of users; empty for older records."""
+    """Return tables of the generator's processes and of their pools of users; empty for older records."""
     found = generators(findings.record.info)
     return (_generators(found), _pools(found)) if found else ()
 
@@ -300,7 +300,7 @@ _KINDS: Final = {"phases": "phases, 95 %", "blocks": "blocks, 95 %", "phases and
 
 
 def intervals(findings: Findings) -> Table:
-    """Return each figure with its range or interval, and with the interval from order statistics."""
+    """Return a table of figures, each with its range or interval, and with the interval from order statistics."""
 
     def say(one: MetricInterval, value: float | None) -> str:
         return measured(value, UNITS[one.metric])
@@ -318,7 +318,7 @@ def intervals(findings: Findings) -> Table:
     }
     rows = [one for one in findings.intervals if one.metric in _SHOWN]
     note = (
-        "Phases: the range that covers 95 % of replays of the same sends, each begun at another second of the window. "
+        "Phases: the range of 95 % of replays of the same sends, each of which begins at another second of the window. "
         "Blocks: the 95 % interval from blocks of time, for correlated requests; effective n is the equivalent number "
         "of independent requests. Below a value: the 95 % interval from order statistics, for independent requests."
     )

@@ -23,7 +23,7 @@ from loadtest.words import NOTHING, count, duration_ms, limit_name, measured, mi
 
 
 def about_target(findings: Findings) -> tuple[Point, ...]:
-    """Return each finding about the target as a line with an example; keys appear as their index."""
+    """Return a line with an example for each finding about the target. Keys appear as their index."""
     return tuple(_about(findings))
 
 
@@ -69,7 +69,7 @@ def _first(request_id: str | None) -> str:
 
 
 _MOST: Final = 30
-"""Maximum number of error groups in the table; metrics.json has all."""
+"""The table has at most this many error groups; metrics.json has all."""
 SLOWEST: Final = 20
 
 
@@ -123,7 +123,7 @@ def _jobs(findings: Findings) -> Table:
 
 
 def slowest(findings: Findings) -> list[SlowOperation]:
-    """Return the slowest operations to show, slowest first, with the same number from each traffic entry."""
+    """Return the operations to show, the slowest first. Each traffic entry contributes the same number."""
     entries = [found for found in findings.slowest.values() if found]
     each = -(-SLOWEST // max(1, len(entries)))
     picked = [one for found in entries for one in found[:each]]
@@ -187,7 +187,7 @@ def _waits(findings: Findings) -> Table:
 
 
 def _between(lower: Summary | None, upper: Summary, statistic: str) -> TableCell:
-    """Format both bounds of a statistic; the lower bound may be unknown."""
+    """Format both bounds of a statistic. The lower bound may be unknown."""
     least = 0.0 if lower is None else lower.get(statistic).value
     most = upper.get(statistic)
     if least is None or most.value is None:
@@ -197,7 +197,7 @@ def _between(lower: Summary | None, upper: Summary, statistic: str) -> TableCell
 
 
 def polling_table(findings: Findings) -> Table:
-    """Return the polls per job, and the polls' share of the retrieval limit, by traffic entry and stage."""
+    """Return the polls per job and their share of the retrieval limit, for each traffic entry and stage."""
 
     def polls(name: str, row: tuple[str, str, JobStage]) -> TableCell:
         return statistic(row[2].polls, name, lambda value: measured(value, "number"))
