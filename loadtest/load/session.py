@@ -47,6 +47,8 @@ from loadtest.scenario import Scenario
 from loadtest.schedule import Arrival
 from loadtest.targets import Target, allow, header_values, tls_context
 
+_FOLD_EVERY: Final = 5_000
+"""Arrivals and samples between two updates of the live figures, because counting is slow in a saturated process."""
 _SESSIONS: WeakKeyDictionary[Environment, "Session"] = WeakKeyDictionary()
 
 
@@ -143,7 +145,9 @@ class Session:
 
     def _count(self, recorded: Iterator[Arrival | Sample]) -> None:
         """Count arrivals and samples for the live view, and fire Locust's events for samples of this process."""
-        for each in recorded:
+        for number, each in enumerate(recorded):
+            if number % _FOLD_EVERY == 0:
+                self.live.fold()
             if isinstance(each, Arrival):
                 self.live.offer(each)
                 continue
