@@ -18,10 +18,11 @@ from forms import Options, interval
 
 from loadtest.arrays import Floats
 from loadtest.capacity import models, search
-from loadtest.capacity.results import Constraint, EntryLevel, Guess, Level, LimitLevel
-from loadtest.contract import LimitName
+from loadtest.capacity.results import Constraint, EntryLevel, Level, LimitLevel
+from loadtest.contract import LIMIT_NAMES, LimitName
 from loadtest.limits import LimiterSpec
 from loadtest.limits.replays import replay
+from loadtest.plan import AssumedLimits, Question, traffic_plans
 from loadtest.scenario import Scenario
 from loadtest.units import Limit
 
@@ -123,13 +124,16 @@ class Setting:
         return math.sqrt(low * high)
 
     def scenario(self, rate: float) -> Scenario:
-        """The scenario with a rate of its own."""
+        """The scenario, with a rate in operations/s."""
         stages = [{"name": "it", "rate": f"{rate:.6f}/s", "duration": f"{self.stage_s:g}s"}]
         entry = {"operation": "sync_run", "workflow": "echo", "stages": stages}
         traffic: dict[str, Any] = {"it": entry | {"arrivals": "poisson" if self.poisson else "even"}}
         require = "throttled_rate <= 0.1" if self.poisson and self.kind == "limits" else "requests.throttled == 0"
         if self.kind == "mixed":
-            traffic = {"it": traffic["it"] | {"operation": "async_run"}, "beside": entry}
+            polling = {"interval": f"{self.interval_s * 1000:.3f}ms", "give_up": "600s"}
+            beside = [stages[0] | {"rate": f"{rate / 2:.6f}/s"}]
+            traffic["beside"] = entry | {"stages": beside}
+            traffic["it"] |= {"operation": "async_run", "polling": polling}
         return Scenario.model_validate({"title": "t", "traffic": traffic, "threshold": [{"require": require}]})
 
     def level(self, multiplier: float, seen: Seen) -> Level:
@@ -145,21 +149,21 @@ class Setting:
             broken=(),
             stage_s=self.stage_s,
             requests=0,
-            entries={"it": _entry(1.0 + slow)},
+            entries={"it": _entry(1.0 + slow, max((each.throttled_rate for each in limits.values()), default=0.0))},
             limits=limits,
             constraint=None if passed else Constraint.SERVICE if limit is None else constraint,
             limit=limit,
         )
 
 
-def _entry(response: float) -> EntryLevel:
+def _entry(response: float, throttled_rate: float) -> EntryLevel:
     return EntryLevel(
         operation="sync_run",
         offered_rate=1.0,
         response_p50_ms=None,
         response_p95_ms=None,
         execution_p50_ms=response,
-        throttled_rate=0.0,
+        throttled_rate=throttled_rate,
         requests_per_operation=None,
     )
 
@@ -169,20 +173,19 @@ def searched(
 ) -> tuple[search.RateRange, list[Level]]:
     """Search a setting from a rate up to four times too slow or too fast; half of the documented limits are wrong."""
     base = setting.truth * 2 ** rng.uniform(-2, 2)
-    scenario = setting.scenario(base)
-    tolerated = models.tolerances(scenario)
-    expected = []
+    scenario, documented = setting.scenario(base), dict.fromkeys(LIMIT_NAMES, Limit(1_000_000, 1))
     for name, limit in setting.limits.items():
-        documented = limit.rate * (rng.uniform(1.3, 4) if rng.random() < 0.5 else 1) / (1 - tolerated.get(name, 0.0))
-        share = {LimitName.RETRIEVAL: 2.0, LimitName.SYNC_RUN: 0.5}[name] if setting.kind == "mixed" else 1.0
-        kind = Constraint.POLL_BUDGET if name == LimitName.RETRIEVAL else Constraint.LIMIT
-        expected.append(Guess(multiplier=documented / share / base, constraint=kind, limit=name))
+        wrong = rng.uniform(1.3, 4) if rng.random() < 0.5 else 1
+        documented[name] = Limit(round(limit.count * wrong), limit.window)
+    assumed = AssumedLimits(documented, setting.spec)
+    plans = traffic_plans(scenario, assumed, 1)
+    forecast = models.LimitForecast(Question(scenario, plans, assumed, start=0.0, job_s=setting.mean_s))
     stage = search.StageCounts(base * setting.stage_s, setting.poisson)
     levels: list[Level] = []
-    guesses = expected
+    guesses = forecast.guesses()
     while len(levels) < runs and (next_ := search.next_multiplier(levels, guesses, stage, wanted)) is not None:
         levels.append(setting.level(next_, setting.run(next_ * base)))
-        guesses = models.learned_guesses(models.with_causes(levels), expected, scenario)
+        guesses = forecast.learned(models.with_causes(levels))
     found = search.estimate(levels, guesses, stage)
     return search.RateRange(*(each * base / setting.truth for each in found)), levels
 

@@ -1,19 +1,20 @@
 """Guesses of limits, causes of failures, and the rates at which times stay flat; from forecast and levels. Pure.
 
 The forecast replays the scenario's schedule through the assumed limiters. A limit's guess is the highest multiplier
-without rejections in the judged stage, or with as many as a threshold allows. Levels improve the guess: the rate that a
-limit accepts while it rejects is its real rate. A level without rejections shows how many requests an operation needs.
+without rejections in the judged stage, or with as many as a threshold allows. Levels improve the guess: the share of
+429s shows by how much a rate exceeds the real limit.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from operator import attrgetter
+from statistics import median
 from typing import Final
 
 import msgspec
 
-from loadtest.capacity.results import Constraint, Guess, Level, kind_of
+from loadtest.capacity.results import Constraint, Guess, Level, LimitLevel, kind_of
 from loadtest.capacity.search import HIGHEST, LOWEST
 from loadtest.contract import LIMIT_NAMES, LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, LimitName
 from loadtest.plan import Question, forecast, traffic_plans
@@ -30,24 +31,85 @@ _OWN: Final = 0.97
 """Share of the retrieval limit. If jobs that do not wait need fewer polls, waiting exhausted the limit."""
 
 
-def limit_guesses(question: Question) -> list[Guess]:
-    """Return the forecast's guess for each limit that the scenario uses.
+class LimitForecast:
+    """The forecast of each limit's share of 429s at multiples of a scenario's rate, and the guesses that follow.
 
-    Args:
-        question: the scenario with only the judged stage, at its own rate, from the start of a window. Whole windows
-            are judged, so the start changes no share.
+    The scenario has only the judged stage, from the start of a window. Whole windows are judged, so the start changes
+    no share.
     """
-    scenario = question.scenario
-    allowed = tolerances(scenario)
-    drawn = {name for each in scenario.traffic.values() for name in LIMITS_OF_OPERATION[each.operation]}
-    # The searches for the limits mostly try the same multipliers.
-    shares = cache(lambda multiplier: _rejected_shares(question, multiplier))
-    highest = {name: _highest(shares, name, allowed.get(name, 0.0)) for name in LIMIT_NAMES if name in drawn}
-    return [
-        Guess(multiplier=multiplier, constraint=kind_of(name, scenario), limit=name)
-        for name, multiplier in highest.items()
-        if multiplier is not None
-    ]
+
+    def __init__(self, question: Question) -> None:
+        self._question = question
+        scenario = question.scenario
+        self._allowed = tolerances(scenario)
+        drawn = {name for each in scenario.traffic.values() for name in LIMITS_OF_OPERATION[each.operation]}
+        self._drawn = [name for name in LIMIT_NAMES if name in drawn]
+        # The searches for the limits mostly try the same multipliers.
+        self._shares = cache(self._rejected_shares)
+
+    def guesses(self) -> list[Guess]:
+        """Return the guess for each limit that the scenario uses."""
+        highest = {name: self._highest(name, self._allowed.get(name, 0.0)) for name in self._drawn}
+        return [self._guess(name, multiplier) for name, multiplier in highest.items() if multiplier is not None]
+
+    def learned(self, levels: Sequence[Level]) -> list[Guess]:
+        """Return the guesses, replaced by a measured multiplier for each limit that was a level's bottleneck.
+
+        A limit that rejects a share of a level's first requests rejects the same share at some multiplier of the
+        forecast: the real limit differs from the assumed one by the ratio of both multipliers. Polls are forecast less
+        well, because jobs that wait need more. Their limit accepts its real rate while it rejects, and a level without
+        rejections shows how many polls a job needs. The median of all levels counts.
+        """
+        found = {guess.limit: guess for guess in self.guesses()}
+        for name in self._drawn:
+            on = [(level, level.limits[name]) for level in levels if name in level.limits]
+            calm = [seen.sent_rate / level.multiplier for level, seen in on if not seen.throttled_rate]
+            needed = min(calm or [seen.sent_rate / level.multiplier for level, seen in on], default=0.0)
+            met = [
+                self._scaled(name, level, seen) or seen.accepted / needed / (1 - self._allowed.get(name, 0.0))
+                for level, seen in on
+                if level.limit == name
+            ]
+            if met and LOWEST <= (multiplier := median(met)) <= HIGHEST:
+                found[name] = self._guess(name, multiplier)
+        return list(found.values())
+
+    def _guess(self, name: LimitName, multiplier: float) -> Guess:
+        return Guess(multiplier=multiplier, constraint=kind_of(name, self._question.scenario), limit=name)
+
+    def _scaled(self, name: LimitName, level: Level, seen: LimitLevel) -> float | None:
+        """The forecast's guess for a limit of first requests, as the share of 429s in a level scales it."""
+        if kind_of(name, self._question.scenario) != Constraint.LIMIT:
+            return None
+        within = self._highest(name, self._allowed.get(name, 0.0))
+        alike = self._highest(name, seen.throttled_rate)
+        return level.multiplier * within / alike if within and alike else None
+
+    def _highest(self, name: LimitName, tolerance: float) -> float | None:
+        """The highest multiplier within the tolerance, by bisection in log-rate; None if all are within it."""
+        low = high = LOWEST
+        while self._shares(high)[name] <= tolerance:
+            low, high = high, high * 2
+            if high > HIGHEST:
+                return None
+        for _ in range(_HALVINGS):
+            middle = (low * high) ** 0.5
+            low, high = (low, middle) if self._shares(middle)[name] > tolerance else (middle, high)
+        return low
+
+    def _rejected_shares(self, multiplier: float) -> dict[LimitName, float]:
+        """The share of requests (0-1) that each limit rejects at a multiple of the scenario's rate."""
+        question, assumed = self._question, self._question.assumed
+        scenario = question.scenario
+        faster = scenario.model_copy(update={"rate_multiplier": scenario.rate_multiplier * multiplier})
+        keys = max(plan.keys.stop for plan in question.plans.values())
+        # Only this schedule: other seeds are not needed.
+        asked = forecast(replace(question, scenario=faster, plans=traffic_plans(faster, assumed, keys)), most_seeds=0)
+        seen = asked.phases[0] if asked.phases else None
+        return {
+            name: 0.0 if seen is None else float(seen.stretch_rejected[index].sum() / max(1, seen.asked[index].sum()))
+            for index, name in enumerate(LIMIT_NAMES)
+        }
 
 
 def tolerances(scenario: Scenario) -> dict[LimitName, float]:
@@ -65,52 +127,6 @@ def tolerances(scenario: Scenario) -> dict[LimitName, float]:
             for limit in LIMITS_OF_OPERATION[operation] if polls_too else [LIMIT_OF_OPERATION[operation]]:
                 found[limit] = min(found.get(limit, 1.0), threshold.value)
     return found
-
-
-def _highest(shares: Callable[[float], Mapping[LimitName, float]], name: LimitName, tolerance: float) -> float | None:
-    """The highest multiplier within the tolerance, by bisection in log-rate; None if all are within it."""
-    low = high = LOWEST
-    while shares(high)[name] <= tolerance:
-        low, high = high, high * 2
-        if high > HIGHEST:
-            return None
-    for _ in range(_HALVINGS):
-        middle = (low * high) ** 0.5
-        low, high = (low, middle) if shares(middle)[name] > tolerance else (middle, high)
-    return low
-
-
-def _rejected_shares(question: Question, multiplier: float) -> dict[LimitName, float]:
-    """The share of requests (0-1) that each limit rejects at a multiple of the scenario's rate."""
-    scenario, assumed = question.scenario, question.assumed
-    faster = scenario.model_copy(update={"rate_multiplier": scenario.rate_multiplier * multiplier})
-    keys = max(plan.keys.stop for plan in question.plans.values())
-    # Only this schedule: other seeds are not needed.
-    asked = forecast(replace(question, scenario=faster, plans=traffic_plans(faster, assumed, keys)), most_seeds=0)
-    seen = asked.phases[0] if asked.phases else None
-    return {
-        name: 0.0 if seen is None else float(seen.stretch_rejected[index].sum() / max(1, seen.asked[index].sum()))
-        for index, name in enumerate(LIMIT_NAMES)
-    }
-
-
-def learned_guesses(levels: Sequence[Level], expected: Sequence[Guess], scenario: Scenario) -> list[Guess]:
-    """Return the forecast's guesses, replaced by a measured multiplier for each limit that was a level's bottleneck.
-
-    The multiplier is the highest rate that the limit accepted while it was the bottleneck, divided by the requests/s
-    at multiplier 1 in a level without rejections.
-    """
-    found = {guess.limit: guess for guess in expected}
-    allowed = tolerances(scenario)
-    for name in LIMIT_NAMES:
-        on = [(level, level.limits[name]) for level in levels if name in level.limits]
-        met = [seen.accepted for level, seen in on if level.limit == name]
-        calm = [seen.sent_rate / level.multiplier for level, seen in on if not seen.throttled_rate]
-        needed = min(calm or [seen.sent_rate / level.multiplier for level, seen in on], default=0.0)
-        multiplier = max(met, default=0.0) / needed / (1 - allowed.get(name, 0.0)) if needed else 0.0
-        if LOWEST <= multiplier <= HIGHEST:
-            found[name] = Guess(multiplier=multiplier, constraint=kind_of(name, scenario), limit=name)
-    return list(found.values())
 
 
 def flat_until(levels: Sequence[Level]) -> float | None:

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from loadtest.assumed_limits import AssumedLimits
 from loadtest.capacity.models import flat_until
 from loadtest.capacity.results import Constraint, Guess, Level
-from loadtest.capacity.search import HIGHEST, RateRange, bounded, hopeless, outcomes
+from loadtest.capacity.search import HIGHEST, Precision, RateRange, bounded, hopeless, outcomes
 from loadtest.contract import DOCUMENTED, POLLED_OPERATIONS, LimitName, Operation
 from loadtest.errors import ExitCode
 from loadtest.words import duration_ms, joined, percent
@@ -76,6 +76,8 @@ def answer(
         sentence = f"{rates(offered, found.low, found.high)}: {_stopped_by(high, offered)}"
         if high.constraint == Constraint.POLL_BUDGET:
             sentence += paced(levels, offered)
+        if stopped and found.width > Precision().width:
+            then += f"; the range is {percent(found.width, 0)} wide, and more runs (--minutes) narrow it"
         code = ExitCode.PASS if code in {ExitCode.INCONCLUSIVE, ExitCode.ABORTED} else code
         return CapacityAnswer(found, f"{sentence}{then}.", code)
     held = max((level.multiplier for level, passed in outcomes(levels) if passed), default=None)

@@ -104,7 +104,8 @@ class _Search:
         plans = planned_traffic(self.loaded, assumed, keys)
         base_rates = {name: plan.stages[-1].rate for name, plan in plans.items()}
         operations = {name: Operation(plan.operation) for name, plan in plans.items()}
-        self.guesses: list[Guess] = models.limit_guesses(Question(scenario, plans, assumed, start=0.0))
+        self.forecast = models.LimitForecast(Question(scenario, plans, assumed, start=0.0))
+        self.guesses: list[Guess] = self.forecast.guesses()
         probe = "" if self.chosen is None else command_line("probe", **self.options.of_target)
         self.offered = sentences.Offered(base_rates, operations, assumed, keys, tuple(self.guesses), probe)
         self.counts = search.StageCounts(
@@ -137,7 +138,7 @@ class _Search:
         most = "" if self.max_runs is None else f"at most {self.max_runs} runs"
         time_ = "" if self.minutes is None else f"{self.minutes:g} minutes"
         return (
-            f"Expected limits: {'; '.join(expected) or 'none known'}.\n"
+            f"Expected limits: {'; '.join(expected) or f'none up to {search.HIGHEST:g} times the rates'}.\n"
             f"Each run judges {duration_s:g} s of stage {self.stage!r}{silence}; "
             f"{' or '.join(filter(None, (most, time_)))}, and at most {self.max_requests:,} requests. The first run "
             f"offers {operations:,.0f} operations at {first:.3g} times the scenario's rates."
@@ -185,7 +186,7 @@ class _Search:
                     self._check_spent(multiplier)
                     self.measured.append(self._level(directory, multiplier, running))
                     self.levels = models.with_causes(self.measured)
-                    self.guesses = models.learned_guesses(self.levels, self.offered.expected, self.loaded.scenario)
+                    self.guesses = self.forecast.learned(self.levels)
                     print(self._line(), flush=True)
             except EarlyStopError as error:
                 stopped = error
@@ -287,8 +288,12 @@ class _Search:
         parts = [f"{level.multiplier:.3g} times the rate: {level.outcome}"]
         for name, entry in level.entries.items():
             p95 = "–" if entry.response_p95_ms is None else f"{entry.response_p95_ms:,.0f} ms"
-            rate = sentences.per_minute(entry.offered_rate)
-            parts.append(f"{name} {rate}/min, 429 {percent(entry.throttled_rate)}, p95 {p95}")
+            parts.append(f"{name} {sentences.per_minute(entry.offered_rate)}/min, p95 {p95}")
+        parts += [
+            f"{percent(seen.throttled_rate)} of {limit} got 429"
+            for limit, seen in level.limits.items()
+            if seen.throttled_rate
+        ]
         if level.broken:
             parts.append(f"required {', '.join(level.broken)}")
         if search.bounded(self.levels):

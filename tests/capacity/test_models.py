@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from loadtest.capacity.models import flat_until, learned_guesses, limit_guesses, tolerances, with_causes
+from loadtest.capacity.models import LimitForecast, flat_until, tolerances, with_causes
 from loadtest.capacity.results import Constraint, EntryLevel, Level, LimitLevel
 from loadtest.contract import LimitName
 from loadtest.plan import AssumedLimits, Question, traffic_plans
@@ -43,7 +43,7 @@ def jobs(ms: int, interval: str) -> dict[str, Any]:
 @pytest.mark.parametrize(("limit", "rate"), [("40/2s", 20), ("7/s", 7), ("32/4s", 8)])
 def test_a_limit_on_runs_is_met_at_its_own_rate(limit: str, rate: float) -> None:
     """N/W divided by the scenario's 5/s."""
-    (guess,) = limit_guesses(question(SYNC, "requests.throttled == 0", sync_run=limit))
+    (guess,) = LimitForecast(question(SYNC, "requests.throttled == 0", sync_run=limit)).guesses()
     assert (guess.constraint, guess.limit) == (Constraint.LIMIT, LimitName.SYNC_RUN)
     assert guess.multiplier == pytest.approx(rate / 5, rel=0.03)
 
@@ -51,7 +51,7 @@ def test_a_limit_on_runs_is_met_at_its_own_rate(limit: str, rate: float) -> None
 @pytest.mark.parametrize(("ms", "polls"), [(100, 1), (1200, 3)])
 def test_the_poll_budget_is_shared_by_the_polls_of_a_job(ms: int, polls: int) -> None:
     """A job of D seconds that is polled every 0.5 s needs D / 0.5 polls, rounded up."""
-    guesses = limit_guesses(question(jobs(ms, "500ms"), retrieval="60/2s"))
+    guesses = LimitForecast(question(jobs(ms, "500ms"), retrieval="60/2s")).guesses()
     (guess,) = [each for each in guesses if each.limit == LimitName.RETRIEVAL]
     assert guess.constraint is Constraint.POLL_BUDGET
     assert guess.multiplier == pytest.approx(30 / polls / 5, rel=0.1)
@@ -61,7 +61,7 @@ def test_what_a_threshold_lets_be_refused_is_added() -> None:
     """With a tenth refused, the rate is N/W ÷ 0.9."""
     asked = question(SYNC, "throttled_rate <= 0.1", sync_run="40/2s")
     assert tolerances(asked.scenario) == {LimitName.SYNC_RUN: 0.1}
-    (guess,) = limit_guesses(asked)
+    (guess,) = LimitForecast(asked).guesses()
     assert guess.multiplier == pytest.approx(20 / 0.9 / 5, rel=0.03)
 
 
@@ -95,24 +95,28 @@ def met(multiplier: float, sent: float, share: float, limit: LimitName, cause: C
     return level(multiplier, 100.0, outcome="breaks", constraint=cause, limit=limit, limits=on)
 
 
-def test_a_level_that_a_limit_stopped_tells_the_real_limit() -> None:
-    """At 4 times the rate, half of 20/s was accepted: the limit is 10/s, not the documented 20/s."""
-    asked = question(SYNC, "requests.throttled == 0", sync_run="40/2s")
-    stopped = met(4.0, 20.0, 0.5, LimitName.SYNC_RUN, Constraint.LIMIT)
-    (guess,) = learned_guesses([stopped], limit_guesses(asked), asked.scenario)
-    assert (guess.multiplier, guess.limit) == (2.0, LimitName.SYNC_RUN)
+@pytest.mark.parametrize("arrivals", ["even", "poisson"])
+def test_a_level_that_a_limit_stopped_tells_the_real_limit(arrivals: str) -> None:
+    """At 4 times the rate, half of 20/s was accepted: the limit is 10/s, half of the documented one.
+
+    Of random arrivals, a limit rejects some at slower rates, too.
+    """
+    expected = LimitForecast(question(SYNC | {"arrivals": arrivals}, "requests.throttled == 0", sync_run="40/2s"))
+    (guess,) = expected.learned([met(4.0, 20.0, 0.5, LimitName.SYNC_RUN, Constraint.LIMIT)])
+    assert guess.limit == LimitName.SYNC_RUN
+    assert guess.multiplier == pytest.approx(expected.guesses()[0].multiplier / 2, rel=0.1)
+    assert (guess.multiplier < 1.8) == (arrivals == "poisson")
     # Without a rejection, the forecast stands.
-    expected = limit_guesses(asked)
-    assert learned_guesses([level(1.0, 100.0)], expected, asked.scenario) == expected
+    assert expected.learned([level(1.0, 100.0)]) == expected.guesses()
 
 
 def test_a_level_without_rejections_tells_how_many_polls_a_job_needs() -> None:
     """Waiting jobs were polled 12 times a second each; at rest 5/s at multiplier 1, so 30/s are 6 times the rate."""
-    asked = question(jobs(100, "500ms"), retrieval="60/2s")
+    expected = LimitForecast(question(jobs(100, "500ms"), retrieval="60/2s"))
     calm = level(1.0, 500.0, limits={LimitName.RETRIEVAL: LimitLevel(sent_rate=5.0, throttled_rate=0.0)})
     stopped = met(8.0, 60.0, 0.5, LimitName.RETRIEVAL, Constraint.POLL_BUDGET)
-    found = {guess.limit: guess.multiplier for guess in learned_guesses([calm, stopped], [], asked.scenario)}
-    assert found == {LimitName.RETRIEVAL: 6.0}
+    found = {guess.limit: guess.multiplier for guess in expected.learned([calm, stopped])}
+    assert found[LimitName.RETRIEVAL] == pytest.approx(6.0, rel=0.05)
 
 
 @pytest.mark.parametrize(("multiplier", "constraint"), [(3.0, Constraint.SERVICE), (5.0, Constraint.POLL_BUDGET)])

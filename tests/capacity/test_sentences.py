@@ -128,6 +128,7 @@ def test_a_planned_end_is_an_answer(limit: str) -> None:
     found = answer([level(9.6, 10.0), level(10.4, 10.0)], WIDE, RUNS, EarlyStopError(limit, ExitCode.INCONCLUSIVE))
     assert found.code is ExitCode.PASS
     assert limit in found.sentence
+    assert "50\u00a0% wide, and more runs (--minutes) narrow it" in found.sentence
 
 
 def test_429s_far_below_the_assumed_limit_are_the_finding() -> None:
