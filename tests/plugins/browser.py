@@ -11,9 +11,9 @@ import pytest
 
 @contextmanager
 def chromium() -> Iterator[Any]:
-    """Chromium, without anything of its own that asks the network; the test is skipped without it, and fails in CI.
+    """A Chromium that sends no requests of its own. Without Chromium, the test is skipped, and in CI it fails.
 
-    While Playwright is on, no other test of the process can run an event loop.
+    While Playwright runs, no other test in this process can run an event loop.
     """
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     if path is None:

@@ -1,4 +1,4 @@
-"""What the tests of deploy/ share: where it is, and its tools, run as they are by hand."""
+"""Helpers for the tests of deploy/: its folder, and the tools that people also run by hand."""
 
 import os
 import shutil
@@ -16,11 +16,11 @@ Manifests = list[dict[str, Any]]
 
 
 def wanted(*commands: list[str], version: str = "version") -> list[str]:
-    """The first of these command lines that works; skips where none does, but fails in CI, which installs them.
+    """Return the first of these command lines that works. If none works, skip the test; in CI, fail it.
 
     Args:
-        commands: to be tried in turn.
-        version: what asks each for its version; empty if nothing does, and being there is enough.
+        commands: the command lines, which are tried in this order.
+        version: the argument that prints a command's version. If empty, the command only has to exist.
     """
     for command in commands:
         asked = [*command, *([version] if version else [])]
@@ -34,7 +34,7 @@ def wanted(*commands: list[str], version: str = "version") -> list[str]:
 
 
 def linted(name: str, *arguments: str, cwd: Path = DEPLOY) -> None:
-    """Run a linter that came with the development tools; it must find nothing."""
+    """Run a linter from the development tools. It must find nothing."""
     tools = Path(sys.executable).parent
     done = subprocess.run(
         [str(tools / name), *arguments],

@@ -1,4 +1,4 @@
-"""Records at the edges of what can happen, for tests of reports."""
+"""Records of unusual runs, for tests of reports."""
 
 from typing import Any
 
@@ -6,13 +6,13 @@ from plugins import record_maker as maker
 
 
 def one_stage(rows: list[Any], seconds: float = 3, **changes: Any) -> tuple[Any, list[Any]]:
-    """A run of one sync entry with these rows."""
+    """Return a run of one sync entry with these rows."""
     entry = maker.plan("sync_run", [maker.stage("within", 0, seconds, 1)], offered=changes.pop("offered", None))
     return maker.info({"t": entry}, **changes), rows
 
 
 def records() -> dict[str, tuple[Any, list[Any]]]:
-    """Records at the edges of what can happen."""
+    """Return the records of unusual runs, by name."""
     fate = {"status": None, "outcome": "failed", "reason": "connection_refused", "error_code": None}
     quick = maker.Simulation({"t": maker.plan("sync_run", [maker.stage("within", 0, 3, 40)])})
     quick_rows = quick.run()

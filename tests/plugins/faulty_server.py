@@ -1,4 +1,4 @@
-"""A server whose faults are set while it runs, and what tests ask of it."""
+"""A server whose faults can be set while it runs, with requests for tests."""
 
 import re
 import time
@@ -14,7 +14,7 @@ Until = Callable[..., Any]
 
 
 class Faulty:
-    """A server, its control endpoint, and what tests ask of both."""
+    """Clients for a server and its control endpoint."""
 
     def __init__(self, served: Any) -> None:
         self.served = served
@@ -29,7 +29,7 @@ class Faulty:
         return httpx.Client(base_url=self.served.url, headers=headers, trust_env=False, timeout=30)
 
     def set(self, *texts: str) -> None:
-        """Let these faults be the only ones."""
+        """Replace all faults with these."""
         self.control.delete("/faults").raise_for_status()
         if texts:
             answer = self.control.post("/faults", content="\n".join(texts))
@@ -52,7 +52,7 @@ class Faulty:
 
 
 def hit(answer: httpx.Response) -> str:
-    """What the answer says that has hit it."""
+    """Return the faults that hit an answer, according to its header."""
     return str(answer.headers.get("x-loadtest-fault-hit", ""))
 
 
@@ -67,7 +67,7 @@ def ended(faulty: Faulty, job_id: str) -> httpx.Response:
 
 
 def exchange(faulty: Faulty) -> tuple[bytes, str]:
-    """Run on a connection of its own; gives every byte that came, and how the connection ended."""
+    """Send a run on a new connection. Return all received bytes, and how the connection ended."""
     received = b""
     with connect(faulty.served) as connection:
         connection.sendall(post({"name": "echo"}))

@@ -1,4 +1,4 @@
-"""Made runs of a history."""
+"""Artificial runs for tests of histories."""
 
 import random
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ BASE_MS = {"greetings": 223.456789, "jobs": 512.3456789}
 
 
 def moment(day: int) -> str:
-    """Noon of a day of 2025, counted from the first of January."""
+    """Return noon of a day in 2025. Day 0 is the first of January."""
     return (datetime(2025, 1, 1, 12, tzinfo=UTC) + timedelta(days=day)).isoformat()
 
 
@@ -35,14 +35,14 @@ def made_run(
     host: str = "https://staging.example.com:443",
     valid: bool = True,
 ) -> RunMeasurements:
-    """A run of that day: p50, p95 and goodput of two traffic entries.
+    """Return a run of a day, with p50, p95 and goodput of two traffic entries.
 
     Args:
-        day: also the seed of its noise.
-        factors: of the times of an entry.
-        sd: of its noise from run to run, on the log scale.
-        host: of its target.
-        valid: whether it is.
+        day: the day, which is also the seed of the run's noise.
+        factors: factors for the times of entries.
+        sd: standard deviation of the noise between runs, on the log scale.
+        host: the target's host.
+        valid: whether the run is valid.
     """
     draws = random.Random(day)
     measurements = []
@@ -78,24 +78,24 @@ def made_run(
 
 
 def made_line(day: int = 0, verdict: RecordedVerdict = "pass", *, confirms: str = "", **run: object) -> RunLine:
-    """The line of such a run, recorded five minutes after its start."""
+    """Return the history's line for a run of ``made_run``. It is recorded five minutes after the run's start."""
     made = made_run(day, **run)  # type: ignore[arg-type]
     recorded = (datetime.fromisoformat(made.started) + timedelta(minutes=5)).isoformat()
     return run_line(made, verdict, sentence=f"day {day}", confirms=confirms, recorded=recorded)
 
 
 def recorded(place: Path) -> History:
-    """The history of a folder's one file."""
+    """Return the history in a folder's only file."""
     (path,) = place.glob("*.jsonl")
     return history_file.read(path).history
 
 
 def decision(run: str, day: int, status: str = "accepted", *, new_segment: bool = False) -> DecisionLine:
-    """A decision at noon of a day."""
+    """Return a decision that was made at noon of a day."""
     line = history.decision_line(run, status, f"decided on day {day}", new_segment=new_segment)  # type: ignore[arg-type]
     return msgspec.structs.replace(line, recorded=moment(day))
 
 
 def days(runs: list[RunMeasurements]) -> list[int]:
-    """Return the days of runs."""
+    """Return the days on which runs started."""
     return [int(run.run[-6:], 16) for run in runs]

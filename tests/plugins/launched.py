@@ -1,4 +1,4 @@
-"""The command line as processes of their own that are watched from outside, and the web UI so."""
+"""Commands and the web UI in processes of their own, which tests observe from outside."""
 
 import contextlib
 import json
@@ -21,12 +21,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 ROOT = Path(__file__).parents[2]
 AS_SHOWN = ("greetings", "jobs", "lookups", "--csv")
-"""Options of plain Locust in the documents."""
+"""Options of plain Locust that the documents show."""
 
 
 @dataclass
 class Started:
-    """A process of ours, whose output goes to files, so that it never waits for a reader."""
+    """A process that a test started. Its output goes to files, so that it never waits for a reader."""
 
     process: subprocess.Popen[bytes]
     out: Path
@@ -43,16 +43,16 @@ class Started:
         return self.err.read_text()
 
     def wait(self, seconds: float = 2 * PATIENCE) -> int:
-        """Wait for its exit code."""
+        """Wait for the process to end, and return its exit code."""
         return self.process.wait(seconds)
 
     @property
     def code(self) -> int:
-        """Its exit code, waited for."""
+        """The exit code. Reading it waits for the process to end."""
         return self.wait()
 
     def find(self, word: str) -> psutil.Process | None:
-        """The first process of the family that has a word among its arguments."""
+        """Return the first process of the family that has ``word`` among its arguments."""
         for process in self.family():
             with contextlib.suppress(psutil.Error):  # it ended meanwhile
                 if word in process.cmdline():
@@ -60,7 +60,7 @@ class Started:
         return None
 
     def family(self) -> list[psutil.Process]:
-        """The process and all its descendants, as far as they are there."""
+        """Return the process and all its descendants that still exist."""
         try:
             me = psutil.Process(self.process.pid)
             return [me, *me.children(recursive=True)]
@@ -69,7 +69,7 @@ class Started:
 
 
 def in_session(leader: int) -> list[psutil.Process]:
-    """Return the processes that are left of a session."""
+    """Return the processes of a session that still run."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(ProcessLookupError, psutil.Error):  # it ended meanwhile
@@ -80,7 +80,7 @@ def in_session(leader: int) -> list[psutil.Process]:
 
 @pytest.fixture
 def start_module(tmp_path: Path) -> Iterator[Callable[..., Started]]:
-    """Start Python modules in the checkout, those of ours as forks; they and their descendants are ended at the end."""
+    """Start Python modules in the checkout, as forks if they are ours. The test's end also ends their descendants."""
     started: list[Started] = []
     seen: list[psutil.Process] = []
 
@@ -110,7 +110,7 @@ def start_module(tmp_path: Path) -> Iterator[Callable[..., Started]]:
 
 
 def page_at(url: str, **headers: str) -> str:
-    """The text there; empty while nothing listens, or where the answer is not a page."""
+    """Return the text of a page. It is empty if nothing listens, or if the status is not 200."""
     try:
         answer = httpx.get(url, headers=headers, trust_env=False, verify=False, timeout=30)
     except httpx.TransportError:
@@ -119,14 +119,14 @@ def page_at(url: str, **headers: str) -> str:
 
 
 def metrics_at(port: int, path: str = "/metrics", **headers: str) -> dict[str, float]:
-    """The metrics there, as Prometheus's client reads them; none while, or where, there are none."""
+    """Return the metrics of a port, as Prometheus's client parses them. Empty if there is no such page."""
     families = text_string_to_metric_families(page_at(f"http://127.0.0.1:{port}{path}", **headers))
     return {sample.name: sample.value for family in families for sample in family.samples}
 
 
 @dataclass
 class WebUi:
-    """A web UI of `loadtest ui` that is up."""
+    """A running web UI of `loadtest ui`."""
 
     started: Started
     url: str
@@ -134,27 +134,27 @@ class WebUi:
     more: dict[str, Any] = field(default_factory=lambda: {"trust_env": False, "verify": False, "timeout": 30})
 
     def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Send a request with these headers."""
+        """Send a request with the web UI's headers."""
         return httpx.request(method, self.url + path, **self.more, **options)
 
     def get(self, path: str, **options: Any) -> httpx.Response:
-        """One request to a page."""
+        """Request a page."""
         return self.ask("GET", path, **options)
 
     def start(self, **fields: str) -> dict[str, Any]:
-        """Press Start, with the form's own host; gives the answer."""
+        """Press Start with the host that the form shows, and return the answer."""
         found = re.search(r"Load goes to (\S+),", self.started.said)
         assert found is not None
         answer: dict[str, Any] = self.ask("POST", "/swarm", data={**fields, "host": found[1]}).json()
         return answer
 
     def state(self) -> str:
-        """What Locust says it is doing."""
+        """The state that Locust reports."""
         return str(self.get("/stats/requests").json()["state"])
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[Iterator[dict[str, Any]]]:
-        """The live page's messages as they come."""
+        """Iterate over the messages to the live page."""
         with httpx.stream("GET", f"{self.url}/workflow/events", **self.more) as stream:
             assert stream.headers["content-type"].startswith("text/event-stream")
             yield (json.loads(line[6:]) for line in stream.iter_lines() if line.startswith("data: "))
@@ -170,7 +170,7 @@ class WebUi:
 
 @pytest.fixture
 def web_ui(start_module: Callable[..., Started], free_port: int, tmp_path: Path) -> Iterator[Callable[..., WebUi]]:
-    """Start `loadtest ui` with a scenario's text; ended by Ctrl-C at the end."""
+    """Start `loadtest ui` with a scenario's text. The end of the test ends it with Ctrl-C."""
     up: list[WebUi] = []
 
     def start(text: str, *arguments: str, **environment: str) -> WebUi:

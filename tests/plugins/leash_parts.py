@@ -1,15 +1,15 @@
-"""The files that a run on a leash takes."""
+"""The files of a run with a request budget."""
 
 from pathlib import Path
 
 ABORTED = {7, 3}
-"""Exit codes of a run that was aborted: on a machine that is busy it may be invalid, too, and says both."""
+"""Exit codes of an aborted run. On a busy machine, the run may also be invalid."""
 
 
 def write_scenario(
     folder: Path, *, operation: str = "async_run", rate: str = "5/s", seconds: int = 2, more: str = "", top: str = ""
 ) -> None:
-    """Write ``s.toml``: one entry, one stage."""  # fmt: skip
+    """Write the scenario ``s.toml``, which has one entry with one stage."""  # fmt: skip
     polling = 'polling = { interval = "100ms", give_up = "20s" }\n' if operation == "async_run" else ""
     (folder / "s.toml").write_text(
         f'title = "T"\ndrain = "500ms"\n{top}\n[traffic.t]\noperation = "{operation}"\n'

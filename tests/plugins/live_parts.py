@@ -1,4 +1,4 @@
-"""Samples as a run counts them."""
+"""Samples that a live run counts."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Comparisons for tests of their pages, made by the rule itself, of runs that are drawn from a seeded generator."""
+"""Comparisons for tests of their pages. The real rule compares runs that are drawn from a seeded generator."""
 
 import math
 from dataclasses import dataclass, field
@@ -30,14 +30,14 @@ OTHER_LIMITS = msgspec.structs.replace(TARGET, limits="sync_run 50/60 fixed_wind
 
 @dataclass(frozen=True)
 class Service:
-    """How a version of a service behaves.
+    """The behaviour of one version of a service.
 
     Attributes:
         execution_ms: median executionTime by traffic entry.
-        overhead_ms: median of the rest.
-        sigma: of the logarithm of a single executionTime.
-        noise: standard deviation from run to run of the logarithm.
-        throttled: 429 rate beyond the expected.
+        overhead_ms: median overhead.
+        sigma: standard deviation of the logarithm of a single executionTime.
+        noise: standard deviation of the logarithm between runs.
+        throttled: 429 rate in excess of the expected rate.
     """
 
     execution_ms: dict[str, float] = field(default_factory=lambda: {"greetings": 96.0, "jobs": 240.0, "noop": 0.2})
@@ -48,7 +48,7 @@ class Service:
 
 
 def a_run(service: Service, number: int, *, side: str = "", **changes: Any) -> RunMeasurements:
-    """One run of a service."""
+    """Return a run of a service."""
     random = np.random.default_rng([number, *side.encode()])
     measurements: list[Measurement] = []
     for name, median in service.execution_ms.items():
@@ -100,12 +100,12 @@ RARELY_REFUSING = Service(throttled=0.05)
 
 
 def history(count: int, new: Service = PLAIN, old: Service = PLAIN, **changes: Any) -> RunComparison:
-    """A run of ``new`` against so many of ``old``; ``changes`` are of the new run."""
+    """Compare a run of ``new`` with ``count`` runs of ``old``. ``changes`` apply to the new run."""
     return judge_history([a_run(old, k) for k in range(count)], a_run(new, 100, **changes), title=TITLE)
 
 
 def confirmed(count: int, new: Service, old: Service = PLAIN, **changes: Any) -> RunComparison:
-    """A suspected run and its rerun, as the check leaves it."""
+    """Return the comparison after a suspected run and its rerun, as a check makes it."""
     earlier = [a_run(old, k) for k in range(count)]
     suspected, rerun = a_run(new, 100, **changes), a_run(new, 101, **changes)
     keys = suspects(judge_history(earlier, suspected))
@@ -114,13 +114,13 @@ def confirmed(count: int, new: Service, old: Service = PLAIN, **changes: Any) ->
 
 
 def paired(count: int, new: Service = PLAIN, old: Service = PLAIN) -> RunComparison:
-    """So many pairs of blocks, the first of which does not count."""
+    """Compare ``count`` pairs of blocks. The first pair does not count."""
     pairs = [(a_run(old, k, side="base"), a_run(new, k, side="head")) for k in range(count)]
     return compare_pairs(pairs, title=TITLE)
 
 
 def crowded() -> RunComparison:
-    """Forty metrics, of entries with long names and markup in them."""
+    """Return a comparison of forty metrics. The names of their entries are long and contain markup."""
     names = [f"<b>entry</b> | no. {k} with `a name` that_is_long_and_has_no_space_to_break_it" for k in range(5)]
     old = Service(execution_ms=dict.fromkeys(names, 80.0), throttled=0.05)
     new = Service(execution_ms={**dict.fromkeys(names, 80.0), names[1]: 130.0}, throttled=0.05)
@@ -145,4 +145,4 @@ CASES = {
     "crowded": crowded,
     "nothing": lambda: history(6, measurements=()),
 }
-"""By name: every kind of comparison that a page has to show."""
+"""All kinds of comparisons that a page must show, by name."""

@@ -1,6 +1,6 @@
-"""Network namespaces of a test's own: hosts that are not loopback, joined by cables that can be cut.
+"""Network namespaces for a test: hosts that are not loopback, and cables between them that can be cut.
 
-All addresses are in one private network, by the process, so that two at once on one machine stay apart.
+Each process has its own private network, so that two processes on one machine do not disturb each other.
 """
 
 import os
@@ -22,16 +22,16 @@ def _run(*command: str) -> None:
 
 @dataclass(frozen=True)
 class Host:
-    """A namespace, or this process's own network where ``name`` is empty."""
+    """A network namespace. If ``name`` is empty, it is the network of this process."""
 
     name: str = ""
 
     def command(self, *command: str) -> list[str]:
-        """What runs a command there."""
+        """Return the command line that runs a command on this host."""
         return ["ip", "netns", "exec", self.name, *command] if self.name else list(command)
 
     def ip(self, *arguments: str) -> None:
-        """Run ``ip`` for it."""
+        """Run ``ip`` for this host."""
         _run("ip", *(("-n", self.name) if self.name else ()), *arguments)
 
 
@@ -40,7 +40,7 @@ OUTSIDE = Host()
 
 @dataclass(frozen=True)
 class Cable:
-    """Two ends, each of a host."""
+    """A cable with an end at each of two hosts."""
 
     near: Host
     near_end: str
@@ -49,11 +49,11 @@ class Cable:
     far_end: str
 
     def lead_to(self, address: str) -> None:
-        """Let the far host reach another address of the near one."""
+        """Let the far host reach another address of the near host."""
         self.far.ip("route", "add", f"{address}/32", "via", self.near_address)
 
     def cut(self) -> None:
-        """Let nothing pass. Taken down at the near end, so that the far one keeps its routes."""
+        """Let nothing pass. Only the near end is taken down, so that the far host keeps its routes."""
         self.near.ip("link", "set", self.near_end, "down")
 
     def mend(self) -> None:
@@ -61,20 +61,20 @@ class Cable:
         self.near.ip("link", "set", self.near_end, "up")
 
     def delay(self, ms: int) -> bool:
-        """Delay what the far host sends; whether the kernel can do that."""
+        """Delay the far host's packets. Return False if the kernel cannot do that."""
         command = ("tc", "qdisc", "add", "dev", self.far_end, "root", "netem", "delay", f"{ms}ms")
         return not subprocess.run(self.far.command(*command), check=False, capture_output=True).returncode
 
 
 class Network:
-    """Makes hosts and cables, and takes them down."""
+    """Makes hosts and cables, and removes them."""
 
     def __init__(self) -> None:
         self._hosts: list[Host] = []
         self._cables = 0
 
     def host(self) -> Host:
-        """A new one, with nothing but a loopback interface; the test is skipped where there can be none."""
+        """Return a new host with only a loopback interface. If namespaces are not available, skip the test."""
         host = Host(f"lt{os.getpid()}-{next(_numbers)}")
         try:
             OUTSIDE.ip("netns", "add", host.name)
@@ -85,7 +85,7 @@ class Network:
         return host
 
     def cable(self, near: Host, far: Host) -> Cable:
-        """Join two hosts; the test is skipped where the kernel has no such cables."""
+        """Connect two hosts. If the kernel has no such cables, skip the test."""
         at = 4 * self._cables
         self._cables += 1
         number = f"{os.getpid() % 100000}-{next(_numbers)}"
@@ -102,14 +102,14 @@ class Network:
         return cable
 
     def close(self) -> None:
-        """Take all hosts down, and their cables with them."""
+        """Remove all hosts with their cables."""
         for host in self._hosts:
             OUTSIDE.ip("netns", "del", host.name)
 
 
 @pytest.fixture
 def network() -> Iterator[Network]:
-    """Hosts and cables for one test; what runs in them has to end with it."""
+    """Hosts and cables for one test. Processes in them must end before the test ends."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         pytest.skip("a network namespace needs root and iproute2")
     made = Network()

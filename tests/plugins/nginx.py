@@ -1,4 +1,4 @@
-"""A real nginx with a configuration of the test's own; skipped where there is none, but never in CI."""
+"""A real nginx with a test's own configuration. Without nginx, tests are skipped, but never in CI."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ import pytest
 from plugins.processes import until
 
 PATH = os.environ.get("PATH", os.defpath) + ":/usr/sbin"
-"""Debian has nginx where others than root do not look."""
+"""Debian installs nginx in a folder that only root's PATH contains."""
 HEAD = """daemon off;
 worker_processes 1;
 pid {folder}/pid;
@@ -22,12 +22,12 @@ events {{ worker_connections 1024; }}
 
 
 def installed(tool: str) -> bool:
-    """Whether it is there."""
+    """Whether a tool is installed."""
     return shutil.which(tool, path=PATH) is not None
 
 
 def need(*tools: str) -> None:
-    """Skip the test unless these are installed."""
+    """Skip the test unless all tools are installed."""
     missing = [tool for tool in tools if not installed(tool)]
     if missing:
         assert not os.environ.get("CI"), f"CI has to have {missing}"
@@ -36,15 +36,15 @@ def need(*tools: str) -> None:
 
 @contextlib.contextmanager
 def running(folder: Path, http: str, port: int) -> Iterator[None]:
-    """Run nginx as long as the block lasts.
+    """Run nginx during the context.
 
     Args:
-        folder: of its files.
-        http: its configuration's last block.
-        port: one of those on which it listens.
+        folder: the folder for nginx's files.
+        http: the last block of nginx's configuration.
+        port: a port on which nginx listens.
     """
     need("nginx")
-    # Files of a test are its user's alone, and nginx would change to another one.
+    # Only the test's user can read its files, but nginx would change to another user.
     user = "user root;\n" if os.geteuid() == 0 else ""
     config = folder / "nginx.conf"
     config.write_text(user + HEAD.format(folder=folder) + http)

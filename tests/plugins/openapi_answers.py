@@ -1,4 +1,4 @@
-"""Holds answers against ``openapi.yaml``: the schema of their operation and status, headers included."""
+"""Comparison of answers with ``openapi.yaml``: headers and body must match the schema of operation and status."""
 
 import json
 import re
@@ -14,7 +14,7 @@ PATH = Path(__file__).parents[2] / "loadtest" / "reference_api" / "openapi.yaml"
 
 
 class _Strict(yaml.CSafeLoader):
-    """Takes no key twice, of which the later one would hide the earlier."""
+    """A loader that rejects duplicate keys. The later key would hide the earlier."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key) for key, _ in node.value]
@@ -25,7 +25,7 @@ class _Strict(yaml.CSafeLoader):
 DOCUMENT: dict[str, Any] = yaml.load(PATH.read_text(encoding="utf-8"), Loader=_Strict)  # it is a SafeLoader
 COMPONENTS = DOCUMENT["components"]
 
-# Answers to requests that are no operation of the document's: another method, another path.
+# Answers to requests with a method or path that the document does not have.
 OUTSIDE = {
     "400": ["BadHeaders", "NotHttp"],
     "401": ["Unauthorized"],
@@ -39,7 +39,7 @@ OUTSIDE = {
 
 
 def resolve(node: dict[str, Any]) -> dict[str, Any]:
-    """What a ``$ref`` points at; the node itself where it is none."""
+    """Return the node that a ``$ref`` points at, or the node itself if it is not a reference."""
     while "$ref" in node:
         target: Any = DOCUMENT
         for part in node["$ref"].removeprefix("#/").split("/"):
@@ -54,7 +54,7 @@ def _paths() -> list[tuple[re.Pattern[str], dict[str, Any]]]:
 
 
 def responses(method: str, path: str) -> dict[str, list[dict[str, Any]]]:
-    """The documented responses to a request, by status: most have one."""
+    """Return the documented responses to a request, by status. Most statuses have only one."""
     for pattern, item in _paths():
         if pattern.fullmatch(path) and method.lower() in item:
             return {status: [resolve(one)] for status, one in item[method.lower()]["responses"].items()}
@@ -67,19 +67,19 @@ def _validator(schema: str) -> jsonschema_rs.Draft202012Validator:
 
 
 def faults_of(schema: dict[str, Any], value: Any) -> list[str]:
-    """What is wrong with a value."""
+    """Return the differences between a value and a schema."""
     return [f"{error.instance_path}: {error.message}" for error in _validator(json.dumps(schema)).iter_errors(value)]
 
 
 def problems(method: str, path: str, status: int, headers: dict[str, str], body: bytes) -> list[str]:
-    """What the document does not say of an answer; empty if it says everything.
+    """Return the differences between an answer and the document. Empty if the answer is as documented.
 
     Args:
-        method: of the request.
-        path: of the request, without its query.
-        status: of the answer.
-        headers: of the answer, with names in lower case.
-        body: of the answer.
+        method: the request's method.
+        path: the request's path without its query.
+        status: the answer's status.
+        headers: the answer's headers, with names in lower case.
+        body: the answer's body.
     """
     documented = responses(method, path).get(str(status))
     if documented is None:
@@ -106,12 +106,12 @@ def _of_response(response: dict[str, Any], headers: dict[str, str], body: bytes 
     read = {"application/json": json.loads, "application/yaml": yaml.safe_load}.get(kind, bytes.decode)
     try:
         return found + faults_of(schema, read(body))
-    except RecursionError:  # the server nests deeper than this side can read
+    except RecursionError:  # the body is nested too deeply for this parser
         return found
 
 
 def expect_error(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    """Check that an answer is the documented error with this status and code; gives its details."""
+    """Check that an answer is the documented error with this status and code, and return its details."""
     body = response.json()
     assert (response.status_code, body.get("code")) == (status, code), response.text
     assert body.keys() == {"error", "code", "details"}

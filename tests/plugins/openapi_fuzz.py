@@ -1,4 +1,4 @@
-"""schemathesis over a server, apart from its tests: its import takes half a second, which a collection need not."""
+"""Runs of schemathesis against a server. Its import takes half a second, which the collection of tests avoids."""
 
 import json
 import os
@@ -14,18 +14,18 @@ from schemathesis.engine import Status, events, from_schema
 
 DOCUMENT = Path(__file__).parents[2] / "loadtest" / "reference_api" / "openapi.yaml"
 SHORT = 2.0
-"""Milliseconds that workflows take here, whatever valid time was drawn: the bounds are what matters, not the wait."""
+"""Every valid duration of a workflow is replaced with this many ms. Only the bounds matter here, not the wait."""
 UNUSED = {
-    # A workflow may fail, which is a documented 500: `only_documented_server_errors` stands in for this one.
+    # A workflow may fail with a documented 500. `only_documented_server_errors` replaces this check.
     "not_a_server_error",
-    # Nothing is ever deleted.
+    # The API deletes nothing.
     "use_after_free",
 }
 
 
 @schemathesis.hook
 def before_call(_context: Any, case: Any, _kwargs: Any) -> None:
-    """Let no valid request take long."""
+    """Shorten the durations in valid requests."""
     parameters = case.body.get("parameters") if isinstance(case.body, dict) else None
     bound = 60_000 if isinstance(parameters, dict) and case.body.get("name") == "cpu" else 600_000
     for name, value in (parameters or {}).items() if isinstance(parameters, dict) else ():
@@ -35,7 +35,7 @@ def before_call(_context: Any, case: Any, _kwargs: Any) -> None:
 
 @schemathesis.check
 def only_documented_server_errors(_ctx: Any, response: Any, case: Any) -> None:
-    """Only a workflow that fails by nature may end in a 500."""
+    """Check that only the workflow ``fail`` gets a 500."""
     if response.status_code >= 500:
         assert (response.status_code, response.json()["code"]) == (500, "workflow_failed"), response.text
         assert case.body["name"] == "fail"
@@ -43,7 +43,7 @@ def only_documented_server_errors(_ctx: Any, response: Any, case: Any) -> None:
 
 @dataclass
 class Found:
-    """What a run of schemathesis showed."""
+    """The results of a run of schemathesis."""
 
     problems: list[str] = field(default_factory=list)
     phases: dict[str, str] = field(default_factory=dict)
@@ -79,13 +79,13 @@ class Found:
 
 
 def fuzz(url: str, folder: Path) -> Found:
-    """Every phase of schemathesis, with every check that applies, against the server at a URL."""
+    """Run all phases of schemathesis, with all checks that apply, against the server at a URL."""
     peers = ("alpha", "beta")
     users = [{"name": key, "fixedHeaders": [{"name": "x-api-key", "value": key}]} for key in peers]
     (folder / "auth.json").write_text(json.dumps({"auth": users}))
     found = Found()
     here = Path.cwd()
-    os.chdir(folder)  # schemathesis keeps what it learns in files where it runs
+    os.chdir(folder)  # schemathesis writes files into the working directory
     try:
         config = schemathesis.Config.from_dict(
             {
@@ -93,7 +93,7 @@ def fuzz(url: str, folder: Path) -> Found:
                 "continue-on-failure": True,
                 "cache": {"enabled": False},
                 "auth": {"wfc": {"path": str(folder / "auth.json"), "user": "alpha", "peers": list(peers)}},
-                # Exploring runs take other requests each time; in a gate they are the same for the same commit.
+                # An exploring run draws other requests each time. In a gate, one commit always gets the same requests.
                 "generation": {
                     "deterministic": settings.default.derandomize,
                     "max-examples": max(10, settings.default.max_examples // 5),
@@ -102,7 +102,7 @@ def fuzz(url: str, folder: Path) -> Found:
                 "checks": {name: {"enabled": False} for name in UNUSED},
             }
         )
-        # From the file: of a document that it has fetched, schemathesis leaves out the route that it came from.
+        # The document comes from the file. If schemathesis fetched it, it would leave out the document's own route.
         schema = schemathesis.openapi.from_path(DOCUMENT, config=config)
         for event in from_schema(schema).execute():
             found.take(event)

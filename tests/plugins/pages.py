@@ -1,4 +1,4 @@
-"""The pages of the documentation, and the blocks that they show."""
+"""Code blocks in the pages of the documentation."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def blocks(text: str, language: str) -> list[str]:
-    """Return the blocks of a language."""
+    """Return a text's code blocks in a language."""
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 

@@ -1,4 +1,4 @@
-"""Peers for the wire: servers that follow a script, byte by byte."""
+"""Servers that follow a script, byte by byte."""
 
 import contextlib
 import re
@@ -16,14 +16,14 @@ Script = Callable[["Talk"], None]
 
 
 class Talk:
-    """One accepted connection, as a script of a peer sees it."""
+    """An accepted connection. A peer's script uses its methods."""
 
     def __init__(self, connection: socket.socket, peer: "Peer") -> None:
         self.connection = connection
         self.peer = peer
 
     def read(self) -> bytes:
-        """One request, head and body; what there is when the client hangs up."""
+        """Read a request with its head and body. If the client hangs up, return the bytes that came."""
         data, whole = bytearray(), sys.maxsize
         while len(data) < whole and (more := self.connection.recv(65536)):
             data += more
@@ -35,18 +35,18 @@ class Talk:
         return bytes(data)
 
     def send(self, *parts: bytes) -> None:
-        """Send bytes, each part in a packet of its own."""
+        """Send bytes. Each part is in a packet of its own."""
         for part in parts:
             self.connection.sendall(part)
             if len(parts) > 1:
                 time.sleep(0.005)
 
     def pause(self, seconds: float) -> None:
-        """Be silent for a time, or until the client sends or hangs up."""
+        """Send nothing for some seconds, or until the client sends or hangs up."""
         select.select([self.connection], [], [], seconds)
 
     def reset(self) -> None:
-        """Close with RST instead of FIN."""
+        """Close the connection with RST instead of FIN."""
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()
 
@@ -58,13 +58,13 @@ class Talk:
 
 
 def resets(talk: Talk) -> None:
-    """A script: reset the connection instead of an answer."""
+    """Read a request, and reset the connection instead of an answer. This is a script."""
     talk.read()
     talk.reset()
 
 
 class Peer:
-    """A server that follows a script for each connection; the last script serves all further connections."""
+    """A server that follows a script for each connection. The last script serves all further connections."""
 
     def __init__(self, *scripts: Script) -> None:
         self.requests: list[bytes] = []
@@ -88,12 +88,12 @@ class Peer:
             threading.Thread(target=self._serve, args=(script, connection), daemon=True).start()
 
     def _serve(self, script: Script, connection: socket.socket) -> None:
-        # A client that hangs up early is what some tests are about.
+        # In some tests, the client hangs up early.
         with contextlib.suppress(OSError), connection:
             script(Talk(connection, self))
 
     def close(self) -> None:
-        """Hang up on everybody."""
+        """Close all connections and stop listening."""
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -105,7 +105,7 @@ class Peer:
 
 @pytest.fixture
 def peer() -> Iterator[Callable[..., Peer]]:
-    """Make peers from scripts; they are closed at the end."""
+    """Make peers from scripts. The end of the test closes them."""
     made: list[Peer] = []
 
     def make(*scripts: Script) -> Peer:

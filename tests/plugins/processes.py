@@ -1,4 +1,4 @@
-"""What tests that start processes need: a clean environment, conditions to wait for, ports that stay free."""
+"""Helpers for tests that start processes: a clean environment, waiting for conditions, and free ports."""
 
 import asyncio
 import contextlib
@@ -12,26 +12,27 @@ from typing import Any
 import pytest
 
 Fixture = Callable[..., Any]
-"""A fixture that is called, where its own type says nothing more."""
+"""The type of a fixture that tests call."""
 _PORTS = range(20_000, 32_000)
-"""Below those that Linux hands out by itself: nobody is given one between its choice and its use."""
-_dice = random.SystemRandom()  # `random` itself is seeded alike in every worker
+"""Linux assigns only higher ports by itself, so no process gets one of these between its choice and its use."""
+_dice = random.SystemRandom()  # every worker seeds `random` with the same number
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
-    """Our environment without what would steer the harness; reports come without plots, which take half of the time."""
+    """Return our environment without variables of the harness. Reports have no plots, which take half of the time."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("WORKFLOW_", "LOADTEST_", "LOCUST_"))}
     return {**kept, "LOADTEST_PLOTS": "0", **extra}
 
 
 PATIENCE = 60.0
-"""Seconds that tests wait for a condition or an end: a machine may be ten times slower than an idle one."""
+"""Tests wait this many seconds for a condition or an end. A busy machine may be ten times slower than an idle one."""
 
 
 def until(condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
-    """Poll a condition until it gives something true.
+    """Poll a condition until its value is true, and return the value.
 
-    What takes long to look at, as a record that grows, is looked at less often: no more than a fifth of the time.
+    A condition that takes long, for example because a record grows, is polled less often. Polling takes at most a fifth
+    of the time.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -43,15 +44,15 @@ def until(condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
 
 
 async def until_async(condition: Callable[[], Any]) -> Any:
-    """The same where a loop runs, whose other tasks go on meanwhile."""
+    """Poll a condition in an event loop until its value is true. Other tasks of the loop continue."""
     async with asyncio.timeout(PATIENCE):
-        while not (value := condition()):  # noqa: ASYNC110 - what it waits for is state, which tells nobody
+        while not (value := condition()):  # noqa: ASYNC110 - the condition has no event to wait for
             await asyncio.sleep(0.001)
     return value
 
 
 def free_ports(count: int) -> list[int]:
-    """So many ports of 127.0.0.1 on which nothing listens."""
+    """Return ``count`` ports of 127.0.0.1 on which nothing listens."""
     found: set[int] = set()
     while len(found) < count:
         port = _dice.choice(_PORTS)

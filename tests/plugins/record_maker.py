@@ -1,4 +1,4 @@
-"""Makes records for tests: an honest simulation of traffic against fixed windows, written as a real run is."""
+"""Records for tests. Traffic against fixed windows is simulated, and written like a real run."""
 
 import functools
 import heapq
@@ -32,7 +32,7 @@ DOCUMENTED = {"sync_run": (100, 60.0), "async_submit": (1000, 60.0), "retrieval"
 
 
 def info(traffic: dict[str, TrafficPlan], **changes: Any) -> RunInfo:
-    """A run.json of a finished run, with whatever is to be different."""
+    """Return the ``run.json`` of a finished run. ``changes`` replace its values."""
     thresholds = changes.pop("thresholds", [])
     values: dict[str, Any] = {
         "id": "20250720T082640Z-tour-0a1b2c",
@@ -63,17 +63,17 @@ def info(traffic: dict[str, TrafficPlan], **changes: Any) -> RunInfo:
 
 
 def plan(operation: str, stages: list[StagePlan], offered: int | None = None) -> TrafficPlan:
-    """A traffic entry of even arrivals."""
+    """Return the plan of a traffic entry with even arrivals."""
     return TrafficPlan(operation=operation, workflow="sleep", arrivals="even", users=50, offered=offered, stages=stages)
 
 
 def stage(name: str, start_s: float, duration_s: float, rate: float, **more: Any) -> StagePlan:
-    """A stage at a steady rate (1/s)."""
+    """Return a stage with a constant rate (1/s)."""
     return StagePlan(name=name, start_s=start_s, duration_s=duration_s, rate=rate, rate_to=rate, **more)
 
 
 def save(directory: Path, run: RunInfo, rows: list[Sample], *, batch: int = 500) -> Path:
-    """Write a record; ``run.samples`` is set to the number of rows unless the run is still running."""
+    """Write a record. Unless the run is still running, set ``run.samples`` to the number of rows."""
     directory.mkdir(parents=True, exist_ok=True)
     tell_operations(rows)
     writer = SampleWriter(directory)
@@ -88,12 +88,12 @@ def save(directory: Path, run: RunInfo, rows: list[Sample], *, batch: int = 500)
 
 
 def findings(directory: Path, run: RunInfo, rows: list[Sample], *, batch: int = 500) -> Findings:
-    """What is found in such a record."""
+    """Write a record, and return its findings."""
     return find(load_record(save(directory, run, rows, batch=batch)))
 
 
 def tell_operations(rows: list[Sample]) -> None:
-    """Note on operation rows what their requests showed, as a real run does."""
+    """Set the fields of operation rows that a real run takes from their requests."""
     operations = {(row.traffic, row.arrival): row for row in rows if row.row == "operation"}
     for row in sorted((row for row in rows if row.row == "request"), key=lambda row: row.start or 0):
         mine = operations.get((row.traffic, row.parent_arrival))
@@ -106,7 +106,7 @@ def tell_operations(rows: list[Sample]) -> None:
 
 
 def operation(name: str, number: int, intended_ms: float, end_ms: float | None, **more: Any) -> Sample:
-    """An operation row of traffic ``name`` in stage ``within``; times in ms, the start as intended unless given."""
+    """Return an operation row of traffic ``name`` in stage ``within``. By default, it starts as intended."""
     start_ms = more.pop("start_ms", intended_ms)
     values: dict[str, Any] = {
         "row": "operation", "traffic": name, "operation": "sync_run", "stage": "within", "outcome": "ok",
@@ -118,7 +118,7 @@ def operation(name: str, number: int, intended_ms: float, end_ms: float | None, 
 
 
 def request(name: str, parent: int, start_ms: float, end_ms: float | None, **more: Any) -> Sample:
-    """A request row of traffic ``name`` in stage ``within``; times in ms."""
+    """Return a request row of traffic ``name`` in stage ``within``."""
     values: dict[str, Any] = {
         "row": "request", "traffic": name, "operation": "sync_run", "stage": "within", "outcome": "ok", "kind": "run",
         "parent_arrival": parent, "attempt": 1, "intended_start": round(start_ms * 1e6),
@@ -131,7 +131,7 @@ def request(name: str, parent: int, start_ms: float, end_ms: float | None, **mor
 def both(
     name: str, number: int, start_ms: float, end_ms: float | None, *, intended_ms: float | None = None, **more: Any
 ) -> list[Sample]:
-    """A request, and the operation that consists of it; intended when it was sent, unless given."""
+    """Return a request, and the operation that consists of it. By default, it starts as intended."""
     intended_ms = start_ms if intended_ms is None else intended_ms
     mine = operation(name, number, intended_ms, end_ms, start_ms=start_ms, **more)
     return [request(name, number, start_ms, end_ms, **more), mine]
@@ -139,7 +139,7 @@ def both(
 
 @dataclass
 class Simulation:
-    """Traffic against a server with wall-aligned fixed windows whose clock runs ``shift_s`` ahead of ours."""
+    """A simulation of traffic against a server with aligned fixed windows. Its clock is ``shift_s`` ahead of ours."""
 
     traffic: dict[str, TrafficPlan]
     seed: int = 1
@@ -157,7 +157,7 @@ class Simulation:
         self.pushed = 0
 
     def run(self) -> list[Sample]:
-        """Simulate everything; rows come out in the order in which they ended."""
+        """Simulate all traffic, and return the rows in the order in which they ended."""
         for name, entry in self.traffic.items():
             number = 0
             for part in entry.stages:
@@ -172,12 +172,12 @@ class Simulation:
         return self.rows
 
     def at(self, time: float, action: Callable[[float], None]) -> None:
-        """Do something at a time."""
+        """Schedule an action at a time."""
         heapq.heappush(self.heap, (time, self.pushed, action))
         self.pushed += 1
 
     def ask(self, time: float, kind: str, service_s: float, common: dict[str, Any]) -> Sample:
-        """One request: decided on by the limiter, answered after a while."""
+        """Send a request. The limiter decides on it, and the answer comes after ``service_s``."""
         allowed = self.limiters[LIMIT[kind]].decide(EPOCH / 1e9 + time + self.shift_s).allowed
         if self.frozen_s and self.frozen_s[0] <= time < self.frozen_s[1]:
             service_s += self.frozen_s[1] - time
@@ -195,7 +195,7 @@ class Simulation:
         return row
 
     def arrival(self, traffic: str, operation: str, stage_name: str, number: int) -> Callable[[float], None]:
-        """What an arrival does when its time has come."""
+        """Return the action that an arrival starts at its time."""
         common = {"traffic": traffic, "operation": operation, "stage": stage_name, "parent_arrival": number}
         own = {"traffic": traffic, "operation": operation, "stage": stage_name, "arrival": number}
 
@@ -249,12 +249,12 @@ class Simulation:
 
 
 def ns(seconds: float) -> int:
-    """Seconds as ns since the epoch."""
+    """Convert seconds to ns."""
     return round(seconds * 1e9)
 
 
 def tour_traffic(scale: float = 1.0) -> dict[str, TrafficPlan]:
-    """The tour's traffic: three operations, a minute within their limits and two above; ``scale`` shortens it."""
+    """Return the tour's traffic: three operations, a minute within their limits, two above. ``scale`` shortens it."""
 
     def stages(within: float, above: float) -> list[StagePlan]:
         return [
@@ -277,13 +277,13 @@ def _tour(only: str | None, scale: float) -> tuple[dict[str, TrafficPlan], list[
 
 
 def tour(directory: Path, only: str | None = None, *, scale: float = 1.0, **changes: Any) -> Path:
-    """A record of the tour, or of one of its entries: about 8000 rows, with thresholds that hold.
+    """Write a record of the tour, or of one of its entries. It has about 8000 rows, and its thresholds pass.
 
     Args:
-        directory: of the run.
-        only: the entry.
-        scale: less than 1 for shorter stages, whose 429s take less time to explain.
-        changes: of run.json.
+        directory: the run's directory.
+        only: the only entry to record; None for all.
+        scale: a factor below 1 shortens the stages. Their 429s then take less time to explain.
+        changes: values to replace in run.json.
     """
     traffic, rows = _tour(only, scale)
     cpu = [CpuSample(t_s=float(t), percent=6 + 3 * math.sin(t)) for t in range(1, 186)]

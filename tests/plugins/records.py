@@ -1,4 +1,4 @@
-"""Run directories as tests look at them."""
+"""Run directories, with properties that tests check."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ OUTCOMES = {"ok", "throttled", "failed", "timed_out", "dropped"}
 
 
 def read_table(directory: Path) -> pa.Table:
-    """The complete batches of a run directory's stream."""
+    """Return the complete batches of a run directory's stream."""
     return pa.Table.from_batches(list(samples.read_batches(directory)), samples.SCHEMA)
 
 
@@ -25,12 +25,12 @@ class RunDirectory:
 
     @property
     def info(self) -> run_directory.RunInfo:
-        """What run.json says."""
+        """The content of run.json."""
         return run_directory.load(self.directory)
 
     @property
     def epoch(self) -> int | None:
-        """When the epoch was (wall ns), or None before it."""
+        """The epoch in ns since 1970, or None before the epoch."""
         return self.info.epoch_unix_ns
 
     @property
@@ -49,11 +49,11 @@ class RunDirectory:
         return [row for row in self.rows if row["row"] == "request" and row["stage"] != "setup"]
 
     def check_conservation(self, *, lost: bool = False, ragged: bool = False) -> Counter[str]:
-        """Every arrival that was offered ended in exactly one outcome; gives how many in which.
+        """Check that every offered arrival ended in exactly one outcome, and return the counts of outcomes.
 
         Args:
-            lost: whether some may have been lost with a worker.
-            ragged: whether several workers were told to stop, each of which was at an arrival of its own.
+            lost: whether arrivals may have been lost with a worker.
+            ragged: whether several workers stopped early, each after a different arrival.
         """
         info, rows = self.info, self.rows
         assert info.complete
@@ -72,6 +72,6 @@ class RunDirectory:
 
 
 def runs_in(reports: Path) -> list[RunDirectory]:
-    """The runs below a directory, oldest first."""
+    """Return the runs below a directory, oldest first."""
     found = [path.parent for path in reports.glob("*/run.json") if not path.parent.is_symlink()]
     return [RunDirectory(path) for path in sorted(found, key=lambda path: run_directory.load(path).started)]

@@ -1,4 +1,4 @@
-"""Runs made from values, for tests of comparisons."""
+"""Runs with chosen values, for tests of comparisons."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -27,7 +27,7 @@ def key(metric: Metric, traffic: str = "greetings", stage: str = "steady") -> Ke
 
 
 def measurement(of: Key, value: float, **fields: object) -> Measurement:
-    """A value with its score; of a 429 rate, ``expected`` (0) is what was expected."""
+    """Return a value with its score. For a 429 rate, ``expected`` (0) is the expected rate."""
     n = int(fields.pop("n", N))  # type: ignore[call-overload]
     if of.metric == Metric.THROTTLED_RATE:
         expected = float(fields.setdefault("expected", 0.0))  # type: ignore[arg-type]
@@ -48,7 +48,7 @@ def measurement(of: Key, value: float, **fields: object) -> Measurement:
 
 
 def run(values: Mapping[Key, float] | Iterable[Measurement], number: int = 0, **fields: object) -> RunMeasurements:
-    """A valid run with these values; ``fields`` replace others."""
+    """Return a valid run with these values. ``fields`` replace other fields."""
     made = (
         tuple(measurement(of, value) for of, value in values.items()) if isinstance(values, Mapping) else tuple(values)
     )
@@ -75,12 +75,12 @@ def controls(cpu: float = 10.0, lag: float = 0.4) -> tuple[ControlMeasurement, .
     return ControlMeasurement(name="CPU loop", value_ms=cpu), ControlMeasurement(name="dispatch lag p99", value_ms=lag)
 
 
-# What 7 runs of a calm service differ by, in per cent: fixed, so that no test depends on a draw.
+# Differences between 7 runs of a stable service in per cent. They are fixed, so that no test depends on a draw.
 JITTER = (0.4, -0.9, 0.2, 1.1, -0.6, 0.7, -0.8)
 
 
 def jittered(values: Mapping[Key, float], count: int = 7, percent: float = 1.0) -> list[RunMeasurements]:
-    """Runs whose times and rates differ a little, each metric in an order of its own; shares are as given."""
+    """Return runs whose times and rates differ a little, in another order for each metric. Shares stay as given."""
     runs = []
     for number in range(count):
         moved = {}
@@ -92,5 +92,5 @@ def jittered(values: Mapping[Key, float], count: int = 7, percent: float = 1.0) 
 
 
 def plain(text: str) -> str:
-    """Text whose spaces are all the same."""
+    """Return the text with non-breaking spaces replaced."""
     return text.replace("\u00a0", " ")

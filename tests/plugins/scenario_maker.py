@@ -1,4 +1,4 @@
-"""A whole scenario to change, and values written as TOML, which the standard library only reads."""
+"""A scenario that tests can change, and a writer of TOML. The standard library can only read TOML."""
 
 import datetime as dt
 import json
@@ -64,7 +64,7 @@ WHOLE: dict[str, Any] = {
 
 
 def toml(value: Any) -> str:
-    """A value as inline TOML."""
+    """Format a value as inline TOML."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_quoted(key)} = {toml(each)}" for key, each in value.items()) + "}"
     if isinstance(value, list):
@@ -79,7 +79,7 @@ def toml(value: Any) -> str:
 
 
 def document(table: dict[str, Any]) -> str:
-    """A table as a TOML document, a key a line."""
+    """Format a table as a TOML document with a line for each key."""
     return "".join(f"{_quoted(key)} = {toml(each)}\n" for key, each in table.items())
 
 

@@ -1,6 +1,6 @@
-"""The reference API as it is used: processes of their own, spoken to over sockets, and ended with who asked for them.
+"""The reference API in processes of its own, to which tests connect over sockets.
 
-A server ends with the test that started it, or with the fixture whose making did.
+A server ends with the test that started it, or with the fixture that started it.
 """
 
 import re
@@ -24,7 +24,7 @@ NO_LIMITS = [part for name in ("sync_run", "async_submit", "retrieval") for part
 
 @dataclass
 class Served:
-    """A running server, and clients for it."""
+    """A running server and its clients."""
 
     process: subprocess.Popen[str]
     url: str
@@ -32,10 +32,10 @@ class Served:
     strict: bool
     clients: list[httpx.Client] = field(default_factory=list)
     told: bool = False
-    """Whether it was told to end: a second SIGTERM would find it half gone, and end it otherwise."""
+    """Whether the server was told to end. A second SIGTERM would end it in another way."""
 
     def client(self, key: str | None = KEYS[0], endpoint: str | None = "tests") -> httpx.Client:
-        """A keep-alive client that sends these headers."""
+        """Return a keep-alive client that sends these headers."""
         headers = {name: value for name, value in (("x-api-key", key), ("x-wf-endpoint", endpoint)) if value}
         client = httpx.Client(base_url=self.url, headers=headers, verify=False, trust_env=False, timeout=30)
         self.clients.append(client)
@@ -48,12 +48,12 @@ class Served:
         return parts.hostname or "", parts.port or 0
 
     def signal(self, number: int) -> None:
-        """Send it a signal."""
+        """Send a signal to the server."""
         self.told = self.told or number in {SIGINT, SIGTERM}
         self.process.send_signal(number)
 
     def stop(self, number: int = SIGTERM) -> tuple[int, str, str]:
-        """Signal the process, unless it was already, and wait; gives its exit code, what else it said, and stderr."""
+        """Signal the server once, and wait for its end. Return its exit code, further output and errors."""
         if self.process.poll() is None and not self.told:
             self.signal(number)
         code = self.process.wait(timeout=20)
@@ -62,7 +62,7 @@ class Served:
         return code, rest, self.errors.read()
 
     def end(self) -> str:
-        """End it, whatever was done to it; gives what is wrong with its end, if it is a strict one."""
+        """End the server in any case. If it is ``strict``, return what was wrong with its end."""
         for client in self.clients:
             client.close()
         try:
@@ -79,12 +79,12 @@ class Served:
 
 
 _being_made: list[pytest.FixtureDef[Any]] = []
-"""The fixtures that are being made, the innermost last."""
+"""The fixtures that are being set up. The innermost is last."""
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Iterator[Any]:
-    """Note for whom a server is started: a fixture of any scope may be asked for in the middle of a test."""
+    """Remember which fixture starts a server. A test may request a fixture of any scope while it runs."""
     _being_made.append(fixturedef)
     try:
         return (yield)
@@ -93,10 +93,10 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Iterator[Any]:
 
 
 class Servers:
-    """Starts servers, each of which ends with the fixture or the test that asked for it.
+    """Starts servers. A server ends with the fixture or the test that started it.
 
     Args:
-        folder: makes a folder for what a server writes to standard error.
+        folder: makes a folder for the errors that a server prints.
     """
 
     def __init__(self, folder: Callable[[], Path]) -> None:
@@ -114,11 +114,11 @@ class Servers:
         """Start ``loadtest serve`` with more arguments and variables.
 
         Args:
-            arguments: beyond the port.
-            env: beyond what `clean_environment` leaves.
-            stdin: as `subprocess.Popen` takes it.
-            strict: whether it must end with exit code 0 and no traceback.
-            kind: what to make of it.
+            arguments: arguments besides the port.
+            env: variables in addition to `clean_environment`.
+            stdin: the argument of `subprocess.Popen`.
+            strict: whether the server must end with exit code 0 and without a traceback.
+            kind: the class of the returned object.
         """
         errors = (self._folder() / "stderr").open("w+")
         process = warm.start(
@@ -151,11 +151,11 @@ def _end(servers: list[Served]) -> None:
 
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Servers:
-    """What starts servers."""
+    """A starter of servers."""
     return Servers(lambda: tmp_path_factory.mktemp("served"))
 
 
-@pytest.fixture(autouse=True)  # made before the test's other fixtures, so it ends after them
+@pytest.fixture(autouse=True)  # set up before the test's other fixtures, so it ends after them
 def _end_servers_of_a_test(servers: Servers) -> Iterator[None]:
     yield
     _end(servers.of_test)
@@ -163,7 +163,7 @@ def _end_servers_of_a_test(servers: Servers) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def launch(servers: Servers) -> Callable[..., Served]:
-    """Start servers with two keys; each must exit with 0 at its end, and must have printed no traceback."""
+    """Start servers with two keys. Each must exit with 0 and print no traceback."""
 
     def start(*arguments: str, env: Mapping[str, str] | None = None, **options: Any) -> Served:
         variables = {"WORKFLOW_API_KEYS": ",".join(KEYS), **(env or {})}
@@ -174,7 +174,7 @@ def launch(servers: Servers) -> Callable[..., Served]:
 
 @pytest.fixture(scope="session")
 def serve(servers: Servers) -> Callable[..., Served]:
-    """Start servers to which a test may do whatever it likes; variables are passed by name."""
+    """Start servers that may end in any way. Variables are passed by name."""
 
     def start(*arguments: str, **environment: str) -> Served:
         return servers.start(*arguments, env=environment)
@@ -184,7 +184,7 @@ def serve(servers: Servers) -> Callable[..., Served]:
 
 @pytest.fixture(scope="session")
 def open_api(servers: Servers) -> Served:
-    """A server without limits that matter, for what does it no harm."""
+    """A server with very high limits. Many tests share it, so they must not harm it."""
     return servers.start(*NO_LIMITS)
 
 

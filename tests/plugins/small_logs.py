@@ -1,4 +1,4 @@
-"""Small access logs and HAR files of requests to the Workflow API, for tests that import them."""
+"""Small access logs and HAR files with requests to the Workflow API, for tests of imports."""
 
 import gzip
 import json
@@ -16,7 +16,7 @@ HAR = {"log": {"version": "1.2", "entries": [{
 
 
 def write_log(path: Path) -> None:
-    """Write a log in the format that its name says: HAR, or lines of Apache's default, which ``.gz`` compresses."""
+    """Write a log. Its name selects the format: HAR, or lines in Apache's default format, which ``.gz`` compresses."""
     lines = "".join(COMBINED.format(second=second, status=200) for second in range(10))
     text = (json.dumps(HAR) if path.suffix == ".har" else lines).encode()
     path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)

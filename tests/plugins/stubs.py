@@ -1,4 +1,4 @@
-"""A server that is like the Workflow API where a test wants it to be."""
+"""A server that imitates parts of the Workflow API."""
 
 import json
 import threading
@@ -8,29 +8,29 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 Answer = tuple[int, object]
-"""Status and body; bytes are sent as they are, anything else as JSON."""
+"""Status and body. Bytes are sent unchanged, other values as JSON."""
 UNKNOWN = (404, {"error": "There is no such job", "code": "unknown_job", "details": {}})
 
 
 def pending_forever(method: str, path: str, number: int) -> Answer:
-    """The API with jobs that never end."""
+    """Answer like an API whose jobs never end."""
     if method == "POST":
         return (200, {"result": {}, "executionTime": 1.0}) if path.endswith("/run") else submitted(number)
     return UNKNOWN if "0000-0000" in path else (200, {"jobId": path.rsplit("/", 1)[1], "status": "pending"})
 
 
 def submitted(number: int) -> Answer:
-    """A job accepted."""
+    """Return the answer to an accepted submit."""
     return 202, {"jobId": f"job-{number}", "status": "pending"}
 
 
 class _Server(ThreadingHTTPServer):
     request_queue_size = 128
-    """With socketserver's 5, a burst overflows the queue: the kernel connects the rest a second later."""
+    """With socketserver's 5, a burst overflows the queue. The kernel then connects the rest a second later."""
 
 
 class Stub:
-    """A server that answers as ``answer`` says, and remembers what it was asked."""
+    """A server that calls ``answer`` for each request, and remembers the requests."""
 
     def __init__(self, answer: Callable[[str, str, int], Answer], address: str = "127.0.0.1") -> None:
         self.asked: list[tuple[str, str, dict[str, str]]] = []
@@ -70,7 +70,7 @@ class Stub:
 
 @pytest.fixture
 def stub() -> Iterator[Callable[..., Stub]]:
-    """Start servers that answer as a function says; they are closed at the end."""
+    """Start servers whose answers a function returns. The end of the test closes them."""
     started: list[Stub] = []
 
     def start(answer: Callable[[str, str, int], Answer], address: str = "127.0.0.1") -> Stub:

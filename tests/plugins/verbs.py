@@ -1,4 +1,4 @@
-"""The command line in the tests' own process, which saves the start of another one; what it starts are processes."""
+"""The command line in the tests' own process, which saves the start of a process. Its children are real processes."""
 
 import os
 import signal
@@ -16,11 +16,11 @@ from loadtest.cli import main
 from loadtest.errors import ExitCode
 
 CARRIED_OUT: Final = (ExitCode.PASS, ExitCode.INVALID)
-"""Of a run that was made and reported: whether the generator was punctual is up to the machine, and not asked."""
+"""Exit codes of a run that was made and reported. Whether the load generator was punctual depends on the machine."""
 
 
 class Ended(Protocol):
-    """What ran, with its exit code."""
+    """An ended command with its exit code."""
 
     @property
     def code(self) -> int: ...
@@ -30,9 +30,9 @@ Done = TypeVar("Done", bound=Ended)
 
 
 def until_valid(run: Callable[[], Done]) -> Done:
-    """Make a run; where it was invalid, once more, and up to twice without other tests, which may have taken the cores.
+    """Make a run until it is valid, at most four times. The last two runs are made while no other test runs.
 
-    It is for tests that ask what a valid run comes to. Most second runs are valid, and nobody has to wait for them.
+    Other tests may have taken the cores. Most second runs are valid, so they need not wait for other tests to end.
     """
     for _ in range(2):
         if (done := run()).code != ExitCode.INVALID:
@@ -44,7 +44,7 @@ def until_valid(run: Callable[[], Done]) -> Done:
 
 @dataclass(frozen=True)
 class Said:
-    """What a verb and its children printed, and how it ended."""
+    """The output of a verb and its children, and its exit code."""
 
     code: int
     out: str
@@ -55,9 +55,9 @@ class Said:
 def loadtest(
     capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Said]]:
-    """Run a verb in an empty folder, without a terminal, with nothing of ours in the environment but what is given."""
+    """Run a verb in an empty folder without a terminal. It sees only variables of the harness that are given."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(subprocess, "Popen", warm.start)  # of the processes that the verb starts
+    monkeypatch.setattr(subprocess, "Popen", warm.start)  # processes that the verb starts begin warm
     clean = clean_environment()
     for name in os.environ.keys() - clean.keys():
         monkeypatch.delenv(name)

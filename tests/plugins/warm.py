@@ -1,7 +1,7 @@
-"""Processes of ours that begin as forks of a warm process, which saves the imports: up to a second.
+"""Processes of ours that begin as forks of a warm process. This saves their imports, which take up to a second.
 
-Each has its own pid, signals, session and descriptors. Two things differ from a cold process: its command line is that
-of the warm process, and the modules are imported. A process that such a fork starts begins cold.
+A fork has its own pid, signals, session and descriptors. It differs from a cold process in two ways: its command line
+is that of the warm process, and its modules are already imported. Processes that a fork starts are cold.
 
 The workers of one run share the warm processes, which end with the worker that started them.
 """
@@ -40,23 +40,24 @@ _IMPORTED = {
     "loadtest.preflight.probing": ("loadtest.preflight.probing",),
     "loadtest.analysis": ("loadtest.analysis.__main__",),
 }
-"""Modules that may begin warm, and what is imported for them."""
+"""Modules that may begin warm, with the modules that are imported for them."""
 _LOCUST = ("loadtest.load", "loadtest.load.check")
-"""Modules that begin in another warm process, whose interpreter Locust patched."""
+"""These modules begin in another warm process. Locust has patched its interpreter."""
 _LIMITS = (resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE)
 _ENVIRONMENT = dict(os.environ)  # before a test changes it
 _Cold = subprocess.Popen  # a test may put `start` in its place
 
 
 def _steering(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that Python reads when it starts: too late for a fork."""
+    """Return the variables that Python reads when it starts. They have no effect on a fork."""
     return {name: value for name, value in environment.items() if name.startswith("PYTHON")}
 
 
 class _Warm:
-    """A process that has imported the modules of a kind of processes, and forks them.
+    """A process that has imported the modules of one kind, and forks processes that run them.
 
-    It takes orders as datagrams at a name that the workers of a run share. The worker that binds the name starts it.
+    It receives orders as datagrams at a socket name that the workers of a run share. The worker that binds the name
+    starts the process.
     """
 
     def __init__(self, kind: str) -> None:
@@ -69,7 +70,7 @@ class _Warm:
                 orders.bind(self._name)
             except OSError:  # another worker was quicker
                 return
-            # Python 3.12 and later warn of threads, which here are those of NumPy alone.
+            # Python 3.12 and later warn about threads. Here, only NumPy has threads.
             quiet = ("-W", "ignore:This process:DeprecationWarning")
             process = _Cold(
                 [sys.executable, *quiet, __file__, str(orders.fileno()), self._kind],
@@ -78,11 +79,11 @@ class _Warm:
                 stdout=subprocess.DEVNULL,
                 env=_ENVIRONMENT,
             )
-        # It ends with its input. Its CPU time counts as ours once we waited for it.
+        # The process ends with its input. Once we have waited for it, its CPU time counts as ours.
         atexit.register(process.communicate)
 
     def start(self, files: list[int], **order: Any) -> tuple[socket.socket, int]:
-        """Start a process; return the connection that brings its wait status, and its pid."""
+        """Start a process. Return the connection that delivers its wait status, and its pid."""
         data = json.dumps(order).encode()
         for _ in range(5):
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -94,7 +95,7 @@ class _Warm:
                     self._begin()
             if pid := ours.recv(100):
                 return ours, int(pid)
-            ours.close()  # not begun yet, or it ended with its worker
+            ours.close()  # the process has not begun yet, or it ended with its worker
         raise RuntimeError(f"the process that is to fork {self._kind} does not start")
 
 
@@ -123,7 +124,7 @@ class Process:
         self.wait()
 
     def poll(self) -> int | None:
-        """Return the exit code, negative for a signal; None while it runs."""
+        """Return the exit code, which is negative for a signal. Return None while the process runs."""
         if self.returncode is None:
             with suppress(BlockingIOError):
                 status = self._status.recv(100, socket.MSG_DONTWAIT)
@@ -142,14 +143,14 @@ class Process:
         return code
 
     def communicate(self, given: Any = None, timeout: float | None = None) -> tuple[Any, Any]:
-        """Write its input and close it, read what it says, and wait for its end."""
+        """Write the process's input and close it, read its output, and wait for its end."""
         said: dict[IO[Any], Any] = {}
         streams = [stream for stream in (self.stdout, self.stderr) if stream is not None]
         readers = [threading.Thread(target=lambda of=stream: said.update({of: of.read()})) for stream in streams]
         for reader in readers:
             reader.start()
         if self.stdin is not None:
-            with suppress(BrokenPipeError):  # it ended without reading
+            with suppress(BrokenPipeError):  # the process ended without reading
                 if given:
                     self.stdin.write(given)
                 self.stdin.close()
@@ -183,7 +184,7 @@ def start(
     start_new_session: bool = False,
     **more: Any,
 ) -> Any:
-    """Start a process as ``subprocess.Popen`` does; ``python -m MODULE`` begins warm if that makes no difference."""
+    """Start a process like ``subprocess.Popen``. ``python -m MODULE`` begins warm if that makes no difference."""
     environment = dict(os.environ if env is None else env)
     module = command[2] if command[:2] == [sys.executable, "-m"] else ""
     changed = _steering(environment) != _steering(_ENVIRONMENT)
@@ -225,7 +226,7 @@ def start(
 
 
 def _serve(orders: socket.socket, waiting: "select.poll") -> tuple[str, list[str]]:
-    """Fork a process for each order. Returns only in such processes, with module and arguments."""
+    """Fork a process for each order. Return only in these processes, with module and arguments."""
     signal(SIGINT, SIG_IGN)
     signal(SIGCHLD, SIG_DFL)
     waiting.register(orders, select.POLLIN)
@@ -242,7 +243,7 @@ def _serve(orders: socket.socket, waiting: "select.poll") -> tuple[str, list[str
             break
         for each in descriptors:
             posix.close(each)
-    # The process between both waits for the end of its child.
+    # A process between the warm process and the fork waits for the fork's end.
     orders.close()
     status, *files = descriptors
     if process := posix.fork():
@@ -285,7 +286,7 @@ def _main(descriptor: str, kind: str) -> None:
         gevent.reinit()
     gc.enable()
     sys.argv = [module, *arguments]
-    # It runs anew.
+    # The module is executed again as __main__.
     package = hasattr(sys.modules.get(module), "__path__")
     sys.modules.pop(f"{module}.__main__" if package else module, None)
     runpy.run_module(module, run_name="__main__", alter_sys=True)

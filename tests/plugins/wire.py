@@ -1,4 +1,4 @@
-"""Requests as bytes, for what no client library sends."""
+"""Requests as bytes, for requests that no client library sends."""
 
 import json
 import socket
@@ -10,19 +10,19 @@ HEAD = "host: localhost\r\nx-api-key: alpha\r\nx-wf-endpoint: tests\r\n"
 
 
 def connect(server: Any) -> socket.socket:
-    """A connection to a server."""
+    """Return a connection to a server."""
     return socket.create_connection(server.address, timeout=20)
 
 
 def post(body: Any, *lines: str, path: str = RUN, version: str = "1.1") -> bytes:
-    """A POST of bytes, or of something that JSON can carry, with more headers."""
+    """Return a POST request. A body that is not bytes becomes JSON, and ``lines`` are more headers."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     head = "".join(f"{line}\r\n" for line in (f"content-length: {len(content)}", *lines))
     return f"POST {path} HTTP/{version}\r\n{HEAD}{head}\r\n".encode() + content
 
 
 def read_all(connection: socket.socket) -> bytes:
-    """Read until the server closes."""
+    """Read until the server closes the connection."""
     data = b""
     while piece := connection.recv(65536):
         data += piece

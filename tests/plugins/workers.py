@@ -1,19 +1,19 @@
-"""The order of tests, and the tests that may run beside each other, if several workers share them as in `make test`.
+"""The order and distribution of tests, if several workers share them as in `make test`.
 
-A test goes to whichever worker is free, except that
+Any free worker takes the next test. There are two exceptions:
 
-- tests of a file with a fixture of its module, or with a cache, stay together, so that this is made once, and those of
-  files that look at the report of the tour, which takes longest;
-- tests marked `judged` stay together, one after the other: no two real runs that have to be valid, or whose times are
-  looked at, are ever made side by side.
+- Tests of a file with a module fixture or a cache stay together, so that it is made once. So do the tests of all files
+  that check the tour's report, which takes longest.
+- Tests marked `judged` run one after the other. Two real runs are never made at the same time if they must be valid or
+  if their times are checked.
 
-Tests that stay together come first, the judged tests ahead of all. Quick tests follow, because they take at most a core
-from judged tests. Tests that start processes come last.
+Tests that stay together come first, and judged tests before all others. Quick tests follow, because they take at most a
+core from judged tests. Tests that start processes come last.
 
-A run that was invalid beside other tests is made again while none runs (``alone``).
+If a run was invalid while other tests ran, it is made again while no other test runs (``alone``).
 
-xdist's own groups (`--dist loadgroup`) would need no code, but are lost on pytest 9.2: it no longer reads the attribute
-that xdist 3.8 sets.
+xdist's own groups (`--dist loadgroup`) would need no code, but do not work with pytest 9.2: it no longer reads the
+attribute that xdist 3.8 sets.
 """
 
 import fcntl
@@ -32,15 +32,16 @@ from xdist.workermanage import WorkerController
 
 _JUDGED = re.compile(r"^@pytest\.mark\.judged\b.*\n(?:@.*\n)*def (\w+)", re.MULTILINE)
 _STARTING = {"browser", "free_port", "launch", "loadtest", "offer"}
-"""Fixtures of tests that start processes; further fixtures use these. Imports say nothing: all code is ours."""
+"""Tests that start processes use these fixtures, directly or through other fixtures."""
 
 
 _locks: list[IO[bytes]] = []
-"""A gate, through which each test of any worker goes, and what is held while it runs; empty with one worker."""
+"""Two locks: a gate that each test of any worker passes, and a lock that it holds while it runs. Empty with one worker.
+"""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Open the locks that the workers of one run share."""
+    """Open the locks that the workers of a run share."""
     if (worker := getattr(config, "workerinput", None)) and not _locks:
         place = Path(tempfile.gettempdir()) / f"loadtest-tests-{worker['testrunuid']}"
         _locks.extend(place.with_suffix(name).open("wb") for name in (".gate", ".running"))
@@ -52,12 +53,12 @@ def _compiled() -> bool:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """In a fresh checkout, let a worker compile the tests before the rest read the compiled files."""
+    """In a fresh checkout, let one worker compile the tests. The others then read the compiled files."""
     if not _locks or _compiled():
         return (yield)
     gate = _locks[0]
     fcntl.flock(gate, fcntl.LOCK_EX)
-    if _compiled():  # by the worker that held the lock
+    if _compiled():  # the worker that held the lock has compiled them
         fcntl.flock(gate, fcntl.LOCK_UN)
     try:
         return (yield)
@@ -66,14 +67,14 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_unconfigure() -> None:
-    """Take their files away."""
+    """Remove the files of the locks."""
     for lock in _locks:
         Path(lock.name).unlink(missing_ok=True)
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)  # before its time-out begins
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # before the test's time-out begins
 def pytest_runtest_protocol() -> Generator[None, object, object]:
-    """Let other workers know that a test runs; wait while one of them is, or wants to be, alone."""
+    """Hold a lock while a test runs. Wait first if another test runs ``alone`` or waits for that."""
     if not _locks:
         return (yield)
     gate, running = _locks
@@ -88,7 +89,7 @@ def pytest_runtest_protocol() -> Generator[None, object, object]:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Within a test: wait until no other worker runs one, and let none begin as long as the block lasts."""
+    """Wait until no other worker runs a test, and let none begin during the context. Call this within a test."""
     if not _locks:
         yield
         return
@@ -109,7 +110,7 @@ class _Sharing(LoadScopeScheduling):
         return _group(self.config.rootpath / file, test.partition("[")[0]) or nodeid
 
     def mark_test_complete(self, node: WorkerController, item_index: int, duration: float = 0) -> None:
-        """Note the end of a test, and forget a group that is done: each note takes a look at all groups."""
+        """Note the end of a test, and forget its group if it is done. Each call looks at all remembered groups."""
         super().mark_test_complete(node, item_index, duration)
         group = self._split_scope(self.registered_collections[node][item_index])
         if all(self.assigned_work[node][group].values()):
@@ -128,7 +129,7 @@ def _judged(path: Path) -> frozenset[str]:
 
 @functools.cache
 def _group(path: Path, test: str) -> str | None:
-    """Return the name of the group that a test stays together with; None if it is on its own."""
+    """Return the name of a test's group, or None if the test is in no group."""
     text = _text(path)
     if "pytestmark = pytest.mark.judged" in text or test in _judged(path):
         return "judged"
@@ -138,7 +139,7 @@ def _group(path: Path, test: str) -> str | None:
 
 
 def _rank(item: pytest.Item) -> int:
-    """Return a test's place in the order. Tests with a time-out of their own are first."""
+    """Return a test's place in the order. Tests with a time-out of their own come first."""
     if item.get_closest_marker("timeout") is not None:
         return -1
     group = _group(item.path, item.nodeid.partition("::")[2].partition("[")[0])
@@ -150,14 +151,14 @@ def _rank(item: pytest.Item) -> int:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let what takes long come first; what is alike stays in whatever order it was in."""
+    """Sort tests so that long tests come first. Tests of equal rank keep their order."""
     if hasattr(config, "workerinput"):
         items.sort(key=_rank)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
-    """Share tests in this way, unless --dist names another way."""
+    """Distribute tests in this way, unless --dist names another way."""
     if config.getvalue("dist") != "load":
         return None
     config.option.loadscopereorder = False
