@@ -1,4 +1,4 @@
-"""The plots of runs and comparisons. They are drawn without pyplot and therefore need no screen."""
+"""The plots of runs and comparisons. They are drawn without pyplot, so they need no screen."""
 
 import gc
 import os
@@ -26,7 +26,7 @@ from loadtest.report.plots.style import styled
 
 @dataclass(frozen=True)
 class _Kind:
-    """A run's plot: its drawing function, its chapter, and whether it precedes all chapters."""
+    """A run's plot: its drawing function and its chapter. If it ``leads``, it may stand before all chapters."""
 
     draw: Callable[[Findings], Drawing | Point | None]
     chapter: Chapter
@@ -57,10 +57,10 @@ NAMES: Final = tuple(_PLOTS)
 
 
 def figure(name: str, findings: Findings) -> Figure | None:
-    """Return one plot of a run as an ordinary figure, for a notebook.
+    """Return one plot of a run as a Matplotlib figure, for a notebook.
 
     Returns:
-        The figure; None if the plot has no data.
+        The figure, or None if the plot has no data.
 
     Raises:
         InputError: if there is no such plot.
@@ -73,9 +73,9 @@ def figure(name: str, findings: Findings) -> Figure | None:
 
 
 def draw_all(findings: Findings, *, png: bool = False, processes: int | None = None) -> tuple[Plot | Point, ...]:
-    """Draw a run's plots, and give the reason for each plot that lacks data.
+    """Draw a run's plots. For each plot that lacks data, return a point with the reason.
 
-    The result has the same bytes for any number of ``processes``; the default is ``cores()``.
+    The plots have the same bytes for any number of ``processes``. The default is ``cores()``.
     """
     missing: list[Point] = []
 
@@ -94,9 +94,9 @@ def draw_all(findings: Findings, *, png: bool = False, processes: int | None = N
 def draw_plots(
     plots: Mapping[str, Callable[[], Drawing | None]], *, png: bool = False, processes: int | None = None
 ) -> tuple[Plot, ...]:
-    """Draw plots by name, and leave out plots without data.
+    """Draw plots by name. Plots without data are left out.
 
-    This process fills the figures, because children must not use Arrow; the children draw them.
+    This process fills the figures, because child processes must not use Arrow. The children then draw the figures.
     """
     tasks = {}
     for name, draw in plots.items():
@@ -113,16 +113,16 @@ _inherited: dict[str, Callable[[], Any]] = {}
 
 
 def cores() -> int:
-    """Return the number of processes: one per core, at most four; only one if a fork could inherit a held lock."""
+    """Return the number of processes: one per core, at most four. Return 1 if a fork could inherit a held lock."""
     if sys.platform != "linux" or threading.active_count() > 1 or "gevent" in sys.modules:
         return 1
     return min(4, len(os.sched_getaffinity(0)))
 
 
 def shared_out(tasks: Mapping[str, Callable[[], _Result]], processes: int) -> dict[str, _Result]:
-    """Run tasks in forked children, which inherit imports and data, and return results in the order of the tasks.
+    """Run tasks in forked children, and return the results in the order of the tasks.
 
-    This process takes part, and repeats tasks whose child failed.
+    Children inherit imports and data. This process runs tasks, too, and repeats the tasks of a child that failed.
     """
     found: dict[str, _Result] = {}
     if min(processes, len(tasks)) > 1:
@@ -130,7 +130,7 @@ def shared_out(tasks: Mapping[str, Callable[[], _Result]], processes: int) -> di
         # NumPy's idle threads hold no lock that a child needs.
         with warnings.catch_warnings(), suppress(OSError, TimeoutError, BrokenProcessPool):
             warnings.simplefilter("ignore", DeprecationWarning)
-            # This process works, too: another child would copy memory, which costs more than the child gains.
+            # This process works, too, because one more child would cost more time for copied memory than it gains.
             pool = ProcessPoolExecutor(processes - 1, get_context("fork"), _inherit, (tasks,))
             futures: dict[str, Future[_Result]] = {name: pool.submit(_run, name) for name in tasks}
             # Children begin with the first task, this process with the last.

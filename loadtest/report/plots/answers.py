@@ -1,4 +1,4 @@
-"""Plot of a comparison's sides as dots with intervals, one panel per metric."""
+"""Plot of a comparison: a panel for each metric, with a dot and an interval for each side."""
 
 import math
 from typing import Final
@@ -22,7 +22,7 @@ _SECOND: Final = 1000.0
 
 
 def draw(findings: Findings) -> Drawing | None:
-    """Draw a panel per metric of each comparison; None without comparisons."""
+    """Draw a panel for each metric of each comparison; None without comparisons."""
     drawn = [
         (found, place)
         for found in findings.answers

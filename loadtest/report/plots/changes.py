@@ -22,13 +22,13 @@ from loadtest.report.plots.drawing import Drawing
 from loadtest.words import counted
 
 _MOST_CHANGES: Final = 60
-"""Maximum number of rows in the figure; the table has all metrics."""
+"""The figure has at most this many rows; the table has all metrics."""
 _SHORT_REACH: Final = math.log(1.5)
-"""Maximum log ratio up to which short and polled times extend the axis."""
+"""Short and polled times extend the axis up to this log ratio at most."""
 
 
 def draw(comparison: RunComparison, history: History | None = None) -> tuple[Plot, ...]:
-    """Draw a comparison's plots, without those that have no data."""
+    """Draw a comparison's plots. Plots without data are left out."""
     before = [] if history is None else periods_until(comparison, history)
     chosen = drawable(comparison)
     return draw_plots(
@@ -41,7 +41,7 @@ def draw(comparison: RunComparison, history: History | None = None) -> tuple[Plo
 
 
 def draw_forest(comparison: RunComparison) -> Drawing | None:
-    """Draw a row per judged metric: estimate, interval, minimum relevant effect, minimum detectable change."""
+    """Draw each judged metric's estimate, its interval, the smallest change that counts, and what would be detected."""
     known = [one for one in amounts.gated(comparison) if amounts.estimate(one) is not None]
     if not known:
         return None
@@ -75,7 +75,7 @@ def draw_forest(comparison: RunComparison) -> Drawing | None:
 
 
 def _least(one: MetricComparison) -> tuple[float, float]:
-    """Return the band in which a change is too small to count, in drawn units."""
+    """Return the band of changes that are too small to count, in the units of the axis."""
     if amounts.is_share(one):
         return -least_rise(one.head or 0.0) * 100, least_rise(one.base or 0.0) * 100
     low, high = -LEAST_RATIO, LEAST_RATIO
@@ -112,7 +112,7 @@ def _forest_panel(panel: Axes, metrics: list[MetricComparison]) -> None:
 
 
 def _beyond(panel: Axes, one: MetricComparison, place: int, limits: tuple[float, float]) -> None:
-    """Write, at the frame's edge, the value of a change that lies beyond the frame."""
+    """Write the value of a change that lies beyond the frame at the frame's edge."""
     right = (one.ratio or 1.0) > 1
     style.note(
         panel, f"{style.verdict(one)} {amounts.change(one)}", (limits[right], place), (-6 if right else 6, 0),
@@ -122,9 +122,9 @@ def _beyond(panel: Axes, one: MetricComparison, place: int, limits: tuple[float,
 
 
 def _limits(metrics: list[MetricComparison], estimates: list[tuple[float, float, float]]) -> tuple[float, float]:
-    """Return axis limits that include the estimates of all but short and polled times; very long intervals are cut off.
+    """Return axis limits that include all estimates except those of short and polled times. Long intervals are cut off.
 
-    Short and polled times extend the limits little. From 10 µs to 20 ms is × 2,000, which would hide the rest.
+    Short and polled times extend the limits little: a change from 10 µs to 20 ms (× 2,000) would hide the others.
     """
     share = amounts.is_share(metrics[0])
     least = 2.0 if share else math.log(1.15)
@@ -151,11 +151,11 @@ def _forest_title(comparison: RunComparison, known: list[MetricComparison]) -> s
 
 
 _MOST_BEFORE: Final = 40
-"""Maximum number of runs drawn from earlier baseline periods."""
+"""At most this many runs of earlier baseline periods are drawn."""
 _FIRST: Final = 6
 """Number of panels in the first figure."""
 _MOST_PANELS: Final = 12
-"""Maximum number of panels in a figure."""
+"""A figure has at most this many panels."""
 _ACCEPTED: Final[dict[str, Any]] = {"color": style.MUTED, "marker": "o", "lw": 0.8}
 _EARLIER: Final[dict[str, Any]] = {"color": style.FADED, "marker": "o", "ms": 3, "lw": 0.8}
 _SUSPECTED: Final[dict[str, Any]] = {"color": style.UNSURE, "marker": "o", "mfc": "none"}
@@ -163,7 +163,7 @@ _PAIRS_CAPTION: Final = "Each dot is a pair of blocks (head against base), in or
 
 
 def periods_until(comparison: RunComparison, history: History) -> list[list[HistoryRun]]:
-    """Return the baseline periods up to a comparison's own; earlier periods have ``_MOST_BEFORE`` runs at most."""
+    """Return the baseline periods up to the comparison's own. Earlier periods have at most ``_MOST_BEFORE`` runs."""
     base = {one.run for one in comparison.base_runs}
     cut = segments([one for one in history.runs if one.status == "accepted"])
     own = next((place for place, part in enumerate(cut) if any(one.id in base for one in part)), 0)
@@ -171,11 +171,11 @@ def periods_until(comparison: RunComparison, history: History) -> list[list[Hist
 
 
 def drawable(comparison: RunComparison) -> list[MetricComparison]:
-    """Return all judged metrics that can be drawn: first those of findings, then those that changed most."""
+    """Return the judged metrics that can be drawn: first metrics of findings, then metrics that changed most."""
     found = [one for finding in comparison.findings for one in (finding.cause, *finding.symptoms)]
     named = {one.key for one in found}
     others = [one for one in amounts.gated(comparison) if one.key not in named]
-    # Ratios of shares do not count, because a large factor may be a hundredth of a point.
+    # Shares come last, because a large ratio of shares may be a change of a hundredth of a point.
     others.sort(
         key=lambda one: (
             not amounts.is_changed(one),
@@ -189,7 +189,7 @@ def drawable(comparison: RunComparison) -> list[MetricComparison]:
 
 
 def _pairs(comparison: RunComparison, one: MetricComparison) -> list[float]:
-    """Return each pair's change as drawn: a log ratio for times and rates, percentage points for shares."""
+    """Return each pair's change as it is drawn: a log ratio for times and rates, percentage points for shares."""
     both = zip(comparison.base_runs, comparison.head_runs, strict=False)
     measured = [(base.by_key().get(one.key), head.by_key().get(one.key)) for base, head in both]
     known = [(base, head) for base, head in measured if base is not None and head is not None]
@@ -201,7 +201,7 @@ def _pairs(comparison: RunComparison, one: MetricComparison) -> list[float]:
 def draw_over_runs(
     comparison: RunComparison, metrics: Sequence[MetricComparison], before: Sequence[Sequence[HistoryRun]] = ()
 ) -> Drawing | None:
-    """Draw metrics pair by pair or run by run, after the baseline periods of ``before``; None without metrics."""
+    """Draw metrics pair by pair, or run by run after the baseline periods of ``before``; None without metrics."""
     if not metrics:
         return None
     chosen = metrics[:_MOST_PANELS]
@@ -284,7 +284,7 @@ def _run_panel(
 
 
 def _segments_panel(panel: Axes, one: MetricComparison, before: Sequence[Sequence[HistoryRun]]) -> list[float]:
-    """Draw the runs of earlier baseline periods, with a dashed line after each period; return the runs' values."""
+    """Draw the runs of earlier baseline periods, with a dashed line after each period. Return their values."""
     drawn: list[float] = []
     for part in before[:-1]:
         found = [style.drawn_value(run.measurements, one.key) for run in part]
@@ -296,7 +296,7 @@ def _segments_panel(panel: Axes, one: MetricComparison, before: Sequence[Sequenc
 
 
 def prediction_band(one: MetricComparison) -> tuple[float, float] | None:
-    """Return the 95 % prediction band of a run without a change: the interval of the change, moved to the base."""
+    """Return the 95 % prediction band of a run without a change: the change's interval, moved to the base."""
     if one.base is None:
         return None
     if not amounts.is_share(one) and one.ratio and one.ratio_interval and min(one.ratio_interval) > 0:

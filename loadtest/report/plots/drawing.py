@@ -1,4 +1,4 @@
-"""A plot as a drawing with a title, and as SVG, PNG and numbers for pages. The figure itself gives the numbers."""
+"""A plot as a drawing with a title, and as SVG, PNG and numbers for pages. The numbers are read from the figure."""
 
 import csv
 import io
@@ -35,9 +35,9 @@ from loadtest.report.plots.style import CSS_VARIABLES, DOT, INK, OPERATIONS, PAP
 from loadtest.words import NOTHING, counted, times_as
 
 _MOST_ROWS: Final = 16
-"""Maximum number of rows of a plot's table on a page; longer tables are thinned evenly."""
+"""A plot's table has at most this many rows on a page. Longer tables are thinned evenly."""
 _MOST_POINTS: Final = 2_000
-"""Maximum number of points of a series in the CSV; longer series are thinned evenly."""
+"""A series has at most this many points in the CSV. Longer series are thinned evenly."""
 _LEFT_OUT: Final = "{} with fewer failures or operations are not drawn; metrics.json has their figures: {}."
 _Value = TypeVar("_Value")
 
@@ -46,8 +46,8 @@ _Value = TypeVar("_Value")
 class Drawing:
     """A plot: title, caption and figure.
 
-    ``data`` has the plot's numbers; None to read them from the figure's lines. ``left_out`` are traffic entries that
-    the figure doesn't show. A figure without a legend gets a legend with all labels of its panels.
+    ``data`` has the plot's numbers. If it is None, the numbers are read from the figure's lines. ``left_out`` names the
+    traffic entries that the figure does not show. A figure without a legend gets a legend of its panels' labels.
     """
 
     title: str
@@ -64,10 +64,10 @@ class Drawing:
 def entry_panels(
     findings: Findings, found: Mapping[str, _Value], height_in: float, *, columns: int = 1
 ) -> tuple[Figure, list[tuple[Axes, str, _Value, str]], tuple[str, ...]]:
-    """Make a figure with a panel for each deciding traffic entry; panels in one column share their x axis.
+    """Make a figure with a panel for each deciding traffic entry. The panels of a single column share their x axis.
 
     Returns:
-        The figure; for each panel, its entry, the entry's value in ``found`` and its colour; the entries left out.
+        The figure, a (panel, entry, value in ``found``, colour) tuple for each panel, and the entries left out.
     """
     shown, left_out = deciding(findings, found)
     figure, axes = panels(len(shown), height_in, columns=min(columns, len(shown)), share_x=columns == 1)
@@ -76,7 +76,7 @@ def entry_panels(
 
 
 def entries(record: Record, axes: Sequence[Axes], names: Iterable[str]) -> Iterator[tuple[Axes, str, str]]:
-    """Title a panel for each traffic entry by name and operation; yield panel, name, and the operation's colour."""
+    """Give each traffic entry's panel a title. Yield the panel, the entry's name, and the colour of its operation."""
     for panel, name in zip(axes, names, strict=True):
         operation = record.info.traffic[name].operation
         panel.set_title(DOT.join(part for part in (name, operation, polling(record.info, name)) if part))
@@ -84,7 +84,7 @@ def entries(record: Record, axes: Sequence[Axes], names: Iterable[str]) -> Itera
 
 
 def finished(name: str, drawn: Drawing, *, png: bool) -> Plot:
-    """Return a plot for pages: SVG, its numbers, and a PNG if ``png``."""
+    """Return a plot for pages, with its SVG and its numbers. If ``png`` is true, it also has a PNG."""
     with styled(name):
         numbers = tables(drawn.figure) if drawn.data is None else drawn.data
         listed, svg = as_csv(drawn.figure, numbers), to_svg(drawn.figure)
@@ -99,7 +99,7 @@ def finished(name: str, drawn: Drawing, *, png: bool) -> Plot:
 def to_svg(figure: Figure) -> str:
     """Return the figure as an ``<svg>`` element for a page, with CSS variables as colours and unique ids."""
     buffer = io.StringIO()
-    # ``savefig`` would draw everything twice, first for the layout, which drawing makes anyway.
+    # ``savefig`` would draw everything twice. Its first drawing is for the layout, which ``print_svg`` makes anyway.
     about = {"Date": None, "Creator": None, "Format": None, "Type": None}
     FigureCanvasSVG(figure).print_svg(buffer, metadata=about)  # type: ignore[no-untyped-call] # matplotlib's
     text = buffer.getvalue()
@@ -140,10 +140,10 @@ def to_png(figure: Figure, title: str) -> bytes:
 
 @dataclass(frozen=True, eq=False)
 class PlottedSeries:
-    """A series named in a legend, with its points as drawn.
+    """A series that a legend names, with its points as drawn.
 
     Attributes:
-        x: positions along the axis; for bins, their left edges.
+        x: positions along the axis. The positions of bins are their left edges.
         dots: whether the series is a scatter, which gets no table.
     """
 
@@ -160,7 +160,7 @@ def series(figure: Figure) -> list[PlottedSeries]:
 
 
 def tables(figure: Figure) -> tuple[Table, ...]:
-    """Return a table for each panel and each set of series that share their x, thinned to a few rows."""
+    """Return a table for each set of series of a panel that share their x. The tables are thinned to a few rows."""
     found: list[Table] = []
     for panel in figure.axes:
         groups: dict[bytes, list[PlottedSeries]] = {}
@@ -173,9 +173,9 @@ def tables(figure: Figure) -> tuple[Table, ...]:
 
 
 def as_csv(figure: Figure, instead: tuple[Table, ...]) -> str:
-    """Return CSV with the columns ``panel,series,x,y``; very long series are thinned evenly.
+    """Return CSV with the columns ``panel,series,x,y``. Very long series are thinned evenly.
 
-    ``instead`` are tables with the numbers of a bar plot, which has no series.
+    A bar plot has no series. Its numbers come from the tables ``instead``.
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -243,9 +243,9 @@ def _text(value: Any) -> str:
 
 
 MOST_NAMED: Final = 3
-"""Maximum number of traffic entries named in a title."""
+"""A title names at most this many traffic entries."""
 SAME: Final = 1.1
-"""Ratio below which a title treats two times as equal."""
+"""A title treats two times as equal if their ratio is below this."""
 
 
 def names_or_count(names: Sequence[str]) -> str:
@@ -254,15 +254,15 @@ def names_or_count(names: Sequence[str]) -> str:
 
 
 def ok_share(findings: Findings, name: str) -> str:
-    """Return an entry's share of ok operations, as a qualifier of its figures; empty if all were ok."""
+    """Return an entry's share of ok operations in brackets, to follow its figures; empty if all were ok."""
     counts = findings.metrics.traffic[name].operations
     return f" ({words.share(counts.ok / counts.sent)} were ok)" if counts.ok < counts.sent else ""
 
 
 def medians(findings: Findings, names: Iterable[str], time: str, summary: Callable[[OperationStage], Summary]) -> str:
-    """Return the stages between which an entry's median differs most, or else each entry's median.
+    """Name the two stages whose medians differ most within an entry, or else give each entry's median.
 
-    Stages are not named if the scenario compares entries. ``summary`` returns the time of an entry or of its stage.
+    If the scenario compares entries, no stages are named. ``summary`` returns the time of an entry or of its stage.
     """
     traffic, changes = findings.metrics.traffic, []
     whole = _known((name, summary(traffic[name])) for name in names)

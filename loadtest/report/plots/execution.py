@@ -41,13 +41,13 @@ _LEGEND: Final = {
 }
 """Legend labels by the look of a bar's part."""
 _NOTHING: Final = 0.01
-"""If every share of executionTime is below this, the title names the largest part of the time instead."""
+"""The title names the largest part of the time if every share of executionTime is below this."""
 _MOST_ROWS: Final = 30
-"""Maximum number of rows in the figure, divided among its panels."""
+"""The figure has at most this many rows, which its panels share."""
 _LEAST_ROWS: Final = 5
-"""Number of rows that every panel may have in any case."""
+"""Every panel may have this many rows in any case."""
 _MOST_TIMES: Final = 5
-"""Maximum ratio between the longest bars of an operation's entries for a common scale."""
+"""The entries of an operation share a scale if their longest bars differ by at most this ratio."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class _Row:
 
 
 def draw_decomposition(findings: Findings) -> Drawing | Point:
-    """Draw a panel per traffic entry with a bar per stage."""
+    """Draw a panel for each traffic entry, with a bar for each stage."""
     record, found = findings.record, {}
     for name in record.info.traffic:
         bars = [_row(key.stage.name, record, key.place, key.operation) for key in record.stages(traffic=name)]
@@ -84,7 +84,7 @@ def draw_decomposition(findings: Findings) -> Drawing | Point:
     for panel, name, colour in entries(record, axes, shown):
         operation = record.info.traffic[name].operation
         alike = [longest[each] for each in shown if record.info.traffic[each].operation == operation]
-        # Entries of one operation are compared by the lengths of their bars, unless one would be too short to see.
+        # The lengths of bars compare entries of one operation, unless a bar would be too short to see.
         shared = max(alike) <= _MOST_TIMES * min(alike)
         for _, _, look in shown[name][0].parts:
             whose = "all" if look == "lag" else colour
@@ -184,7 +184,7 @@ def _decomposition_title(findings: Findings, found: dict[str, list[_Row]]) -> st
 
 
 def _largest_parts(found: dict[str, list[_Row]]) -> str:
-    """Return the largest part of each entry's time: ``overhead for none; between polls for jobs``."""
+    """Return the largest part of each entry's time: ``overhead for greetings; between polls for jobs``."""
     said: dict[str, list[str]] = {}
     for name, bars in found.items():
         sums = Counter[str]()
@@ -207,7 +207,7 @@ def why_none(findings: Findings) -> str:
 
 
 def over_time(findings: Findings) -> Drawing | Point:
-    """Draw a panel per executing traffic entry: operations as dots, percentiles of bins as lines."""
+    """Draw a panel for each traffic entry with executionTimes. Operations are dots, percentiles of bins are lines."""
     if why := why_none(findings):
         return Point("executionTime over time", why)
     figure, drawn, left_out = entry_panels(findings, findings.executions, 1.7)
@@ -224,7 +224,7 @@ def over_time(findings: Findings) -> Drawing | Point:
 
 
 def against_latency(findings: Findings) -> Drawing | None:
-    """Draw a panel per traffic entry with an impossible executionTime; None without such entries."""
+    """Draw a panel for each traffic entry that has an impossible executionTime; None without such entries."""
     anomalous = {name: entry for name, entry in findings.executions.items() if entry.anomaly_count}
     if not anomalous:
         return None
@@ -271,11 +271,11 @@ def _square(panel: Axes, entry: Executions, colour: str) -> None:
 
 
 _MOST_LEVEL: Final = 4
-"""Maximum number of stages whose names stand side by side without being turned."""
+"""The names of more stages than this are turned, because they have no room side by side."""
 
 
 def draw_overhead(findings: Findings) -> Drawing | Point:
-    """Draw a row per executing traffic entry, with the distribution, and the stages if any entry has several."""
+    """Draw a row for each traffic entry with executionTimes. If any entry has several stages, rows also show stages."""
     if why := why_none(findings):
         return Point("Overhead beyond executionTime", why)
     shown = {name: figures for name in findings.executions if (figures := findings.metrics.traffic[name]).overhead_ms.n}
@@ -307,7 +307,7 @@ def _overhead_spread(panel: Axes, record: Record, name: str, colour: str) -> Non
 
 
 def _by_stage(panel: Axes, stages: Mapping[str, OperationStage], colour: str) -> None:
-    """Draw median and p95 of each stage, without lines between stages: nothing was measured there."""
+    """Draw median and p95 of each stage. No line connects stages, because nothing was measured between them."""
     panel.set_title("by stage")
     known = {name: part.overhead_ms for name, part in stages.items() if part.overhead_ms.p50 is not None}
     if not known:

@@ -1,6 +1,6 @@
-"""Layout of a figure's panels: margins that fit their labels, and axes drawn without an object for each tick.
+"""Layout of a figure's panels. Margins fit the labels, and axes are drawn without an object for each tick.
 
-Matplotlib's layout solver and ticks would take three quarters of the drawing time.
+Matplotlib's own layout solver and ticks would take three quarters of the drawing time.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from matplotlib.transforms import Bbox, IdentityTransform
 
 _WIDTH_IN: Final = 9.6
 _EDGE_IN: Final = 0.1
-"""Distance between the figure's edge and its content, in inches, as for all names that end in ``_IN``."""
+"""Distance between the figure's edge and its content. All names that end in ``_IN`` are in inches."""
 _TITLE_IN: Final = 0.24
 _NO_TITLE_IN: Final = 0.09
 _TICKS_IN: Final = 0.21
@@ -47,12 +47,12 @@ _SIZE_PT: Final = 8.0
 
 
 class Ticks(Artist):
-    """Grid, ticks, tick labels and label of one axis of a panel, in the style in force at their creation.
+    """Grid, ticks, tick labels and label of one axis of a panel. Their style is the style at their creation.
 
-    They replace the axis's own artists: ticks are paths, and one text object draws all labels.
+    They replace the axis's own artists. Ticks are paths, and one text object draws all labels.
 
     Attributes:
-        labelled: whether tick labels are drawn; if panels share an axis, only the last has them.
+        labelled: whether tick labels are drawn. If panels share an axis, only the last panel has labels.
     """
 
     def __init__(self, axis: XAxis | YAxis) -> None:
@@ -66,7 +66,7 @@ class Ticks(Artist):
         axis.axes.add_artist(self)
 
     def labels(self) -> list[tuple[float, str, bool]]:
-        """Return the ticks in view: position, label, and whether the tick is major."""
+        """Return the ticks in view, each with position, label, and whether it is a major tick."""
         axis, found = self._axis, list[tuple[float, str, bool]]()
         low, high = sorted(axis.get_view_interval())
         slack = (high - low) * 1e-6
@@ -77,17 +77,17 @@ class Ticks(Artist):
         return found
 
     def look(self) -> dict[str, Any]:
-        """Return the look of grid, ticks and labels, and whether each is drawn, by Matplotlib's parameter names."""
+        """Return the look of grid, ticks and labels, and which of them are drawn, by Matplotlib's parameter names."""
         near = "left" if self._is_y else "bottom"
         given = {"length": _TICK_PT, "rotation": 0, "labelcolor": self._colour} | self._axis.get_tick_params()
         return given | {"ticks": given[near], "labels": self.labelled and given[f"label{near}"]}
 
     def get_window_extent(self, renderer: Any = None) -> Bbox:
-        """Return the box of the panel and of the axis's label, for notebooks, which crop figures."""
+        """Return the box of the panel and the axis's label, because notebooks crop figures to such boxes."""
         return Bbox.union([self._axis.axes.bbox, self._axis.label.get_window_extent(renderer)])
 
     def draw(self, renderer: Any) -> None:
-        """Draw like Matplotlib's axis, without ticks on the far side and without common factors; no plot has them."""
+        """Draw like Matplotlib's axis, but without ticks on the far side and common factors, which no plot has."""
         if not self._axis.axes.axison:
             return
         labels, look, scale = self.labels(), self.look(), renderer.points_to_pixels(1.0)
@@ -113,7 +113,7 @@ class Ticks(Artist):
         return to_pixels.transform(points)[:, int(self._is_y)]
 
     def _strokes(self, renderer: Any, width: float, colour: str, at: Any, ends: tuple[float, float]) -> None:
-        """Draw strokes across the axis, all as one path."""
+        """Draw all strokes across the axis as one path."""
         if not len(at):
             return
         across, along = np.tile(ends, len(at)), np.repeat(at, 2)
@@ -140,12 +140,12 @@ class Ticks(Artist):
 
 
 class Margins(LayoutEngine):
-    """Places a grid of panels: margins fit the labels, and requested heights divide the rest.
+    """Places a grid of panels. Margins fit the labels; the remaining space is divided by the requested heights.
 
     Attributes:
-        key_rows: number of the legend's rows above the panels; see ``make_room``.
+        key_rows: number of rows of the legend above the panels; see ``make_room``.
         head_in: inches above the legend.
-        ticks: each panel with the ticks of its axes, by row.
+        ticks: the ticks of each panel's axes, with the panels row by row.
     """
 
     _adjust_compatible = False
@@ -194,7 +194,7 @@ class Margins(LayoutEngine):
 
 
 def _needs(panel: Axes, x_ticks: Ticks, y_ticks: Ticks) -> tuple[float, float, float, float]:
-    """Return the inches that a panel's labels take above, below, left and right."""
+    """Return the inches that a panel's labels need above, below, left and right of it."""
     above = _TITLE_IN if panel.get_title(loc="left") else _NO_TITLE_IN
     x, y = x_ticks.look(), y_ticks.look()
     wide = [text_in(text) for _, text, _ in x_ticks.labels()] if x["labels"] else []
@@ -221,13 +221,13 @@ def _cut_title(panel: Axes, wide: float) -> None:
 
 @cache
 def text_in(text: str, size_pt: float = _SIZE_PT, weight: str | int = "normal") -> float:
-    """Return a text's width in inches; the widest of several lines."""
+    """Return a text's width in inches, which is the width of its widest line."""
     font = FontProperties(size=size_pt, weight=weight)
     return max(text_to_path.get_text_width_height_descent(line, font, False)[0] / 72 for line in text.split("\n"))
 
 
 def grid(heights_in: Sequence[float], columns: int, *, share_x: bool) -> tuple[Figure, list[Axes]]:
-    """Return a figure of panels in rows of given heights."""
+    """Return a figure of panels in rows of the given heights."""
     layout = Margins(heights_in, columns)
     figure = Figure(figsize=(_WIDTH_IN, sum(heights_in) + 0.55), layout=layout)
     panels: list[Axes] = []

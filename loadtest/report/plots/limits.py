@@ -18,14 +18,14 @@ from loadtest.units import Limit
 from loadtest.words import count
 
 _HIGHEST_RATE: Final = 3.0
-"""Maximum rate drawn, in multiples of the limit, because peaks would compress the rest."""
+"""Rates above this multiple of the limit are cut off, because peaks would compress the rest."""
 _WINDOWS_TITLE: Final = "Accepted per window"
 _GAP: Final = 0.006
-"""Blank share of a window on either side of its bar, which separates bars without suggesting a pause."""
+"""Blank share of a window on either side of its bar. It separates bars, but does not suggest a pause."""
 _MOST_NUMBERS: Final = 15
-"""Maximum number of windows with numbers; more would overlap."""
+"""Windows have numbers only if there are at most this many; more numbers would overlap."""
 _HIGHEST: Final = 2.5
-"""Maximum height of an outline, in multiples of the limit."""
+"""Outlines above this multiple of the limit are cut off."""
 
 
 def _called(name: str) -> str:
@@ -33,7 +33,7 @@ def _called(name: str) -> str:
 
 
 def draw_rates(findings: Findings) -> Drawing | Point:
-    """Draw a panel per used limit."""
+    """Draw a panel for each limit that the run used."""
     record = findings.record
     used = record.limits()
     if not used:
@@ -55,7 +55,7 @@ def _rates_panel(panel: Axes, findings: Findings, name: str, limit: Limit) -> No
     cuts, colour = series.cuts, style.LIMITS.get(name, style.MUTED)
     # A limit per minute has an axis of requests per minute, and a limit per second an axis of requests per second.
     unit_s, unit = (60.0, "min") if limit.window >= 60 else (1.0, "s")
-    # The first and last bins may extend beyond the run: divide only by the time within it.
+    # The first and last bins may extend beyond the run, so divide by the time that lies within it.
     lengths = np.minimum(cuts[1:], record.covered_s) - np.maximum(cuts[:-1], 0.0)
     enough = lengths > (cuts[1] - cuts[0]) * 0.2
     accepted, sent, throttled, offered = (
@@ -97,14 +97,14 @@ def _cut_off(
         beyond = np.where(rates > highest * 1.08, highest * 1.05, np.nan)
         style.stairs(panel, beyond, cuts, baseline=None, **{**look, "lw": 1.4})
     at = float(cuts[int(np.nanargmax(lines[label][0]))])
-    # Below the names of stages.
+    # The note lies below the names of stages.
     offset, side = ((-4, -15), "right") if at > cuts[0] + (cuts[-1] - cuts[0]) * 0.6 else ((4, -15), "left")
     text = f"↑ {label}: peak {count(peaks[label])} / {unit}, cut off"
     style.note(panel, text, (at, highest), offset, ha=side, va="top", color=style.INK, bbox=style.PAPERED)
 
 
 def draw_429_rate(findings: Findings) -> Drawing | Point:
-    """Draw a panel per limit with observed or expected 429s."""
+    """Draw a panel for each limit that has observed or expected 429s."""
     if not findings.rates:
         return Point("429 rate over time", "no request was sent")
     shown = {name: each for name, each in findings.rates.items() if each.throttled.any() or (each.expected > 0).any()}
@@ -144,7 +144,7 @@ def _429_rate_title(findings: Findings) -> str:
 
 
 def draw_windows(findings: Findings) -> Drawing | Point:
-    """Draw a panel per windowed limit that rejected requests."""
+    """Draw a panel for each limit that counts in windows and rejected requests."""
     record, observed = findings.record, findings.observed_429
     if observed.why_not is not None:
         return Point(_WINDOWS_TITLE, observed.why_not)
@@ -216,7 +216,7 @@ def _windows_title(findings: Findings, windowed: dict[str, AcceptedWindows]) -> 
         return f"Requests on {words.joined(odd)} got 429 in windows that were not full"
     full = {name: (each.counts, each.counts.spread) for name, each in windowed.items() if each.counts.spread}
     if not full:
-        # The run covers only part of these windows: they may have accepted more before or after it.
+        # The run covers only part of these windows. They may have accepted more requests before or after the run.
         cut = ((name, each.accepted[each.rejected > 0], each.counts.count) for name, each in windowed.items())
         parts = [_passed(name, int(got.min()), int(got.max()), most) for name, got, most in cut if len(got)]
         return f"Accepted in windows with 429s, which the run covers in part: {', '.join(parts)}"

@@ -20,30 +20,30 @@ from loadtest.report.plots.layout import text_in
 from loadtest.stats.order_statistics import interval_ranks, rank
 
 _MOST_MARKS: Final = 24
-"""Maximum number of window boundaries drawn; more would merge."""
+"""Window boundaries are drawn only if there are at most this many; more would merge."""
 _SEEN: Final = 0.002
 """A band is drawn as a line if half of its width is below this share of the plot's width."""
 _CHARACTERS: Final = 135
 """Number of letters of stage names that fit into the width of a plot."""
 WHOLE_IN: Final = 8.8
 HALF_IN: Final = 4.0
-"""Widths in inches, without labels, of a panel alone in a row (``WHOLE_IN``) and of one of two (``HALF_IN``)."""
+"""Widths of panels in inches, without labels: one panel in a row (``WHOLE_IN``), and two (``HALF_IN``)."""
 _NAME_PT: Final = 7.0
 _NAME_LINES: Final = 3
-"""Maximum number of lines of stage names; each line is ``_LINE_PT`` points high."""
+"""Stage names take at most this many lines, each ``_LINE_PT`` points high."""
 _LINE_PT: Final = 9.0
 _PANEL_PT: Final = 105.0
 """Minimum height in points, without labels, of a panel with stage names."""
 _UPPER: Final = re.compile(r"\s*response_time\.(?P<statistic>\w+)\s*<=?")
 _FAR: Final = 8.0
-"""A threshold above this multiple of the highest value gets no line, which would compress the rest."""
+"""A threshold above this multiple of the highest value gets no line, because the line would compress the rest."""
 
 
 def over_time(axes: Sequence[Axes], record: Record, names: Sequence[str | None] | None = None) -> None:
     """Finish panels over time: mark stages, and label the last panel's axis of seconds.
 
-    ``names`` gives each panel's traffic entry, whose stages the panel shows; without ``names``, each panel shows the
-    stages of all entries. Stages are named in the first panel, and in panels with other stages than the first.
+    Each panel shows the stages of its traffic entry in ``names``. Without ``names``, it shows the stages of all
+    entries. Stages are named in the first panel, and in panels whose stages differ from those of the first.
     """
     whose = names or [None] * len(axes)
     for panel, name in zip(axes, whose, strict=True):
@@ -54,7 +54,7 @@ def over_time(axes: Sequence[Axes], record: Record, names: Sequence[str | None] 
 def time_axis(panel: Axes, record: Record) -> None:
     """Label an axis of seconds since the epoch."""
     end_s = max(record.covered_s, 1e-3)
-    # Keep marks at zero fully visible.
+    # The axis begins before zero, so that marks at zero are fully visible.
     panel.set(xlim=(-end_s * 0.008, end_s), xlabel="time since the start of the run, s")
 
 
@@ -62,9 +62,9 @@ def draw_dots(
     panel: Axes, x: Floats, y: Floats, colour: str, label: str, *, marker: str = "o", size: float = 5.0,
     alpha: float | None = None, **look: Any,
 ) -> None:  # fmt: skip
-    """Draw operations as dots of ``size`` square points, more transparent if there are many.
+    """Draw operations as dots with an area of ``size`` square points. Many dots are more transparent.
 
-    Very many dots become a picture. ``alpha`` and ``look`` have the meaning of ``Axes.scatter``.
+    Very many dots become a picture. ``alpha`` and ``look`` mean the same as for ``Axes.scatter``.
     """
     if alpha is None:
         alpha = 0.85 if len(x) < 300 else 0.55 if len(x) < 2000 else 0.3
@@ -75,9 +75,9 @@ def draw_dots(
 
 
 def draw_bins(panel: Axes, record: Record, traffic: str, cuts: Floats, binned: list[Distribution]) -> None:
-    """Draw each time bin's median and p95, dotted if samples are too few; draw nothing for bursts or few values.
+    """Draw the median and p95 of each time bin. Lines are dotted where there are too few samples for an interval.
 
-    ``cuts`` are the edges of the bins, in s since the epoch.
+    Bursts and very few values are not drawn. ``cuts`` are the edges of the bins, in s since the epoch.
     """
     if sum(each.n for each in binned) < 12 or any(stage.burst for stage in record.info.traffic[traffic].stages):
         return
@@ -91,9 +91,9 @@ def draw_bins(panel: Axes, record: Record, traffic: str, cuts: Floats, binned: l
 
 
 def mark_windows(panel: Axes, record: Record, boundaries: Floats) -> bool:
-    """Draw each boundary of the server's windows as the band in which it may lie; return True if any was drawn.
+    """Draw the boundaries of the server's windows as bands. Return True if any was drawn.
 
-    A band is as wide as the uncertainty of the server's clock. Nothing is drawn if this uncertainty is at least half a
+    A band is as wide as the uncertainty of the server's clock. Nothing is drawn if the bands cover more than half of a
     window, or if there are very many boundaries. ``boundaries`` are in s since the epoch.
     """
     marks = boundaries[boundaries < record.covered_s]
@@ -123,7 +123,7 @@ def _reach(record: Record) -> float:
 
 
 def _same_stages(record: Record, *names: str | None) -> bool:
-    """Whether traffic entries have stages of the same names at the same times, so that one label serves all."""
+    """Whether the traffic entries have the same stages at the same times, so that one label serves all of them."""
     plans = [record.info.traffic[name].stages if name else () for name in names]
     return all([(s.name, s.start_s) for s in plan] == [(s.name, s.start_s) for s in plans[0]] for plan in plans)
 
@@ -140,7 +140,7 @@ def mark_stages(panel: Axes, record: Record, traffic: str | None = None, *, name
         elif start > 0:
             panel.axvline(start, color=style.GRID, lw=1.4, zorder=0.5)
         following = min((other for other in starts if other > start), default=record.covered_s)
-        # Stages that begin together share one label, with each name once.
+        # Stages that begin together share a label, which has each name once.
         label = _fitting([stage.name for stage in stages], (following - start) / record.covered_s)
         if names and label:
             style.note(
@@ -150,10 +150,10 @@ def mark_stages(panel: Axes, record: Record, traffic: str | None = None, *, name
 
 
 def name_stages(panel: Axes, stages: Sequence[tuple[float, str]], wide_in: float) -> float:
-    """Write names of stages at the upper edge of a panel, in a few lines so that names do not overlap.
+    """Write names of stages at the upper edge of a panel. They stand in several lines, so that they do not overlap.
 
-    ``stages`` are pairs of a place (as a share of the width) and a name, from left to right. Names that do not fit are
-    left out. Returns the share of the panel's height that the names take.
+    ``stages`` are (place, name) pairs from left to right; a place is a share of the width. Names that do not fit are
+    left out. Return the share of the panel's height that the names take.
     """
     ends, used = [0.0] * _NAME_LINES, 0
     for share, name in stages:
@@ -171,7 +171,7 @@ def name_stages(panel: Axes, stages: Sequence[tuple[float, str]], wide_in: float
 
 
 def _fitting(names: list[str], share: float) -> str:
-    """Return the names that fit into a share of the axis, shortened if needed; empty if the share is too narrow."""
+    """Return the names if they fit into a share of the axis, or else the first name, shortened; empty without room."""
     room = int(share * _CHARACTERS) - 1
     whole = " + ".join(dict.fromkeys(names))
     if len(whole) <= room:
@@ -182,7 +182,7 @@ def _fitting(names: list[str], share: float) -> str:
 
 @dataclass(frozen=True)
 class UpperBound:
-    """An upper threshold on a statistic of response time, with the longest allowed time and the measured value."""
+    """An upper threshold on response time, with the longest allowed time and the measured value."""
 
     judged: Judged
     statistic: str
@@ -191,15 +191,15 @@ class UpperBound:
 
     @property
     def over_ms(self) -> float:
-        """Excess of the value over the threshold in ms; negative if the threshold is met."""
+        """The value minus the longest allowed time, in ms; negative if the threshold is met."""
         return self.value_ms - self.edge_ms
 
 
 def upper_bounds(findings: Findings, traffic: str | None = None) -> list[UpperBound]:
-    """Return the upper thresholds on response times that were judged by a value, in the order of the scenario."""
+    """Return the upper thresholds on response times that have a measured value, in the order of the scenario."""
     plan = None if traffic is None else findings.record.info.traffic[traffic]
     return [
-        # Value plus margin is the edge, both for a fixed time and for a threshold relative to another figure.
+        # Value plus margin is the longest allowed time, also for a threshold relative to another figure.
         UpperBound(one, match["statistic"], one.value + one.margin, one.value)
         for one in findings.judged
         if (match := _UPPER.match(one.require)) and one.value is not None and one.margin is not None
@@ -209,9 +209,9 @@ def upper_bounds(findings: Findings, traffic: str | None = None) -> list[UpperBo
 
 
 def draw_bounds(panel: Axes, findings: Findings, traffic: str) -> None:
-    """Draw an entry's thresholds over their stages with labels; thresholds far above all values are only named.
+    """Draw an entry's thresholds over their stages, with labels. Thresholds far above all values get only a label.
 
-    The panel must show ms over s since the epoch, on a log scale with limits already set.
+    The panel must show ms over s since the epoch, on a log scale whose limits are already set.
     """
     end, (low, high) = findings.record.covered_s, panel.get_ylim()
     edges, above = [low, high], Counter[float]()

@@ -30,11 +30,11 @@ _LINES: Final[tuple[Any, ...]] = (
     "-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1, 1.5)), (0, (1, 3)), (0, (10, 3)), (0, (4, 1, 1, 1, 1, 1)),
 )  # fmt: skip
 _MOST_LINES: Final = 8
-"""Maximum number of lines in a panel's legend, and of bars beside it."""
+"""A panel's legend has at most this many lines, and the panel beside it as many bars."""
 
 
 def _why_none(findings: Findings) -> str:
-    """Return why there are no data on jobs; empty if there are any."""
+    """Return the reason why there are no data on jobs; empty if there are data."""
     jobs = [figures for figures in findings.metrics.traffic.values() if isinstance(figures, JobFigures)]
     if not jobs:
         return "no traffic entry submits jobs"
@@ -147,7 +147,7 @@ _ENDED: Final[dict[str, str]] = {
 
 
 def draw_slowest(findings: Findings) -> Drawing | Point:
-    """Draw a panel per traffic entry, a row per operation and a bar per request."""
+    """Draw a panel for each traffic entry, a row for each operation, and a bar for each request."""
     found = slowest(findings)
     if not found:
         return Point("The slowest operations", "no operation was answered")
@@ -183,7 +183,7 @@ def draw_slowest(findings: Findings) -> Drawing | Point:
 
 
 def _waterfall(panel: Axes, shown: Sequence[SlowOperation], colour: str) -> None:
-    """Draw all bars of a kind at once, because single bars would dominate the drawing time."""
+    """Draw all bars of a kind at once, because drawing them one by one would take most of the time."""
     waits, lags = (style.SHADE, 1.0), (style.INK, 1.0)
     inks = [(ink, alpha) for ink in (colour, style.THROTTLED) for alpha in (1.0, _ANSWER)]
     bars: dict[tuple[str, float], list[_Bar]] = {look: [] for look in (waits, lags, *inks)}
@@ -214,7 +214,7 @@ _FLOOR_MS = 0.01
 
 
 def draw_lag(findings: Findings) -> Drawing | Point:
-    """Draw each time bin's longest lag per traffic entry, the distribution of all lags, and the limit."""
+    """Draw the longest lag of each time bin for each traffic entry, the distribution of all lags, and the limit."""
     record = findings.record
     if not findings.lags:
         return Point("Start lag of operations", "no operation was sent")
@@ -247,7 +247,7 @@ def _lag_lines(panel: Axes, lags: Lags, label: str, look: dict[str, Any]) -> Non
 
 
 def _lag_spread(panel: Axes, record: Record, top: float) -> None:
-    """Draw the empirical distribution (ECDF) of both lags over all traffic."""
+    """Draw the empirical distribution (ECDF) of start lags and of dispatch lags over all traffic."""
     for lag, look in (("start", {"lw": 2.6, "alpha": 0.4}), ("dispatch", {"lw": 0.9})):
         lags = record.time(f"{lag}_lag_ms", record.stages())
         style.ecdf(panel, lags, floor=_FLOOR_MS, color=style.INK, label=f"all {lag} lags", **look)

@@ -1,4 +1,4 @@
-"""Plots of response times: over time, by percentile and rate, beside service time, and a long run's heat map."""
+"""Plots of response times: over time, by percentile, by rate, beside service time, and as a long run's heat map."""
 
 from typing import Any, Final
 
@@ -23,11 +23,11 @@ from loadtest.report.plots.drawing import Drawing, entry_panels, medians, names_
 from loadtest.stats.order_statistics import interval_ranks, rank
 
 _LEAST_SPAN: Final = 4.0
-"""Minimum ratio between the ends of a log axis."""
+"""The ends of a log axis have at least this ratio."""
 
 
 def draw_scatter(findings: Findings) -> Drawing | Point:
-    """Draw a panel per traffic entry that has an answered operation."""
+    """Draw a panel for each traffic entry that has an answered operation."""
     record = findings.record
     found = {name: responses for name, responses in findings.responses.items() if responses.dots}
     if not found:
@@ -63,7 +63,7 @@ def _panel(panel: Axes, findings: Findings, name: str, responses: Responses, col
     marks.draw_bins(panel, findings.record, name, responses.series.cuts, responses.series.bins())
     panel.set_yscale("log")
     low, high = panel.get_ylim()
-    # A steady value should look steady.
+    # A wide axis makes steady values look steady.
     wider = max(1.0, (_LEAST_SPAN * low / high) ** 0.5)
     panel.set_ylim(low / wider, high * wider)
     marks.draw_bounds(panel, findings, name)
@@ -93,8 +93,8 @@ def _rug(panel: Axes, seconds: Floats | tuple[()]) -> None:
 def draw_service(findings: Findings) -> Drawing | Point | None:
     """Draw cumulative distributions, with a panel for each entry whose operations are single requests.
 
-    None if there are only jobs, because a job has many requests and no single service time. None for a log, whose
-    response times are service times.
+    Return None if there are only jobs, because a job has many requests and no single service time. Return None for a
+    log, because its response times are service times.
     """
     record = findings.record
     if record.info.imported:
@@ -117,7 +117,7 @@ def draw_service(findings: Findings) -> Drawing | Point | None:
 
 
 def _service_title(findings: Findings) -> str:
-    """Return the title, from each operation's wait beyond its own request, since medians cannot be subtracted."""
+    """Return the title. Waits are computed for each operation, because medians cannot be subtracted."""
     record, waits = findings.record, {}
     for name, plan in record.info.traffic.items():
         waited = record.time(WAITED, record.stages(traffic=name))
@@ -133,7 +133,7 @@ def _service_title(findings: Findings) -> str:
 
 
 def draw_heat(findings: Findings) -> Drawing | None:
-    """Draw a panel per traffic entry with many operations; None for few operations, which the scatter plot shows."""
+    """Draw a panel for each traffic entry with many operations. Return None for few, which the scatter plot shows."""
     if not findings.heats:
         return None
     figure, drawn, left_out = entry_panels(findings, findings.heats, 1.9)
@@ -147,7 +147,7 @@ def draw_heat(findings: Findings) -> Drawing | None:
 
 
 def _heat_panel(figure: Figure, panel: Axes, heat: Heat, colour: str) -> None:
-    # From transparent to the operation's colour, so that one picture serves light and dark pages.
+    # Colours go from transparent to the operation's colour, so that one picture serves light and dark pages.
     scale = LinearSegmentedColormap.from_list("heat", [to_rgba(colour, 0.12), to_rgba(colour, 1.0)])
     counts = np.ma.masked_equal(heat.counts.T, 0)
     norm = LogNorm(1, max(2, int(heat.counts.max())))
@@ -160,20 +160,20 @@ def _heat_panel(figure: Figure, panel: Axes, heat: Heat, colour: str) -> None:
 
 
 def _median_fields(counts: np.ndarray) -> Ints:
-    """Return the index of the median's field in each row of counts."""
+    """Return the index of the field that contains the median, for each row of counts."""
     sums = counts.cumsum(axis=1)
     places: Ints = (sums >= np.maximum(1, (sums[:, -1:] + 1) // 2)).argmax(axis=1)
     return places
 
 
 def _heat_title(findings: Findings) -> str:
-    """Compare the last third of the run with the first third, at the resolution of the fields."""
+    """Compare the last third of the run with the first. The fields limit the resolution."""
     drifts = {}
     for name, heat in findings.heats.items():
         third = len(heat.counts) // 3
         ends = np.array([part.sum(axis=0) for part in (heat.counts[:third], heat.counts[len(heat.counts) - third :])])
         if ends.any(axis=1).all():
-            # Each median lies anywhere in its field, so that the ratio is uncertain by two heights of a field.
+            # A median may lie anywhere in its field, so the ratio is uncertain by two heights of a field.
             first, last = _median_fields(ends).tolist()
             height = float(heat.levels[1] / heat.levels[0])
             drifts[name] = (height ** (last - first - 1), height ** (last - first + 1))
@@ -208,7 +208,7 @@ _TICKS = {0.5: "50", 0.1: "90", 0.05: "95", 0.01: "99", 0.001: "99.9", 0.0001: "
 
 
 def draw_spectrum(findings: Findings) -> Drawing | Point:
-    """Draw each traffic entry's nearest-rank percentiles, grey where samples are too few."""
+    """Draw the nearest-rank percentiles of each traffic entry. They are grey where samples are too few."""
     record = findings.record
     found = {name: record.time("response_time_ms", record.stages(traffic=name)) for name in record.info.traffic}
     found = {name: values for name, values in found.items() if values.n}
@@ -233,7 +233,7 @@ def draw_spectrum(findings: Findings) -> Drawing | Point:
 
 
 def _allowed(panel: Axes, bound: marks.UpperBound, colour: str) -> None:
-    """Draw a threshold's bound at its percentile, the measured value, and the line between them."""
+    """Draw a threshold and the measured value at their percentile, and a line between them."""
     if (tail := _TAILS.get(bound.statistic)) is None:
         return
     panel.vlines(tail, bound.value_ms, bound.edge_ms, color=colour, lw=0.8, ls=":")
@@ -248,7 +248,7 @@ def _spectrum_line(panel: Axes, values: Distribution, name: str, look: dict[str,
     ranks = np.unique(np.r_[ranks, n + 1 - ranks])  # dense at both ends
     times = values.at(ranks)
     tail = 1 - (ranks - 0.5) / n
-    # As in interval_ranks: no upper bound exists where (rank / n)^n is above 2.5 %.
+    # As in ``interval_ranks``, there is no upper bound where (rank / n)^n is above 2.5 %.
     last = int(np.max(((1 - tail) ** n <= 0.025).nonzero()[0], initial=0))  # either side of a 95 % interval
     tails = np.geomspace(1, 0.5 / n, 90)[1:].tolist()
     bounds = [(each, *ranked) for each in tails if (ranked := interval_ranks(n, 1 - each)) is not None]
@@ -261,7 +261,7 @@ def _spectrum_line(panel: Axes, values: Distribution, name: str, look: dict[str,
 
 
 def _spectrum_title(findings: Findings) -> str:
-    """Name the figure that exceeds its threshold most, or is nearest to it; without thresholds, the longest tail."""
+    """Name the figure that exceeds its threshold most or is nearest to it; without thresholds, the longest tail."""
     traffic = findings.metrics.traffic
     late = [name for name, each in traffic.items() if each.response_time_ms.at_least]
     open_ = f"; time-outs hide the tail of {names_or_count(late)}" if late else ""
@@ -283,11 +283,11 @@ def _spectrum_title(findings: Findings) -> str:
 
 
 _LEAST_RATES: Final = 3
-"""Minimum number of stages at different rates, because two points always form a line."""
+"""An entry needs at least this many stages at different rates, because two points always form a line."""
 
 
 def draw_by_rate(findings: Findings) -> Drawing | None:
-    """Draw a panel for each traffic entry with at least three stages at different rates; None without such an entry.
+    """Draw a panel for each traffic entry that has at least three stages at different rates; None without such entries.
 
     Bursts are left out, because they have no meaningful rate.
     """
@@ -334,7 +334,7 @@ def _by_rate_panel(panel: Axes, parts: list[StagePart], colour: str, wide_in: fl
 
 
 def _by_rate_title(found: dict[str, list[StagePart]]) -> str:
-    # Medians that time-outs leave without an upper bound are not compared.
+    # A median without an upper bound, because of time-outs, is not compared.
     known = dict[str, list[tuple[float, float]]]()
     for name, parts in found.items():
         medians = [(_rate(part), part.figures.response_time_ms.get("p50")) for part in parts]

@@ -1,8 +1,8 @@
 """Common style of all plots: palette, panels, axes, legends and distributions.
 
-The colours belong to the Okabe-Ito family and differ in lightness, so that they can be distinguished with any colour
-vision and, together with line styles and markers, in grey. On a page, each colour becomes a CSS variable, so that the
-same drawing serves light and dark pages.
+The colours belong to the Okabe-Ito family and differ in lightness. They can be distinguished with any colour vision.
+Together with line styles and markers, they can be distinguished in grey. On a page, each colour becomes a CSS variable,
+so that the same drawing serves light and dark pages.
 """
 
 import math
@@ -51,12 +51,12 @@ _SERIES: Final[tuple[tuple[str, Any], ...]] = (
     ("#7a5638", (0, (5, 1.5, 1, 1.5))),
     ("#76771c", (0, (8, 1.5))),
 )
-"""Colours and line styles in the order of operations; page.css calls the colours ``--series-1`` and so on."""
+"""Colours and line styles in the order of operations. In page.css, the colours are ``--series-1`` and so on."""
 OPERATIONS: Final[dict[str, str]] = {name: colour for name, (colour, _) in zip(Operation, _SERIES, strict=False)}
 LIMITS: Final[dict[str, str]] = {
     LIMIT_OF_OPERATION[operation]: OPERATIONS[operation] for operation in reversed(Operation)
 }
-"""Colours of limits; a limit of several operations takes the colour of the first."""
+"""Colours of limits. A limit on several operations has the colour of the first operation."""
 LINES: Final[dict[str, Any]] = {name: line for name, (_, line) in zip(Operation, _SERIES, strict=False)}
 """Line styles by operation, which distinguish operations in grey."""
 
@@ -127,19 +127,19 @@ _FRAME_IN: Final = 0.55
 _LEAST_IN: Final = 1.0
 """Minimum height in inches of a panel with an axis and a title."""
 SCATTER_AS_PATHS: Final = 600
-"""Maximum number of scatter points drawn as SVG paths, at about 80 bytes each; more points are rasterized."""
+"""More scatter points than this are rasterized, because an SVG path takes about 80 bytes for each point."""
 
 
 @contextmanager
 def styled(name: str) -> Iterator[None]:
-    """Apply the project's style, with reproducible output bytes."""
+    """Apply the project's style, and make the output's bytes reproducible."""
     settings: dict[Any, Any] = {**_RC, "svg.hashsalt": name}
     with mpl.rc_context(settings):
         yield
 
 
 def panels(count: int, height_in: float, *, columns: int = 1, share_x: bool = True) -> tuple[Figure, list[Axes]]:
-    """Make a figure of ``count`` panels, each ``height_in`` inches high, in one or more columns."""
+    """Make a figure of ``count`` panels in one or more columns. Each panel is ``height_in`` inches high."""
     rows = -(-count // columns)
     height_in *= 1.35 if rows == 1 and columns == 1 else 1.0
     figure, axes = grid([height_in] * rows, columns, share_x=share_x)
@@ -149,12 +149,12 @@ def panels(count: int, height_in: float, *, columns: int = 1, share_x: bool = Tr
 
 
 def row_panels(counts: Iterable[int], row_in: float) -> tuple[Figure, list[Axes]]:
-    """Make a figure of panels one above the other, each as high as its rows, with separate x axes."""
+    """Make a figure of panels one above the other. Each has its own x axis, and a height that fits its rows."""
     return grid([max(_LEAST_IN, _FRAME_IN + row_in * count) for count in counts], 1, share_x=False)
 
 
 def rows(panel: Axes, labels: Sequence[str], top: float = -0.6) -> None:
-    """Label rows from the top down, the first row at 0, without grid lines; ``top`` is the axis's upper end."""
+    """Label rows from the top down, without grid lines. The first row is at 0; ``top`` is the axis's upper end."""
     panel.yaxis.set_major_locator(ticker.FixedLocator(range(len(labels))))
     shown = ["\n".join(short(line, _ROW_LETTERS) for line in label.split("\n")) for label in labels]
     panel.yaxis.set_major_formatter(ticker.FixedFormatter(shown))
@@ -164,30 +164,30 @@ def rows(panel: Axes, labels: Sequence[str], top: float = -0.6) -> None:
 
 
 def stairs(panel: Axes, values: Floats, edges: Floats, **look: Any) -> None:
-    """Draw stairs like ``panel.stairs``, without its slow search for axis limits; time panels set their limits."""
+    """Draw stairs like ``panel.stairs``, but without its slow search for axis limits. Time panels set their limits."""
     panel.add_artist(StepPatch(values, edges, **{"fill": False, **look}))
 
 
 def note(panel: Axes, text: str, at: tuple[float, float], offset: tuple[float, float], **look: Any) -> None:
-    """Write a note beside a point, offset to the right and up in typographic points."""
+    """Write a note beside a point. ``offset`` is the distance to the right and up, in typographic points."""
     panel.annotate(text, at, xytext=offset, textcoords="offset points", **{"fontsize": 7.5, **look})
 
 
 _PLAIN: Final = ticker.FuncFormatter(lambda value, _: grouped(value, ".10g"))
 _UNLABELLED: Final = ticker.NullFormatter()
 _VERY_NARROW: Final = 5
-"""A log axis that spans a smaller factor has the ticks of a linear axis, because 1, 2, 5 would be too few ticks."""
+"""A log axis that spans a smaller factor has linear ticks, because ticks at 1, 2 and 5 would be too few."""
 _NARROW: Final = 60
-"""A log axis that spans a smaller factor has ticks at 2 and 5, too."""
+"""A log axis that spans a smaller factor also has ticks at 2 and 5."""
 _LETTERS: Final = 150
-"""Number of letters of a legend that fit into a figure's width."""
+"""A row of a legend has room for this many letters."""
 _HANDLE: Final = 8
-"""Width of a legend's handle and spacing, in letters."""
+"""Width of a legend entry's handle and spacing, in letters."""
 _MARKERS: Final = ("", "o", "s", "^", "D", "v", "P")
 
 
 def plain_log(axis: Axis) -> None:
-    """Label a finished log axis with plain numbers, and with 2 and 5 if it spans a small factor."""
+    """Label a finished log axis with plain numbers. If it spans a small factor, also label 2 and 5."""
     low, high = axis.get_view_interval()
     span = high / low if low > 0 else np.inf
     plain(axis)
@@ -202,7 +202,7 @@ def plain_log(axis: Axis) -> None:
 def log(
     panel: Axes, axis: Literal["x", "y"], label: str = "", low: float | None = None, high: float | None = None
 ) -> None:
-    """Make a finished axis logarithmic with plain numbers, from ``low`` to ``high`` if given."""
+    """Make a finished axis logarithmic, with plain numbers. If ``low`` and ``high`` are given, they are its ends."""
     panel.set(**{f"{axis}scale": "log", **({f"{axis}label": f"{label} (log)"} if label else {})})
     if low is not None:
         panel.set(**{f"{axis}lim": (low, high)})
@@ -215,7 +215,7 @@ def plain(axis: Axis) -> None:
 
 
 def line_of(record: Record, name: str) -> dict[str, Any]:
-    """Return a traffic entry's line style: its operation's colour and style, and a marker to distinguish entries."""
+    """Return a traffic entry's line style. The operation sets colour and dashes; the marker distinguishes entries."""
     traffic = record.info.traffic
     operation = traffic[name].operation
     alike = [each for each, plan in traffic.items() if plan.operation == operation]
@@ -226,7 +226,8 @@ def line_of(record: Record, name: str) -> dict[str, Any]:
 def ecdf(panel: Axes, values: Distribution, *, floor: float | None = 0.0, **look: Any) -> None:
     """Draw an empirical distribution from 0 % up, so that even a single value is a step.
 
-    Values below ``floor`` are drawn at ``floor``, or omitted if it is 0, as on a log axis; None draws all values.
+    Values below ``floor`` are drawn at ``floor``. If it is 0, as on a log axis, values up to 0 are left out. If it is
+    None, all values are drawn.
     """
     panel.set_ylim(0, 102)
     if not values.n:
@@ -240,7 +241,7 @@ def ecdf(panel: Axes, values: Distribution, *, floor: float | None = 0.0, **look
 
 
 def legend(figure: Figure) -> None:
-    """Add one legend above all panels, with each label once in all its colours, without empty series."""
+    """Add one legend above all panels. It has each label once, in all its colours, and no empty series."""
     shown: dict[str, dict[str, Any]] = {}
     for panel in figure.axes:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
@@ -257,7 +258,7 @@ def legend(figure: Figure) -> None:
 
 
 def keys(figure: Figure, handles: Mapping[str, Any]) -> None:
-    """Add a legend above all panels, in as many rows as needed; handles in a tuple are drawn side by side."""
+    """Add a legend above all panels, in as many rows as needed. Handles in a tuple are drawn side by side."""
     widths = [len(label) + _HANDLE for label in handles]
     columns = len(widths) if sum(widths) <= _LETTERS else max(1, _LETTERS // max(widths))
     made = figure.legend(
@@ -276,7 +277,7 @@ def key(**look: Any) -> Line2D:
 
 
 BAND: Final[dict[str, Any]] = {"color": FADED, "alpha": 0.35, "lw": 0}
-"""Style of the band in which a value is expected without a change."""
+"""Style of the band in which values are expected if nothing changed."""
 VERDICTS: Final[dict[str, tuple[str, str]]] = {
     "suspected": (BAD, "D"),
     "regressed": (BAD, "X"),
@@ -287,13 +288,13 @@ VERDICTS: Final[dict[str, tuple[str, str]]] = {
     "learning": (MUTED, "s"),
     "not comparable": (MUTED, "v"),
 }
-"""Colour and marker of each verdict; the markers distinguish them in grey, too."""
+"""Colour and marker of each verdict. The markers also distinguish verdicts in grey."""
 _NAME_LETTERS: Final = 30
 _ROW_LETTERS: Final = 64
-"""Maximum number of letters in a row's label, which fill half of the figure's width."""
+"""A row's label has at most this many letters, which fill half of the figure's width."""
 _MOST_TICKS: Final = 7
 _LEAST_GAPS: Final = 7.0
-"""Minimum distance between tick labels: the axis's length ÷ this number."""
+"""Tick labels are at least the axis's length ÷ this number apart."""
 
 
 def short(name: str, letters: int = _NAME_LETTERS) -> str:
@@ -307,18 +308,18 @@ def label(one: MetricComparison, metrics: Sequence[MetricComparison], letters: i
 
 
 def verdict(one: MetricComparison) -> str:
-    """Return a metric's verdict in a word; ``suspected`` before the confirming rerun."""
+    """Return a metric's verdict in a word, or ``suspected`` before the confirming rerun."""
     return "suspected" if one.suspect else one.verdict
 
 
 def marked(one: MetricComparison, **more: Any) -> dict[str, Any]:
-    """Return colour and marker of a metric's verdict."""
+    """Return the colour and marker of a metric's verdict."""
     colour, marker = VERDICTS[verdict(one)]
     return {"color": colour, "marker": marker, **more}
 
 
 def metric_axis(panel: Axes, metric: Metric) -> None:
-    """Label the y axis with a metric's unit, shares in percent."""
+    """Label the y axis with a metric's unit. Shares are in percent."""
     plain(panel.yaxis)
     panel.yaxis.set_major_locator(ticker.MaxNLocator(4))
     panel.set_ylabel({"ms": "ms", "share": "%", "1/s": "/s"}[NATURES[metric].unit])
@@ -339,8 +340,8 @@ def change_axis(axis: Axis) -> None:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Return the log ratios to label, in the finest steps whose labels are few enough and do not overlap."""
-    # First steps in per cent, then powers; each list contains 1. By rounding, 1 − 20 · 0.05 may be slightly above 0.
+    """Return the log ratios to label. They have the finest steps whose labels are few enough and do not overlap."""
+    # Steps in per cent come first, then powers; each list contains 1. Rounding may put 1 − 20 · 0.05 slightly above 0.
     steps = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
     percent = ([1 + step * k for k in range(-20, 21) if 1 + step * k > 1e-9] for step in steps)
     powers = ([base**k for k in range(-6, 7)] for base in (2.0, 4.0, 10.0, 100.0, 1e3, 1e6))
