@@ -33,9 +33,7 @@ class Endpoint:
         host: value of the Host header.
         prefix: path before ``/v1``, without a trailing slash.
         keys: API keys; a request with key index i has ``keys[i]``.
-        user_agent: product, version and run.
-        secrets: secret values among the headers.
-        budget: the run's request budget; without bounds by default.
+        budget: without bounds by default.
     """
 
     def __init__(

@@ -19,7 +19,7 @@ from loadtest.load.distributed.master import WORKERS_GONE, DistributedGenerator
 from loadtest.load.distributed.transport import Mailbox
 from loadtest.load.epoch import Seeder, set_epoch
 from loadtest.load.live import LATE
-from loadtest.load.load_generator import LocalGenerator
+from loadtest.load.load_generator import LocalGenerator, wait_until
 from loadtest.load.request_budget import BudgetSpentError
 from loadtest.load.session import Session
 from loadtest.record.generator_limits import bottleneck, full_pools
@@ -164,11 +164,8 @@ class Engine:
 
     def _await_users(self, generator: LoadGenerator) -> None:
         """Wait until every user has requested an arrival, because creating users would count as start lag."""
-        deadline = time.monotonic() + _READY_PATIENCE
-        while not generator.ready:
-            if time.monotonic() > deadline:
-                raise LoadtestError("Locust did not start all users within two minutes", "Lower max_users.")
-            gevent.sleep(0.01)
+        if not wait_until(_READY_PATIENCE, lambda: generator.ready):
+            raise LoadtestError("Locust did not start all users within two minutes", "Lower max_users.")
 
     def _set_epoch(self, session: Session, generator: LoadGenerator) -> None:
         # Existing objects do not become garbage, and collecting them in the middle of a run would delay users.

@@ -61,24 +61,23 @@ class LiveSeries:
         self.changed_from: int | None = None
         """First bucket that has changed since this attribute was set to None."""
 
-    def count(self, since_epoch_ns: int, *tracks: list[int], count: int = 1) -> None:
-        if since_epoch_ns < 0:
+    def count(self, second: int, *tracks: list[int], count: int = 1) -> None:
+        if second < 0:
             return
-        index = self._index(since_epoch_ns)
+        index = self._index(second)
         for track in tracks:
-            if index >= len(track):
-                track.extend([0] * (index + 1 - len(track)))
+            track.extend([0] * (index + 1 - len(track)))
             track[index] += count
 
     def note(self, name: tuple[str, ...], elapsed_s: float, value: float | None) -> None:
         if elapsed_s >= 0:
-            index = self._index(int(elapsed_s * 1e9))
+            index = self._index(int(elapsed_s))
             track = self.gauges[name]
             track += [None] * (index + 1 - len(track))
             track[index] = value
 
-    def _index(self, since_epoch_ns: int) -> int:
-        while (index := since_epoch_ns // (self.width_s * 1_000_000_000)) >= MOST_BUCKETS:
+    def _index(self, second: int) -> int:
+        while (index := second // self.width_s) >= MOST_BUCKETS:
             self.width_s *= 2
             for counts in self.counts.values():
                 counts[:] = [sum(counts[at : at + 2]) for at in range(0, len(counts), 2)]
@@ -227,7 +226,7 @@ class EntryFigures:
                 stage.operations[cell] += count
             else:
                 stage.requests[cell] += count
-                self._series.count(second * 1_000_000_000, *self._tracks_of(cell), count=count)
+                self._series.count(second, *self._tracks_of(cell), count=count)
         for stage in self.stages.values():
             stage.response_time += self.response_time.extend(stage.new_times)
             stage.new_times.clear()
@@ -327,7 +326,7 @@ class LiveFigures:
         for traffic, counts in offered.items():
             track = self.series.counts["offered", traffic]
             for second, count in counts.items():
-                self.series.count(second * 1_000_000_000, track, count=count)
+                self.series.count(second, track, count=count)
 
     def offered_rate(self, traffic: str, seconds: int) -> float:
         """Return the due arrivals per second over about the last ``seconds``."""

@@ -3,7 +3,9 @@
 ``DistributedGenerator`` in ``distributed.master`` has the same methods, and its workers make the load.
 """
 
+import time
 from collections.abc import Callable
+from typing import Final
 
 import gevent
 
@@ -13,6 +15,16 @@ from loadtest.load.health import Health
 from loadtest.load.pool import Growth
 from loadtest.load.session import Session
 from loadtest.record.run_info import BudgetUse, ClockInfo, CpuSample, GeneratorInfo, PeerInfo
+
+_PAUSE: Final = 0.02
+
+
+def wait_until(patience: float, over: Callable[[], bool]) -> bool:
+    """Wait until a condition holds, at most ``patience`` seconds; return whether it holds."""
+    deadline = time.monotonic() + patience
+    while not (held := over()) and time.monotonic() < deadline:
+        gevent.sleep(_PAUSE)
+    return held
 
 
 class LocalGenerator:

@@ -122,7 +122,7 @@ def test_buckets_become_wider_and_never_more() -> None:
     series = LiveSeries()
     sent, gauge = series.counts["sent",], series.gauges["pending",]
     for second in range(0, 86_400, 7):
-        series.count(second * SECOND, sent, count=2)
+        series.count(second, sent, count=2)
         series.note(("pending",), second, second)
     assert series.width_s == 128
     assert max(len(sent), len(gauge)) <= MOST_BUCKETS
@@ -138,7 +138,7 @@ def test_what_has_changed_is_known(seconds: list[int]) -> None:
     series, copy = LiveSeries(), Counter[int]()
     track, width = series.counts["sent",], 1
     for second in seconds:
-        series.count(second * SECOND, track)
+        series.count(second, track)
         begin, series.changed_from = series.changed_from, None
         assert begin is not None
         if series.width_s != width:

@@ -19,6 +19,7 @@ from loadtest.load.distributed.assignment import Assigner, Assignment, Member, R
 from loadtest.load.distributed.collector import Collector, record_lost_arrivals
 from loadtest.load.distributed.transport import Mailbox
 from loadtest.load.health import Health
+from loadtest.load.load_generator import wait_until
 from loadtest.load.payloads import JobIds
 from loadtest.load.request_budget import QuotaSplit, summed
 from loadtest.load.session import Session
@@ -207,13 +208,9 @@ class DistributedGenerator:
             return
         self._closing = True
         self._send_all(protocol.Close(run=self._run, aborted=aborted))
-        deadline = time.monotonic() + _CLOSE_PATIENCE
-        while (
-            time.monotonic() < deadline
-            and self._mailbox.connected()
-            and not all(member.closed for member in self._alive())
-        ):
-            gevent.sleep(_TICK)
+        wait_until(
+            _CLOSE_PATIENCE, lambda: not self._mailbox.connected() or all(member.closed for member in self._alive())
+        )
         for member in self._alive():
             if not member.closed:
                 self._remove(member, lost=True)

@@ -27,7 +27,7 @@ from loadtest.load.dispatcher import Partition, Stride
 from loadtest.load.distributed import protocol
 from loadtest.load.distributed.collector import Outbox
 from loadtest.load.distributed.transport import part_of
-from loadtest.load.load_generator import LocalGenerator
+from loadtest.load.load_generator import LocalGenerator, wait_until
 from loadtest.load.session import Session, make_endpoint
 from loadtest.load.users import user_classes
 from loadtest.record.run_info import BudgetUse, RunInfo
@@ -331,7 +331,7 @@ class Worker:
             assignment = run.assignment
             self._send(protocol.Leave(run=run.id))
             unheard_ns = _REPORT_INTERVAL * 4e9
-            _wait(
+            wait_until(
                 _LEAVE_PATIENCE,
                 lambda: (
                     run.generator.partition.exhausted
@@ -341,13 +341,7 @@ class Worker:
             )
             run.stop(discard=False)
             self._send(run.hand_back())
-            _wait(run.session.scenario.drain, lambda: run.generator.quiet)
+            wait_until(run.session.scenario.drain, lambda: run.generator.quiet)
             self._finish(run, aborted=False)
-            _wait(_LEAVE_PATIENCE, lambda: run.settled)
+            wait_until(_LEAVE_PATIENCE, lambda: run.settled)
         self.left.set()
-
-
-def _wait(patience: float, over: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + patience
-    while time.monotonic() < deadline and not over():
-        gevent.sleep(_SHORT_INTERVAL)
