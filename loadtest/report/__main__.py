@@ -56,7 +56,7 @@ def _make(options: Namespace) -> int:
 def make_pages(
     file: str, build: Callable[[Path], "Page"], argv: Sequence[str] | None = None, *, answer: bool = False
 ) -> int:
-    """Make the pages of ``file``, which is in the directory that ``argv`` names, and print their place.
+    """Make the pages of ``file`` in the directory that ``argv`` names, and print where they are.
 
     The pages are named after the file. With ``answer``, the first screen is printed, too. Errors are printed to stderr
     without a traceback.

@@ -93,7 +93,7 @@ def worse_word(metric: str) -> str:
 
 
 def _alternatives(findings: Findings, found: ComparisonAnswer) -> str:
-    """Name the best side by the first metric and its price. Then name the worst side, or sides that match the best."""
+    """Name the best side by the first metric and its price. Then name the worst side, or sides that may match it."""
     first, prices = found.by[0], found.by[1:]
     if found.best is None or found.chosen is None:
         return f"none of {quoted(side.name for side in found.sides)} can be chosen by {label(first)}"

@@ -11,7 +11,7 @@ from loadtest.contract import Operation
 from loadtest.report.page import MOST_LISTED, MOST_ROWS, Table
 
 MOST: Final = 12
-"""A plot has at most this many panels, a panel this many lines. More would be too small to read and slow to draw."""
+"""Maximum number of panels in a plot, and of lines in a panel. More would be too small to read and slow to draw."""
 _WORSE_FIRST: Final = ("fail", "inconclusive", "pass")
 
 _Value = TypeVar("_Value")
@@ -124,7 +124,7 @@ def deciding(
 
 
 def listed(findings: Findings, table: Table) -> Table:
-    """Shorten a table that is too long for a page. Keep its first screen, then the rows of deciding entries."""
+    """Shorten a table that is too long for a page. It keeps its first screen, then the rows of deciding entries."""
     if len(table.rows) <= MOST_LISTED:
         return table
     first = {place: order for order, place in enumerate(table.decides[:MOST_ROWS])}

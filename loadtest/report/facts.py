@@ -18,7 +18,7 @@ from loadtest.stats.order_statistics import QUANTILES, needed
 from loadtest.words import count, counted, duration_ms, joined, quoted, seconds
 
 _WELL_KNOWN_S: Final = 0.05
-"""The clock's offset is shown in ms if its uncertainty, in s, is below this."""
+"""A clock offset is shown in ms if its uncertainty is below this many s."""
 _PEERS_NAMED: Final = 10
 """At most this many addresses of the target are listed."""
 _RESOLVED: Final = 0.1
@@ -130,7 +130,7 @@ def caveats(findings: Findings) -> tuple[Point, ...]:
 
 
 def not_tested(findings: Findings) -> tuple[Point, ...]:
-    """Return the properties and data that a run or log lacks, the most important first, with reasons as details."""
+    """Return the properties and data that a run or log lacks, the most important first. Details give the reasons."""
     ours = (_missed, _load, _limits, _results, _scope, _rejections)
     parts = (_unknown_to_logs, _rejections) if findings.record.info.imported else ours
     phrases = (phrase.partition(": ") for part in parts for phrase in part(findings))
@@ -251,7 +251,7 @@ def log_facts(record: Record, source: SourceInfo) -> dict[str, str]:
 
 
 def start_of(record: Record) -> str:
-    """Return the term for an operation's beginning, because a log has no intended starts."""
+    """Return the term for an operation's beginning. A log has no intended starts."""
     return "start" if record.info.imported else "intended start"
 
 

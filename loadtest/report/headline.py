@@ -59,7 +59,7 @@ def _nothing(findings: Findings) -> str:
 
 
 def _behaviour(findings: Findings, entry: MainEntry) -> str:
-    """Return a clause about the main operation's time, and about 429s or errors. The larger share is named."""
+    """Return a clause about the main operation's time, and about 429s or errors, whichever are more frequent."""
     if not entry.times.n:
         return _no_times(findings)
     times, (failed, failed_rate) = _times(findings, entry), _failed_stages(findings)
@@ -133,7 +133,7 @@ def _named_error(findings: Findings) -> str:
 
 
 def over_traffic(groups: Iterable[ErrorGroup]) -> list[ErrorGroup]:
-    """Add up error groups over traffic entries, the most frequent first. A sum keeps the first group's other fields."""
+    """Add up error groups over traffic entries, the most frequent first. A sum has the first group's other fields."""
     summed: dict[tuple[str | int | None, ...], ErrorGroup] = {}
     for group in groups:
         key = (group.kind, group.status, group.code, group.reason)
@@ -194,7 +194,7 @@ def key_figures(findings: Findings, entry: MainEntry | None) -> tuple[KeyFigure,
 
 
 def _most_throttled(parts: list[StagePart], entry: MainEntry) -> StagePart:
-    """Return the stage with the highest 429 rate, preferably of the main entry. Without 429s, return its own stage."""
+    """Return the main entry's stage with the highest 429 rate, or another entry's if the main entry got no 429."""
     own = [part for part in parts if part.traffic == entry.part.traffic]
     for some in (own, parts):
         if any(part.figures.requests.throttled for part in some):

@@ -128,7 +128,7 @@ def _runs(runs: Sequence[HistoryRun], *, whole: bool) -> Table:
 
 
 def _draw(runs: Sequence[HistoryRun], metrics: Sequence[Metric]) -> Drawing | None:
-    """Draw a panel for each of the metrics that a traffic entry has in a stage; None without panels."""
+    """Draw a panel for each traffic entry, stage and metric; None without panels."""
     there = dict.fromkeys(one.key for run in runs for one in run.measurements.measurements)
     shown = [one for metric in metrics for one in there if one.metric == metric]
     shown.sort(key=lambda one: (one.traffic, one.stage))
@@ -141,7 +141,7 @@ def _draw(runs: Sequence[HistoryRun], metrics: Sequence[Metric]) -> Drawing | No
         panel.set_xlabel("run, in order of start")
     caption = "Scales differ between panels and do not start at zero."
     if len(shown) > _MOST_PANELS:
-        caption += f" The first {_MOST_PANELS} of {len(shown)} panels."
+        caption += f" The figure shows the first {_MOST_PANELS} of {len(shown)} panels."
     return Drawing(_title(runs, shown), caption, figure)
 
 

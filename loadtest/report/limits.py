@@ -26,7 +26,7 @@ _AGREES: Final = 0.02
 """A 429 rate counts as predicted if it differs from the expected rate by at most this."""
 _NOT_EXPECTED: Final = ", though no 429 was expected"
 _SHOWN_S: Final = 0.05
-"""An uncertainty below this, in s, is not shown, because it would round to 0.0 s."""
+"""An uncertainty below this many s is not shown, because it would round to 0.0 s."""
 _MOST: Final = 0.5
 """Unexplained 429s are reported above this share of a limit's 429s. Some 429s at window edges are always in doubt."""
 _SLOWER: Final = 2.0

@@ -42,12 +42,12 @@ class Chapter(StrEnum):
 
 TERMS: Final[Mapping[str, str]] = {
     "429": "The answer “rate limit exceeded”. A 429 rate is the share of requests that got this answer.",
-    "95 % interval": "It contains the true value in 95 of 100 such runs, under the assumptions in its note.",
-    "accepted": "Let through by the rate limiter, and therefore answered with another status than 429.",
+    "95 % interval": "It contains the true value in 95 of 100 such runs, if the assumptions in its note hold.",
+    "accepted": "A request that the rate limiter let through. Its answer has another status than 429.",
     "amplification": "Requests sent for each operation, retries included and polls left out.",
     "binding constraint": "The bottleneck of the run: the generator, a limit or the target’s capacity.",
     "dispatch lag": "Time from a request’s due time until it is handed to the network, without waits for a free user.",
-    "evenness": "Regularity of sending: sd ÷ mean of the sends in bins of 100 ms, compared with the schedule’s.",
+    "evenness": "Regularity of sending: sd ÷ mean of the sends in bins of 100 ms, beside that of the schedule.",
     "executionTime": "Duration of the work, as reported by the server.",
     "expected": "Decisions of the assumed rate limiter in a replay of the requests that were sent.",
     "fixed window": "A rate limiter that counts requests in windows of the clock. Each window’s count begins at zero.",
@@ -59,7 +59,7 @@ TERMS: Final[Mapping[str, str]] = {
     "p50": "The median: half of the times are at most this long.",
     "p95": "95 of 100 times are at most this long.",
     "p99": "99 of 100 times are at most this long.",
-    "poll lag": "Time from a job’s end until the poll that saw it.",
+    "poll lag": "Time from a job’s end until the poll that found it ended.",
     "queue wait": "A job’s time from acceptance to the start of its execution.",
     "response time": "From an operation’s intended start until its result is there, with waiting, retries and polls.",
     "saturated": "A window of the server is saturated if at least one request in it got 429.",
@@ -233,7 +233,7 @@ class Point:
 
     @property
     def words(self) -> str:
-        """The point on one line: ``name: text detail``. Without name and full stop, a colon precedes the detail."""
+        """The point on one line: ``name: text detail``, or ``text: detail`` without a name."""
         text = f"{self.name}: {self.text}" if self.name else self.text
         colon = "" if self.name or text.endswith(".") else ":"
         return f"{text}{colon} {self.detail}" if self.detail else text

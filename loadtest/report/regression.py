@@ -36,7 +36,7 @@ from loadtest.words import capital
 _SUSPECTS: Final = "suspects.json"
 """A check writes this file beside ``comparison.json`` for a rerun on another machine."""
 FOLDER: Final = "comparison-plots"
-"""Folder of the plots beside ``comparison.json``; separate from a run's own plots."""
+"""Folder beside ``comparison.json`` with its plots. It is separate from the plots of a run."""
 FOLDED: Final = ("over-runs-others",)
 """Plots that the page shows only after a click."""
 MOST_BYTES: Final = 65_000

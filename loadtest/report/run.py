@@ -49,7 +49,7 @@ LONG: Final = 2_000_000
 def build(findings: Findings, drawn: Sequence[Plot | Point] = (), differs: Section = Section()) -> Page:  # noqa: B008 - it is frozen
     """Make the page of a run's findings.
 
-    ``drawn`` has the plots in order, and the reason for each missing plot. ``differs`` is about the baselines.
+    ``drawn`` has the plots in order, and the reason for each missing plot. ``differs`` is the section about baselines.
     """
     info, verdict = findings.record.info, findings.verdict
     title = info.scenario.title or info.scenario.name

@@ -137,7 +137,7 @@ def _grid(*, head: bool = True) -> RichTable:
 
 
 def _rich(table: Table, *, details: bool) -> RichTable:
-    """Return a table. With ``details``, it has the extra columns, and details below the cells."""
+    """Return a table. With ``details``, it includes the extra columns, and shows details below the cells."""
     rich = _grid()
     shown = [place for place, (label, _) in enumerate(table.columns) if details or label not in table.extra]
     for place in shown:

@@ -41,7 +41,7 @@ def draw(comparison: RunComparison, history: History | None = None) -> tuple[Plo
 
 
 def draw_forest(comparison: RunComparison) -> Drawing | None:
-    """Draw each judged metric's estimate, its interval, the smallest change that counts, and what would be detected."""
+    """Draw the estimate and interval of each judged metric, the minimum relevant effect, and the detectable change."""
     known = [one for one in amounts.gated(comparison) if amounts.estimate(one) is not None]
     if not known:
         return None
@@ -146,7 +146,7 @@ def _forest_title(comparison: RunComparison, known: list[MetricComparison]) -> s
     if worse:
         became = "are suspected to be worse" if any(one.suspect for one in worse) else "became worse"
         return f"{len(worse)} of {len(known)} judged metrics {became}, most of all {name} {change}"
-    most = "most changed for the worse, short and polled times aside" if in_percent(worst) else "most changed"
+    most = "apart from short and polled times, the worst is" if in_percent(worst) else "most changed"
     return f"None of {len(known)} judged metrics became worse; {most}: {name} {change}"
 
 
@@ -205,7 +205,7 @@ def draw_over_runs(
     if not metrics:
         return None
     chosen = metrics[:_MOST_PANELS]
-    more = f" Shown are the {len(chosen)} that changed most of {len(metrics)}." if len(metrics) > len(chosen) else ""
+    more = f" The {len(chosen)} of {len(metrics)} that changed most are shown." if len(metrics) > len(chosen) else ""
     columns = min(3, len(chosen))
     figure, axes = style.panels(len(chosen), 1.45, columns=columns, share_x=False)
     paired = comparison.kind == "paired"
@@ -318,6 +318,6 @@ def _title(comparison: RunComparison, first: MetricComparison) -> str:
     band, new = prediction_band(first), first.later[-1]
     said = amounts.value(first.metric, new)
     if band is None:
-        return f"{name} {said}; the runs before are too few for a prediction band"
+        return f"{name} {said}; there are too few earlier runs for a prediction band"
     side = "above" if new > band[1] else "below" if new < band[0] else "within"
-    return f"{name} {said}, {side} the band in which a run without a change lies"
+    return f"{name} {said}, {side} the band that is expected without a change"

@@ -160,7 +160,7 @@ def series(figure: Figure) -> list[PlottedSeries]:
 
 
 def tables(figure: Figure) -> tuple[Table, ...]:
-    """Return a table for each set of series of a panel that share their x. The tables are thinned to a few rows."""
+    """Return a table for each set of series that share a panel and its x positions. The tables have few rows."""
     found: list[Table] = []
     for panel in figure.axes:
         groups: dict[bytes, list[PlottedSeries]] = {}

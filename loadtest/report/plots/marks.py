@@ -22,7 +22,7 @@ from loadtest.stats.order_statistics import interval_ranks, rank
 _MOST_MARKS: Final = 24
 """Window boundaries are drawn only if there are at most this many; more would merge."""
 _SEEN: Final = 0.002
-"""A band is drawn as a line if half of its width is below this share of the plot's width."""
+"""A caption explains the bands only if half of a band's width exceeds this share of the plot's width."""
 _CHARACTERS: Final = 135
 """Number of letters of stage names that fit into the width of a plot."""
 WHOLE_IN: Final = 8.8
@@ -171,7 +171,7 @@ def name_stages(panel: Axes, stages: Sequence[tuple[float, str]], wide_in: float
 
 
 def _fitting(names: list[str], share: float) -> str:
-    """Return the names if they fit into a share of the axis, or else the first name, shortened; empty without room."""
+    """Return the names if they fit into a share of the axis, else the first name, cut if needed; empty without room."""
     room = int(share * _CHARACTERS) - 1
     whole = " + ".join(dict.fromkeys(names))
     if len(whole) <= room:

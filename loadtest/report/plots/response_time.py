@@ -23,7 +23,7 @@ from loadtest.report.plots.drawing import Drawing, entry_panels, medians, names_
 from loadtest.stats.order_statistics import interval_ranks, rank
 
 _LEAST_SPAN: Final = 4.0
-"""The ends of a log axis have at least this ratio."""
+"""The upper end of a log axis is at least this many times the lower end."""
 
 
 def draw_scatter(findings: Findings) -> Drawing | Point:
@@ -167,7 +167,7 @@ def _median_fields(counts: np.ndarray) -> Ints:
 
 
 def _heat_title(findings: Findings) -> str:
-    """Compare the last third of the run with the first. The fields limit the resolution."""
+    """Compare the last third of the run with the first. The height of a field limits the resolution."""
     drifts = {}
     for name, heat in findings.heats.items():
         third = len(heat.counts) // 3

@@ -202,7 +202,7 @@ def plain_log(axis: Axis) -> None:
 def log(
     panel: Axes, axis: Literal["x", "y"], label: str = "", low: float | None = None, high: float | None = None
 ) -> None:
-    """Make a finished axis logarithmic, with plain numbers. If ``low`` and ``high`` are given, they are its ends."""
+    """Make a finished axis logarithmic, with plain numbers, from ``low`` to ``high`` if they are given."""
     panel.set(**{f"{axis}scale": "log", **({f"{axis}label": f"{label} (log)"} if label else {})})
     if low is not None:
         panel.set(**{f"{axis}lim": (low, high)})

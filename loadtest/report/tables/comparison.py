@@ -51,13 +51,13 @@ def findings_table(comparison: RunComparison) -> Table:
 
 
 def metrics_table(comparison: RunComparison) -> Table:
-    """Return all metrics that both sides have, the most important first."""
+    """Return a table of all compared metrics, the most important first."""
     shown = ordered(comparison)
     changed = [place for place, one in enumerate(shown) if amounts.is_changed(one)]
     tested = [place for place, one in enumerate(shown) if one.p is not None]
     # Without a changed metric, the largest changes for the worse decide.
     decides = changed or sorted(tested, key=lambda place: amounts.telling(shown[place]), reverse=True)[:3]
-    # A terminal of 100 columns has no room for a column that only times fill, if all rows are shares.
+    # If all rows are shares, differences are empty, and a terminal of 100 columns has no room for an empty column.
     spare = "#Difference" if all(amounts.is_share(shown[place]) for place in decides) else ""
     columns: TableColumns[MetricComparison] = {
         "Traffic": lambda one: amounts.place(one, comparison.metrics),
@@ -70,8 +70,8 @@ def metrics_table(comparison: RunComparison) -> Table:
     }
     note = (
         "Difference is head − base. Change is the relative change (of shares: percentage points), with its 95 % "
-        "interval below. p is one-sided, for a change for the worse. If the rule requires it, p is adjusted for the "
-        "number of metrics (Holm). Detectable is the smallest change for the worse that is found in 80 % of cases."
+        "interval below. p is one-sided and tests for a change for the worse. If the rule requires it, p is adjusted "
+        "for the number of metrics (Holm). Detectable is the smallest worsening that is found in 80 % of cases."
     )
     return table_of("Every metric", columns, shown, note, tuple(decides))
 

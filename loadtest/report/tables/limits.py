@@ -185,7 +185,7 @@ def _windows(findings: Findings, limits: list[NamedLimit]) -> Table:
 _TIMES: Final = {"service_time": "service time", "execution_time": "executionTime"}
 _FELT: Final = {True: "yes", False: "no", None: "unknown"}
 _WRONG: Final = 0.05
-"""The count of wrong Retry-After headers is highlighted from this share on."""
+"""The count of wrong Retry-After headers is highlighted if their share is above this."""
 
 
 def _codes(limits: list[NamedLimit]) -> Table:

@@ -74,7 +74,7 @@ def thresholds(findings: Findings) -> Table:
 
 
 def _nearness(one: Judged) -> tuple[int, bool, float]:
-    """Return a sort key: first failed, then inconclusive, then passed thresholds, each by relative margin."""
+    """Return a sort key: failed thresholds come first, then inconclusive, then passed. Small margins come first."""
     threshold = parse_threshold(one.require)
     exact = threshold.operator == "==" or one.margin is None
     margin = math.inf if exact else abs(one.margin or 0.0) / (abs(threshold.value) or 1.0)
@@ -318,7 +318,7 @@ def intervals(findings: Findings) -> Table:
     }
     rows = [one for one in findings.intervals if one.metric in _SHOWN]
     note = (
-        "Phases: the range of 95 % of replays of the same sends, each of which begins at another second of the window. "
+        "Phases: the range of 95 % of replays of the same sends that begin at different seconds of the window. "
         "Blocks: the 95 % interval from blocks of time, for correlated requests; effective n is the equivalent number "
         "of independent requests. Below a value: the 95 % interval from order statistics, for independent requests."
     )

@@ -214,7 +214,7 @@ def polling_table(findings: Findings) -> Table:
     rows = [row for row in _stages(findings) if row[2].polls.n or row[2].polling.polls]
     note = (
         "Polls of a job: all polls of the stage’s jobs, even after the stage. The other columns count this traffic’s "
-        "polls during the stage, as shares of all polls and retrieves and of the retrieval limit."
+        "polls during the stage, also as a share of all retrievals and of what the retrieval limit allows."
     )
     return table_of("Polling cost", columns, rows, note)
 
