@@ -45,7 +45,7 @@ class AssumedLimits:
         limits: the limit of each limit name. Rates in units of a limit refer to these limits, even if other
             limits are in force.
         spec: the algorithm with its parameters, and the scope of one limiter.
-        limit_all: the limit of all requests together. Only the scopes ``key`` and ``global`` have it.
+        limit_all: the limit of all requests together. Only the scopes ``key`` and ``global`` use it.
         draws: whether all requests with a valid key count against the limit, or only valid requests.
     """
 

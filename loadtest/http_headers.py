@@ -55,7 +55,7 @@ class ClockOffset:
         self.high = _ENDLESS
 
     def see(self, date_s: float, sent_s: float, received_s: float) -> None:
-        """Update the bounds with a response's ``Date`` (unix s). ``sent_s`` and ``received_s`` are by our clock."""
+        """Update the bounds with a response's ``Date`` (unix s). ``sent_s`` and ``received_s`` use our clock."""
         self.low = max(self.low, date_s - received_s)
         self.high = min(self.high, date_s + 1 - sent_s)
 

@@ -99,7 +99,7 @@ _MEANT: Final = {
     "--limit": ("--documented",),
     "--documented": ("--limit",),
 }
-"""Options to suggest for an option of Locust or of another verb of ``loadtest``."""
+"""Suggestions for options of Locust, or of another verb of ``loadtest``."""
 
 
 def unknown_option(word: str, known: Iterable[str], command: str, given: Iterable[str] = ()) -> InputError:

@@ -156,7 +156,7 @@ class ReferenceSettings:
         check_spec(self.limiter)
         shared = self.limit_scope in SHARED_SCOPES
         if shared and ALL not in self.enforce:
-            problem, remedy = "all requests share one limit, but none is given", "Give the limit all, such as 1000/60s."
+            problem, remedy = "all requests share a limit that is not given", "Give the limit all, such as 1000/60s."
             raise WrongValueError(problem, remedy, key="limit_scope", value=self.limit_scope)
         if ALL in self.enforce and not shared:
             problem = f"scope {self.limit_scope} does not count all requests together"
@@ -219,7 +219,7 @@ class ServerConfig(ReferenceSettings):
         """Check combinations of settings. The ``WrongValueError`` names the setting."""
         super().__post_init__()
         if self.limit_scope in SHARED_SCOPES and (named := [name for name in self.enforce if name != ALL]):
-            problem = f"no request counts against it: with scope {self.limit_scope} all share one limit"
+            problem = f"no request counts against it: with scope {self.limit_scope} all requests share one limit"
             remedy = "Leave it out, or choose the scope key-and-name or name."
             raise WrongValueError(problem, remedy, key="enforce", value=f"{named[0]}={self.enforce[named[0]]}")
         for fault in self.fault:
@@ -228,7 +228,7 @@ class ServerConfig(ReferenceSettings):
             except WrongValueError as error:
                 raise WrongValueError(error.message, error.remedy, key="fault", value=to_text(fault)) from None
         if self.fault_clock == "epoch" and self.control_port is None:
-            problem = "the epoch is sent to the control endpoint, but there is none"
+            problem = "the epoch is sent to the control endpoint, but this server has none"
             raise WrongValueError(problem, "Give control_port 0 as well.", key="fault_clock", value=self.fault_clock)
 
 

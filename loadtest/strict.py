@@ -118,7 +118,7 @@ def place(loc: Sequence[Any], raw: Any, path: object = None) -> str:
 
 
 def _line_of(name: str, index: int, path: object) -> str:
-    """Return the line of a table's header in a TOML file, in parentheses. It is empty if no header is found."""
+    """Return the line number of a table's header in a TOML file, in parentheses. It is empty if no header is found."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines() if isinstance(path, Path) else []
     except (OSError, UnicodeError):

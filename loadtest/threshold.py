@@ -201,7 +201,7 @@ def judge(threshold: Threshold, value: float | tuple[float, float] | None, expec
         expected: the expected value for ``within``. None if no replay was possible.
 
     Returns:
-        ``inconclusive`` if the value is None, if only one bound meets the requirement, or if ``within`` has no
+        ``inconclusive`` if the value is None, if the bounds meet the requirement only in part, or if ``within`` has no
         expected value.
     """
     if value is None or (threshold.operator == "within" and expected is None):

@@ -20,7 +20,7 @@ SEEDS: Final = 200
 _BUDGET: Final = 600_000
 """All phases together replay at most this many requests (about a second). The same holds for all seeds."""
 MAX_REPLAYED: Final = 1_500_000
-"""Arrivals are only counted if the smallest useful set of replays has more of them than this (about 4 s)."""
+"""If even the smallest useful set of replays has more arrivals than this (about 4 s), they are only counted."""
 _FEWEST_PHASES, _FEWEST_SEEDS = 3, 4
 _GOLDEN: Final = (math.sqrt(5) - 1) / 2
 Over = Literal["start", "durations", "nothing"]

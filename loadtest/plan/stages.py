@@ -64,7 +64,7 @@ def schedules(
 
 
 def _peaks_above(recording: Recording, plan: TrafficPlan, limit: str, assumed: AssumedLimits) -> bool:
-    """Whether an entry's recorded arrivals alone exceed a limit within any period of the limit's window."""
+    """Whether an entry's recorded arrivals alone exceed a limit within any period as long as its window."""
     if math.isinf(assumed.rate_on(limit)):
         return False
     allowed, keys = assumed.limit_on(limit), plan.key_count
@@ -75,8 +75,8 @@ def _peaks_above(recording: Recording, plan: TrafficPlan, limit: str, assumed: A
 def wanted_users(traffic: Traffic, stages: Sequence[StagePlan]) -> int:
     """Return the number of users that an entry needs if every operation takes its whole deadline.
 
-    This is the highest rate times the deadline (Little's law), plus the largest burst. An entry with fewer arrivals
-    needs only one user for each.
+    This is the highest rate times the deadline (Little's law), plus the largest burst. It is at most the number of
+    arrivals.
     """
     if traffic.recording is not None:
         return traffic.recording.most_within(operation_deadline(traffic))
@@ -97,7 +97,7 @@ def pool_size(traffic: Traffic, stages: Sequence[StagePlan]) -> tuple[int, int]:
 
 
 def operation_deadline(traffic: Traffic) -> float:
-    """Return the maximum duration of an operation in s. Every attempt, wait and poll then takes its longest time."""
+    """Return the duration of an operation in s if every attempt, wait and poll takes its longest time."""
     deadline = traffic.timeout * (1 if traffic.retry.policy == "none" else traffic.retry.max_attempts)
     deadline += traffic.retry.longest
     if traffic.operation in POLLED_OPERATIONS:
@@ -185,7 +185,7 @@ def rate_at(stage: StagePlan, time: float) -> float:
 
 
 class LimitDemand:
-    """The demand of all entries over time on each limiter of a limit."""
+    """The demand of all entries on each limiter of a limit, over time."""
 
     def __init__(self, plans: tuple[TrafficPlan, ...], assumed: AssumedLimits) -> None:
         self.plans = plans

@@ -41,9 +41,9 @@ class StageRow(msgspec.Struct, frozen=True, kw_only=True):
     start_s: float
     duration_s: float
     rate_per_min: float
-    """At the start of the stage."""
+    """Rate at the start of the stage."""
     rate_to_per_min: float
-    """At the end of the stage."""
+    """Rate at the end of the stage."""
     burst: int
     operations: int
     """Exact number of operations for this seed."""
@@ -79,7 +79,7 @@ class LimitRow(msgspec.Struct, frozen=True, kw_only=True):
     share: float | None
     """Demand on the busiest limiter ÷ its limit. Null for a concurrency limit."""
     throttled_rate: Spread
-    """429s ÷ requests, for this schedule."""
+    """Share of requests that get a 429 with this schedule."""
     chance: float
     """Share of replays with at least one 429. If arrivals are random, these are the replays with other seeds."""
 

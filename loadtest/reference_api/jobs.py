@@ -32,7 +32,7 @@ FREED_PER_STEP: Final = 500
 
 
 _HEAD: Final = struct.Struct("<dI?")
-"""Fields before a finished job's answer: its expiry (monotonic s), its owner's index, and whether it failed."""
+"""Fields stored before a finished job's answer: its expiry (monotonic s), its owner's index, and whether it failed."""
 
 
 class State(StrEnum):
@@ -60,7 +60,7 @@ class Job(msgspec.Struct, gc=False, eq=False):
 
 
 class WorkHooks:
-    """Steps of runs and jobs. Faults override them."""
+    """Hooks into runs and jobs. Faults override them."""
 
     def run(self, _owner: object, work: Execute) -> Execute:
         """Return the coroutine that executes a synchronous run. A fault may wrap ``work``."""
@@ -74,7 +74,7 @@ class WorkHooks:
         return waiting.popleft() if waiting else None
 
     def execute(self, job: Job) -> Coroutine[Any, Any, ExecutionOutcome | None]:
-        """Execute a job. None means that the job never ends. Its worker is free for other jobs."""
+        """Execute a job. Return None if the job never ends. Its worker then takes other jobs."""
         return Execution(job.workflow, job.call).run()
 
     def retrieved(self, _owner: object, _job_id: str, answer: bytes, *, ended: bool) -> bytes:

@@ -17,7 +17,7 @@ from loadtest.units import Limit
 Limiters = Mapping[LimitName, Limiter]
 
 DRAWN: Final = "loadtest.limit"
-"""Key of an ASGI scope. Its value names the limit that the request counted against. A rejected request has one, too."""
+"""Key of an ASGI scope. Its value names the limit that the request, accepted or rejected, counted against."""
 
 _STATE_HEADERS: Final = "loadtest.rate_headers"
 """Key of an ASGI scope. Its value is the headers that report the limit's state."""

@@ -33,7 +33,7 @@ _STOPPING: Final = ServerReply(503, encode({"status": "stopping"}))
 
 
 class Monitoring(Collector):
-    """Health, metrics and API document of a server. It counts responses, and reads other counts elsewhere."""
+    """Health, metrics and API document of a server. Responses are counted here, and jobs and limits elsewhere."""
 
     def __init__(
         self, config: ServerConfig, limits: RateLimits, jobs: JobStore, workflows: Mapping[str, Workflow]

@@ -57,7 +57,7 @@ def _above_zero(remedy: str) -> AfterValidator:
 
 
 def _sendable(value: Any, depth: int = 0) -> Any:
-    """Return the value. Reject it if TOML allows it but a JSON body does not."""
+    """Return the value, or reject it if a JSON body cannot contain it."""
     if isinstance(value, dict | list):
         if depth >= MAX_DEPTH:
             raise ValueError(f"nested deeper than {MAX_DEPTH} levels")

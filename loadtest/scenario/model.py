@@ -54,7 +54,7 @@ class Comparison(Strict):
     stages: _Sides | None = None
     """Stages of the entry. The first of them is the baseline."""
     by: Annotated[list[_Metric], Field(min_length=1, max_length=8)]
-    """Metrics, named as in thresholds. Between alternatives, the first metric decides. The others show its cost."""
+    """Metrics, named as in thresholds. The first metric decides between alternatives. The others show the price."""
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:
@@ -156,7 +156,7 @@ class ThresholdEntry(Strict):
         if reference.name not in known:
             yield _unknown(reference.kind, reference.name, known, key="require")
         elif reference.name == (self.stage if reference.kind == "stage" else self.traffic):
-            yield WrongValueError(f"it is relative to itself; known here: {', '.join(known)}", key="require")
+            yield WrongValueError(f"the threshold is relative to itself; known here: {', '.join(known)}", key="require")
         elif reference.kind == "traffic":
             other = traffic[reference.name]
             if self.stage is not None and self.stage not in other.stage_names:

@@ -71,7 +71,7 @@ def find_scenario(name: str, folder: Path = FOLDER, shipped: Path = SHIPPED) -> 
 def load_scenario(path: Path, overrides: Sequence[str] = (), seed: int | None = None) -> LoadedScenario:
     """Read a scenario strictly. Overrides ``KEY=VALUE`` and ``seed`` replace its own values.
 
-    KEY is a dotted path. In it, a stage has its name or its number.
+    KEY is a dotted path. It names a stage by its name or its number.
 
     Raises:
         InputError: if the scenario is invalid. The message names file, key and remedy of every error.
@@ -112,7 +112,7 @@ def scaled(loaded: LoadedScenario, seconds: float) -> LoadedScenario:
     """Return the scenario with all stage durations scaled, so that its longest traffic takes ``seconds``.
 
     Faults of the embedded target keep their place in the stages. Rates, bursts, polling, time-outs and the drain stay.
-    A shorter scenario also has a shorter warm-up, of at least one second. The warm-up never becomes longer.
+    If the scenario becomes shorter, so does its warm-up, down to one second. The warm-up never becomes longer.
 
     Raises:
         InputError: if a stage would be shorter than 10 ms.

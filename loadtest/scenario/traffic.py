@@ -1,4 +1,4 @@
-"""A traffic entry: a named stream of operations of one kind. Its stages have rates.
+"""A traffic entry: a named stream of operations of one kind. Its stages say how many operations arrive, and when.
 
 The entry also defines its clients: their retries after a 429, polls, expected answers and deliberate mistakes.
 """

@@ -175,7 +175,7 @@ def test_what_cannot_be_read_is_refused(refused: Any, arguments: list[str], says
         (["--workflows", "a\tb"], "--workflows: 'a\\tb' is not a module or a file"),
         (["--limit-scope", "key", "--limit", "all=9/s", "--limit", "sync_run=5/s"], "no request counts against it"),
         (["--limit", "all=9/s"], "--limit all=9/1s: scope key-and-name does not count all"),
-        (["--limit-scope", "key"], "--limit-scope key: all requests share one limit, but none is given"),
+        (["--limit-scope", "key"], "--limit-scope key: all requests share a limit that is not given"),
         (["--burst", "5"], "--burst: fixed-window has no burst\n  Leave it out, or choose one of token-bucket, "),
         (
             ["--algorithm", "leaky-queue", "--count-rejected"],

@@ -100,7 +100,7 @@ MISTAKES: list[tuple[str, Any, str, str]] = [
     ("threshold.2.stage", "within", "threshold.2", "stage needs a traffic or an operation"),
     ("threshold.0.require", "goodput > 1.2 stage above", "threshold.0", "is not a relative threshold"),
     ("threshold.0.require", "goodput > 1.2x stage abve", "threshold.0.require", "there is no stage 'abve'; did you"),
-    ("threshold.0.require", "goodput > 1.2x stage within", "threshold.0.require", "it is relative to itself"),
+    ("threshold.0.require", "goodput > 1.2x stage within", "threshold.0.require", "threshold is relative to itself"),
     ("threshold.0.require", "goodput > 1x traffic jbs", "threshold.0.require", "there is no traffic 'jbs'; did"),
     ("threshold.0.require", "goodput > 1x traffic jobs", "threshold.0.require", "traffic 'jobs' has no stage 'within'"),
     ("threshold.2.require", "goodput > 1x stage within", "threshold.2", "a relative threshold needs a traffic"),

@@ -26,7 +26,7 @@ HITS: ContextVar[list[AnyFault]] = ContextVar("HITS")
 """The faults that affected the current request. The variable is not set outside a request."""
 
 _LOOK_AGAIN: Final = 0.02
-"""Starved work checks every so many seconds whether it may continue."""
+"""Starved work checks whether it may continue at intervals of this many seconds."""
 
 _ABOVE: Final = 600_000.0
 """A false executionTime may be this many ms too long. No client waits that long."""
@@ -107,7 +107,7 @@ class WorkFaults(WorkHooks):
         return None
 
     async def execute(self, job: Job) -> ExecutionOutcome | None:
-        """Execute a job. None means that a fault keeps the job from ending."""
+        """Execute a job, or return None if a fault keeps it from ending."""
         faults, key = self.marks(job.id), self._keys[job.owner]
         try:
             if any(isinstance(fault, kinds.NeverFinish) for fault in faults):

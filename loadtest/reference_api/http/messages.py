@@ -37,7 +37,7 @@ _LENGTHS: Final = [(b"content-length", b"%d" % length) for length in range(1024)
 
 
 class ServerReply(NamedTuple):
-    """A complete response. ``headers`` are the headers beyond date, type and length."""
+    """A complete response. ``headers`` are the headers besides date, type and length."""
 
     status: int
     body: bytes

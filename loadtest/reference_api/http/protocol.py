@@ -163,7 +163,7 @@ class Connection(HttpToolsProtocol):
         """Start the request when its head is complete.
 
         Raises:
-            ApiError: if the head is too large, has no or two Hosts, or an unsupported coding. The parser then stops.
+            ApiError: if the head is too large, lacks a single Host, or names an unsupported coding. Parsing then stops.
         """
         self._moved = True
         headers = self.headers
