@@ -194,11 +194,11 @@ def _limiting(findings: Findings, use: LimitUsage) -> str:
     polls = max((each.share_of_retrievals or 0.0 for each in jobs), default=0.0)
     if use.limit in (LimitName.RETRIEVAL, ALL) and polls > _POLLS:
         sent = f"“{use.stretch}” sent {_times_of(use)} the limit"
-        return f"The poll budget: {share(polls)} of retrievals were polls, {sent}."
+        return f"The poll budget: {share(polls)} of retrievals were polls, and {sent}."
     sent = f"sent {_times_of(use)} that limit{' on average' if use.busiest <= 1 else ''}"
     if findings.record.assumed_limits.spec.algorithm == CONCURRENCY:
         sent = f"used {share(use.share)} of that limit on average"
-    return f"The {called}: “{use.stretch}” {sent}, {rejected} got 429."
+    return f"The {called}: “{use.stretch}” {sent}, and {rejected} got 429."
 
 
 def _called_limit(findings: Findings, use: LimitUsage) -> str:

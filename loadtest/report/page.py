@@ -43,7 +43,7 @@ class Chapter(StrEnum):
 TERMS: Final[Mapping[str, str]] = {
     "429": "The answer “rate limit exceeded”. A 429 rate is the share of requests that got this answer.",
     "95 % interval": "It contains the true value in 95 of 100 such runs, if the assumptions in its note hold.",
-    "accepted": "A request that the rate limiter let through. Its answer has another status than 429.",
+    "accepted": "Let through by the rate limiter. The answer has another status than 429.",
     "amplification": "Requests sent for each operation, retries included and polls left out.",
     "binding constraint": "The bottleneck of the run: the generator, a limit or the target’s capacity.",
     "dispatch lag": "Time from a request’s due time until it is handed to the network, without waits for a free user.",

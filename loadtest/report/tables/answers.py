@@ -157,7 +157,7 @@ def _note(found: ComparisonAnswer, by: list[str], compared: str) -> str:
     """Return a note that says which operations count, how arrivals are paired, and what the intervals cover."""
     paired = {each.paired for each in found.differences if each.metric in by}
     how = {True: "Compared pair by pair: arrivals that sent the same row of the inputs.", False: "Compared unpaired."}
-    mixed = "Compared pair by pair where arrival k of both sends row k of the same inputs, else unpaired."
+    mixed = "Compared pair by pair if arrival k of both sides sends row k of the same inputs, else unpaired."
     each = f" (each alone at {found.confidence * 100:.4g} %)" if found.confidence > 0.9500001 else ""
     parts = (
         "Every operation that was sent counts. Without an ok response, its time is infinite.",

@@ -291,7 +291,7 @@ def _retries(findings: Findings) -> Table:
         "#most": partial(time, "max"),
     }
     rows = [(name, found) for name, found in findings.observed_429.retries.items() if found.operations]
-    note = "Time to success: from the intended start of retried operations, including waits."
+    note = "Time to success runs from the intended start of a retried operation, and includes waits."
     return table_of("Retried operations", columns, rows, note)
 
 
@@ -314,10 +314,10 @@ def _interference(found: list[Interference]) -> Table:
     }
     note = (
         "A client is a traffic entry or a key. Meanwhile: during the seconds in which the client got a 429. "
-        "Unexplained: 429s of other traffic while its assumed limiter had room; more of these meanwhile reveal "
-        "an undocumented shared limit. Errors and times are compared between the client’s stages with 429s and all "
-        "other times, when the load may be lower. A longer time is a median or p95 of at least 1.5 times and 1 ms "
-        "more, with separate 95 % intervals."
+        "Unexplained: 429s of other traffic while its assumed limiter had room. If these are more frequent meanwhile, "
+        "an undocumented limit is shared. Errors and times in the client’s stages with 429s are compared with all "
+        "other times, when the load may be lower. A time is longer if its median or p95 is at least 1.5 times as long "
+        "and 1 ms longer, with separate 95 % intervals."
     )
     return table_of("Other traffic while a client got 429s", columns, found, note)
 
