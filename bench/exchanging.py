@@ -32,6 +32,11 @@ class Server:
     pid: int
     port: int
 
+    @property
+    def url(self) -> str:
+        """The base URL."""
+        return f"http://127.0.0.1:{self.port}"
+
     def cpu_ns(self) -> int:
         """CPU time that the process has used, all of its threads together."""
         if sys.platform == "linux":
@@ -66,8 +71,8 @@ def pin(pid: int, core: int | None) -> None:
 
 
 @contextmanager
-def started(*arguments: str) -> Iterator[Server]:
-    """Start a server process on the servers' core; its first line must end with its port."""
+def started(*arguments: str, pinned: bool = True) -> Iterator[Server]:
+    """Start a server process, pinned to the servers' core; its first line must end with its port."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("WORKFLOW_")}
     with subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:
@@ -75,7 +80,7 @@ def started(*arguments: str) -> Iterator[Server]:
             match = re.search(r":(\d+)$", line.strip())
             if match is None:
                 raise SystemExit(f"the server did not start: {line!r}")
-            pin(process.pid, cores()[0])
+            pin(process.pid, cores()[0] if pinned else None)
             yield Server(process.pid, int(match[1]))
         finally:
             process.terminate()

@@ -79,7 +79,7 @@ def measure(server: Server, rate: float, minutes: int, folder: Path) -> list[dic
     path.write_text(SCENARIO.format(rate=rate / 3, seconds=minutes * 60 + 5))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "loadtest.cli", "ui", str(path), "--host", f"http://127.0.0.1:{server.port}"]
+    command = [sys.executable, "-m", "loadtest.cli", "ui", str(path), "--host", server.url]
     command += ["--port", str(port), "--output-dir", str(folder), "--no-preflight", "--no-plots"]
     url = f"http://127.0.0.1:{port}"
     found = []
@@ -92,7 +92,7 @@ def measure(server: Server, rate: float, minutes: int, folder: Path) -> list[dic
             while not answers(url):
                 time.sleep(0.1)
             load = max(psutil.Process(ui.pid).children(recursive=True), key=lambda each: each.memory_info().rss)
-            httpx.post(f"{url}/swarm", data={"host": f"http://127.0.0.1:{server.port}"}, timeout=60).raise_for_status()
+            httpx.post(f"{url}/swarm", data={"host": server.url}, timeout=60).raise_for_status()
             begun = time.monotonic()
             for watch in (watch_events, watch_locust):
                 threading.Thread(target=watch, args=(url,), daemon=True).start()
@@ -103,7 +103,7 @@ def measure(server: Server, rate: float, minutes: int, folder: Path) -> list[dic
                     f"{name} RSS {rss:.1f}, anonymous {own:.1f} MB" for name, (rss, own) in found[-1].items()
                 )
                 print(f"minute {minute:2}: {text} · CPU s {sum(load.cpu_times()[:2]):.0f}", flush=True)
-            counts = httpx.get(f"http://127.0.0.1:{server.port}/metrics").text
+            counts = httpx.get(f"{server.url}/metrics").text
             print(*re.findall(r"^workflow_(?:requests_total|jobs)\{.*", counts, re.MULTILINE), sep="\n", flush=True)
         finally:
             ui.terminate()

@@ -1,8 +1,7 @@
-"""Shared parts of the benches: a target and a load in processes of their own, on loopback, for a bounded time."""
+"""Shared parts of the benches: a load in a process of its own, on loopback, for a bounded time."""
 
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,37 +17,11 @@ from loadtest.record import samples
 from loadtest.scenario import load_scenario
 from loadtest.targets import NamedEntry
 
-NO_LIMITS = [part for name in ("sync_run", "async_submit", "retrieval") for part in ("--limit", f"{name}=1000000000/s")]
-
 
 def cpu_s(process: psutil.Process) -> float:
     """CPU time that a process has used, user and system."""
     times = process.cpu_times()
     return float(times.user + times.system)
-
-
-@dataclass
-class Target:
-    """A reference API without limits that matter."""
-
-    process: psutil.Process
-    url: str
-
-
-@contextmanager
-def target() -> Iterator[Target]:
-    """Start a reference API on a free port, and stop it at the end."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("WORKFLOW_")}
-    command = [sys.executable, "-m", "loadtest.cli", "serve", "--port", "0", *NO_LIMITS]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        try:
-            line = process.stdout.readline() if process.stdout else ""
-            match = re.search(r"http://\S+$", line.strip())
-            if match is None:
-                raise SystemExit(f"the target did not start: {line!r}")
-            yield Target(psutil.Process(process.pid), match[0])
-        finally:
-            process.terminate()
 
 
 @dataclass

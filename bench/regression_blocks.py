@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import pandas as pd
-from offering import offered, quantile, target
+from exchanging import NO_LIMITS, SERVE, started
+from offering import offered, quantile
 
 from loadtest import analysis
 
@@ -109,7 +110,8 @@ def collect_session(name: str, session: int, folder: Path) -> None:
     if (place / "done").exists():
         return
     place.mkdir(parents=True, exist_ok=True)
-    with target() as api, offered(scenario(name, session), api.url, place):
+    # Several sessions run at a time, on all cores.
+    with started(*SERVE, *NO_LIMITS, pinned=False) as api, offered(scenario(name, session), api.url, place):
         pass
     (place / "done").touch()
 

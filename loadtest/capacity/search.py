@@ -80,15 +80,17 @@ class RateRange(NamedTuple):
 def outcomes(levels: Sequence[Level]) -> list[tuple[Level, bool]]:
     """Return the levels that count, with whether they passed.
 
-    A single run with a late generator does not count, because another process may have delayed it. A run that could not
-    be judged does not count if no slower run passed: it had too few values.
+    A run with a late generator does not count if it is the only one, or if the generator kept up with the same rate or
+    a faster one: another process may have delayed it. A run that could not be judged does not count if no slower run
+    passed: it had too few values.
     """
-    late = sum(level.outcome == "invalid" for level in levels) == 1
+    kept_up = max((level.multiplier for level in levels if level.outcome != "invalid"), default=0.0)
+    late = [level for level in levels if level.outcome == "invalid" and level.multiplier > kept_up]
     slowest = min((level.multiplier for level in levels if level.outcome == "holds"), default=math.inf)
     return [
         (level, level.outcome == "holds")
         for level in levels
-        if not (level.outcome == "invalid" and late)
+        if not (level.outcome == "invalid" and (len(late) == 1 or level not in late))
         and not (level.outcome == "inconclusive" and level.multiplier <= slowest)
     ]
 

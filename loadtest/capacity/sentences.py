@@ -111,10 +111,16 @@ def _stopped_by(level: Level, offered: Offered) -> str:
             each = f" ({max(polls):.1f} a job)" if polls else ""
             return f"above it polls{each} exhaust the {level.limit} limit"
         case Constraint.ERRORS:
-            return "above it requests fail, without any 429"
+            return "above it requests fail" + _beside(level)
         case Constraint.GENERATOR:
             return "above it this load generator was the bottleneck: use --processes"
-    return "above it requests wait for each other in the service, without any 429"
+    return "above it requests wait for each other in the service" + _beside(level)
+
+
+def _beside(level: Level) -> str:
+    """The limits that reject although they are not the bottleneck, for example because waiting jobs are polled."""
+    rejecting = [name for name, seen in level.limits.items() if seen.throttled_rate]
+    return f", and {joined(rejecting)} requests get 429" if rejecting else ", without any 429"
 
 
 def _unexpected(level: Level, offered: Offered) -> str:
@@ -133,10 +139,12 @@ def _unexpected(level: Level, offered: Offered) -> str:
 
 def _failure(level: Level, offered: Offered) -> str:
     """The rate of a failed level with its share of 429s or 503s, and the thresholds that failed."""
-    seen = [f"At {rates(offered, level.multiplier)}"]
-    if level.limit is not None:
-        seen.append(f"{percent(level.limits[level.limit].throttled_rate)} of the {level.limit} requests got 429")
-    note = f"{', '.join(seen)}; required: {', '.join(level.broken)}."
+    rejected = [
+        f"; {percent(seen.throttled_rate)} of the {name} requests got 429"
+        for name, seen in level.limits.items()
+        if seen.throttled_rate
+    ]
+    note = f"At {rates(offered, level.multiplier)}, {joined(level.broken)} did not hold{''.join(rejected)}."
     full = max((entry.unavailable_rate for entry in level.entries.values()), default=0.0)
     if level.constraint == Constraint.ERRORS and full:
         note += (

@@ -132,12 +132,13 @@ def test_a_budget_bounds_the_rate() -> None:
 
 
 def test_a_run_whose_generator_was_late_is_repeated_once() -> None:
-    """A second late run counts."""
+    """A second late run counts, unless the generator kept up with a faster run."""
     late = msgspec.structs.replace(level(2.0, 1.0), outcome="invalid", constraint=Constraint.GENERATOR, limit=None)
     levels = [level(1.0, 3.0), late]
     assert next_multiplier(levels, (), EVEN, Precision()) == pytest.approx(2.0, rel=0.05)
     assert not bounded(levels)
     assert bounded([*levels, late])
+    assert not bounded([*levels, late, level(2.5, 3.0)])
 
 
 def test_a_run_that_cannot_be_judged_counts_only_above_one_that_passed() -> None:
