@@ -1,1 +1,1 @@
-"""The load generator. Only this room imports gevent and Locust, which patches the whole interpreter."""
+"""The load generator. Only this package imports gevent and Locust, because Locust patches the whole interpreter."""

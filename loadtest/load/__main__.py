@@ -1,18 +1,18 @@
-"""``python -m loadtest.load DIR BASE``: make the load of a prepared run.
+"""``python -m loadtest.load DIR BASE``: generate the load of a prepared run.
 
-With ``--series N``, DIR is the directory of a comparison, and the runs are the blocks of its N-th series. The load
-comes from this process, from workers that it starts, or from workers that connect to it.
+With ``--series N``, DIR is the directory of a comparison, and the blocks of its N-th series are run. The load comes
+from this process, from workers that it starts, or from workers that connect to it.
 
-The command line starts this process. It writes its progress to standard output (see ``record.progress``), and ends the
-run early at the end of standard input, so that no load outlives a killed parent. Keys and endpoint come from the
-environment.
+The command line starts this process. The process writes its progress to standard output (see ``record.progress``). It
+ends the run early when standard input closes, so that no load outlives a killed parent. API keys and the workflow
+endpoint come from the environment.
 """
 
 import atexit
 import gc
 
-gc.disable()  # imported objects stay, and scanning them repeatedly takes a sixth of the start-up time
-import locust  # isort: skip - first, because it patches the interpreter
+gc.disable()  # imported objects are never freed, and scanning them takes a sixth of the start-up time
+import locust  # isort: skip - must be first, because it patches the interpreter
 
 import argparse
 import contextlib
@@ -55,29 +55,29 @@ from loadtest.scenario import Scenario
 _LOOK: Final = 0.05
 _REPORT_EVERY: Final = 0.5
 _PATIENCE: Final = 60.0
-"""Maximum seconds until the workers of this machine have connected; for remote workers there is no limit."""
+"""Workers on this machine must connect within this many seconds. Remote workers have no such limit."""
 _STOP_TIMEOUT: Final = 10.0
 
 
 class LoadOptions(argparse.Namespace):
-    """The command line."""
+    """Options of the command line."""
 
     directory: Path
     base: Path
-    """Base of relative paths in the scenario."""
+    """Relative paths in the scenario start from this directory."""
     processes: int
-    """Number of workers to start on this machine; 0 if this process or remote workers make the load."""
+    """Number of workers to start on this machine. It is 0 if this process or remote workers generate the load."""
     bind: tuple[str, int] | None
-    """Host and port for remote workers."""
+    """Host and port on which the process listens for remote workers."""
     expect_workers: int
     """Number of remote workers to wait for."""
     series: int | None
-    """Series of a comparison's blocks; None for a single run."""
+    """Index of a comparison's series of blocks. None for a single run."""
     metrics_port: int | None
 
 
 def read_options() -> LoadOptions:
-    """Read the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m loadtest.load")
     parser.add_argument("directory", type=Path)
     parser.add_argument("base", type=Path)
@@ -90,7 +90,7 @@ def read_options() -> LoadOptions:
 
 
 def main(options: LoadOptions) -> int:
-    """Make the load of a prepared run or series of blocks; return 0 after the record is closed, else an exit code."""
+    """Generate the load of a prepared run or of a series of blocks. Return the exit code, 0 or ``BUG``."""
     gc.freeze()
     gc.enable()
     setup_logging("INFO", None)
@@ -107,13 +107,13 @@ def main(options: LoadOptions) -> int:
         session = Session(environment, directory, info, endpoint, base=base)
         engine = Engine(environment, lambda: session, mailbox=mailbox, on_progress=_write)
         if options.metrics_port is not None:
-            from loadtest.load.web.metrics import serve_metrics  # noqa: PLC0415 - slow, and rarely needed
+            from loadtest.load.web.metrics import serve_metrics  # noqa: PLC0415 - the import is slow and rarely needed
 
             serve_metrics(engine, options.metrics_port)
         _end_early(engine.interrupt)
         _make_load(engine, runner, info)
         runner.quit()
-        engine.close()  # a master that has lost its last worker may still be closing the record
+        engine.close()  # after the loss of the last worker, the record may still be open
     if session.bug is not None and session.user_error is None:
         return ExitCode.BUG
     if engine.error is not None:
@@ -123,13 +123,13 @@ def main(options: LoadOptions) -> int:
 
 def _environment(info: RunInfo, base: Path) -> Environment:
     scenario = Scenario.model_validate(info.scenario.effective)
-    # With Locust's global events, listeners in the modules of user classes receive every request.
+    # Locust's global events are used, so that listeners in the modules of user classes receive every request.
     return Environment(user_classes=user_classes(scenario, info.traffic, base), events=locust.events)
 
 
 def _make_load(engine: Engine, runner: LocalRunner | MasterRunner, info: RunInfo) -> None:
-    """Start a run's users, and wait until it no longer needs them."""
-    # Locust starts in its own greenlet; until then, `done` is still set by the previous run.
+    """Start a run's users, and wait until the run no longer needs them."""
+    # Locust starts the run in its own greenlet. Until then, `done` would still be set from the previous run.
     engine.done.clear()
     users = sum(plan.users for plan in info.traffic.values())
     runner.start(users, spawn_rate=users)
@@ -140,16 +140,16 @@ def _make_load(engine: Engine, runner: LocalRunner | MasterRunner, info: RunInfo
 def _runner(
     environment: Environment, options: LoadOptions, keys: int
 ) -> Iterator[tuple[LocalRunner | MasterRunner, Mailbox | None]]:
-    """Yield Locust's runner, and a master's mailbox with all workers connected; then end the workers.
+    """Yield Locust's runner, and a mailbox if there are workers. All of them have connected. Stop them afterwards.
 
     Raises:
-        InputError: if the address ``bind`` cannot be used.
-        LoadtestError: if the workers of this machine do not connect.
+        InputError: if the process cannot listen on the address ``bind``.
+        LoadtestError: if workers on this machine do not connect, or the wait for workers is interrupted.
     """
     if not options.processes and options.bind is None:
         yield environment.create_local_runner(), None
         return
-    # Locust's master would block for a second until workers report their numbers of users.
+    # By default, Locust's master blocks for a second until workers report how many users they have.
     os.environ["LOCUST_WAIT_FOR_WORKERS_REPORT_AFTER_RAMP_UP"] = "0"
     runner = _listen(environment, *(options.bind or (LOOPBACK, 0)))
     mailbox = Mailbox(environment, runner, keys=keys)
@@ -191,30 +191,30 @@ def _listen(environment: Environment, host: str, port: int) -> MasterRunner:
     try:
         return environment.create_master_runner(host, port)
     except SystemExit:
-        # Locust logs that the port is busy.
+        # Locust has logged that the port is busy.
         reason = "the port is in use"
-    except Exception as error:  # noqa: BLE001 - Locust raises several types
+    except Exception as error:  # noqa: BLE001 - Locust raises exceptions of several types
         reason = str(error)
     raise InputError(f"--bind {host}:{port}: cannot listen there: {reason}", "Choose another --bind.")
 
 
 @dataclass
 class _Target:
-    """State shared by the blocks against one base URL; both sides may have the same URL."""
+    """State of one base URL, shared by all blocks that send to it. Both sides may have the same URL."""
 
     ended_unix_s: float | None = None
-    """End of the last block."""
+    """Time at which the last block ended. None before."""
     used: list[BudgetUse] = field(default_factory=list)
-    """Use of the request budget by each block."""
+    """Part of the request budget that each block used."""
     budget: RequestBudget | None = None
-    """Budget of the last block in this process."""
+    """Request budget of the last block that this process ran."""
 
 
 class _Blocks:
-    """The successive blocks of one series of a comparison, made with one set of user classes.
+    """Runs the blocks of one series of a comparison, with one set of user classes.
 
-    In one process, the same warm generator measures both sides. Both sides get the same arrivals and inputs, because a
-    schedule is a pure function of scenario and seed.
+    All blocks run in one process, so the same warm generator measures both sides. Both sides get the same arrivals and
+    inputs, because a schedule depends only on the scenario and the seed.
     """
 
     def __init__(self, directory: Path, series: int, base: Path) -> None:
@@ -225,7 +225,7 @@ class _Blocks:
         self._environment = _environment(self._info(self._blocks[0]), base)
         self._interrupted = Event()
         self._block = self._blocks[0]
-        """The next or current block."""
+        """The block that is running, or else the next block."""
         self._targets: defaultdict[str, _Target] = defaultdict(_Target)
         """State of each target, by base URL."""
         for block in self._plan.blocks:
@@ -233,11 +233,11 @@ class _Blocks:
                 self._note_end(self._info(block))
 
     def run(self) -> int:
-        """Run all blocks, or up to a block that ends early; return 0 if all records are closed, else an exit code.
+        """Run all blocks, but stop after a block that ends early. Return the exit code, 0 or ``BUG``.
 
         Raises:
             LoadtestError: if a block cannot begin or cannot be recorded.
-            TargetError: if the target does not answer during a whole block.
+            TargetError: if the target answers no request of a block.
         """
         runner = self._environment.create_local_runner()
         self._environment.events.init.fire(environment=self._environment, runner=runner, web_ui=None)
@@ -291,12 +291,12 @@ class _Blocks:
         )
 
     def _await_silence(self, number: int) -> None:
-        """Wait until no limit still counts requests of the previous block on the same target."""
+        """Wait until the target's limits no longer count requests of the previous block."""
         block, info = self._block, self._info(self._block)
         target = self._targets[info.target.url]
         silence = self._plan.silence_s
         if info.target.budget is not None and target.budget is None:
-            # An earlier process sent requests, so this process does not know how much of a window is left.
+            # An earlier process sent the last requests, so this process does not know how much of a limit is left.
             silence = max(silence, *(limit.window for limit in info.target.limits.values()))
         ended = target.ended_unix_s
         left = 0.0 if ended is None else max(0.0, ended + silence - time.time())
@@ -323,19 +323,19 @@ class _Blocks:
 
 
 def _end_early(interrupt: Callable[[], None]) -> None:
-    """End the load early on a signal or at the end of the parent process."""
+    """End the load early on a signal, or when the parent process ends."""
     on_end_of(sys.stdin.fileno(), interrupt)
     on_signals(interrupt)
 
 
 def _write(progress: ProgressLine) -> None:
-    # A write of a line is atomic (below PIPE_BUF), and a reader that is slow or gone must not delay the load.
+    # A line is shorter than PIPE_BUF, so writing it is atomic. A reader that is slow or gone must not delay the load.
     with contextlib.suppress(BlockingIOError, BrokenPipeError):
         os.write(sys.stdout.fileno(), encode_progress(progress) + b"\n")
 
 
 def _abort(directory: Path, reason: str) -> None:
-    """Record the reason in run.json, unless the engine has recorded an end."""
+    """Record the reason in run.json, unless the engine has already recorded how the run ended."""
     info = run_directory.load(directory)
     if info.end == "running":
         info.end, info.end_reason = "aborted", reason
@@ -346,7 +346,7 @@ def _abort(directory: Path, reason: str) -> None:
 
 
 if __name__ == "__main__":
-    atexit.register(gc.freeze)  # saves Python's final collection of 0.1 s
+    atexit.register(gc.freeze)  # skips Python's final garbage collection, which takes 0.1 s
     try:
         sys.exit(main(read_options()))
     except LoadtestError as error:
@@ -354,6 +354,6 @@ if __name__ == "__main__":
             _abort(Path(sys.argv[1]), error.message)
         sys.stdout.write(encode_progress(Failure(str(error))).decode() + "\n")
         sys.exit(int(error.exit_code))
-    except Exception:  # noqa: BLE001 - any error of the harness ends with the exit code of a bug
+    except Exception:  # noqa: BLE001 - every other error is a bug of the harness
         traceback.print_exc()
         sys.exit(int(ExitCode.BUG))

@@ -1,6 +1,6 @@
 """Reasons to end a run early: circuit breakers, the stop file, and thresholds with ``abort = true``.
 
-Thresholds are judged by live counts and a histogram, which never enter final figures.
+Thresholds are judged by live counts and a live histogram. Final figures use neither.
 """
 
 from collections import deque
@@ -21,24 +21,24 @@ from loadtest.threshold import Judgement, Threshold, judge
 
 AUTH_IN_A_ROW: Final = 3
 RECENT: Final = 20
-"""Number of latest answers in the share of 5xx."""
+"""The share of 5xx responses is computed over this many of the latest answers."""
 
 Expected = Mapping[str, Mapping[str, frozenset[int]]]
-"""Expected statuses by traffic and stage."""
+"""Expected statuses by traffic entry and stage."""
 FEWEST: Final = 20
-"""Minimum sample size of a share or a time."""
+"""A share or a time with fewer samples than this is not judged."""
 FEWEST_SECONDS: Final = 10.0
-"""Minimum seconds that must have passed in a threshold's stages before its rate is judged."""
+"""A rate is judged only after its threshold's stages have lasted this many seconds."""
 _BEYOND: Final = 5
-"""Minimum number of operations above a percentile: n = 100 for p95, 500 for p99."""
+"""A percentile is judged only if at least this many operations exceed it: of 100 operations for p95, of 500 for p99."""
 _UNITS: Final = {"ms": " ms", "per_s": "/s", "number": ""}
 
 _Known = tuple[float, float, float]
-"""Lower bound, value, upper bound."""
+"""Lower bound, value and upper bound of a metric."""
 
 
 class CircuitBreakers:
-    """Finds reasons to end a run, from its samples, the stop file and thresholds."""
+    """Finds reasons to end a run early in its samples, its stop file and its thresholds."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class CircuitBreakers:
         directory: Path,
         thresholds: "list[LiveThreshold]",
     ) -> None:
-        # Copied because they are read for each request, and attributes of pydantic's models are slow.
+        # These are copied because each request reads them, and attributes of pydantic's models are slow.
         self._most_pending, self._auth, self._share = settings.pending_jobs, settings.auth, settings.server_errors
         self._pending = pending
         self._expected = expected
@@ -58,13 +58,13 @@ class CircuitBreakers:
         self._recent: deque[bool] = deque(maxlen=RECENT)
 
     def see(self, sample: Sample) -> str | None:
-        """Add a request; return a reason to end the run, or None."""
+        """Add a request. Return a reason to end the run, or None."""
         if sample.job_id is not None:
             self._pending.see(sample)
         if len(self._pending) > self._most_pending:
             return f"more than {self._most_pending:,} jobs were pending at once (breakers.pending_jobs)"
         if (status := sample.status) is None:
-            # Validity and thresholds judge a server that does not answer.
+            # Breakers ignore requests without an answer. Thresholds and the run's validity count them.
             return None
         expected = sample.outcome == Outcome.OK or status in self._expected.get(sample.traffic, {}).get(
             sample.stage, ()
@@ -85,7 +85,7 @@ class CircuitBreakers:
         )
 
     def check(self, elapsed_s: float) -> str | None:
-        """Check the stop file and thresholds; return a reason to end the run, or None."""
+        """Check the stop file and the thresholds. Return a reason to end the run, or None."""
         if self._stop_file.exists():
             return f"the stop file {self._stop_file} exists"
         for threshold in self._thresholds:
@@ -97,7 +97,7 @@ class CircuitBreakers:
 class LiveThreshold:
     """A threshold that can be judged during the run.
 
-    Shares, rates and times need enough samples. A count can exceed a bound early, but is complete only at the end.
+    Shares, rates and times need enough samples. A count may exceed a bound early, but it is complete only at the end.
     """
 
     def __init__(self, threshold: Threshold, plans: Mapping[str, TrafficPlan], live: LiveFigures) -> None:
@@ -115,11 +115,11 @@ class LiveThreshold:
 
     @property
     def text(self) -> str:
-        """Scope and requirement."""
+        """Scope and requirement of the threshold."""
         return f"{self._threshold.scope}: {self._threshold.text}"
 
     def now(self, elapsed_s: float) -> tuple[str, Judgement]:
-        """Return the current value with its unit (empty if there are too few samples), and the judgement."""
+        """Return the current value with its unit, and the judgement. With too few samples, the value is empty."""
         known = self._known(elapsed_s)
         if known is None:
             return "", "inconclusive"
@@ -129,12 +129,12 @@ class LiveThreshold:
         return text, judge(self._threshold, (low, high))
 
     def broken(self, elapsed_s: float) -> str | None:
-        """Return the value as text if the threshold has certainly failed; else None."""
+        """Return the value as text if the threshold has certainly failed, else None."""
         value, judgement = self.now(elapsed_s)
         return value if judgement == "fail" else None
 
     def _known(self, elapsed_s: float) -> _Known | None:
-        """Return the present lower bound, value and upper bound; None if there are too few samples."""
+        """Return the current value and its bounds, or None if there are too few samples."""
         entry = METRICS[self._threshold.metric]
         scope = [(self._live.entry(name).stages, stage) for name, stage in self._scope]
         seen = [stages[stage] for stages, stage in scope if stage in stages]
@@ -152,7 +152,7 @@ class LiveThreshold:
         value = part / whole
         if entry.unit != "share":
             return (value,) * 3
-        # The 99 % score interval is used, because two failures of the first twenty do not prove 10 %.
+        # The 99 % score interval is used, because two failures among the first 20 do not prove a share of 10 %.
         low, high = wilson(value, whole, 2.576)
         return low, value, high
 
@@ -171,5 +171,5 @@ def _time(seen: list[LiveStage], statistic: str) -> _Known | None:
     value = times.quantile(share)
     if value is None or times.count * (1 - share) < _BEYOND - 1e-9:
         return None
-    # The histogram has the precision of a bucket.
+    # The histogram knows a value only to within one bucket.
     return value / GROWTH, value, value * GROWTH

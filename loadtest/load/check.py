@@ -1,7 +1,7 @@
 """``python -m loadtest.load.check FILE...``: check the inputs, schemas, job ids and user classes of scenarios.
 
-It prints a JSON list of errors for each FILE, in order, and sends nothing. User classes are imported, so two scenarios
-with user classes need separate processes, because their modules may have the same name.
+It prints a JSON list that contains a list of errors for each FILE, in order. It sends no requests. Two scenarios with
+user classes need separate processes: the classes are imported, and their modules may have the same name.
 """
 
 import contextlib
@@ -18,12 +18,12 @@ from loadtest.scenario import Traffic, load_scenario
 
 
 def mistakes(path: Path) -> list[str]:
-    """Return the errors in the files and user classes that a scenario names, each with its key."""
+    """Return the errors in the files and user classes that a scenario names. Each error states the scenario's key."""
     loaded = load_scenario(path)
     entries = loaded.scenario.traffic
     if any(traffic.user is not None for traffic in entries.values()):
-        # Locust patches the interpreter, so it is imported before other modules of this room.
-        import locust  # noqa: F401, PLC0415 - slow to import, and only classes need it
+        # Locust patches the interpreter, so it is imported before other modules of this package.
+        import locust  # noqa: F401, PLC0415 - slow to import, and only user classes need it
     found = []
     for name, traffic in entries.items():
         for key, check in _checks(name, traffic, path.parent, loaded.scenario.keys):
@@ -35,8 +35,8 @@ def mistakes(path: Path) -> list[str]:
 
 
 def _checks(name: str, traffic: Traffic, base: Path, keys: int) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Yield a check for each file and class of an entry, with its key; a check raises ``InputError``."""
-    from loadtest.load.payloads import read_inputs, read_job_ids, read_schema  # noqa: PLC0415 - after Locust
+    """Yield a key and a check for each file and class that an entry names. A check raises ``InputError``."""
+    from loadtest.load.payloads import read_inputs, read_job_ids, read_schema  # noqa: PLC0415 - must follow Locust
 
     if (inputs := traffic.inputs) is not None:
         yield f"traffic.{name}.inputs: ", lambda: read_inputs(base / inputs)
@@ -51,7 +51,7 @@ def _checks(name: str, traffic: Traffic, base: Path, keys: int) -> Iterator[tupl
 
 
 if __name__ == "__main__":
-    # Modules of user classes may print during their import.
+    # Modules of user classes may print while they are imported.
     with contextlib.redirect_stdout(sys.stderr):
         found = [mistakes(Path(file)) for file in sys.argv[1:]]
     print(msgspec.json.encode(found).decode())

@@ -1,4 +1,4 @@
-"""The client of the API: it assembles requests from prebuilt parts, sends them, and decodes responses into structs."""
+"""A client of the API. It assembles requests from prebuilt parts, sends them, and decodes responses into structs."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -32,8 +32,8 @@ class Endpoint:
     Args:
         host: value of the Host header.
         prefix: path before ``/v1``, without a trailing slash.
-        keys: API keys; a request with key index i has ``keys[i]``.
-        budget: without bounds by default.
+        keys: API keys. A request with key index i sends ``keys[i]``.
+        budget: request budget, unlimited by default.
     """
 
     def __init__(
@@ -55,9 +55,9 @@ class Endpoint:
         self.secrets = (*keys, *secrets)
         """Values that are never recorded, even if a response contains them."""
         self.wrong_key = len(keys)
-        """Key index of requests with an invalid key."""
+        """Key index for requests that send an invalid key."""
         self._prefix = quote(prefix, safe="/%:@!$&'()*+,;=~")
-        # The run's id contains the scenario's file name, which may have any character.
+        # The user agent contains the scenario's file name, which may have any character.
         agent = re.sub(r"[^\x20-\x7e]", "?", user_agent)
         common = f" HTTP/1.1\r\nhost: {host}\r\nuser-agent: {agent}\r\naccept: application/json\r\n"
         headers = {"accept-encoding": "identity", **(headers or {})}
@@ -90,7 +90,7 @@ _State = Annotated[str, msgspec.Meta(max_length=200)]
 
 
 class RunAnswer(msgspec.Struct, rename="camel", gc=False):
-    """Body of the 200 response to a sync run; ``executionTime`` in ms."""
+    """Body of the 200 response to a sync run. ``executionTime`` is in ms."""
 
     result: dict[str, Any]
     execution_time: _Milliseconds
@@ -120,18 +120,18 @@ class ErrorAnswer(msgspec.Struct, gc=False):
 
 
 class Answer(msgspec.Struct, kw_only=True, gc=False):
-    """An interpreted exchange."""
+    """An HTTP exchange with its outcome and the fields of its body."""
 
     exchange: HttpExchange
     outcome: Outcome
     reason: Reason | None = None
     error_code: str | None = None
-    """``code`` of an error body, or the errors in a body of the wrong shape."""
+    """``code`` of an error body. For a body of the wrong shape, it says what is wrong."""
     execution_time_ms: float | None = None
     job_id: str | None = None
     job_state: str | None = None
     result: Any = None
-    """Result of a run or a completed job; not recorded."""
+    """Result of a run or a completed job. It is not recorded."""
 
 
 _run = msgspec.json.Decoder(RunAnswer)
@@ -158,14 +158,14 @@ class WorkflowClient:
         trace: str,
         expected: int | None = None,
     ) -> Answer:
-        """Run or submit a workflow; ``trace`` is a ``traceparent``; ``expected`` replaces the documented status."""
+        """Run or submit a workflow. ``trace`` is a ``traceparent``. ``expected`` replaces the documented status."""
         content = body if isinstance(body, bytes) else msgspec.json.encode(body)
         return self._send(kind, self.endpoint.post(kind, content, key_index, trace), None, expected)
 
     def get(self, kind: RequestKind, job_id: str, key_index: int, trace: str, expected: int | None = None) -> Answer:
-        """Retrieve or poll a job; ``expected`` replaces the documented status.
+        """Retrieve or poll a job. ``expected`` replaces the documented status.
 
-        If the server closes the idle connection just then, the request is sent again, because it is idempotent.
+        If the server closes the idle connection at this moment, the request is sent again. It is idempotent.
         """
         return self._send(kind, self.endpoint.get(kind, job_id, key_index, trace), job_id, expected)
 
@@ -186,10 +186,10 @@ class WorkflowClient:
 def interpret(
     kind: RequestKind, exchange: HttpExchange, job_id: str | None = None, expected: int | None = None
 ) -> Answer:
-    """Return an exchange's outcome and reason.
+    """Return an exchange with its outcome, its reason and the fields of its body.
 
-    A retrieval of a failed job is an ok *request*; the user class decides about the operation. A response with a
-    status that the scenario expects instead of the documented status is ok with any body.
+    A retrieval of a failed job is an ok *request*. The user class decides whether the operation is ok. If the scenario
+    expects a status other than the documented status, a response with this status is ok, whatever its body contains.
     """
     if exchange.failure is not None:
         outcome: Outcome = Outcome.TIMED_OUT if exchange.timed_out else Outcome.FAILED
@@ -221,9 +221,9 @@ def interpret(
 
 
 def _amiss(kind: RequestKind, body: bytes, error: str) -> str | None:
-    """Describe a body of the wrong shape by all missing keys, or if none is missing, by the first other error.
+    """Describe what is wrong with a body: all missing keys, or the first other error if no key is missing.
 
-    The description contains no text from the target, so that few variants occur.
+    The description quotes no text of the target, so that few variants occur.
     """
     fields = msgspec.structs.fields(_SHAPES.get(kind, JobAnswer))
     try:
@@ -231,7 +231,7 @@ def _amiss(kind: RequestKind, body: bytes, error: str) -> str | None:
     except msgspec.ValidationError:
         return "no object"
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None  # the decoder stopped early, and the rest is not JSON
+        return None  # the first decoder stopped early, and the rest is not JSON
     if missing := [field.encode_name for field in fields if field.required and field.encode_name not in there]:
         return f"without {' and '.join(missing)}"
     said, _, where = error.replace("`", "").partition(" - at $.")

@@ -1,4 +1,4 @@
-"""Estimates of other clocks: the target's, from ``Date`` headers, and a worker's. Pure."""
+"""Estimates of the target's clock, from ``Date`` headers, and of a worker's clock."""
 
 import time
 from typing import Final
@@ -12,14 +12,14 @@ _KEPT: Final = 64
 
 
 class ServerClock:
-    """Estimates the server's clock minus ours from the bounds that each new ``Date`` gives (``ClockOffset``).
+    """Estimates the server's clock minus our clock. Each new ``Date`` gives bounds (see ``ClockOffset``).
 
-    If the server's clock jumps, the bounds contradict each other. The estimate then follows from the last new ``Date``
-    alone, ± 0.5 s.
+    If the server's clock jumps, the bounds contradict each other. The estimate then uses only the last new ``Date``,
+    and its uncertainty is 0.5 s.
     """
 
     def __init__(self) -> None:
-        # The offset between wall clock and monotonic clock is fixed, so that setting the wall clock has no effect.
+        # The wall clock is read only once, so that setting it during a run has no effect.
         self._anchor = time.time_ns() - time.monotonic_ns()
         self._bounds = ClockOffset()
         self._previous: HttpExchange | None = None
@@ -28,11 +28,11 @@ class ServerClock:
         self.answers = 0
 
     def anchor(self, monotonic_ns: int, unix_ns: int) -> None:
-        """Use the master's wall clock, which reads ``unix_ns`` at ``monotonic_ns`` of our monotonic clock."""
+        """Use the master's wall clock. It read ``unix_ns`` when our monotonic clock read ``monotonic_ns``."""
         self._anchor = unix_ns - monotonic_ns
 
     def see(self, exchange: HttpExchange) -> None:
-        """Add an answer; this is cheap unless its ``Date`` differs from the previous answer's."""
+        """Add an answer. This is cheap if the previous answer had the same ``Date``."""
         date = exchange.date
         if date is None:
             return
@@ -46,18 +46,18 @@ class ServerClock:
             return
         second = moment.timestamp()
         if previous is not None:
-            # The last answer of the previous second gives a tighter bound than its first answer.
+            # The last answer of the previous second gives a tighter bound than the first answer of that second.
             self._bounds.high = min(self._bounds.high, self._previous_second + 1 - self._wall(previous.start))
         self._bounds.see(second, self._wall(exchange.start), self._wall(exchange.end))
         self._rough = second + 0.5 - self._wall((exchange.start + exchange.end) // 2)
         self._previous, self._previous_second = exchange, second
 
     def estimate(self, *, exact: bool) -> ClockInfo | None:
-        """Return the offset and its uncertainty in s; None before the first ``Date``.
+        """Return the offset and its uncertainty in s, or None before the first ``Date``.
 
         Args:
-            exact: whether the server renews ``Date`` for each answer, as the embedded server does. Some servers
-                (uvicorn) renew it once a second; it may then be a second old, so the upper bound is 1 s higher.
+            exact: whether the server renews ``Date`` for each answer, as the embedded server does. Some servers, such
+                as uvicorn, renew it once a second. It may be a second old, so the upper bound is then 1 s higher.
         """
         if self._previous is None:
             return None
@@ -75,12 +75,12 @@ class WorkerClock:
     """Estimates a worker's monotonic clock minus the master's from reports and their acknowledgements.
 
     As in NTP (RFC 5905, section 8), the worker sends a report at t1, the master receives it at t2 and answers at t3,
-    and the worker receives the answer at t4. The offset is ((t1 − t2) + (t4 − t3)) / 2, wrong by at most half of the
-    round trip (t4 − t1) − (t3 − t2). The exchange with the shortest round trip is used.
+    and the worker receives the answer at t4. The offset is ((t1 − t2) + (t4 − t3)) / 2. Its error is at most half of
+    the round trip (t4 − t1) − (t3 − t2). The exchange with the shortest round trip is used.
 
     Args:
         shared: whether both processes seem to run on one machine. They then have the same clock, unless an exchange
-            shows a difference: a time namespace has its own clock.
+            shows a difference because one of them runs in its own time namespace.
     """
 
     def __init__(self, *, shared: bool = False) -> None:
@@ -89,7 +89,7 @@ class WorkerClock:
         self._kept: list[tuple[int, int]] = []
 
     def see(self, sent_ns: int, received_ns: int, replied_ns: int, answered_ns: int) -> None:
-        """Add an exchange; the arguments are t1 to t4."""
+        """Add an exchange. The arguments are t1, t2, t3 and t4."""
         self.exchanges += 1
         trip = (answered_ns - sent_ns) - (replied_ns - received_ns)
         offset = ((sent_ns - received_ns) + (answered_ns - replied_ns)) // 2
@@ -97,7 +97,7 @@ class WorkerClock:
 
     @property
     def estimate(self) -> tuple[int, int]:
-        """Measured offset and its uncertainty in ns; (0, 0) before the first exchange."""
+        """Measured offset and its uncertainty in ns. Both are 0 before the first exchange."""
         if not self._kept:
             return 0, 0
         trip, offset = min(self._kept)
@@ -105,11 +105,11 @@ class WorkerClock:
 
     @property
     def is_shared(self) -> bool:
-        """Whether both processes have the same clock, as far as the exchanges show."""
+        """Whether both processes seem to run on one machine, and no exchange shows a difference of their clocks."""
         offset, uncertainty = self.estimate
         return self.shared and abs(offset) <= uncertainty
 
     @property
     def offset_ns(self) -> int:
-        """Nanoseconds to add to a time on the master's clock to get the time on the worker's."""
+        """Nanoseconds to add to a time on the master's clock to get the time on the worker's clock."""
         return 0 if self.is_shared else self.estimate[0]

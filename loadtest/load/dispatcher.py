@@ -1,7 +1,7 @@
-"""The dispatcher: it wakes at the intended starts of arrivals, and hands them to the pools of users.
+"""The dispatcher. It wakes at the intended start of each arrival, and hands the arrival to a pool of users.
 
-A single process offers all arrivals. A worker offers its partition: every n-th arrival from a moment on, until a cut
-that all workers have agreed on (see ``distributed.assignment``).
+A single process offers all arrivals. Each of n workers offers every n-th arrival, until the *cut*: a moment from which
+arrivals are divided anew. All workers agree on the cut (see ``distributed.assignment``).
 """
 
 import ctypes
@@ -31,26 +31,26 @@ _ABSOLUTE: Final = 1
 _READ: Final = 1
 _YIELD_EVERY: Final = 50
 _GRAIN_NS: Final = 200_000
-"""Minimum time between wake-ups if arrivals are dense, because a timer costs a tenth of a request's CPU."""
+"""If arrivals are dense, wake-ups are at least this far apart: a timer costs a tenth of a request's CPU time."""
 _DENSE: Final = 32
-"""Number of arrivals over which their density is measured."""
+"""The density of arrivals is measured over this many arrivals."""
 _LOOK_NS: Final = 50_000_000
-"""Maximum time between two checks during a long wait."""
+"""During a long wait, the dispatcher checks at least this often whether its partition has changed."""
 _HELD: Final = 0.01
 _LATE_NS: Final = int(DISPATCH_LAG_MS * 1e6)
 
 
 def _library() -> ctypes.CDLL | None:
-    # os.timerfd_create comes with Python 3.13 only.
+    # os.timerfd_create exists only since Python 3.13.
     library = ctypes.CDLL(None, use_errno=True)
     return library if hasattr(library, "timerfd_create") else None
 
 
 class Timer:
-    """Calls a function at given times of the monotonic clock, accurate to about 0.1 ms, while a greenlet waits.
+    """Calls a function at given times of the monotonic clock, to within about 0.1 ms.
 
-    ``gevent.sleep`` wakes on a 1 ms grid and oversleeps; a Linux ``timerfd`` watched by gevent's loop does not.
-    Without ``timerfd``, the timer sleeps.
+    ``gevent.sleep`` wakes on a 1 ms grid, and often late. A Linux ``timerfd`` that gevent's loop watches does neither.
+    Without ``timerfd``, the timer uses ``gevent.sleep``.
     """
 
     def __init__(self) -> None:
@@ -59,20 +59,20 @@ class Timer:
         if self._library is not None:
             self._fd = self._library.timerfd_create(_CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
         self._setting = (ctypes.c_long * 4)()
-        """The C structure ``itimerspec``: seconds and ns of an interval, and of the next moment."""
+        """The C structure ``itimerspec``. It has s and ns of an interval, then s and ns of the next event."""
         self._step: Callable[[], int | None] | None = None
         self._waiting: Any = None
         self._hub: Any = get_hub()
         loop = self._hub.loop
-        # The watcher runs before other ready events, and stays started, because a start may be a system call.
+        # The watcher runs before other ready events. It stays started, because starting it may need a system call.
         self._watcher = loop.io(self._fd, _READ, priority=loop.MAXPRI) if self._fd >= 0 else None
         if self._watcher is not None:
             self._watcher.start(self._on_due)
 
     def serve(self, step: Callable[[], int | None]) -> None:
-        """Call ``step`` now and at each moment (ns) that it returns, until it returns None.
+        """Call ``step`` now, and again at each time (ns) that it returns. Return when ``step`` returns None.
 
-        The event loop calls ``step``, which must not wait.
+        The event loop calls ``step``, so ``step`` must not wait.
         """
         while (moment_ns := step()) is not None:
             if self._watcher is None:
@@ -87,7 +87,7 @@ class Timer:
             return
 
     def _set(self, moment_ns: int) -> None:
-        # Setting the timer also makes it unreadable. A value of 0 would disarm it.
+        # Setting the timer also clears an event that was not read. A value of 0 would disarm the timer.
         self._setting[2], self._setting[3] = divmod(max(1, moment_ns), 1_000_000_000)
         if self._library is not None:
             self._library.timerfd_settime(self._fd, _ABSOLUTE, self._setting, None)
@@ -95,13 +95,13 @@ class Timer:
     def _on_due(self) -> None:
         step, waiting = self._step, self._waiting
         if step is None:
-            # If no new time is set, the loop reports the timer until it is read.
+            # No new time is set, so the loop would report this event until it is read.
             with suppress(BlockingIOError):
                 os.read(self._fd, 8)
             return
         try:
             moment_ns = step()
-        except Exception as error:  # noqa: BLE001 - the loop would only print it
+        except Exception as error:  # noqa: BLE001 - the event loop would only print the error
             waiting.throw(error)
             return
         if moment_ns is None:
@@ -117,12 +117,12 @@ class Timer:
 
 
 class Stride(NamedTuple):
-    """Every ``step``-th arrival of each traffic entry from a moment on; no arrivals if ``step`` is 0."""
+    """Every ``step``-th arrival of each traffic entry, from ``from_ns`` on. If ``step`` is 0, it has no arrivals."""
 
     from_ns: int
-    """ns since the epoch."""
+    """Start of the stride in ns since the epoch."""
     place: int
-    """Remainder of the arrivals' numbers modulo ``step``."""
+    """The stride consists of arrivals whose number modulo ``step`` equals this."""
     step: int
 
 
@@ -130,9 +130,9 @@ ALL: Final = Stride(0, 0, 1)
 
 
 class Partition:
-    """Arrivals of one process: successive strides, each of which begins at the cut of the previous stride.
+    """Arrivals of one process. They form successive strides, and each stride begins at the cut of the previous stride.
 
-    With ``last``, no other stride can follow the first. While ``held()`` is true, due arrivals are not offered.
+    If ``last`` is true, the first stride is the only stride. While ``held()`` is true, due arrivals are not offered.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class Partition:
         self.last = last
         self.held = held
         self.until_ns = NEVER
-        """Cut of the current stride: later arrivals are not offered."""
+        """Cut of the current stride. Arrivals from this moment on are not offered."""
         self.reached_ns = -1
         """Intended start of the last offered arrival."""
         self.exhausted = False
@@ -150,7 +150,7 @@ class Partition:
         self._more = Event()
 
     def stop_at(self, cut_ns: int) -> bool:
-        """End the newest stride at ``cut_ns``. If a later arrival was offered, change nothing and return False."""
+        """End the newest stride at ``cut_ns``. If a later arrival was already offered, do nothing and return False."""
         if self._next:
             self._next[-1] = (self._next[-1][0], cut_ns)
             return True
@@ -183,7 +183,7 @@ class Partition:
 
 
 class Dispatcher:
-    """Offers the arrivals of a partition (default: all) at their intended starts; ``note`` counts them."""
+    """Offers the arrivals of a partition, by default all, at their intended starts. ``note`` counts each of them."""
 
     def __init__(
         self,
@@ -200,7 +200,7 @@ class Dispatcher:
         self._partition = partition or Partition(ALL, last=True)
 
     def run(self, epoch_ns: int) -> None:
-        """Offer every arrival of the partition; return only if no other stride can follow."""
+        """Offer every arrival of the partition. Return only if no other stride can follow."""
         timer = Timer()
         try:
             while True:
@@ -223,7 +223,7 @@ class Dispatcher:
         latest = deque([-_GRAIN_NS * _DENSE], _DENSE)
 
         def offer_due() -> int | None:
-            """Offer due arrivals; return the next moment, or None if no arrival may be offered now."""
+            """Offer due arrivals. Return the time of the next call, or None if no arrival may be offered now."""
             nonlocal following
             for _ in range(_YIELD_EVERY):
                 if following is None or following.intended_ns >= partition.until_ns:
@@ -240,7 +240,7 @@ class Dispatcher:
                 partition.reached_ns = following.intended_ns
                 self.offer(following)
                 following = next(arrivals, None)
-            # Behind the schedule: let users send the arrivals that they have.
+            # The dispatcher is behind schedule. Let users send the arrivals that they have.
             return now
 
         while True:
@@ -248,7 +248,7 @@ class Dispatcher:
             if following is None:
                 partition.exhausted = True
                 return
-            # The arrival belongs to another worker or to a later stride, or all arrivals are held.
+            # Either the arrival belongs to another worker or to a later stride, or all arrivals are held.
             if following.intended_ns >= partition.until_ns and partition.superseded:
                 return
             gevent.sleep(_HELD)

@@ -1,4 +1,4 @@
-"""The engine of a run: it waits for the users, sets the epoch, offers the schedule, drains, and closes the record."""
+"""The engine of a run. It awaits the users, sets the epoch, offers the schedule, drains, and closes the record."""
 
 import gc
 import logging
@@ -35,12 +35,12 @@ _SHORT_DRAIN: Final = 3.0
 
 
 class Engine:
-    """Conducts successive runs in a Locust environment; Locust, a signal or a breaker may end a run.
+    """Conducts successive runs in a Locust environment. Locust, a signal or a breaker may end a run early.
 
     Args:
         environment: its test_start, test_stopping and test_stop events begin and end a run.
         make_session: called at the beginning of each run.
-        mailbox: a master's mailbox, whose workers make the load; None if this process makes the load.
+        mailbox: mailbox of the workers that generate the load. None if this process generates the load.
         on_progress: called twice a second.
         on_end: called after the record is closed.
     """
@@ -56,9 +56,9 @@ class Engine:
     ) -> None:
         self.phase: Phase = "over"
         self.done = Event()
-        """Set at the end of a run, which then no longer needs its users."""
+        """Set when the run no longer needs its users."""
         self.error: LoadtestError | None = None
-        """Error that prevented the run or its record."""
+        """Error that prevented the run, or that stopped its recording."""
         self._make_session = make_session
         self._mailbox = mailbox
         self._on_progress = on_progress
@@ -76,14 +76,14 @@ class Engine:
         environment.events.test_stop.add_listener(self.close)
 
     def interrupt(self) -> None:
-        """End the schedule now; operations in flight may still end within 3 s."""
+        """End the schedule now. Operations in flight have 3 s to end."""
         self._interrupted.set()
         if self.phase == "preparing" and self._conductor not in (None, gevent.getcurrent()):
-            # Seeding may wait for a slow target, and no operation is in flight yet.
+            # Seeding may be waiting for a slow target. No operation is in flight yet.
             self._conductor.kill(block=False)
 
     def abort(self, reason: str | LoadtestError) -> None:
-        """Abort the run: operations in flight have 3 s to end. Only the first reason is kept."""
+        """Abort the run. Operations in flight have 3 s to end. Only the first reason is kept."""
         if self._abort_reason is None:
             if isinstance(reason, LoadtestError):
                 self.error, reason = reason, reason.message
@@ -155,7 +155,7 @@ class Engine:
             session.info.end, session.info.end_reason = "aborted", error.message
         except (gevent.GreenletExit, BudgetSpentError):
             self._note_early_end(session)
-        except Exception:  # noqa: BLE001 - any error of the harness: the record is still closed and names it
+        except Exception:  # noqa: BLE001 - the record is closed after any error, and names it
             session.bug = traceback.format_exc()
         finally:
             generator.unwatch()
@@ -163,12 +163,12 @@ class Engine:
             self.done.set()
 
     def _await_users(self, generator: LoadGenerator) -> None:
-        """Wait until every user has requested an arrival, because creating users would count as start lag."""
+        """Wait until every user has requested an arrival. Otherwise creating users would count as start lag."""
         if not wait_until(_READY_PATIENCE, lambda: generator.ready):
             raise LoadtestError("Locust did not start all users within two minutes", "Lower max_users.")
 
     def _set_epoch(self, session: Session, generator: LoadGenerator) -> None:
-        # Existing objects do not become garbage, and collecting them in the middle of a run would delay users.
+        # Objects that exist now are not garbage, and scanning them in the middle of a run would delay users.
         gc.collect()
         gc.freeze()
         session.epoch_ns = set_epoch(session.info, session.control, generator.lead_ns)
@@ -182,7 +182,7 @@ class Engine:
             end_ns = session.epoch_ns + int(session.duration * 1e9)
             self._interrupted.wait(max(0.0, (end_ns - time.monotonic_ns()) / 1e9))
             while not generator.offered_all and not self._interrupted.is_set():
-                # Overdue arrivals are still offered.
+                # Arrivals that are overdue at the end are still offered.
                 self._interrupted.wait(0.01)
             if self._interrupted.is_set():
                 self._note_early_end(session)
@@ -207,7 +207,7 @@ class Engine:
         session.info.end, session.info.end_reason = "aborted" if reason else "interrupted", reason
 
     def _stopping(self, **_: Any) -> None:
-        """Handle Locust's stop of the users, which follows a click on Locust's page or the loss of the last worker."""
+        """End the run when Locust stops its users: after a click on Locust's page, or the loss of the last worker."""
         if self.latest is None or self._conductor is None or self._conductor.ready():
             return
         session, generator = self.latest
@@ -222,7 +222,7 @@ class Engine:
             session.info.elapsed_s = session.elapsed_s
 
     def close(self, **_: Any) -> None:
-        """Count unsent arrivals and close the record, after all users have ended; later calls wait for the first."""
+        """Count unsent arrivals and close the record, once all users have ended. A second call waits for the first."""
         if self.latest is None or self.phase == "over":
             self._closed.wait()
             return
@@ -255,7 +255,7 @@ class Engine:
         self._on_end()
 
     def _look_after(self, session: Session, generator: LoadGenerator, breakers: CircuitBreakers) -> None:
-        """Report progress and note live figures; end the run after a breaker, a full disk or an internal error."""
+        """Report progress and update live figures. End the run if a breaker trips or the record cannot be written."""
         warned, second = set[str](), -1
         while True:
             elapsed = session.elapsed_s
@@ -264,7 +264,7 @@ class Engine:
                 self._tick(session, generator)
             why = session.live.bottleneck
             if (problem := why.partition(":")[0]) and problem not in warned:
-                logger.warning("%s", why)  # Locust's web UI shows its log
+                logger.warning("%s", why)  # Locust's web UI shows the log
                 warned.add(problem)
             self._on_progress(session.progress(self.phase))
             if (reason := breakers.check(elapsed)) is not None:

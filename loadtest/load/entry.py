@@ -25,7 +25,7 @@ class Pacer:
         self._gap = round(1e9 / self._rate * processes)
 
     def slot(self, due: int) -> int:
-        """Reserve and return the first free time (ns) not before ``due``."""
+        """Reserve and return the first free time (ns) at or after ``due``."""
         moment = max(due, self._next)
         self._next = moment + self._gap
         return moment
@@ -36,7 +36,7 @@ def next_poll(
 ) -> int | None:
     """Return the time of the next poll (ns), or None to give up.
 
-    ``number`` is the poll's number in its operation, from 1. ``draw``, a uniform number from 0 to 1, sets the jitter.
+    ``number`` counts the operation's polls from 1. ``draw`` is a uniform number from 0 to 1, which sets the jitter.
     """
     latest = accepted_ns + round(polling.give_up * 1e9)
     due = last_answer_ns + round(polling.wait(number, draw) * 1e9)
@@ -46,7 +46,7 @@ def next_poll(
 
 
 class TrafficEntry:
-    """Settings of one traffic entry, and its pool. Creating it enters the number of input rows in the run's plan.
+    """Settings and pool of one traffic entry. Its constructor writes the number of input rows to the run's plan.
 
     Raises:
         InputError: if a file that the entry names cannot be used.
@@ -62,7 +62,7 @@ class TrafficEntry:
         self.pool = Pool(plan.users, plan.max_users)
         self.timeouts = Timeouts(traffic.timeout, traffic.connect_timeout, traffic.read_timeout)
         self.pacer: Pacer | None = None
-        """Shared by all polls of the entry; None if polls are not paced."""
+        """All polls of the entry share this pacer. None if polls are not paced."""
         if (pace := traffic.polling.pace) is not None:
             assumed = AssumedLimits.recorded(info.target)
             self.pacer = Pacer(pace.per_second(assumed.limits[LimitName.RETRIEVAL], assumed.quotas(plan.key_count)))
@@ -71,23 +71,23 @@ class TrafficEntry:
             named = traffic.job_ids
             self.job_ids = own_jobs if named == "run" else read_job_ids(base / named, own_jobs.keys)
         rows = None if traffic.inputs is None else read_inputs(base / traffic.inputs)
-        # A comparison pairs arrivals that send the same row, and needs this number.
+        # A comparison needs this number to pair arrivals that send the same row.
         plan.input_rows = None if rows is None else len(rows)
         workflow, order = traffic.workflow or "say-hello", traffic.inputs_order
         self.bodies = Bodies(workflow, traffic.parameters, rows, order=order, seed=(info.seed, name))
         expect = traffic.expect
         schema = None if expect.result_schema is None else read_schema(base / expect.result_schema)
         self.matcher = None if expect.result is None and schema is None else Matcher(expect.result, schema)
-        """Checks results; None accepts all."""
+        """Checks results. None accepts every result."""
         self.expected = _expected(traffic, plan)
         """Statuses that Locust counts as successes, by stage."""
         self.mistaken = bool(traffic.mistakes.shares)
         """Whether some requests have deliberate mistakes."""
-        # A copy, because pydantic's private attributes are slow.
+        # The list is copied, because reading pydantic's private attributes is slow.
         self._recorded_keys = None if traffic.recording is None else traffic.recording.key_list
 
     def key_index(self, number: int) -> int:
-        """Return the key index of an arrival, which its retries and polls keep."""
+        """Return the key index of an arrival. Its retries and polls use the same key."""
         key = number if self._recorded_keys is None else self._recorded_keys[number]
         return self.plan.key_start + key % self.plan.key_count
 

@@ -1,7 +1,7 @@
-"""Preparation of a run before the first arrival: seeding jobs for retrievals, and setting the epoch.
+"""Preparation of a run. It seeds jobs for retrievals, and sets the epoch.
 
-Seeding uses up limits, so its requests are recorded in a separate stage before the epoch. An embedded target with
-faults receives the epoch, because faults are scheduled relative to the epoch.
+Seeding uses up limits, so its requests are recorded in a separate stage before the epoch. Faults are scheduled relative
+to the epoch, so an embedded target with faults receives the epoch.
 """
 
 import time
@@ -28,9 +28,9 @@ from loadtest.targets import allow, refused
 _PATIENCE: Final = 90.0
 _PAUSE: Final = 0.2
 _GENTLE_PAUSE: Final = 1.0
-"""Seconds between tries if the run has a request budget, so that retries use little of a limit."""
+"""Seconds between tries if the run has a request budget. Retries then use little of a limit."""
 _AHEAD_NS: Final = 100_000_000
-"""Lead of the epoch, so that the target receives it before the first arrival."""
+"""The epoch is at least this far ahead, so that the target receives it before the first arrival."""
 _TRIES: Final = 5
 
 
@@ -42,7 +42,11 @@ class Seeder:
         self._sent: list[tuple[TrafficEntry, RequestKind, Answer, str, int]] = []
 
     def seed(self) -> None:
-        """Submit the jobs and wait until they end; raises ``TargetError`` after 90 s or if the target rejects them."""
+        """Submit the jobs and wait until they end.
+
+        Raises:
+            TargetError: if the target rejects a job, or the jobs of an entry have not ended after 90 s.
+        """
         for entry in self._session.entries.values():
             if entry.operation in JOB_OPERATIONS and entry.traffic.job_ids == "seeded":
                 client = WorkflowClient(self._session.endpoint, entry.timeouts)
@@ -119,7 +123,7 @@ class Seeder:
 
 
 def set_epoch(info: RunInfo, control: str | None, ahead_ns: int = 0) -> int:
-    """Choose the epoch (monotonic ns), at least ``ahead_ns`` from now, and announce it to a target with faults.
+    """Return an epoch (monotonic ns) at least ``ahead_ns`` from now, and announce it to a target with faults.
 
     Raises:
         LoadtestError: if a target with faults does not confirm the epoch in time.
@@ -141,5 +145,5 @@ def set_epoch(info: RunInfo, control: str | None, ahead_ns: int = 0) -> int:
     finally:
         connection.close()
     raise LoadtestError(
-        "the embedded target did not confirm in time when its faults begin", "Is this machine overloaded?"
+        "the embedded target did not confirm the start of its faults in time", "Is this machine overloaded?"
     )
