@@ -40,12 +40,6 @@ _HELD: Final = 0.01
 _LATE_NS: Final = int(DISPATCH_LAG_MS * 1e6)
 
 
-def _library() -> ctypes.CDLL | None:
-    # os.timerfd_create exists only since Python 3.13.
-    library = ctypes.CDLL(None, use_errno=True)
-    return library if hasattr(library, "timerfd_create") else None
-
-
 class Timer:
     """Calls a function at given times of the monotonic clock, to within about 0.1 ms.
 
@@ -54,9 +48,10 @@ class Timer:
     """
 
     def __init__(self) -> None:
-        self._library = _library()
+        # os.timerfd_create exists only since Python 3.13.
+        self._library = ctypes.CDLL(None, use_errno=True)
         self._fd = -1
-        if self._library is not None:
+        if hasattr(self._library, "timerfd_create"):
             self._fd = self._library.timerfd_create(_CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
         self._setting = (ctypes.c_long * 4)()
         """The C structure ``itimerspec``. It has s and ns of an interval, then s and ns of the next event."""
@@ -89,8 +84,7 @@ class Timer:
     def _set(self, moment_ns: int) -> None:
         # Setting the timer also clears an event that was not read. A value of 0 would disarm the timer.
         self._setting[2], self._setting[3] = divmod(max(1, moment_ns), 1_000_000_000)
-        if self._library is not None:
-            self._library.timerfd_settime(self._fd, _ABSOLUTE, self._setting, None)
+        self._library.timerfd_settime(self._fd, _ABSOLUTE, self._setting, None)
 
     def _on_due(self) -> None:
         step, waiting = self._step, self._waiting

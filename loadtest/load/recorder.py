@@ -29,6 +29,7 @@ _GROUP: Final = 8
 _TURN_S: Final = 1e-6
 """Seconds of a sleep until the event loop's next turn; with zero, the loop would skip sockets and timers."""
 _MUCH: Final = 20_000
+"""Number of waiting samples for which the work between two rests doubles, so that a saturated process records, too."""
 _LONGEST_REST_S: Final = 0.002
 """Maximum wait for an idle event loop in s; in a saturated loop, packing then takes 2 % of the time."""
 
@@ -213,8 +214,9 @@ class Recorder:
 
     def _rest(self) -> None:
         """Let users run until none is ready, or for one turn if samples accumulate."""
-        if time.perf_counter_ns() - self._rested_ns > _STEP_NS:
-            if len(self._recorded) + len(self._counted) < _MUCH:
+        waiting = len(self._recorded) + len(self._counted)
+        if time.perf_counter_ns() - self._rested_ns > _STEP_NS * (1 + waiting // _MUCH):
+            if waiting < _MUCH:
                 self._until_idle()
             else:
                 gevent.sleep(_TURN_S)

@@ -109,12 +109,14 @@ class WorkflowUser(locust.User):
             return None if matched else Reason.WRONG_RESULT
         return None
 
-    def _begin_post(self, operation: RunningOperation, kind: RequestKind) -> Answer:
-        """Run or submit the entry's workflow with the arrival's inputs."""
-        body = self.entry.bodies.of(operation.arrival.number)
-        return operation.begin(
-            kind, lambda trace: self.client.post(kind, body, operation.key_index, trace, operation.expected)
-        )
+    def _post(self, operation: RunningOperation, kind: RequestKind, key: int, body: bytes | None = None) -> Answer:
+        """Run or submit the entry's workflow, by default with the arrival's inputs."""
+        content = body or self.entry.bodies.of(operation.arrival.number)
+        return operation.begin(kind, lambda trace: self.client.post(kind, content, key, trace, operation.expected))
+
+    def _get(self, operation: RunningOperation, kind: RequestKind, key: int, job_id: str) -> Answer:
+        """Retrieve a job."""
+        return operation.begin(kind, lambda trace: self.client.get(kind, job_id, key, trace, operation.expected))
 
     def on_stop(self) -> None:
         self.client.connection.close()
@@ -126,17 +128,13 @@ class WorkflowUser(locust.User):
         mistake = operation.sample.mistake or ""
         wrong_key = mistake == "bad_key"
         key = self.session.endpoint.wrong_key if wrong_key else operation.key_index
-        bodies = self.entry.bodies
         kind = FIRST_KIND[self.entry.operation]
         if kind in JOB_KINDS:
             known = self.entry.job_ids.pick(operation.arrival.number, operation.key_index) if wrong_key else None
-            job_id = known or UNKNOWN_JOB
-            answer = operation.begin(kind, lambda trace: self.client.get(kind, job_id, key, trace, operation.expected))
+            answer = self._get(operation, kind, key, known or UNKNOWN_JOB)
         else:
-            body = {"unknown_workflow": bodies.unknown_workflow, "invalid_body": INVALID_BODY}.get(
-                mistake, bodies.of(operation.arrival.number)
-            )
-            answer = operation.begin(kind, lambda trace: self.client.post(kind, body, key, trace, operation.expected))
+            wrong = {"unknown_workflow": self.entry.bodies.unknown_workflow, "invalid_body": INVALID_BODY}
+            answer = self._post(operation, kind, key, wrong.get(mistake))
         operation.finish_as(answer)
 
 
@@ -146,7 +144,7 @@ class SyncRunUser(WorkflowUser):
     abstract = True
 
     def perform(self, operation: RunningOperation) -> None:
-        self.conclude(operation, self._begin_post(operation, RequestKind.RUN))
+        self.conclude(operation, self._post(operation, RequestKind.RUN, operation.key_index))
 
 
 class AsyncRunUser(WorkflowUser):
@@ -158,7 +156,7 @@ class AsyncRunUser(WorkflowUser):
     abstract = True
 
     def perform(self, operation: RunningOperation) -> None:
-        submit = self._begin_post(operation, RequestKind.SUBMIT)
+        submit = self._post(operation, RequestKind.SUBMIT, operation.key_index)
         if submit.outcome != Outcome.OK or submit.job_id is None:
             operation.finish_as(submit)
             return
@@ -201,10 +199,7 @@ class RetrievalUser(WorkflowUser):
             operation.finish(Outcome.DROPPED, Reason.NO_JOB_ID)
             return
         kind = FIRST_KIND[self.entry.operation]
-        answer = operation.begin(
-            kind, lambda trace: self.client.get(kind, job_id, operation.key_index, trace, operation.expected)
-        )
-        self.conclude(operation, answer)
+        self.conclude(operation, self._get(operation, kind, operation.key_index, job_id))
 
 
 USER_CLASSES: dict[str, type[WorkflowUser]] = {
