@@ -279,7 +279,7 @@ class Reason(Word):
 
 
 JOB_REASONS: Final = {JobState.FAILED: Reason.JOB_FAILED, JobState.COMPLETED: Reason.JOB_COMPLETED}
-"""The reason of an operation whose job ended in an unexpected state, by that state."""
+"""Reasons by the final state of a job. They apply if another state was expected."""
 
 MistakeKind = Literal["unknown_job", "unknown_workflow", "invalid_body", "bad_key"]
 MISTAKE_STATUS: Final[dict[MistakeKind, int]] = {

@@ -1,7 +1,7 @@
 """Registry of the metrics that thresholds and comparisons can name: unit, components and permitted uses.
 
 A count adds up the operations or requests of certain cells (``Cell``). A ratio divides counts by another count or by
-seconds. The analysis of a record, the values of single arrivals and the breakers of a running test all evaluate these
+seconds. The analysis of a record, the values of single arrivals and the breakers of a running test all use these
 entries. A new metric of existing counts therefore needs only an entry here and a field in ``metrics.json``. The
 analysis has a function for each time metric.
 """

@@ -268,7 +268,7 @@ def planned_traffic(loaded: LoadedScenario, assumed: AssumedLimits, keys: int) -
     plans = traffic_plans(scenario, assumed, keys)
     stages = [(name, stage) for name, plan in plans.items() for stage in plan.stages]
     for name, stage in stages:
-        # The size of a rate in units of a limit is known only now.
+        # A rate in units of a limit becomes a number only now, because the target's limit is known.
         if (peak := max(stage.rate, stage.rate_to)) > MAX_RATE or stage.burst > MAX_BURST:
             raise InputError(
                 f"{loaded.path}: traffic.{name}.stages.{stage.name} amounts to {times_as(peak)}/s"

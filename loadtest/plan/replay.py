@@ -45,7 +45,7 @@ class ReplayCounts:
         rejected: 429s.
         asked: requests by limit, stretch and key.
         stretch_rejected: 429s by limit and stretch.
-        longest_delay: maximum delay in a limiter's queue in s, by entry.
+        longest_delay: longest time in s that an entry's requests waited in a limiter's queue.
         total: all requests, including set-up, warm-up and drain.
     """
 

@@ -284,7 +284,7 @@ def _all_of(check: Callable[[Any, Mapping[str, Any]], Iterable[WrongValueError]]
 
 
 def _check_groups(groups: dict[str, int], before: Mapping[str, Any]) -> Iterator[WrongValueError]:
-    # If a wrong group made the traffic invalid, the references of thresholds and comparisons would not be checked.
+    # If a wrong group made the traffic invalid, thresholds and comparisons could not be checked against the traffic.
     for name, each in before.get("traffic", {}).items():
         if each.keys is not None and each.keys not in groups:
             problem = f"there is no key group {each.keys!r}, which traffic.{name}.keys names"

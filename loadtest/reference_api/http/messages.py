@@ -247,7 +247,7 @@ class _Watch:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._line.lost = None
-        # A task may swallow its cancellation. If the stopping server cancelled the task too, its cancellation remains.
+        # A task may swallow its cancellation. If the stopping server has also cancelled the task, that is not undone.
         reason = self._reason if kind in (None, asyncio.CancelledError) else None
         if reason is not None and self._task.uncancel() == 0:
             raise reason from None
