@@ -1,6 +1,6 @@
-"""Health of a load generator process: the figures that decide whether a run is valid.
+"""Health of a load generator process. Its figures decide whether a run is valid.
 
-The process records CPU, stalls of the event loop, long garbage collections and full pools. Once a second it times a
+The process records CPU use, stalls of the event loop, long garbage collections and full pools. Once a second it times a
 fixed loop. The loop's time depends on the machine but not on the service. This monitoring takes about 0.1 % of a core.
 """
 
@@ -19,11 +19,11 @@ from loadtest.record.run_info import CpuLoopInfo, CpuSample, GeneratorInfo, Paus
 
 WAKE_INTERVAL_NS: Final = 50_000_000
 STALL_NS: Final = 50_000_000
-"""Minimum lateness of a stall; less is normal on a busy machine."""
+"""The event loop has stalled if it wakes this late. Shorter delays are normal on a busy machine."""
 LONG_COLLECTION_NS: Final = 10_000_000
 _CPU_INTERVAL_NS: Final = 1_000_000_000
 _LOOP_ROUNDS: Final = 4_000
-"""Rounds of the loop. They take about 0.3 ms: long compared with reading the clock, but harmless for arrivals."""
+"""Rounds of the timed loop. They take about 0.3 ms: much longer than reading the clock, but harmless for arrivals."""
 _LOOPS_BEFORE: Final = 7
 _LOOPS_KEPT: Final = 600
 _STRETCHES: Final = 10
@@ -34,19 +34,19 @@ def time_loop() -> float:
     """Return the wall time of a fixed loop in pure Python, in ms."""
     value, begin = 1, time.perf_counter_ns()
     for _ in range(_LOOP_ROUNDS):
-        # A linear congruential generator (Numerical Recipes) cannot be optimised away, and makes no garbage.
+        # A linear congruential generator (Numerical Recipes) cannot be optimised away, and creates no garbage.
         value = (value * 1_664_525 + 1_013_904_223) & 0xFFFFFFFF
     return (time.perf_counter_ns() - begin) / 1e6
 
 
 class CpuLoop:
-    """Times of the loop in ms. To bound memory, a long run keeps only every second, fourth, … time."""
+    """Times of the loop in ms. To bound memory, a long run keeps every second time only, later every fourth."""
 
     def __init__(self, measure: Callable[[], float] = time_loop) -> None:
         self._measure = measure
         self._before: list[float] = []
         self.kept: list[float] = []
-        """Kept times of the run."""
+        """Times of the run that are kept."""
         self._step = 1
         self._count = 0
 
@@ -64,13 +64,13 @@ class CpuLoop:
 
     @property
     def info(self) -> CpuLoopInfo:
-        """Median and its standard error, from medians of stretches (batch means; Law, Simulation, 9.5.3)."""
+        """Median and its relative standard error, which uses medians of stretches (batch means; Law, 9.5.3)."""
         stretch = max(_LEAST_IN_STRETCH, len(self.kept) // _STRETCHES)
         stretches = [
             math.log(statistics.median(self.kept[begin : begin + stretch]))
             for begin in range(0, len(self.kept) - stretch + 1, stretch)
         ]
-        # With fewer stretches, the standard error is too imprecise.
+        # With fewer stretches, the standard error would be too imprecise.
         known = len(stretches) >= _STRETCHES // 2
         return CpuLoopInfo(
             n=self._count,
@@ -81,7 +81,7 @@ class CpuLoop:
 
 
 def note_pause(pauses: PauseInfo, pause_ns: int, from_ns: int) -> None:
-    """Count a pause if it is long enough."""
+    """Count a pause if it is at least ``from_ns`` long."""
     if pause_ns >= from_ns:
         pauses.count += 1
         pauses.total_ms = round(pauses.total_ms + pause_ns / 1e6, 3)
@@ -89,13 +89,13 @@ def note_pause(pauses: PauseInfo, pause_ns: int, from_ns: int) -> None:
 
 
 class Health:
-    """Observes this process and its pools (by traffic entry); ``clock`` is monotonic, in ns."""
+    """Observes this process and its pools. ``pools`` are by traffic entry, and ``clock`` returns monotonic ns."""
 
     def __init__(
         self, pools: Mapping[str, Pool], *, worker: int = 0, clock: Callable[[], int] = time.monotonic_ns
     ) -> None:
         self.cpu: list[CpuSample] = []
-        """CPU of each second since ``start``."""
+        """CPU use in each second since ``start``."""
         self._pools = pools
         self._worker = worker
         self._clock = clock
@@ -107,7 +107,7 @@ class Health:
         self._watch: gevent.Greenlet | None = None
 
     def start(self, epoch_ns: int) -> None:
-        """Start; times of CPU samples are relative to the epoch (monotonic ns)."""
+        """Start to observe. Times of CPU samples are relative to the epoch (monotonic ns)."""
         self._epoch_ns, self._since = epoch_ns, self._clock()
         self._next_cpu = self._since + _CPU_INTERVAL_NS
         self._loop.measure_before()
@@ -117,13 +117,13 @@ class Health:
         self._watch = gevent.spawn(self._watch_forever)
 
     def stop(self) -> None:
-        """Stop and keep the figures; do nothing if not running."""
+        """Stop, and keep the figures. Do nothing if it is not running."""
         if self._watch is None:
             return
         self._watch.kill()
         self._watch = None
         gc.callbacks.remove(self._collected)
-        # A stall may last until now.
+        # A stall may still be going on.
         note_pause(self._stalls, self._clock() - self._due, STALL_NS)
         self._final = self.figures()
 

@@ -1,7 +1,7 @@
-"""Live figures of a run, counted as samples are recorded; they are never final.
+"""Live figures of a run, counted while samples are recorded. Reports do not use them.
 
-Memory is bounded: buckets are one second wide at first, and double in width when they become too many. Percentiles
-cover a sliding window.
+Memory is bounded. Buckets are one second wide at first, and their width doubles when there are too many of them.
+Percentiles cover a sliding window.
 """
 
 import math
@@ -23,26 +23,26 @@ from loadtest.stats.log_histogram import LogHistogram
 _DEFAULT_WINDOW_S: Final = 60.0
 _RECENT_S: Final = 10.0
 LATE: Final = ""
-"""The cause of late arrivals if the dispatcher was late. Other causes are the names of entries with full pools."""
+"""A cause of late arrivals: the dispatcher was late. Other causes are full pools, by the name of their entry."""
 _LEAST_SECOND: Final = 0.5
-"""Minimum seconds between two counts of late arrivals, because a tick may come early."""
+"""Two counts of late arrivals are at least this many seconds apart. A tick that comes earlier does not count."""
 PERCENTILES: Final = {
     "response_time": {"p50": 0.5, "p95": 0.95, "p99": 0.99},
     "execution_time": {"p50": 0.5, "p95": 0.95},
 }
-"""Percentiles of the last window, noted each second."""
+"""Percentiles of the last window that are noted each second."""
 _SHOWN_REQUESTS: Final = {
     "sent": "requests.sent",
     "accepted": "requests.accepted",
     Outcome.THROTTLED: "requests.throttled",
     Outcome.FAILED: "requests.errors",
 }
-"""The count of ``metrics.PARTS`` that each track of requests shows."""
+"""Tracks of requests by name, each with the count of ``metrics.PARTS`` that it shows."""
 MOST_BUCKETS: Final = 1200
 TIME_BOUNDS_MS: Final = (
     1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1_000.0, 2_500.0, 5_000.0, 10_000.0, 30_000.0, 60_000.0,
 )  # fmt: skip
-"""Upper bounds of an exporter's histogram, which also counts the times above the last bound."""
+"""Upper bounds of the buckets in an exporter's histogram. One more bucket counts longer times."""
 _SLICES: Final = 60
 _LEAST_WINDOW_S: Final = 10.0
 
@@ -51,13 +51,13 @@ Gauge = list[float | None]
 
 
 class LiveSeries:
-    """The tracks of a run by name, with buckets of equal width from the epoch."""
+    """Tracks of a run by name. Their buckets have equal widths and begin at the epoch."""
 
     def __init__(self) -> None:
         self.width_s = 1
         self.counts: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
         self.gauges: defaultdict[tuple[str, ...], Gauge] = defaultdict(list)
-        """The last value of each bucket; None for a bucket without a value."""
+        """The last value in each bucket, or None if a bucket has no value."""
         self.changed_from: int | None = None
         """First bucket that has changed since this attribute was set to None."""
 
@@ -94,9 +94,9 @@ def _last(values: Gauge) -> float | None:
 
 
 class RecentTimes:
-    """Times in ms: percentiles of the last window, and counts of all times for an exporter.
+    """Times in ms. It gives percentiles of the last window, and counts of all times for an exporter.
 
-    A window is at least 10 s long; percentiles of shorter windows are noise.
+    A window is at least 10 s long, because percentiles of shorter windows are noise.
     """
 
     def __init__(self, window_s: float) -> None:
@@ -111,7 +111,7 @@ class RecentTimes:
         self._window = LogHistogram()
 
     def extend(self, times_ms: Sequence[float]) -> LogHistogram:
-        """Count several times, and return their histogram."""
+        """Add times, and return their histogram."""
         new = LogHistogram()
         if times_ms:
             new.extend(times_ms)
@@ -121,7 +121,7 @@ class RecentTimes:
         return new
 
     def slide(self, elapsed_s: float) -> None:
-        """Move the end of the window to now; called about once a second."""
+        """Move the end of the window to now. Call this about once a second."""
         passed = int((elapsed_s - self._begun_s) / self._slice_s + 0.1)
         for _ in range(min(passed, _SLICES)):
             self._window += self._slice
@@ -132,11 +132,11 @@ class RecentTimes:
         self._begun_s += passed * self._slice_s
 
     def quantile(self, share: float) -> float | None:
-        """Return a quantile of the window; None if it has no times."""
+        """Return a quantile of the window, or None if it has no times."""
         return self._window.quantile(share)
 
     def quantile_of_last(self, seconds: float, share: float) -> float | None:
-        """Return a quantile of the times in the last ``seconds``, rounded up to whole slices of the window."""
+        """Return a quantile of the last ``seconds``. They are rounded up to whole slices of the window."""
         recent = LogHistogram()
         recent += self._slice
         for each in list(self._slices)[-math.ceil(seconds / self._slice_s) :]:
@@ -149,31 +149,31 @@ class LiveStage:
 
     def __init__(self) -> None:
         self.requests: Counter[Cell] = Counter()
-        """Sent requests."""
+        """Numbers of sent requests."""
         self.operations: Counter[Cell] = Counter()
-        """Ended operations."""
+        """Numbers of ended operations."""
         self.response_time = LogHistogram()
-        """Times of operations with outcome ``ok`` or ``timed_out``."""
+        """Response times of operations with outcome ``ok`` or ``timed_out``."""
         self.new_times: list[float] = []
 
     def count(self, *names: str) -> int:
-        """Return the sum of counts, by their names in ``metrics.PARTS``."""
+        """Return the sum of the named counts. ``metrics.PARTS`` defines the names."""
         return sum(counted(name, self.operations, self.requests) for name in names)
 
 
 class EntryFigures:
-    """Figures of one traffic entry; percentiles cover the last ``window_s`` seconds, at least 10 s."""
+    """Figures of one traffic entry. Percentiles cover the last ``window_s`` seconds, but at least 10 s."""
 
     def __init__(self, traffic: str, window_s: float, series: LiveSeries) -> None:
         self.stages: dict[str, LiveStage] = {}
         self.response_time = RecentTimes(window_s)
-        """Times of operations with outcome ``ok`` or ``timed_out``."""
+        """Response times of operations with outcome ``ok`` or ``timed_out``."""
         self.execution_time = RecentTimes(window_s)
         self.dispatch_lag = RecentTimes(window_s)
         self._traffic = traffic
         self._series = series
-        # Samples and times in ms since the last ``fold``: counting them together takes a fraction of the time. Of a
-        # sample: its stage, its second (-1 for operations), and the parts of its cell.
+        # Samples and times (ms) since the last ``fold``. Counting them together is several times as fast. Of a sample,
+        # the list has its stage, its second (-1 for operations), and the parts of its cell.
         self._new: list[tuple[str, int, Outcome, bool, RequestKind | None, int | None]] = []
         self._executions: list[float] = []
         self._lags: list[float] = []
@@ -184,7 +184,7 @@ class EntryFigures:
 
     @property
     def total(self) -> LiveStage:
-        """Counts of all stages together, without seeding."""
+        """Counts of all stages together, except seeding."""
         total = LiveStage()
         for stage in (stage for name, stage in self.stages.items() if name != SETUP):
             total.requests.update(stage.requests)
@@ -192,7 +192,7 @@ class EntryFigures:
         return total
 
     def count(self, sample: Sample) -> None:
-        """Note a sample; ``fold`` counts it."""
+        """Note a sample. ``fold`` counts it later."""
         if (stage := self.stages.get(sample.stage)) is None:
             stage = self.stages[sample.stage] = LiveStage()
         if sample.row == "operation":
@@ -236,7 +236,7 @@ class EntryFigures:
             noted.clear()
 
     def tick(self, elapsed_s: float, in_flight: int) -> None:
-        """Note the gauges of the last window; called about once a second."""
+        """Note the gauges of the last window. Call this about once a second."""
         series, traffic = self._series, self._traffic
         series.note(("in_flight", traffic), elapsed_s, in_flight)
         for name, percentiles in PERCENTILES.items():
@@ -247,7 +247,7 @@ class EntryFigures:
         self.dispatch_lag.slide(elapsed_s)
 
     def progress(self, stage: str, offered: int) -> EntryProgress:
-        """Return the figures for the terminal; the stage is empty between stages."""
+        """Return the figures for the terminal. ``stage`` is empty between stages."""
         total = self.total
         return EntryProgress(
             stage=stage,
@@ -262,18 +262,18 @@ class EntryFigures:
 
 
 class LiveFigures:
-    """Counts the samples of a run, by traffic entry; ``windows`` are the entries' limit windows, in seconds."""
+    """Counts the samples of a run by traffic entry. ``windows`` has the window of each entry's limit, in seconds."""
 
     def __init__(self, windows: Mapping[str, float] | None = None) -> None:
         self.offered: Counter[str] = Counter()
-        """Due arrivals by traffic."""
+        """Number of offered arrivals by traffic entry."""
         self.entries: dict[str, EntryFigures] = {}
         """Traffic entries with samples, by name."""
         self.series = LiveSeries()
         self.late = 0
         """Arrivals that were offered more than ``DISPATCH_LAG_MS`` after their intended start."""
         self.bottleneck = ""
-        """Why the load generator cannot keep up, and a remedy; empty while it can."""
+        """Reason why the load generator cannot keep up, with a remedy. It is empty while the generator keeps up."""
         self._held_seconds: dict[str, int] = {}
         self._counted: tuple[float, int, Mapping[str, int]] = 0.0, 0, {}
         """Elapsed seconds, offered arrivals and held arrivals at the last count."""
@@ -284,14 +284,14 @@ class LiveFigures:
 
     @property
     def all_silent(self) -> bool:
-        """Whether requests were sent and none was answered."""
+        """Whether requests were sent, but none of them was answered."""
         totals = [entry.total for entry in self.entries.values()]
         answered = ("requests.accepted", "requests.throttled")
         return any(each.requests for each in totals) and not any(each.count(*answered) for each in totals)
 
     @property
     def held(self) -> list[str]:
-        """The causes that held too many arrivals in each of the last ``SOON_S`` seconds: ``LATE``, or entries."""
+        """Causes that held up too many arrivals in each of the last ``SOON_S`` seconds: ``LATE`` or entry names."""
         return [cause for cause, seconds in self._held_seconds.items() if seconds >= SOON_S]
 
     def entry(self, traffic: str) -> EntryFigures:
@@ -304,7 +304,7 @@ class LiveFigures:
         (self.entries.get(sample.traffic) or self.entry(sample.traffic)).count(sample)
 
     def fold(self) -> None:
-        """Count the arrivals and samples since the last call; called after each group of them."""
+        """Count the arrivals and samples since the last call."""
         for (traffic, second, sign), count in Counter(self._due).items():
             self.offered[traffic] += sign * count
             self._newly_offered[traffic][second] += sign * count
@@ -313,11 +313,11 @@ class LiveFigures:
             entry.fold()
 
     def offer(self, arrival: Arrival, count: int = 1) -> None:
-        """Note an offered arrival; with -1, take back an arrival that another worker will offer instead."""
+        """Note an offered arrival. With -1, take back an arrival that another worker will offer instead."""
         self._due.append((arrival.traffic, arrival.intended_ns // 1_000_000_000, count))
 
     def take_offered(self) -> dict[str, dict[int, int]]:
-        """Return and forget the numbers of newly offered arrivals, by traffic and second of the run."""
+        """Return the number of arrivals offered since the last call, by traffic entry and second of the run."""
         taken, self._newly_offered = self._newly_offered, defaultdict(Counter)
         return {traffic: dict(counts) for traffic, counts in taken.items()}
 
@@ -329,19 +329,19 @@ class LiveFigures:
                 self.series.count(second, track, count=count)
 
     def offered_rate(self, traffic: str, seconds: int) -> float:
-        """Return the due arrivals per second over about the last ``seconds``."""
+        """Return the offered arrivals per second over about the last ``seconds``."""
         buckets = max(1, seconds // self.series.width_s)
         end = len(self.series.gauges["pending_jobs",]) - 1
         counted = self.series.counts["offered", traffic][max(0, end - buckets) : max(0, end)]
         return sum(counted) / (buckets * self.series.width_s)
 
     def dispatch_lag_ms(self, share: float) -> float | None:
-        """Return a percentile (ms) of the worst traffic entry's dispatch lag over the last window."""
+        """Return a quantile (ms) of the dispatch lag in the last window, for the entry with the highest quantile."""
         lags = [lag for entry in self.entries.values() if (lag := entry.dispatch_lag.quantile(share)) is not None]
         return max(lags, default=None)
 
     def tick(self, elapsed_s: float, pending_jobs: int, full_pools: Mapping[str, int] = MappingProxyType({})) -> None:
-        """Note all gauges; called about once a second. ``full_pools`` counts arrivals that wait, by entry."""
+        """Note all gauges. Call this about once a second. ``full_pools`` counts arrivals that waited, by entry."""
         self.add_offered(self.take_offered())
         self._count_held(elapsed_s, {LATE: self.late, **full_pools})
         for traffic, entry in self.entries.items():

@@ -1,6 +1,6 @@
 """The load generator of a run in one process.
 
-``DistributedGenerator`` in ``distributed.master`` has the same methods, and its workers make the load.
+``DistributedGenerator`` in ``distributed.master`` has the same methods, but its load comes from workers.
 """
 
 import time
@@ -20,7 +20,7 @@ _PAUSE: Final = 0.02
 
 
 def wait_until(patience: float, over: Callable[[], bool]) -> bool:
-    """Wait until a condition holds, at most ``patience`` seconds; return whether it holds."""
+    """Wait at most ``patience`` seconds until a condition holds. Return whether it holds."""
     deadline = time.monotonic() + patience
     while not (held := over()) and time.monotonic() < deadline:
         gevent.sleep(_PAUSE)
@@ -28,7 +28,7 @@ def wait_until(patience: float, over: Callable[[], bool]) -> bool:
 
 
 class LocalGenerator:
-    """Offers all arrivals, or a partition's arrivals, to the users of this process."""
+    """Offers the arrivals of a partition, by default all arrivals, to the users of this process."""
 
     def __init__(self, session: Session, partition: Partition | None = None) -> None:
         self.on_abort: Callable[[str], None] = lambda _: None
@@ -44,7 +44,7 @@ class LocalGenerator:
 
     @property
     def lead_ns(self) -> int:
-        """Lead of the epoch in ns, so that the time of writing the epoch into run.json does not count as start lag."""
+        """The epoch is set this many ns ahead, so that writing run.json does not count as start lag."""
         return 50_000_000
 
     @property
@@ -53,7 +53,7 @@ class LocalGenerator:
 
     @property
     def clock(self) -> ClockInfo | None:
-        """Estimate of the target's clock so far."""
+        """Current estimate of the target's clock."""
         return self._session.clock.estimate(exact=self._session.info.target.embedded)
 
     @property
@@ -75,7 +75,7 @@ class LocalGenerator:
 
     @property
     def offered_all(self) -> bool:
-        """Whether the partition is exhausted; raises the dispatcher's error, if any."""
+        """Whether all arrivals of the partition were offered. Raises the dispatcher's error, if there is one."""
         if self._offering is not None and self._offering.ready():
             self._offering.get()
         return self.partition.exhausted
@@ -90,7 +90,7 @@ class LocalGenerator:
         self._offering = gevent.spawn(self.dispatcher.run, self._session.epoch_ns)
 
     def stop(self, *, discard: bool = False) -> None:
-        """Offer nothing more; with ``discard``, arrivals that wait for a user are not sent."""
+        """Offer nothing more. With ``discard``, arrivals that wait for a user are not sent."""
         if self._offering is not None:
             self._offering.kill()
             self._offering = None
@@ -99,7 +99,7 @@ class LocalGenerator:
                 pool.close()
 
     def finish(self) -> None:
-        """Do nothing: in one process, all samples are already in the record."""
+        """Do nothing, because all samples of this process are already in the record."""
 
     def unwatch(self) -> None:
         if self._growth is not None:

@@ -1,7 +1,7 @@
 """The locustfile of plain ``locust`` in a checkout (``[tool.locust]`` in pyproject.toml) and of ``loadtest ui``.
 
-docs/locust.md describes its options and environment variables. Each traffic entry is a user class of the same name. All
-other names here begin with an underscore, because no entry's name does.
+docs/locust.md describes its options and environment variables. Each traffic entry is a user class of the same name. No
+entry's name begins with an underscore, so all other names here do.
 """
 
 import atexit as _atexit
@@ -15,13 +15,13 @@ from loadtest.load.plain.process import WholePool as _WholePool
 from loadtest.load.shutdown import plain_refusal as _plain_refusal
 from loadtest.record.samples import warm_up_without_pandas as _warm_up_without_pandas
 
-_atexit.register(_gc.freeze)  # saves Python's final collection, as in loadtest.load
+_atexit.register(_gc.freeze)  # skips Python's final garbage collection, as in loadtest.load
 _warm_up_without_pandas()
 with _plain_refusal():
     _process = _LocustProcess(_LocustTest())
     _process.check_target()
 
-# Locust finds user classes and the shape among a locustfile's names.
+# Locust looks for user classes and a load shape among the names of a locustfile.
 globals().update({each.__name__: each for each in _process.test.user_classes})
 _shape = type("Schedule", (_WholePool,), {"process": _process})
 _locust.events.init.add_listener(_process.set_up)

@@ -1,1 +1,1 @@
-"""A run on several processes: a master conducts it, and workers offer its arrivals, over Locust's connection."""
+"""A run on several processes. A master conducts the run, workers offer its arrivals, and Locust connects them."""

@@ -1,10 +1,10 @@
 """``python -m loadtest.load.distributed HOST:PORT BASE``: a worker of the master at HOST:PORT.
 
-Keys and endpoint come from the environment. After SIGTERM or Ctrl-C, the worker hands back unsent arrivals, waits for
-operations in flight, and ends. A second signal ends it at once.
+API keys and the workflow endpoint come from the environment. After SIGTERM or Ctrl-C, the worker hands back unsent
+arrivals, waits for operations in flight, and ends. A second signal ends it at once.
 """
 
-import locust  # isort: skip - first, because it patches the interpreter
+import locust  # isort: skip - must be first, because it patches the interpreter
 import argparse
 import atexit
 import gc
@@ -26,11 +26,11 @@ from loadtest.processes import parse_address
 from loadtest.record.samples import warm_up_without_pandas
 
 _FLUSH: Final = 0.2
-"""Seconds for sending the last message."""
+"""The last message has this many seconds to be sent."""
 
 
 def main(master: tuple[str, int], base: Path, *, with_parent: bool) -> int:
-    """Take part in a master's runs until the master ends; with a parent, until the end of standard input.
+    """Take part in a master's runs until the master ends. With a parent, also end when standard input closes.
 
     Raises:
         LoadtestError: if no master answers or the master rejects this worker.
@@ -57,7 +57,7 @@ def main(master: tuple[str, int], base: Path, *, with_parent: bool) -> int:
     gevent.wait([over, refusal, worker.left], count=1)
     if not over.ready():
         if refusal.ready():
-            runner.greenlet.kill()  # or Locust starts users whose classes this worker could not make
+            runner.greenlet.kill()  # otherwise Locust would start users whose classes are missing here
         environment.events.quitting.fire(environment=environment, reverse=True)
         gevent.sleep(_FLUSH)
         runner.quit()
@@ -73,7 +73,7 @@ def _leave_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    atexit.register(gc.freeze)  # saves Python's final collection, as in loadtest.load
+    atexit.register(gc.freeze)  # skips Python's final garbage collection, as in loadtest.load
     parser = argparse.ArgumentParser(prog="python -m loadtest.load.distributed")
     parser.add_argument("master", type=parse_address)
     parser.add_argument("base", type=Path)

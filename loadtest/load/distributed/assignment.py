@@ -1,10 +1,10 @@
-"""The workers of a run as its master knows them, and the assignments of its schedule to them. Pure.
+"""The master's view of a run's workers, and the assignments of the schedule to these workers.
 
-A change of the assignment takes two steps, so that each arrival is sent exactly once. First the master proposes a cut,
-slightly ahead of now, and the present workers offer nothing from the cut on. After all of them have agreed, the next
-assignment begins at the cut. A worker that has passed the cut rejects it, and the master proposes a later cut.
+The assignment changes in two steps, so that each arrival is sent exactly once. First the master proposes a cut, which
+is a moment slightly ahead of now. A worker that agrees offers nothing from the cut on. Once all workers have agreed,
+the next assignment begins at the cut. A worker that has passed the cut rejects it, and the master proposes a later cut.
 The master also proposes a later cut if it loses a worker that has not answered. A disconnected worker continues for a
-while, but stops before it counts as lost.
+while, but it stops before it counts as lost.
 """
 
 from dataclasses import dataclass, field
@@ -14,12 +14,12 @@ from loadtest.load.distributed.protocol import Hello, WorkerReport
 from loadtest.record.run_info import CpuSample, GeneratorInfo, WorkerInfo
 
 SLACK: Final = 2
-"""Factor by which a cut's lead is longer if it replaces a rejected cut."""
+"""A cut that replaces a rejected cut is this many times as far ahead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """The workers that share the schedule, in this order, from a moment on (ns since the epoch)."""
+    """The workers that share the schedule, in this order, from ``from_ns`` (since the epoch) on."""
 
     number: int
     from_ns: int
@@ -28,13 +28,13 @@ class Assignment:
 
 @dataclass(slots=True)
 class Reassignment:
-    """A pending change: a proposed cut, and the workers that have not answered."""
+    """A proposed cut, and the workers that have not answered the proposal."""
 
     number: int
     cut_ns: int
     waiting: set[str] = field(default_factory=set)
     too_late_ns: int | None = None
-    """Intended start of the last arrival offered by a worker that had passed the cut."""
+    """Set if a worker had passed the cut, or may have. The next cut must be later than this."""
 
 
 class Assigner:
@@ -43,7 +43,7 @@ class Assigner:
     def __init__(self) -> None:
         self.assignments: list[Assignment] = []
         self.wanted: list[str] = []
-        """Workers for the next assignment, in order of arrival."""
+        """Workers for the next assignment, in the order in which they joined."""
         self._change: Reassignment | None = None
         self._number = 0
 
@@ -52,12 +52,12 @@ class Assigner:
             self.wanted.append(worker)
 
     def leave(self, worker: str, *, gone: bool) -> None:
-        """Remove a worker; if it is gone, do not wait for its answer."""
+        """Remove a worker. If it is gone, do not wait for its answer."""
         if worker in self.wanted:
             self.wanted.remove(worker)
         change = self._change
         if gone and change is not None and worker in change.waiting:
-            # It may have missed the proposal and passed the cut, so the next cut must be later than now.
+            # The worker may have missed the proposal and passed the cut, so the next cut must be later than now.
             change.waiting.discard(worker)
             change.too_late_ns = change.too_late_ns or 0
 
@@ -70,12 +70,12 @@ class Assigner:
             change.too_late_ns = max(reached_ns, change.too_late_ns or 0)
 
     def step(self, now_ns: int, margin_ns: int, alive: set[str]) -> Reassignment | Assignment | None:
-        """Return a change to propose to its waiting workers, a new assignment for all workers, or None.
+        """Return a change to propose to its waiting workers, or a new assignment for all workers, or None.
 
         Args:
-            now_ns: since the epoch.
-            margin_ns: minimum lead of a cut.
-            alive: connected workers.
+            now_ns: current time since the epoch.
+            margin_ns: a new cut is at least this far ahead.
+            alive: workers that are connected.
         """
         change = self._change
         if change is None:
@@ -93,13 +93,13 @@ class Assigner:
 
     def _propose(self, cut_ns: int, alive: set[str]) -> Reassignment:
         self._number += 1
-        # The present assignment may begin far ahead.
+        # The current assignment may begin later than this cut.
         cut_ns = max(cut_ns, self.assignments[-1].from_ns + 1)
         self._change = Reassignment(self._number, cut_ns, set(self.assignments[-1].workers) & alive)
         return self._change
 
     def assign(self, from_ns: int) -> Assignment:
-        """Assign the schedule from a moment on (ns since the epoch) to the present workers."""
+        """Assign the schedule from ``from_ns`` (since the epoch) on to the wanted workers."""
         self._number += 1
         self.assignments.append(Assignment(self._number, from_ns, tuple(self.wanted)))
         return self.assignments[-1]
@@ -107,35 +107,35 @@ class Assigner:
 
 @dataclass(slots=True)
 class Member:
-    """A worker of a run."""
+    """A worker of a run, as the master knows it."""
 
     worker: str
     """Its Locust id."""
     index: int
     hello: Hello
     worker_count: int
-    """Number of workers at its set-up."""
+    """Number of workers when it was set up."""
     heard_ns: int
     """Time of its last message, on the master's clock."""
     report: WorkerReport = field(default_factory=lambda: WorkerReport(run="", sent_ns=0))
-    """Its last report; an empty report before the first."""
+    """Its last report. Before the first report, this is empty."""
     joined_ns: int | None = None
-    """Beginning of its first assignment, since the epoch."""
+    """Time since the epoch at which its first assignment began."""
     gone_ns: int | None = None
-    """End of its part, by leaving or by loss, since the epoch."""
+    """Time since the epoch at which it left or was lost."""
     lost: bool = False
     returned: int = 0
-    """Number of returns after a loss; arrivals assigned before the loss may be missing."""
+    """Number of times that it returned after it was lost. Arrivals from before a loss may be missing."""
     leaving: bool = False
     closed: bool = False
     """Whether it has sent all its samples."""
     handed: int = 0
-    """Arrivals that it received from other workers."""
+    """Number of arrivals that it received from other workers."""
     cpu: list[CpuSample] = field(default_factory=list)
     generator: GeneratorInfo | None = None
 
     def has_offered_all(self, assignment: int, *, stopped: bool) -> bool:
-        """Whether it has offered its part of the last assignment, according to a report after that assignment."""
+        """Whether it has offered all its arrivals. A report from before the last ``assignment`` does not count."""
         if self.joined_ns is None:
             return True
         return self.report.exhausted and (self.leaving or stopped or self.report.assignment == assignment)

@@ -1,7 +1,7 @@
 """Transfer of samples from workers into the record of a run, and detection of missing arrivals.
 
-A worker packs its samples into batches, and keeps each batch until the master has recorded it. The master alone can
-find job ids that two workers received, and arrivals that a lost worker did not record.
+A worker packs its samples into batches, and keeps each batch until the master has recorded it. Only the master can
+detect that two workers received the same job id, or that a lost worker did not record an arrival.
 """
 
 import time
@@ -23,9 +23,9 @@ if TYPE_CHECKING:  # importing Locust patches the interpreter, which tests of ba
     from loadtest.load.session import Session
 
 _AGAIN_NS: Final = 3_000_000_000
-"""Time until an unacknowledged batch is sent again, because a broken connection may have lost it."""
+"""A batch that is not acknowledged for this long is sent again: a broken connection may have lost it."""
 _AT_ONCE: Final = 50
-"""Number of samples packed between two rests, in about 0.05 ms."""
+"""Number of samples that are packed between two rests. Packing them takes about 0.05 ms."""
 _GROWTH: Final = 1 << 16
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -33,15 +33,15 @@ _unpack = msgspec.msgpack.Decoder(list[Sample]).decode
 
 
 class Outbox:
-    """The ``Output`` of a worker's recorder: it packs batches, and keeps each until the master acknowledges it."""
+    """The ``Output`` of a worker's recorder. It packs batches, and keeps each until the master acknowledges it."""
 
     def __init__(self) -> None:
         self.count = 0
         self._number = 0
         self._packed: list[bytes] = []
-        """Samples since the last batch."""
+        """Packed samples that are not yet in a batch."""
         self._kept: dict[int, tuple[Batch, int]] = {}
-        """Batches by number, with the monotonic time of the last sending; 0 before the first."""
+        """Batches by number, each with the monotonic time at which it was last sent. The time is 0 before that."""
 
     def write(self, samples: list[Sample], rest: Callable[[], None] = lambda: None) -> None:
         packed = []
@@ -52,7 +52,7 @@ class Outbox:
         self.count += len(samples)
 
     def write_jobs(self, jobs: Sequence[tuple[str, int]]) -> None:
-        """Do nothing, like ``end``: the master knows the jobs from the samples."""
+        """Do nothing, like ``end``. The master gets the jobs from the samples."""
 
     def end(self, pending: PendingJobs) -> None: ...
 
@@ -65,7 +65,7 @@ class Outbox:
         return not self._packed and not self._kept
 
     def take(self) -> Batch | None:
-        """Return the batch to send now: the oldest overdue batch or a new batch; None if there is neither."""
+        """Return the oldest batch that must be sent now, or None. The newest samples become a new batch."""
         now = time.monotonic_ns()
         if self._packed:
             self._number += 1
@@ -87,7 +87,7 @@ class Collector:
     def __init__(self, recorder: Recorder, on_jobs: Callable[[str, list[tuple[str, int]]], None]) -> None:
         self.arrivals = RecordedArrivals()
         self.rows: Counter[str] = Counter()
-        """Recorded samples by worker."""
+        """Number of recorded samples by worker."""
         self.last: Counter[str] = Counter()
         """Number of the last recorded batch by worker."""
         self._duplicates = DuplicateJobIds()
@@ -95,7 +95,7 @@ class Collector:
         self._on_jobs = on_jobs
 
     def take(self, worker: str, batch: Batch) -> None:
-        """Record a batch if it is the worker's next; the worker repeats batches that are not acknowledged."""
+        """Record a batch if it is the worker's next batch. The worker repeats batches that are not acknowledged."""
         if batch.number != self.last[worker] + 1:
             return
         self.last[worker] = batch.number
@@ -113,30 +113,30 @@ class Collector:
 
 
 def unpacked(batch: Batch) -> Iterator[Sample]:
-    """Yield the samples of a batch; raises ``msgspec.MsgspecError`` if they are damaged."""
+    """Yield the samples of a batch. Raise ``msgspec.MsgspecError`` if they are damaged."""
     for packed in batch.samples:
         yield from _unpack(packed)
 
 
 class DuplicateJobIds:
-    """Fails operations whose submit returned the id of another worker's job.
+    """Marks an operation as failed if its submit returned the id of another worker's job.
 
-    In one process, ``payloads.JobHistory`` does this. The operation in the later batch fails.
+    The operation in the later batch fails. Within one process, ``payloads.JobHistory`` does the same.
     """
 
     def __init__(self) -> None:
         self._accepted = JobNumbers()
         self._found: set[tuple[str, int | None]] = set()
-        """Traffic and number of each arrival that got a duplicate id and whose operation is not yet recorded."""
+        """Traffic and number of arrivals that got a duplicate id. Their operations are not recorded yet."""
 
     def correct(self, sample: Sample) -> None:
         """Note an accepted job, or mark an operation with a duplicate job id as failed."""
         if sample.row == "operation":
-            # An operation ends after its submit, so its sample comes later.
+            # An operation ends after its submit, so its sample comes after the submit's sample.
             duplicate = (sample.traffic, sample.arrival)
             if duplicate in self._found and sample.operation in POLLED_OPERATIONS:
                 self._found.remove(duplicate)
-                # A deliberately wrong request is judged by its status alone.
+                # Only its status decides whether a deliberately wrong request is ok.
                 if sample.outcome == Outcome.OK and sample.mistake is None:
                     sample.outcome, sample.reason = Outcome.FAILED, Reason.DUPLICATE_JOB_ID
         elif (job_id := sample.accepted_job) is not None:
@@ -146,12 +146,12 @@ class DuplicateJobIds:
 
 
 class RecordedArrivals:
-    """The recorded arrivals of each traffic entry, in one byte per arrival."""
+    """The recorded arrivals of each traffic entry. Each arrival takes one byte."""
 
     def __init__(self) -> None:
         self._noted: defaultdict[str, bytearray] = defaultdict(bytearray)
         self.repeated = 0
-        """Number of arrivals that were recorded twice, which is an error of the harness."""
+        """Number of arrivals that were recorded twice. More than 0 is an error of the harness."""
 
     def add(self, traffic: str, number: int) -> None:
         noted = self._noted[traffic]
@@ -170,9 +170,9 @@ class RecordedArrivals:
     def missing(
         self, schedule: TrafficSchedule, assignments: Sequence[Assignment], until_ns: int, workers: set[str] | None
     ) -> Iterator[tuple[Arrival, str]]:
-        """Yield assigned arrivals before ``until_ns`` that are not recorded, each with its worker.
+        """Yield arrivals before ``until_ns`` that were assigned but not recorded, each with its worker.
 
-        ``workers`` limits the search to these workers.
+        If ``workers`` is given, only arrivals of these workers are yielded.
         """
         ends = [*(each.from_ns for each in assignments[1:]), until_ns]
         for assignment, end in zip(assignments, ends, strict=True):
@@ -193,12 +193,12 @@ def record_lost_arrivals(
     assignments: Sequence[Assignment],
     ended_ns: int | None,
 ) -> None:
-    """Record assigned arrivals without a sample as lost, after the workers have sent all samples.
+    """Record every assigned arrival without a sample as lost. All samples of the workers must have arrived.
 
-    Workers of a run that was cut short were told to offer nothing more at ``ended_ns`` (since the epoch).
+    If the run was cut short, the workers were told at ``ended_ns`` (since the epoch) to offer nothing more.
     """
     arrivals, finished = collector.arrivals, session.info.end == "finished"
-    # In a run that was cut short, only workers that are gone leave arrivals without a sample.
+    # If the run was cut short, only workers that are gone can leave arrivals without a sample.
     gone = {each.worker for each in members.values() if each.gone_ns is not None or each.returned}
     for schedule in session.schedules:
         entry = session.entries[schedule.traffic]

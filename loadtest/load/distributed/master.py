@@ -27,18 +27,18 @@ from loadtest.record.run_info import AssignmentInfo, BudgetUse, ClockInfo, CpuSa
 
 logger = logging.getLogger(__name__)
 LOST_AFTER_NS: Final = 2_500_000_000
-"""Silence after which a worker counts as lost. The worker stops offering earlier (``HOLD_NS`` of ``worker``)."""
+"""A worker that is silent for this long counts as lost. It stops offering earlier (see ``HOLD_NS`` in ``worker``)."""
 _TICK: Final = 0.05
 _LEAST_MARGIN_NS: Final = 300_000_000
 _ASLEEP_NS: Final = 1_000_000_000
 _PREPARING_NS: Final = 30_000_000_000
-"""Silence after which a worker counts as lost before the epoch, while workers create their users."""
+"""Before the epoch, workers create their users. A worker that is then silent for this long counts as lost."""
 _CLOSE_PATIENCE: Final = 15.0
 WORKERS_GONE: Final = "every worker was lost, or has left"
 
 
 class DistributedGenerator:
-    """Makes the load of a run with workers; its interface is that of ``LocalGenerator``."""
+    """Generates the load of a run on workers. It has the same interface as ``LocalGenerator``."""
 
     def __init__(self, session: Session, mailbox: Mailbox) -> None:
         self.on_abort: Callable[[str | InputError], None] = lambda _: None
@@ -64,12 +64,12 @@ class DistributedGenerator:
 
     @property
     def lead_ns(self) -> int:
-        """Lead of the epoch in ns, so that it reaches every worker in time."""
+        """The epoch is set this many ns ahead, so that it reaches every worker in time."""
         return 2 * self._margin_ns
 
     @property
     def ready(self) -> bool:
-        """Whether there are workers and all are ready."""
+        """Whether there are workers, and all of them are ready."""
         alive = self._alive()
         return bool(alive) and all(member.report.ready for member in alive)
 
@@ -104,7 +104,7 @@ class DistributedGenerator:
 
     @property
     def budget_used(self) -> BudgetUse:
-        """Use of the request budget by all processes so far."""
+        """Part of the request budget that all processes have used so far."""
         return summed([self._session.endpoint.budget.used, *(report.used for report in self._reports())])
 
     @property
@@ -114,7 +114,7 @@ class DistributedGenerator:
 
     @property
     def peers(self) -> dict[str, PeerInfo]:
-        """Connections of the master, which seeds jobs, and of all workers, by address."""
+        """Connections of all processes by address. The master has some, because it seeds jobs."""
         total = defaultdict[str, PeerInfo](PeerInfo)
         for peers in (self._session.endpoint.address.resolver.peers, *(report.peers for report in self._reports())):
             for address, peer in peers.items():
@@ -189,7 +189,7 @@ class DistributedGenerator:
 
     @property
     def _margin_ns(self) -> int:
-        """Lead of announcements in ns: several round trips of the slowest worker."""
+        """Announcements are made this many ns ahead: several round trips of the slowest worker."""
         away = max((member.report.uncertainty_ns for member in self._alive()), default=0)
         return max(_LEAST_MARGIN_NS, 4 * away)
 
@@ -321,7 +321,7 @@ class DistributedGenerator:
             gevent.sleep(_TICK)
             now = time.monotonic_ns()
             if now - due > _ASLEEP_NS:
-                # The master itself stalled, so it must read waiting messages before it judges silence.
+                # The master itself stalled, so it must read waiting messages before a worker counts as lost.
                 for member in self._alive():
                     member.heard_ns = max(member.heard_ns, now - _ASLEEP_NS)
             due = now

@@ -1,7 +1,7 @@
-"""Messages between the master and the workers of a run: the bodies of one kind of Locust message.
+"""Messages between the master and the workers of a run. They are the bodies of one kind of Locust message.
 
 A worker connects (``Hello``), receives the run (``Setup``), and reports twice a second until it is done
-(``WorkerReport``); the master acknowledges each report. No message contains an API key. Both sides must have the same
+(``WorkerReport``). The master acknowledges each report. No message contains an API key. Both sides must have the same
 version of this package.
 """
 
@@ -21,9 +21,9 @@ _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 def boot_id() -> str:
-    """Return the id of this machine's boot; processes with the same id share the monotonic clock.
+    """Return the id of this machine's boot, or an empty string if the system does not show it.
 
-    The id is empty if the system does not show it.
+    Processes with the same id normally share the monotonic clock.
     """
     try:
         return _BOOT_ID.read_text(encoding="ascii").strip()
@@ -32,7 +32,7 @@ def boot_id() -> str:
 
 
 class Hello(msgspec.Struct, tag=True):
-    """A worker has connected."""
+    """Introduction of a worker that has connected."""
 
     protocol: int
     version: str
@@ -43,7 +43,7 @@ class Hello(msgspec.Struct, tag=True):
 
 
 class RunMessage(msgspec.Struct, tag=True):
-    """A message of one run."""
+    """A message about one run."""
 
     run: str
     """The run's id."""
@@ -53,9 +53,9 @@ class Batch(msgspec.Struct, array_like=True, kw_only=True):
     """Some of a worker's samples."""
 
     number: int
-    """Number of the batch, from 1; the record has batches in this order."""
+    """Number of the batch, from 1. Batches are recorded in this order."""
     samples: list[bytes]
-    """Lists of samples, packed."""
+    """Packed lists of samples."""
 
 
 class WorkerReport(RunMessage, tag=True, kw_only=True):
@@ -64,9 +64,9 @@ class WorkerReport(RunMessage, tag=True, kw_only=True):
     sent_ns: int
     """Sending time on the worker's monotonic clock."""
     ready: bool = False
-    """Whether all its users have asked for an arrival, and its clock is known."""
+    """Whether all its users have requested an arrival, and its clock is known."""
     waiting: bool = True
-    """Whether it is ready for a part of the schedule and has none."""
+    """Whether it waits for a part of the schedule."""
     assignment: int = 0
     """Number of the last assignment received."""
     taken_over: int = 0
@@ -74,7 +74,7 @@ class WorkerReport(RunMessage, tag=True, kw_only=True):
     exhausted: bool = False
     """Whether it has offered all its arrivals, or was stopped."""
     quiet: bool = False
-    """Whether nothing waits to be sent, and nothing is in flight."""
+    """Whether no arrival waits for a user, and no operation is in flight."""
     closed: bool = False
     """Whether it has sent all its samples."""
     offered: dict[str, int] = {}
@@ -82,37 +82,37 @@ class WorkerReport(RunMessage, tag=True, kw_only=True):
     late: int = 0
     """Number of arrivals that it offered late."""
     newly_offered: dict[str, dict[int, int]] = {}
-    """Arrivals offered since the previous report, by traffic entry and second of the run; for the live page."""
+    """Number of arrivals offered since the previous report, by traffic entry and second. The live page shows them."""
     batch: Batch | None = None
     used: BudgetUse = msgspec.field(default_factory=BudgetUse)
     cpu: list[CpuSample] = []
     """CPU samples since the previous report."""
     generator: GeneratorInfo | None = None
     peers: dict[str, PeerInfo] = {}
-    """Connections by address."""
+    """Counts of connections by address."""
     clock: ClockInfo | None = None
     """Estimate of the target's clock relative to the master's."""
     offset_ns: int = 0
-    """The worker's monotonic clock minus the master's."""
+    """The worker's monotonic clock minus the master's monotonic clock."""
     uncertainty_ns: int = 0
     shared_clock: bool = False
-    """Whether it has the master's clock, so that the offset is not applied."""
+    """Whether it uses the same clock as the master. The offset is then not applied."""
     abort: str | None = None
-    """Reason to end the run."""
+    """Reason to end the run, if there is one."""
     bug: str | None = None
-    """Traceback of an error that is not the target's."""
+    """Traceback of an error in the harness or in a class that the scenario names."""
     user_error: str | None = None
     """One sentence about the bug if a class that the scenario names raised it."""
 
 
 class CutAnswer(RunMessage, tag=True):
-    """Whether a worker will stop at the cut that was proposed."""
+    """A worker's answer to a proposed cut."""
 
     number: int
     accepted: bool
     reached_ns: int
     reserved: BudgetUse
-    """The worker's maximum total use of the request budget before the next assignment."""
+    """Until the next assignment, the worker uses at most this much of the request budget in total."""
 
 
 class Leave(RunMessage, tag=True):
@@ -126,7 +126,7 @@ class HandBack(RunMessage, tag=True):
 
 
 class SetupFailed(RunMessage, tag=True):
-    """Reason and remedy of a worker that cannot take part."""
+    """A worker cannot take part. ``message`` gives the reason and a remedy."""
 
     message: str
 
@@ -135,54 +135,54 @@ FromWorker = Hello | WorkerReport | CutAnswer | Leave | HandBack | SetupFailed
 
 
 class Refuse(msgspec.Struct, tag=True):
-    """Reason and remedy of a master that rejects a worker."""
+    """The master rejects a worker. ``message`` gives the reason and a remedy."""
 
     message: str
 
 
 class Setup(RunMessage, tag=True):
-    """The data of a run that a worker needs."""
+    """Data that a worker needs for a run."""
 
     worker: int
-    """The worker's index, from 1; each of its samples contains this index."""
+    """The worker's index, from 1. Each of its samples contains this index."""
     info: bytes
     """Content of run.json."""
     trace: str
     """First half of all trace ids of the run."""
     worker_count: int
-    """Number of workers now, among which the users are divided."""
+    """Current number of workers. The users are divided among them."""
     boot: str
     """The master's ``boot_id``."""
 
 
 class KnownJobs(RunMessage, tag=True):
-    """Jobs for retrievals."""
+    """Jobs that retrievals may use."""
 
     entry: str | None
-    """The traffic entry of seeded jobs; null for jobs of the run."""
+    """The traffic entry for which the jobs were seeded. None for jobs that the run itself submitted."""
     jobs: list[tuple[str, int]]
 
 
 class ProposeCut(RunMessage, tag=True):
-    """The assignment will change: offer nothing from the cut until the next assignment."""
+    """A proposal to offer nothing from the cut until the next assignment."""
 
     number: int
     cut_ns: int
-    """The cut, since the epoch."""
+    """The cut, in ns since the epoch."""
 
 
 class Assign(RunMessage, tag=True, kw_only=True):
-    """The workers that share the schedule from a moment on, in this order."""
+    """The workers that share the schedule, in this order, from ``from_ns`` on."""
 
     number: int
     epoch_ns: int
     """The run's epoch, on the master's monotonic clock."""
     epoch_unix_ns: int
     from_ns: int
-    """The moment, since the epoch."""
+    """Start of the assignment, in ns since the epoch."""
     workers: list[str]
     allowed: dict[str, BudgetUse] | None = None
-    """Each worker's maximum total use of the request budget; null without a budget."""
+    """Each worker may use at most this much of the request budget in total. None without a budget."""
 
 
 class TakeOver(RunMessage, tag=True):
@@ -192,20 +192,20 @@ class TakeOver(RunMessage, tag=True):
 
 
 class Stop(RunMessage, tag=True):
-    """Offer nothing more."""
+    """A request to offer nothing more."""
 
     discard: bool
     """Whether arrivals that wait for a user are discarded."""
 
 
 class Close(RunMessage, tag=True):
-    """Send all remaining samples."""
+    """A request to send all remaining samples."""
 
     aborted: bool
 
 
 class Acknowledge(RunMessage, tag=True):
-    """The answer to a report."""
+    """The master's answer to a report."""
 
     echo_ns: int
     """Sending time of the report on the worker's clock."""
@@ -213,14 +213,14 @@ class Acknowledge(RunMessage, tag=True):
     replied_ns: int
     """Sending time of this answer on the master's clock."""
     batch: int
-    """Number of the last batch in the record."""
+    """Number of the worker's last batch in the record."""
     rejoin: bool = False
-    """Whether the worker was lost, and its part of the schedule was reassigned."""
+    """Whether the worker had counted as lost. Its part of the schedule was then reassigned."""
 
 
 FromMaster = Refuse | Setup | KnownJobs | ProposeCut | Assign | TakeOver | Stop | Close | Acknowledge
 
 encode = msgspec.msgpack.Encoder().encode
 from_worker: Callable[[bytes], FromWorker] = msgspec.msgpack.Decoder(FromWorker).decode
-"""This and ``from_master`` raise ``msgspec.MsgspecError`` for a message of another version."""
+"""Decode a message. Like ``from_master``, it raises ``msgspec.MsgspecError`` for a message of another version."""
 from_master: Callable[[bytes], FromMaster] = msgspec.msgpack.Decoder(FromMaster).decode

@@ -1,7 +1,7 @@
-"""Messages between the master and its workers over Locust's connection, and the number of users of each worker.
+"""Exchange of messages with workers over Locust's connection, and the number of users of each worker.
 
-When a worker comes or goes, Locust's master redistributes the users, and stops each moved user even during an
-operation. ``UserDispatcher`` replaces this: workers keep their users, and the arrivals are reassigned (``assignment``).
+When a worker comes or goes, Locust's master moves users between workers. It stops each moved user, even during an
+operation. ``UserDispatcher`` avoids this: workers keep their users, and arrivals are reassigned (see ``assignment``).
 """
 
 import logging
@@ -37,13 +37,13 @@ class Mailbox:
 
     def __init__(self, environment: Environment, runner: MasterRunner, *, keys: int) -> None:
         self.on_message: Callable[[str, FromWorker, int], None] = lambda *_: None
-        """Called with a worker's id, its message and the time of receipt (monotonic ns); set by the current run."""
+        """Called with a worker's id, its message and the time of receipt (monotonic ns). The current run sets it."""
         self.worker_counts: Callable[[], dict[str, int]] = dict
-        """Returns the workers of the run, each with the number of workers at its set-up."""
+        """Returns the workers of the run, each with the number of workers when it was set up."""
         self.bug: str | None = None
         """Traceback of an error in the harness."""
         self._accepted: dict[str, Hello] = {}
-        """Accepted workers by Locust id, in order of arrival."""
+        """Accepted workers by Locust id, in the order in which they connected."""
         self._runner = runner
         self._keys = keys
         self._queue = SimpleQueue()
@@ -54,7 +54,7 @@ class Mailbox:
         gevent.spawn(self._work)
 
     def send(self, worker: str, message: FromMaster) -> None:
-        """Send a worker a message; it is lost if the worker is gone."""
+        """Send a message to a worker. If the worker is gone, the message is lost."""
         try:
             self._runner.send_message(protocol.NAME, {"body": protocol.encode(message)}, worker)
         except RPCError as error:
@@ -70,7 +70,7 @@ class Mailbox:
         gevent.spawn(self._runner.start, self._runner.target_user_count, _AT_ONCE)
 
     def _receive(self, msg: Any, **_: Any) -> None:
-        # Blocking Locust's listener would delay heartbeats.
+        # The message is queued, because a listener that blocks would delay Locust's heartbeats.
         self._queue.put((msg.node_id, msg.data["body"], time.monotonic_ns()))
 
     def _work(self) -> None:
@@ -80,7 +80,7 @@ class Mailbox:
                 self._deliver(worker, protocol.from_worker(body), received_ns)
             except msgspec.MsgspecError:
                 self.send(worker, Refuse(f"the master does not understand this worker. {_REMEDY}"))
-            except Exception:  # noqa: BLE001 - any error of the harness: the run reports it
+            except Exception:  # noqa: BLE001 - the run reports every error of the harness
                 self.bug = traceback.format_exc()
 
     def _deliver(self, worker: str, message: FromWorker, received_ns: int) -> None:
@@ -104,9 +104,9 @@ class Mailbox:
 
 
 class UserDispatcher:
-    """Gives each worker its part of every class's users once, when it joins the run.
+    """Gives each worker its users once, when the worker joins the run.
 
-    A class's ``fixed_count`` is its number of users over all workers.
+    The ``fixed_count`` of a user class is its number of users on all workers together.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class UserDispatcher:
         mailbox: Mailbox,
     ) -> None:
         self.dispatch_in_progress = True
-        """Whether Locust leaves the users alone when workers come or go (see ``give_users``)."""
+        """While this is true, Locust moves no users when workers come or go (see ``give_users``)."""
         self._user_counts = {each.__name__: int(each.fixed_count) for each in user_classes}
         self._mailbox = mailbox
         self._nobody: dict[str, dict[str, int]] = {node.id: {} for node in worker_nodes[:1]}
@@ -125,27 +125,27 @@ class UserDispatcher:
         self._due = False
 
     def new_dispatch(self, target_user_count: int, spawn_rate: float, user_classes: Any = None) -> None:
-        """Start all users at once, whatever the rate."""
+        """Start all users at once, whatever the spawn rate."""
         self._due = True
 
     def __iter__(self) -> Iterator[dict[str, dict[str, int]]]:
         return self
 
     def __next__(self) -> dict[str, dict[str, int]]:
-        """Return the users to start, by worker and class, for workers that have no users."""
+        """Return the number of users to start on each worker that has none, by worker and class."""
         if not self._due:
             raise StopIteration
         self._due = False
         new = {worker: count for worker, count in self._mailbox.worker_counts().items() if worker not in self._served}
         self._served.update(new)
-        # Locust fails on an empty result; a worker without classes changes nothing.
+        # Locust fails on an empty result. A result with a worker but no class starts nothing.
         return {
             worker: {name: _part(users, count) for name, users in self._user_counts.items()}
             for worker, count in new.items()
         } or self._nobody
 
     def add_worker(self, worker_node: WorkerNode) -> None:
-        """Do nothing: a worker gets its users when it joins the run."""
+        """Do nothing, because a worker gets its users when it joins the run."""
 
     def remove_worker(self, worker_node: WorkerNode) -> None:
         """Forget a worker's users."""
@@ -153,7 +153,7 @@ class UserDispatcher:
 
 
 def _part(users: int, workers: int) -> int:
-    """Return the users of one worker, rounded up."""
+    """Return the number of users of one worker, rounded up."""
     return -(-users // workers)
 
 

@@ -1,6 +1,6 @@
-"""A worker process, which takes part in its master's successive runs.
+"""A worker process. It takes part in the successive runs of its master.
 
-In each run it has its own session and a part of the schedule and of the request budget.
+In each run, a worker has its own session. It receives a part of the schedule and a part of the request budget.
 """
 
 import gc
@@ -34,22 +34,22 @@ from loadtest.record.run_info import BudgetUse, RunInfo
 
 logger = logging.getLogger(__name__)
 HOLD_NS: Final = 2_000_000_000
-"""Silence of the master after which a worker stops offering.
+"""A worker stops offering when the master is silent for this long.
 
-It is shorter than ``LOST_AFTER_NS`` of ``master``, so that no other worker offers the same arrivals.
+This is shorter than ``LOST_AFTER_NS`` in ``master``, so that no other worker offers the same arrivals.
 """
 _EXCHANGES: Final = 5
-"""Messages exchanged with the master before the estimate of its clock is used."""
+"""A worker is ready only after this many exchanges of messages, which estimate the master's clock."""
 _REPORT_INTERVAL: Final = 0.5
 _FIRST_REPORTS: Final = 8
 _SHORT_INTERVAL: Final = 0.05
 _SILENCE: Final = 15.0
-"""Seconds without a message from the master after which a worker abandons a run."""
+"""A worker abandons a run after this many seconds without a message from the master."""
 _LEAVE_PATIENCE: Final = 10.0
 
 
 class WorkerRun:
-    """A worker's part of one run; raises ``LoadtestError`` if the target is not allowed here or a file is missing."""
+    """A worker's part of one run. Raises ``LoadtestError`` if the target is not allowed here or a file is missing."""
 
     def __init__(
         self, environment: Environment, setup: protocol.Setup, keys: Sequence[str], workflow_endpoint: str, base: Path
@@ -67,7 +67,7 @@ class WorkerRun:
                 "master.",
             )
         endpoint = make_endpoint(info, keys, workflow_endpoint)
-        # The master counts the preflight.
+        # Preflight requests count for the master only.
         endpoint.budget.used = BudgetUse()
         self._outbox = Outbox()
         self.session = Session(
@@ -93,7 +93,7 @@ class WorkerRun:
 
     @property
     def silent_ns(self) -> int:
-        """Time since the last acknowledged report."""
+        """Time since the worker sent the last report that was acknowledged."""
         return time.monotonic_ns() - self._heard_ns
 
     @property
@@ -132,7 +132,7 @@ class WorkerRun:
         return None
 
     def _assign(self, message: protocol.Assign, worker: str) -> None:
-        """Take an assignment of the schedule; the first assignment begins the run."""
+        """Take an assignment of the schedule. The first assignment begins the run."""
         session = self.session
         if not self.begun:
             self.begun = True
@@ -167,7 +167,7 @@ class WorkerRun:
         self.generator.stop(discard=discard)
 
     def close(self, *, aborted: bool) -> None:
-        """Record the arrivals that stopped users left, and pack all samples."""
+        """Record the arrivals that no user has taken, and pack all samples."""
         self.stop(discard=aborted)
         self.generator.unwatch()
         gc.unfreeze()
@@ -212,8 +212,8 @@ class WorkerRun:
 class Worker:
     """Connects a Locust worker to its master's runs. No message contains an API key.
 
-    Relative paths in a scenario start at ``base``. ``on_refused`` is called with the reason if the worker cannot take
-    part or the master rejects it.
+    Relative paths in a scenario start from ``base``. If the worker cannot take part or the master rejects it,
+    ``on_refused`` is called with the reason.
     """
 
     def __init__(
@@ -249,7 +249,7 @@ class Worker:
         )
 
     def interrupt(self) -> None:
-        """Handle a signal: leave the run, or end the process at once if it is leaving already."""
+        """Leave the run after a signal. If the worker is already leaving, end the process at once."""
         if self._leaving:
             os._exit(int(ExitCode.INTERRUPTED))
         logger.info("Leaving: unsent arrivals are handed back.")
@@ -280,7 +280,7 @@ class Worker:
                         self._finish(self._run, aborted=message.aborted)
                     elif (answer := self._run.act(message, self._runner.client_id, received_ns)) is not None:
                         self._send(answer)
-                except Exception:  # noqa: BLE001 - any error of the harness: the run reports it
+                except Exception:  # noqa: BLE001 - the run reports every error of the harness
                     self._run.session.bug = traceback.format_exc()
 
     def _set_up(self, setup: protocol.Setup) -> None:
