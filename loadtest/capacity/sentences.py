@@ -76,7 +76,7 @@ def answer(
         sentence = f"{rates(offered, found.low, found.high)}: {_stopped_by(high, offered)}"
         if high.constraint == Constraint.POLL_BUDGET:
             sentence += paced(levels, offered)
-        if stopped and found.width > Precision().width:
+        if found.width > Precision().width:
             then += f"; the range is {percent(found.width, 0)} wide, and more runs (--minutes) narrow it"
         code = ExitCode.PASS if code in {ExitCode.INCONCLUSIVE, ExitCode.ABORTED} else code
         return CapacityAnswer(found, f"{sentence}{then}.", code)
