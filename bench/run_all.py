@@ -17,6 +17,13 @@ HERE: Final = Path(__file__).parent
 WORDS: Final = {0: "held", 1: "MISSED", 77: "skipped"}
 """The result by a bench's exit code; any other is a failure."""
 FAILED: Final = 70
+SHORT: Final = {
+    "advice": ["12500", "one_client", "speed"],
+    "logged_limits": ["12500"],
+    "passive_inference": ["--seed", "12500"],
+    "probe_confusion": ["--first", "12500", "--phases", "1", "--every", "4"],
+}
+"""The short form of benches that have no ``--full``: without these options, they measure everything."""
 LONGEST_S: Final = 600
 """Duration after which a short form is stopped."""
 
@@ -47,10 +54,13 @@ def measured(name: str, arguments: list[str]) -> tuple[str, float]:
     """Run a bench in a process of its own, and return its result and duration in s."""
     print(f"== {name}", flush=True)
     begun = time.monotonic()
+    full = "--full" in arguments
+    if name in SHORT:
+        arguments = [] if full else [*SHORT[name], *arguments]
     command = [sys.executable, __file__, "--alone", name, *arguments]
     with subprocess.Popen(command) as process:
         try:
-            code = process.wait(None if "--full" in arguments else LONGEST_S)
+            code = process.wait(None if full else LONGEST_S)
             result = WORDS.get(code, f"FAILED with {code}")
         except subprocess.TimeoutExpired:
             process.terminate()
