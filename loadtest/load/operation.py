@@ -20,7 +20,7 @@ from loadtest.schedule import Arrival
 class RunningOperation:
     """Sends and records the requests of one arrival, then records its outcome.
 
-    Its user became free at ``free_ns`` (monotonic) and has one connection.
+    The user that sends them became free at ``free_ns`` (monotonic), and has one connection.
     """
 
     def __init__(
@@ -28,13 +28,13 @@ class RunningOperation:
     ) -> None:
         self.arrival = arrival
         self.sample = sample = session.operation(entry, arrival)
-        """The operation's row in the record, which its requests fill in."""
+        """The operation's row in the record. Its requests fill in the row."""
         self.key_index = sample.key_index or 0
         mistake = entry.mistake(arrival.number) if entry.mistaken else None
         self.expected = MISTAKE_STATUS[mistake] if mistake else entry.traffic.expect.status
-        """Expected status of its first response; None for the documented status."""
+        """Expected status of its first response. None if it is the documented status."""
         self.contradiction: Reason | None = None
-        """Contradiction between an answer and an earlier answer of the run; it fails the operation."""
+        """Set if an answer contradicts an earlier answer of the run. The operation then fails."""
         sample.mistake, sample.user_free = mistake, free_ns - session.epoch_ns
         sample.poll = 0 if entry.operation in POLLED_OPERATIONS else None
         self._session = session
@@ -43,7 +43,7 @@ class RunningOperation:
         self._ended = False
 
     def begin(self, kind: RequestKind, send: Callable[[str], Answer]) -> Answer:
-        """Send the operation's first request, and retry it after 429s as the policy allows."""
+        """Send the operation's first request. After a 429, retry it if the policy allows that."""
         intended: int | None = None
         while True:
             self.sample.attempt = attempt = (self.sample.attempt or 0) + 1
@@ -71,7 +71,7 @@ class RunningOperation:
     ) -> Answer:
         """Send one request and record it. ``send`` takes a ``traceparent``.
 
-        Retries and polls have their own intended start (monotonic ns); polls also have a number.
+        Retries and polls have their own intended start (monotonic ns). Polls also have a number.
         """
         trace = self._session.traceparent(self.sample.request_id or "")
         intended = self.arrival.intended_ns if intended_ns is None else intended_ns - self._session.epoch_ns
@@ -85,8 +85,8 @@ class RunningOperation:
             raise
         try:
             if self._entry.pool.crowded:
-                # Other greenlets note the ends of their answers first. After a server's pause, many answers arrive
-                # at once, and recording each takes 0.06 ms.
+                # After a server's pause, many answers arrive at once, and recording each takes 0.06 ms. Other
+                # greenlets first note when their answers ended.
                 gevent.sleep(0)
         finally:
             self._record_request(kind, answer, trace, intended, poll)
@@ -99,7 +99,7 @@ class RunningOperation:
         return self.sample.start is not None
 
     def finish(self, outcome: Outcome, reason: Reason | None = None, error_code: str | None = None) -> None:
-        """Record the outcome; only the first call counts."""
+        """Record the outcome. Only the first call counts."""
         if self._ended:
             return
         self._ended = True
@@ -156,7 +156,7 @@ def request_sample(
     intended: int | None = None,
     parent_arrival: int | None = None,
 ) -> Sample:
-    """Return the sample of a request as a first attempt; the caller changes it for retries and polls."""
+    """Return the sample of a request, as a first attempt. The caller changes it for retries and polls."""
     exchange: HttpExchange = answer.exchange
     epoch = session.epoch_ns
     return Sample(
@@ -190,9 +190,9 @@ def request_sample(
 
 
 def retry_after_s(value: str | None, date: bytes | None) -> float | None:
-    """Return the seconds in a ``Retry-After`` header, at least 0; None if it is absent or invalid.
+    """Return the seconds in a ``Retry-After`` header, at least 0, or None if it is absent or invalid.
 
-    The response's ``Date`` is the reference if the header is a date.
+    If the header is a date, the seconds count from the response's ``Date``.
     """
     wanted = None if value is None else parse_retry_after(value)
     if not isinstance(wanted, datetime):

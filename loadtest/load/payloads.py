@@ -1,7 +1,7 @@
-"""Request bodies and checks of responses: inputs, mistakes, job ids, expected results, job histories.
+"""Request bodies, job ids, and checks of responses.
 
-Bodies vary by a file of inputs, or contain deliberate mistakes. Retrievals use seeded jobs, jobs of the run, or jobs
-listed in a file. A wrong result, or an answer that contradicts an earlier answer, fails the operation.
+A file of inputs makes bodies vary. Some bodies contain deliberate mistakes. Retrievals use seeded jobs, jobs of the
+run, or jobs listed in a file. An operation fails if its result is wrong or an answer contradicts an earlier answer.
 """
 
 import csv
@@ -23,10 +23,10 @@ from loadtest.seeded_random import seeded_random
 UNKNOWN_WORKFLOW: Final = "no-such-workflow"
 UNKNOWN_JOB: Final = "no-such-job"
 INVALID_BODY: Final = b'{"parameters": 42}'
-"""A body without a name, with parameters that are not an object."""
+"""A body that has no name, and whose parameters are not an object."""
 _MAX_ROWS: Final = 1_000_000
 _BLOCK: Final = 64
-"""Number of job ids packed together; unpacking them takes about 2 µs."""
+"""Number of job ids that are packed together. Unpacking them takes about 2 µs."""
 _pack: Final = msgspec.msgpack.Encoder().encode
 _unpack: Final = msgspec.msgpack.Decoder(list[str]).decode
 _PARTS: Final = 1024
@@ -34,9 +34,9 @@ _MASK: Final = 2**64 - 1
 
 
 class Bodies:
-    """The request body of each arrival: common parameters, and a row of inputs merged over them.
+    """The request bodies of arrivals. Each has the common parameters, which a row of inputs may override.
 
-    Arrival n takes row n modulo the number of rows, or a random row.
+    Arrival n uses row n modulo the number of rows, or a random row.
     """
 
     def __init__(
@@ -66,9 +66,9 @@ class Bodies:
 
 
 def read_inputs(path: Path) -> list[dict[str, Any]]:
-    """Read inputs: one JSON object per line (``.jsonl``, ``.ndjson``), or CSV with a header (``.csv``).
+    """Read a file of inputs: one JSON object per line (``.jsonl``, ``.ndjson``), or CSV with a header (``.csv``).
 
-    A CSV value that is a JSON number, true, false or null is parsed as JSON; other values are text.
+    A CSV value that is a JSON number, true, false or null is parsed as JSON. Other values are text.
 
     Raises:
         InputError: if the file cannot be read or has no rows, or a row is not an object. The message states the line.
@@ -122,9 +122,9 @@ def _csv_value(text: str) -> Any:
 
 
 class JobIds:
-    """Job ids by the index of the key that submitted the job; only this key can see the job.
+    """Job ids by the index of the key that submitted the job. Only this key can see the job.
 
-    A long run makes hundreds of thousands of jobs, so full blocks of ids are kept packed.
+    A long run creates hundreds of thousands of jobs, so full blocks of ids are packed to save memory.
     """
 
     def __init__(self, keys: int) -> None:
@@ -148,7 +148,7 @@ class JobIds:
         ]
 
     def pick(self, number: int, key_index: int) -> str | None:
-        """Return the id for an arrival, which takes its key's ids in turn; None without ids."""
+        """Return the id for an arrival, or None if its key has no ids. Arrivals take their key's ids in turn."""
         packed, newest = self._packed[key_index], self._newest[key_index]
         if not (count := len(packed) * _BLOCK + len(newest)):
             return None
@@ -157,7 +157,7 @@ class JobIds:
 
 
 def read_job_ids(path: Path, keys: int) -> JobIds:
-    """Read a file with a job id on each line, optionally followed by a tab and the index of the job's key.
+    """Read a file with one job id per line. A tab and the index of the job's key may follow the id.
 
     Ids without an index are distributed over all keys.
 
@@ -184,9 +184,9 @@ def read_job_ids(path: Path, keys: int) -> JobIds:
 
 
 class JobNumbers:
-    """A table with a number for each job id, initially 0. It takes 16 bytes a job; a dictionary takes about 250.
+    """A table with a number for each job id, initially 0. It takes 16 bytes per job. A dictionary takes about 250.
 
-    Ids are identified by 64-bit hashes: among a million ids, two collide with a probability of 3 in 100 million.
+    Ids are identified by 64-bit hashes. The probability that two of a million ids collide is 3 in 100 million.
     """
 
     def __init__(self) -> None:
@@ -217,19 +217,19 @@ class JobNumbers:
 class JobHistory:
     """Compares answers about jobs with earlier answers of the same run.
 
-    A contradiction fails the operation, not the request.
+    If an answer contradicts an earlier answer, the operation fails, but the request does not.
     """
 
     def __init__(self) -> None:
         self._known = JobNumbers()
-        """By job: twice the ns of its first terminal answer (0 before), plus 1 if a submit returned the id."""
+        """For each job, twice the time (ns) of its first terminal answer, or 0; plus 1 if a submit returned its id."""
 
     def contradiction(self, kind: RequestKind, answer: Answer) -> Reason | None:
-        """Add an answer, and return its contradiction of an earlier answer.
+        """Add an answer. Return a reason if it contradicts an earlier answer.
 
         Returns:
-            ``duplicate_job_id``: a submit returned the id of another job. ``back_to_pending``: a job is pending though
-            an answer before this request showed its end.
+            ``duplicate_job_id`` if a submit returned the id of another job. ``back_to_pending`` if a job is pending,
+            although an answer before this request showed that the job had ended.
         """
         job_id = answer.job_id
         if job_id is None or answer.outcome != Outcome.OK or answer.job_state is None:
@@ -248,7 +248,7 @@ class JobHistory:
 
 
 class Matcher:
-    """Compares results with required keys and values, nested tables included, and with a JSON schema."""
+    """Checks whether a result has required keys and values, also in nested tables, and matches a JSON schema."""
 
     def __init__(self, subset: dict[str, Any] | None, schema: dict[str, Any] | bool | None) -> None:
         self._subset = subset
@@ -264,12 +264,12 @@ def contains(value: Any, wanted: Any) -> bool:
     """Whether ``value`` equals ``wanted`` or is a table that contains it. Lists must be equal."""
     if isinstance(wanted, dict):
         return isinstance(value, dict) and all(key in value and contains(value[key], wanted[key]) for key in wanted)
-    # True == 1 in Python, not in JSON.
+    # True == 1 in Python, but not in JSON.
     return bool(value == wanted) and isinstance(value, bool) == isinstance(wanted, bool)
 
 
 def read_schema(path: Path) -> Any:
-    """Read a JSON schema; raises ``InputError`` if the file cannot be read or is not a schema."""
+    """Read a JSON schema. Raise ``InputError`` if the file cannot be read or is not a schema."""
     text = _read(path, "result_schema", "Name a file with a JSON schema.")
     schema, elsewhere = None, _Elsewhere()
     try:
@@ -288,7 +288,7 @@ def read_schema(path: Path) -> Any:
 
 
 class _Elsewhere:
-    """A retriever that fetches nothing, because a reference may lead to any host or file; it keeps the last URI."""
+    """A retriever that fetches nothing, because a reference may lead to any host or file. It keeps the last URI."""
 
     uri: str | None = None
 
@@ -298,7 +298,7 @@ class _Elsewhere:
 
 
 def _references(schema: Any, key: str) -> Iterator[tuple[str, str]]:
-    """Yield the key and document of each reference that leads out of a schema's document."""
+    """Yield the key and the document of each reference in a schema that refers to another document."""
     children = schema.items() if isinstance(schema, dict) else enumerate(schema) if isinstance(schema, list) else ()
     for name, value in children:
         if name == "$ref" and isinstance(value, str) and not value.startswith("#"):
@@ -307,7 +307,7 @@ def _references(schema: Any, key: str) -> Iterator[tuple[str, str]]:
 
 
 def _read(path: Path, key: str, remedy: str) -> str:
-    """Read a regular file's text (devices and pipes may never end); raises ``InputError`` if that fails."""
+    """Read the text of a regular file, or raise ``InputError``. Reading a device or a pipe might never end."""
     try:
         if path.exists() and not path.is_file():
             raise InputError(f"cannot read {key} from {path}: it is not a regular file", remedy)

@@ -1,4 +1,4 @@
-"""Pools of users, one for each traffic entry: handing arrivals to users, and growth."""
+"""Pools of users, one for each traffic entry. They hand arrivals to users, and grow when few users are idle."""
 
 import fcntl
 import gc
@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # importing Locust patches the interpreter, which tests of po
 logger = logging.getLogger(__name__)
 _CROWD: Final = 8
 _STEP: Final = 5
-"""Number of users made at once. Making 5 takes about 0.25 ms, during which nothing is sent."""
+"""Number of users that are created at once. This takes about 0.25 ms, and nothing is sent meanwhile."""
 _PAUSE_S: Final = 0.001
 _FREEZE_EVERY: Final = 100
 
@@ -32,7 +32,7 @@ _FREEZE_EVERY: Final = 100
 class Pool:
     """The users of one traffic entry, and arrivals that wait for a free user.
 
-    The most recently used user gets the next arrival, so that its connection is warm. A pool starts with ``size`` users
+    The most recently used user gets the next arrival, because its connection is warm. A pool starts with ``size`` users
     and may grow to ``cap``; without ``cap``, its size is fixed.
     """
 
@@ -44,13 +44,13 @@ class Pool:
         self.backlog: deque[Arrival] = deque()
         """Due arrivals that wait for a user."""
         self.on_scarce: Callable[[], None] = lambda: None
-        """Called at each arrival that leaves few users idle, while the pool may grow (see ``Growth``)."""
+        """Called after an arrival if few users are idle and the pool may grow (see ``Growth``)."""
         self._closed = False
-        # Users' greenlets by identity, in order of becoming idle. Removal from a list would need a search.
+        # Greenlets of idle users by identity, the most recent last. Removing a user from a list would need a search.
         self._idle: dict[int, Any] = {}
         self._all: set[int] = set()
         self._waited = self._longest_ns = self._full_ns = 0
-        # Start of the wait (monotonic ns) by number of the arrival, the oldest first.
+        # Time at which each arrival began to wait (monotonic ns), by number of the arrival. The oldest comes first.
         self._since: dict[int, int] = {}
         self._full_since: int | None = None
 
@@ -68,11 +68,11 @@ class Pool:
 
     @property
     def scarce(self) -> bool:
-        """Whether the pool should and may grow, because few users are idle."""
+        """Whether few users are idle, and the pool may grow."""
         return self.size < self.cap and len(self._idle) < self._reserve and not self._closed
 
     def offer(self, arrival: Arrival) -> None:
-        """Hand a due arrival to an idle user, which begins it before this call returns, or put it into the backlog."""
+        """Hand a due arrival to an idle user, or put it into the backlog. The user begins before this call returns."""
         if self._idle and not self._closed:
             _hand(self._idle.popitem()[1], arrival)
         else:
@@ -81,11 +81,11 @@ class Pool:
             self.on_scarce()
 
     def take(self) -> Arrival:
-        """Wait for the next arrival. A free user's greenlet calls this, and may be stopped meanwhile."""
+        """Wait for the next arrival. The greenlet of a free user calls this, and may be stopped while it waits."""
         user = getcurrent()
         self._all.add(id(user))
         if self.backlog:
-            # Other greenlets need a turn while arrivals wait.
+            # While arrivals wait, other greenlets also need a turn.
             gevent.sleep(0)
             if self.backlog and not self._closed:
                 return self._relieve(time.monotonic_ns())
@@ -98,7 +98,7 @@ class Pool:
         return arrival
 
     def close(self) -> None:
-        """Stop handing out arrivals; the backlog stays."""
+        """Stop handing out arrivals. The backlog stays."""
         self._closed = True
 
     def surrender(self) -> list[Arrival]:
@@ -123,13 +123,13 @@ class Pool:
 
     @property
     def _reserve(self) -> int:
-        """Wanted number of idle users: a tenth of the pool, at least five, but at most half of the pool."""
+        """Number of users that should be idle: a tenth of the pool and at least 5, but at most half of the pool."""
         return max(1, min(self.size // 2, max(5, self.size // 10)))
 
     def _wait(self, arrival: Arrival) -> None:
         self.backlog.append(arrival)
         if self._closed:
-            # Nothing is handed out any longer, so the arrival does not wait for a user.
+            # A closed pool hands out nothing, so the arrival does not wait for a user.
             return
         now = self._since[arrival.number] = time.monotonic_ns()
         self._waited += 1
@@ -148,9 +148,9 @@ class Pool:
 
 
 def _hand(user: Any, arrival: Arrival) -> None:
-    """Switch to an idle user with an arrival, and return as soon as the user waits for something.
+    """Switch to an idle user with an arrival. Return as soon as the user waits for something.
 
-    If a queue handed the arrival over, the user would begin after all other work of the event loop's turn.
+    If the arrival went through a queue, the user would begin after all other work of the event loop's turn.
     """
     current, hub = getcurrent(), get_hub()
     if current is hub:
@@ -193,7 +193,7 @@ class Growth:
             while scarce := [(name, pool) for name, pool in self._pools.items() if pool.scarce]:
                 for name, pool in scarce:
                     self._grow(name, pool)
-                    # With zero, the event loop would not look at sockets and timers first.
+                    # A sleep of 0 would end before the event loop looks at sockets and timers.
                     gevent.sleep(_PAUSE_S)
 
     def _grow(self, name: str, pool: Pool) -> None:
@@ -201,26 +201,26 @@ class Growth:
         if runner is None:
             return
         if runner.user_count + _STEP > self._most_users:
-            # A user that cannot open a socket would look like an unreachable target.
+            # If a user could not open a socket, the target would seem to be unreachable.
             pool.cap = pool.size
             logger.warning("The pool of %s stays at %d users: no more files may be open (ulimit -n).", name, pool.size)
             return
-        # Equivalent to spawn_users, which takes ms to count many users for its log.
+        # This replaces Locust's spawn_users, which takes milliseconds to count many users for its log.
         make = runner.user_classes_by_name[name]
         step = min(_STEP, pool.cap - pool.size)
         pool.size += step
         self._made += step
         if self._made % _FREEZE_EVERY < step:
-            # Users are never garbage; a collection that scans hundreds of them takes ms.
+            # Users are never garbage, and a garbage collection takes milliseconds to scan hundreds of them.
             gc.freeze()
         for _ in range(step):
             make(self._environment).start(runner.user_greenlets)
 
 
 def _make_room(files: int) -> None:
-    """Enlarge the process's table of files now.
+    """Enlarge the process's table of open files now.
 
-    Linux doubles a full table, which blocks a process with several threads for 5 to 15 ms each time.
+    Linux doubles the table when it is full. This blocks a process with several threads for 5 to 15 ms each time.
     """
     with Path(os.devnull).open("rb") as file:
         os.close(fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, files - 1))

@@ -1,6 +1,6 @@
-"""The recorder: it counts samples for the live view, and writes them to the file, within half a second.
+"""The recorder. Within half a second, it counts samples for the live view and writes them to the file.
 
-It also tracks accepted jobs without an observed end, which may cost money.
+It also tracks accepted jobs whose end was not observed, because they may cost money.
 """
 
 import time
@@ -23,27 +23,27 @@ FLUSH_INTERVAL: Final = 0.5
 JOB_IDS_NAME: Final = "job_ids.txt"
 _BATCH: Final = 500
 _STEP_NS: Final = 100_000
-"""Work between two rests in ns; a rest costs about 15 µs."""
+"""The recorder works for this long between two rests. A rest costs about 15 µs."""
 _GROUP: Final = 8
 """Number of samples that are counted between two looks at the clock."""
 _TURN_S: Final = 1e-6
-"""Seconds of a sleep until the event loop's next turn; with zero, the loop would skip sockets and timers."""
+"""A sleep of this many seconds lasts for one turn of the event loop. A sleep of 0 would skip sockets and timers."""
 _MUCH: Final = 20_000
 """Number of waiting samples for which the work between two rests doubles, so that a saturated process records, too."""
 _LONGEST_REST_S: Final = 0.002
-"""Maximum wait for an idle event loop in s; in a saturated loop, packing then takes 2 % of the time."""
+"""A rest ends after this many seconds even if the event loop is not idle. Packing then takes 2 % of the time."""
 
 
 def _lines(jobs: Iterable[tuple[str, int]]) -> Iterator[str]:
-    """Yield lines for a ``job_ids`` file: an id, a tab, the index of its key."""
+    """Yield lines for a ``job_ids`` file. A line has an id, a tab, and the index of the key."""
     return (f"{job}\t{key}\n" for job, key in jobs if job.isprintable() and job == job.strip())
 
 
 class PendingJobs(dict[str, int]):
-    """Accepted jobs without an observed end, with the index of their key."""
+    """Ids of accepted jobs whose end was not observed, each with the index of its key."""
 
     def see(self, sample: Sample) -> None:
-        """Note a request."""
+        """Add or remove the job of a request."""
         job_id = sample.job_id
         if job_id is None:
             return
@@ -54,9 +54,9 @@ class PendingJobs(dict[str, int]):
 
 
 class Output(Protocol):
-    """Destination of a recorder; raises OSError if it cannot write.
+    """Destination of a recorder. It raises OSError if it cannot write.
 
-    ``write`` calls ``rest`` regularly; ``write_jobs`` takes ids of accepted jobs with the index of their key.
+    ``write`` calls ``rest`` regularly. ``write_jobs`` takes ids of accepted jobs, each with the index of its key.
     """
 
     count: int
@@ -70,9 +70,9 @@ class Output(Protocol):
 
 
 class RunFiles(SampleWriter):
-    """Files of a run directory: the record, job ids, and job ids that were pending at the end.
+    """Files of a run directory: the record, all job ids, and the ids of jobs that were pending at the end.
 
-    Ids with line breaks or outer spaces are left out.
+    Ids that contain line breaks, or begin or end with a space, are left out.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -93,8 +93,8 @@ class RunFiles(SampleWriter):
 class Recorder:
     """Writes a run's samples and job ids to the run directory or another output.
 
-    Samples are counted and packed together while the event loop is idle, in steps of about 0.1 ms: at 500 requests a
-    second, code that runs once for each request costs several times as much. API keys are never recorded, even if a
+    Samples are counted and packed in groups while the event loop is idle, in steps of about 0.1 ms. At 500 requests per
+    second, handling each sample by itself would cost several times as much. API keys are never recorded, even if a
     service echoes them. ``count`` takes the recorded arrivals and samples in their order.
     """
 
@@ -108,16 +108,16 @@ class Recorder:
         self.failure: OSError | None = None
         """Error that stopped the writing."""
         self.pending = PendingJobs()
-        """Accepted jobs without an observed end."""
+        """Accepted jobs whose end was not observed."""
         self.watch: Callable[[Sample], None] = self.pending.see
         """Called with every request."""
         self.output = output or RunFiles(directory)
         self.blank = KeyFilter(secrets).blank
-        """Remove secrets from text of the service."""
+        """Removes secrets from a text of the service."""
         self._recorded: deque[Arrival | Sample] = deque()
         """Arrivals and samples that are not yet counted."""
         self.offer: Callable[[Arrival], None] = self._recorded.append
-        """Note an offered arrival."""
+        """Notes an offered arrival."""
         self._count = count
         self._counted: deque[Sample] = deque()
         """Samples that are not yet written."""
@@ -133,10 +133,10 @@ class Recorder:
         return self.output.count
 
     def append(self, sample: Sample) -> None:
-        """Record a sample, without secrets in text of the service."""
+        """Record a sample. Secrets are removed from texts of the service."""
         if sample.job_id is not None:
             sample.job_id = self.blank(sample.job_id)
-            # Seeding has stored its jobs earlier.
+            # Jobs of seeding are already stored.
             if sample.accepted_job is not None and sample.stage != SETUP:
                 self._ids.append((sample.job_id, sample.key_index or 0))
         self._recorded.append(sample)
@@ -144,13 +144,13 @@ class Recorder:
             self.watch(sample)
 
     def job(self, job_id: str, key_index: int) -> None:
-        """Store an accepted job's id and the index of its key, before its sample can be recorded."""
+        """Store the id of an accepted job and the index of its key. Its sample may be recorded later."""
         job_id = self.blank(job_id)
         self.pending[job_id] = key_index
         self._ids.append((job_id, key_index))
 
     def count_all(self) -> None:
-        """Count what was recorded so far."""
+        """Count the arrivals and samples that were recorded so far."""
         if self._recorded:
             self._count(self._take())
 
@@ -175,7 +175,7 @@ class Recorder:
             while True:
                 gevent.sleep(FLUSH_INTERVAL)
                 self._count(self._take(self._rest))
-                # Pack only existing samples, because new samples at high rates would form many small batches.
+                # Only samples that exist now are packed. At high rates, new samples would form many small batches.
                 for _ in range(-(-len(self._counted) // _BATCH)):
                     self._write_some(self._rest)
                     self._rest()
@@ -184,13 +184,13 @@ class Recorder:
             self.failure = error
 
     def _take(self, rest: Callable[[], None] = lambda: None) -> Iterator[Arrival | Sample]:
-        """Yield what was recorded so far, without secrets."""
+        """Yield the arrivals and samples that were recorded so far, without secrets."""
         for number in range(len(self._recorded)):
             if not self._recorded:
-                return  # all were counted during a rest
+                return  # during a rest, another call has counted all of them
             recorded = self._recorded.popleft()
             if isinstance(recorded, Sample):
-                # All fields with text from the service; ``append`` has cleaned the job id.
+                # These fields and the job id have text of the service. ``append`` has cleaned the job id.
                 if recorded.error_code is not None:
                     recorded.error_code = self.blank(recorded.error_code)
                 if recorded.job_state is not None:
@@ -213,7 +213,7 @@ class Recorder:
             raise
 
     def _rest(self) -> None:
-        """Let users run until none is ready, or for one turn if samples accumulate."""
+        """Let users run until none of them is ready. If samples accumulate, let users run for one turn only."""
         waiting = len(self._recorded) + len(self._counted)
         if time.perf_counter_ns() - self._rested_ns > _STEP_NS * (1 + waiting // _MUCH):
             if waiting < _MUCH:

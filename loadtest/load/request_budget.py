@@ -1,6 +1,6 @@
-"""The request budget of a run, set by the target's entry in ``targets.toml`` (``leash`` on disk).
+"""The request budget of a run. The target's entry in ``targets.toml`` sets it (``leash`` on disk).
 
-Each request is charged before it is sent, including retries, polls and seeding. Workers share a budget in parts.
+Each request is charged before it is sent, including retries, polls and seeding. Each worker gets a part of the budget.
 """
 
 import time
@@ -23,10 +23,10 @@ class BudgetSpentError(Exception):
 
 
 class RequestBudget:
-    """Counts requests, and rejects those that exceed its bounds.
+    """Counts requests, and rejects requests that exceed its bounds.
 
-    Without bounds it only counts. Its methods do not wait, so two greenlets cannot take the same last request. ``keys``
-    is the number of API keys, ``now`` a wall clock in unix seconds.
+    Without bounds, it only counts. Its methods do not wait, so two greenlets cannot take the same last request.
+    ``keys`` is the number of API keys. ``now`` is a wall clock in unix seconds.
     """
 
     def __init__(
@@ -39,9 +39,9 @@ class RequestBudget:
     ) -> None:
         self.used = BudgetUse()
         self.allowed: BudgetUse | None = None
-        """Maximum total use by this worker; None in a run of one process."""
+        """This worker may use at most this much in total. None in a run of one process."""
         self.spent: str | None = None
-        """Reason why the budget is spent; None before."""
+        """Reason why the budget is spent. None before that."""
         self.on_spent: Callable[[str], None] = lambda _: None
         """Called once, with the reason."""
         self._bounds = bounds
@@ -63,11 +63,11 @@ class RequestBudget:
 
     @property
     def recent(self) -> dict[str, list[float]]:
-        """Send times of the requests in the last window of each limit, in unix seconds."""
+        """Times of the requests that were sent in the last window of each limit, in unix seconds."""
         return {name: list(share.sent) for name, share in self._limits.items()}
 
     def count_earlier(self, recent: Mapping[str, Iterable[float]]) -> None:
-        """Count the ``recent`` requests of an earlier run in the limits' shares."""
+        """Count the ``recent`` requests of an earlier run towards the share of each limit."""
         for name, times in recent.items():
             if name in self._limits:
                 self._limits[name].sent.extendleft(reversed(list(times)))
@@ -77,7 +77,7 @@ class RequestBudget:
         return self._bounds is not None
 
     def reserve_half(self) -> BudgetUse:
-        """Give up half of this worker's remaining budget; return its new maximum total use."""
+        """Give up half of this worker's remaining budget. Return how much it may now use in total."""
         if self.allowed is None:
             return BudgetUse()
         for name in BudgetUse.__struct_fields__:
@@ -87,7 +87,7 @@ class RequestBudget:
         return self.allowed
 
     def take_operation(self) -> None:
-        """Charge an operation before it begins; raises ``BudgetSpentError`` if the budget is spent."""
+        """Charge an operation before it begins. Raise ``BudgetSpentError`` if the budget is spent."""
         bounds = self._bounds
         if bounds is not None:
             self._refuse_if_spent()
@@ -98,7 +98,7 @@ class RequestBudget:
         self.used.operations += 1
 
     def take_request(self, kind: RequestKind) -> None:
-        """Charge a request before it is sent; raises ``BudgetSpentError`` if the budget is spent."""
+        """Charge a request before it is sent. Raise ``BudgetSpentError`` if the budget is spent."""
         executes = kind in EXECUTING_KINDS
         if self._bounds is not None:
             self._refuse_if_spent()
@@ -107,7 +107,7 @@ class RequestBudget:
         self.used.executions += executes
 
     def answered(self, kind: RequestKind, status: int | None) -> None:
-        """Refund an execution after a 4xx, which executes nothing; other responses may follow an execution."""
+        """Refund an execution after a 4xx: the service executed nothing. Other responses may follow an execution."""
         if status is not None and 400 <= status < 500 and kind in EXECUTING_KINDS:
             self.used.executions -= 1
 
@@ -149,7 +149,7 @@ class RequestBudget:
 
 
 class _LimitShare:
-    """Requests on one limit within its last window, over all keys."""
+    """Requests that counted against one limit in its last window, over all keys."""
 
     def __init__(self, share: float, limit: Limit, keys: int) -> None:
         self.allowed = share * limit.count * keys
@@ -159,10 +159,10 @@ class _LimitShare:
         self.sent: deque[float] = deque()
 
     def take(self, now: float) -> bool:
-        """Count a request; False if it exceeds the share.
+        """Count a request. Return False if it exceeds the share.
 
-        An even schedule at exactly the share has a request at both ends of a window, and may send the second early.
-        One more request is therefore accepted.
+        One request more than the share is accepted. An even schedule at exactly the share has a request at both ends
+        of a window, and may send the second of them early.
         """
         while self.sent and self.sent[0] <= now - self.window:
             self.sent.popleft()
@@ -173,7 +173,7 @@ class _LimitShare:
 
 
 class QuotaSplit:
-    """Splits a request budget among the workers of a run, anew for each assignment of the schedule.
+    """Splits a request budget among the workers of a run. Each assignment of the schedule splits it again.
 
     A worker that agrees to a cut reserves half of its remaining part, so that parts never overlap. A lost worker's part
     is lost. Preflight and seeding are charged to the master's own budget.
@@ -192,10 +192,10 @@ class QuotaSplit:
                 executions=executions,
             )
         self.reserved: dict[str, BudgetUse] = {}
-        """Maximum total use of each worker until the next assignment."""
+        """Each worker uses at most this much in total until the next assignment."""
 
     def split(self, workers: Sequence[str]) -> dict[str, BudgetUse] | None:
-        """Return each worker's maximum total use since the run began; None without bounds."""
+        """Return how much each worker may use in total since the run began, or None without bounds."""
         if self._quota is None:
             return None
         taken = summed([self._budget.used, *self.reserved.values()])

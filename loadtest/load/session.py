@@ -1,8 +1,8 @@
-"""State that all parts of a run's load share: endpoint, record, clock.
+"""State of a run that all parts of the load generator share, such as the endpoint, the record and the clock.
 
-Samples also become Locust's request events, which feed its statistics and a user's listeners. Locust's tables list
-requests by kind and name. 429s have a separate name, because the time of a rejection is not a response time. A polled
-operation consists of requests, so its row is not counted in *Aggregated*.
+Samples also become Locust's request events. They feed Locust's statistics, and listeners in the modules of user
+classes. Locust's tables list requests by kind and name. 429s have a separate name, because the time of a rejection is
+not a response time. A polled operation consists of requests, so its row is not counted in *Aggregated*.
 """
 
 import os
@@ -48,27 +48,27 @@ from loadtest.schedule import Arrival
 from loadtest.targets import Target, allow, header_values, tls_context
 
 _FOLD_EVERY: Final = 5_000
-"""Arrivals and samples between two updates of the live figures, because counting is slow in a saturated process."""
+"""The live figures are updated after this many arrivals and samples, because a saturated process counts slowly."""
 _SESSIONS: WeakKeyDictionary[Environment, "Session"] = WeakKeyDictionary()
 
 
 def session_of(environment: Environment) -> "Session":
     """Return the current session of a Locust environment, for users that Locust makes."""
     if environment not in _SESSIONS:
-        raise GreenletExit  # the run could not begin, which is logged: Locust makes no users, and does not complain
+        raise GreenletExit  # the run could not begin, which is logged. Locust then creates no users, without an error
     return _SESSIONS[environment]
 
 
 class Session:
-    """One run: its traffic, its record, its clock.
+    """One run, with its traffic, its record and its clock.
 
     Args:
-        info: contents of ``run.json`` so far, with the plan.
-        base: base of relative paths in the scenario.
-        output: destination of samples, by default the run directory. A worker's go to its master, which counts them.
-        worker: index of this process; 0 without workers.
-        trace: first half of all trace ids of the run; random by default.
-        control: URL of the control endpoint of a target with faults; by default from the environment.
+        info: current contents of ``run.json``, including the plan.
+        base: relative paths in the scenario start from this directory.
+        output: destination of samples, by default the run directory. A worker's samples go to its master.
+        worker: index of this worker; 0 in a process that is not a worker.
+        trace: first half of all trace ids of the run, random by default.
+        control: URL that controls the faults of a target, by default from the environment.
 
     Raises:
         InputError: if a file that the scenario names cannot be used.
@@ -107,12 +107,12 @@ class Session:
         self._counts = output is None
         self.recorder = Recorder(directory, self._count, output, endpoint.secrets)
         self.epoch_ns = 0
-        """``time.monotonic_ns()`` of the epoch; zero until the epoch is set."""
+        """``time.monotonic_ns()`` of the epoch. It is 0 until the epoch is set."""
         self.worker = worker
         self.bug: str | None = None
-        """Traceback of an error that is not the target's; it ends the run."""
+        """Traceback of an error in the harness or in a class that the scenario names. Such an error ends the run."""
         self.user_error: str | None = None
-        """One sentence about ``bug`` if a class that the scenario names raised it; None for the harness's errors."""
+        """One sentence about ``bug`` if a class that the scenario names raised it, else None."""
         self.trace = trace or secrets.token_hex(8)
         self.control = control or os.environ.get(CONTROL_VARIABLE)
         self._spans = count((worker << 48) + 1)
@@ -128,7 +128,7 @@ class Session:
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds since the epoch, negative before it; 0 while the epoch is unknown."""
+        """Seconds since the epoch, negative before it. The value is 0 while the epoch is unknown."""
         return (time.monotonic_ns() - self.epoch_ns) / 1e9 if self.epoch_ns else 0.0
 
     def trace_id(self, entry: TrafficEntry, arrival: int) -> str:
@@ -153,19 +153,19 @@ class Session:
                 continue
             if self._counts:
                 self.live.count(each)
-            # Other operations consist of one request, apart from retries.
+            # Operations without polls consist of one request, apart from retries.
             told = each.row == "request" or each.operation in POLLED_OPERATIONS
             if told and each.worker == self.worker and each.stage != SETUP:
                 try:
                     fire_request(self.environment, each, self.entries[each.traffic].expected.get(each.stage, ()))
-                except Exception:  # noqa: BLE001 - Locust lets listeners stop a user, but this is no user's greenlet
+                except Exception:  # noqa: BLE001 - a listener may raise to stop a user, but this greenlet is not a user
                     self.bug = self.bug or traceback.format_exc()
         self.live.fold()
 
     def operation(
         self, entry: TrafficEntry, arrival: Arrival, outcome: Outcome = Outcome.LOST, reason: Reason | None = None
     ) -> Sample:
-        """Return the sample of an operation without requests."""
+        """Return the sample of an operation that has not sent a request."""
         return Sample(
             row="operation",
             traffic=entry.name,
@@ -195,7 +195,7 @@ class Session:
 
 
 def make_endpoint(info: RunInfo, keys: Sequence[str], workflow_endpoint: str, target: Target | None = None) -> Endpoint:
-    """Make the endpoint of a run's target; without ``target``, the URL is checked again.
+    """Create the endpoint of a run's target. Without ``target``, the URL is checked again.
 
     Raises:
         InputError: if the target may not be loaded, or a TLS file or a header's environment variable is missing.
@@ -244,7 +244,7 @@ def fire_request(environment: Environment, sample: Sample, expected: frozenset[i
             return
         kind, since = sample.operation, sample.intended_start
     elif sample.kind is not None:
-        # Polls count from their start, first requests from the intended start.
+        # The time of a poll counts from its start, and the time of other requests from their intended start.
         kind = sample.kind
         since = sample.start if sample.kind == RequestKind.POLL else sample.intended_start
     else:
@@ -263,7 +263,7 @@ def fire_request(environment: Environment, sample: Sample, expected: frozenset[i
 
 
 def _meaning(sample: Sample) -> str:
-    """Return status and code of an error response; else a sentence about the failure."""
+    """Return the status and code of an error response, or a sentence about another failure."""
     status = sample.status
     if status is not None and status >= HTTPStatus.BAD_REQUEST:
         return f"{status} {sample.error_code or _PHRASES.get(status, 'of no known meaning')}"

@@ -1,4 +1,4 @@
-"""End a load process on a signal, with its parent process, or with a one-line error."""
+"""Ways to end a load process: on a signal, when its parent process ends, or with a one-line error."""
 
 import signal
 import sys
@@ -14,15 +14,15 @@ from loadtest.program import pasteable
 
 
 def on_signals(act: Callable[[], object]) -> list[Any]:
-    """Call ``act`` in its own greenlet on SIGINT and SIGTERM, and return the handlers, which can be cancelled.
+    """Call ``act`` in its own greenlet on SIGINT and SIGTERM. Return the handlers, so that they can be cancelled.
 
-    An exception in the interrupted greenlet would lose its arrival.
+    An exception in the greenlet that is interrupted would lose its arrival.
     """
     return [gevent.signal_handler(number, act) for number in (signal.SIGINT, signal.SIGTERM)]
 
 
 def on_end_of(descriptor: int, act: Callable[[], object]) -> None:
-    """Call ``act`` at the end of a file that the parent process keeps open."""
+    """Call ``act`` when a file that the parent process keeps open reaches its end."""
 
     def watch() -> None:
         while gevent_os.tp_read(descriptor, 1024):

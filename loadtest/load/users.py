@@ -1,6 +1,6 @@
-"""Locust user classes: each user carries out the arrivals of one traffic entry, one at a time.
+"""Locust user classes. Each user carries out arrivals of one traffic entry, one at a time.
 
-Locust can stop an idle user at once while the user waits for its next arrival.
+While a user waits for its next arrival, Locust can stop it at once.
 """
 
 import importlib
@@ -44,11 +44,11 @@ logger = logging.getLogger(__name__)
 
 
 class WorkflowUser(locust.User):
-    """Takes arrivals from the pool of its traffic entry; a subclass's ``perform`` carries each of them out."""
+    """Takes arrivals from the pool of its traffic entry. A subclass carries out each of them in ``perform``."""
 
     abstract = True
     traffic_name: ClassVar[str]
-    """Name of the traffic entry; set by ``user_classes``."""
+    """Name of the traffic entry. ``user_classes`` sets it."""
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
@@ -64,7 +64,7 @@ class WorkflowUser(locust.User):
             self._carry_out(self.entry.pool.take(), free_ns)
 
     def _carry_out(self, arrival: Arrival, free_ns: int) -> None:
-        """Carry out an arrival, which ends in exactly one outcome."""
+        """Carry out an arrival. It ends with exactly one outcome."""
         operation = RunningOperation(self.session, self.entry, arrival, free_ns, self.client.connection)
         try:
             self.session.endpoint.budget.take_operation()
@@ -78,10 +78,10 @@ class WorkflowUser(locust.User):
             operation.finish(Outcome.TIMED_OUT, Reason.DRAIN)
             raise
         except Exception as error:
-            # This is an error of the generator, not the target, so the arrival counts and the run is aborted.
+            # The error is the generator's, not the target's. The arrival counts, and the run is aborted.
             operation.finish(Outcome.FAILED, Reason.HARNESS_ERROR)
             if self.session.bug is None:
-                # Raised once, so that Locust logs the traceback once.
+                # Only the first error is raised again, so that Locust logs one traceback.
                 self.session.bug = traceback.format_exc()
                 self.session.user_error = _blame(type(self).__bases__[0], error)
                 raise
@@ -120,11 +120,11 @@ class WorkflowUser(locust.User):
 
     def on_stop(self) -> None:
         self.client.connection.close()
-        # Listeners hear of all requests before the event test_stop.
+        # Listeners must receive all requests before the event test_stop.
         self.session.recorder.count_all()
 
     def _send_invalid(self, operation: RunningOperation) -> None:
-        """Send a deliberately wrong request; the documented error is ok."""
+        """Send a deliberately wrong request. It is ok if the response is the documented error."""
         mistake = operation.sample.mistake or ""
         wrong_key = mistake == "bad_key"
         key = self.session.endpoint.wrong_key if wrong_key else operation.key_index
@@ -150,7 +150,7 @@ class SyncRunUser(WorkflowUser):
 class AsyncRunUser(WorkflowUser):
     """Submits a job and polls it until it is completed or has failed, as one operation.
 
-    A poll's 429 does not end the operation; the next poll follows.
+    If a poll gets a 429, the operation does not end, and the next poll follows.
     """
 
     abstract = True
@@ -168,7 +168,7 @@ class AsyncRunUser(WorkflowUser):
             self.conclude(operation, answer)
 
     def _poll(self, operation: RunningOperation, job_id: str, accepted: int) -> Answer | None:
-        """Poll until an answer ends the operation, and return it; None if the policy gives up."""
+        """Poll until an answer ends the operation. Return this answer, or None if the polling policy gives up."""
         polling, last, number = self.entry.traffic.polling, accepted, 1
         while True:
             draw = self.entry.draw(operation.arrival.number, "poll", number) if polling.jitter else 1.0
@@ -210,9 +210,9 @@ USER_CLASSES: dict[str, type[WorkflowUser]] = {
 
 
 def user_classes(scenario: Scenario, plans: Mapping[str, TrafficPlan], base: Path) -> list[type[locust.User]]:
-    """Make a Locust user class for each traffic entry, named after it.
+    """Create a Locust user class for each traffic entry, named after the entry.
 
-    The module of a class that a scenario names may be in ``base`` or in the working directory.
+    If a scenario names a class, the class's module may be in ``base`` or in the working directory.
 
     Raises:
         InputError: if a class that the scenario names cannot be used.
@@ -228,7 +228,7 @@ def user_classes(scenario: Scenario, plans: Mapping[str, TrafficPlan], base: Pat
 
 
 def find_class(name: str, traffic: Traffic, base: Path) -> type[WorkflowUser]:
-    """Return an entry's user class; raises ``InputError`` if the class that it names cannot be used."""
+    """Return an entry's user class. Raise ``InputError`` if the entry names a class that cannot be used."""
     base_class = USER_CLASSES[traffic.operation]
     if traffic.user is None:
         return base_class
@@ -252,7 +252,7 @@ def _imported(where: str, module: str, attribute: str, base: Path) -> object:
             raise InputError(
                 f"{where}: there is no module {missing!r} in {base} or in the working directory", "Write module:Class."
             ) from None
-        # Other errors during the import belong to the module's author.
+        # Other errors during the import are errors of the module itself.
         if isinstance(error, SyntaxError):
             place = f"{Path(error.filename or '?').name}:{error.lineno}"
         else:
@@ -268,7 +268,7 @@ def _imported(where: str, module: str, attribute: str, base: Path) -> object:
 
 
 def _blame(user_class: type, error: Exception) -> str | None:
-    """Describe the line of the scenario's own class that raised an exception, without a full stop; else return None."""
+    """Describe where the scenario's own class raised an exception, without a full stop, or return None."""
     if user_class in USER_CLASSES.values():
         return None
     file = inspect.getfile(user_class)
