@@ -185,7 +185,7 @@ def searched(
     guesses = forecast.guesses()
     while len(levels) < runs and (next_ := search.next_multiplier(levels, guesses, stage, wanted)) is not None:
         levels.append(setting.level(next_, setting.run(next_ * base)))
-        guesses = forecast.learned(models.with_causes(levels))
+        guesses = forecast.guesses(models.with_causes(levels))
     found = search.estimate(levels, guesses, stage)
     return search.RateRange(*(each * base / setting.truth for each in found)), levels
 

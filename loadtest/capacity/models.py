@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from loadtest.capacity.results import Constraint, Guess, Level, LimitLevel, kind_of
+from loadtest.capacity.results import Constraint, Guess, Level, kind_of
 from loadtest.capacity.search import HIGHEST, LOWEST
 from loadtest.contract import LIMIT_NAMES, LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, LimitName
 from loadtest.plan import Question, forecast, traffic_plans
@@ -47,46 +47,43 @@ class LimitForecast:
         # The searches for the limits mostly try the same multipliers.
         self._shares = cache(self._rejected_shares)
 
-    def guesses(self) -> list[Guess]:
-        """Return the guess for each limit that the scenario uses."""
-        highest = {name: self._highest(name, self._allowed.get(name, 0.0)) for name in self._drawn}
-        return [self._guess(name, multiplier) for name, multiplier in highest.items() if multiplier is not None]
+    def guesses(self, levels: Sequence[Level] = ()) -> list[Guess]:
+        """Return the guess for each limit that the scenario uses, measured if it was the bottleneck of a level."""
+        scenario = self._question.scenario
+        found = {name: self._measured(name, levels) or self._highest(name) for name in self._drawn}
+        return [
+            Guess(multiplier=multiplier, constraint=kind_of(name, scenario), limit=name)
+            for name, multiplier in found.items()
+            if multiplier is not None
+        ]
 
-    def learned(self, levels: Sequence[Level]) -> list[Guess]:
-        """Return the guesses, replaced by a measured multiplier for each limit that was a level's bottleneck.
+    def _measured(self, name: LimitName, levels: Sequence[Level]) -> float | None:
+        """The median of the multipliers that the levels with this bottleneck show; None without such a level.
 
         A limit that rejects a share of a level's first requests rejects the same share at some multiplier of the
         forecast: the real limit differs from the assumed one by the ratio of both multipliers. Polls are forecast less
         well, because jobs that wait need more. Their limit accepts its real rate while it rejects, and a level without
-        rejections shows how many polls a job needs. The median of all levels counts.
+        rejections shows how many polls a job needs.
         """
-        found = {guess.limit: guess for guess in self.guesses()}
-        for name in self._drawn:
-            on = [(level, level.limits[name]) for level in levels if name in level.limits]
-            calm = [seen.sent_rate / level.multiplier for level, seen in on if not seen.throttled_rate]
-            needed = min(calm or [seen.sent_rate / level.multiplier for level, seen in on], default=0.0)
-            met = [
-                self._scaled(name, level, seen) or seen.accepted / needed / (1 - self._allowed.get(name, 0.0))
-                for level, seen in on
-                if level.limit == name
-            ]
-            if met and LOWEST <= (multiplier := median(met)) <= HIGHEST:
-                found[name] = self._guess(name, multiplier)
-        return list(found.values())
+        on = [(level, level.limits[name]) for level in levels if name in level.limits]
+        calm = [seen.sent_rate / level.multiplier for level, seen in on if not seen.throttled_rate]
+        needed = min(calm or [seen.sent_rate / level.multiplier for level, seen in on], default=0.0)
+        foreseen = self._highest(name) if kind_of(name, self._question.scenario) == Constraint.LIMIT else None
+        met = []
+        for level, seen in on:
+            if level.limit == name:
+                alike = self._highest(name, seen.throttled_rate) if foreseen else None
+                accepted = seen.accepted / needed / (1 - self._allowed.get(name, 0.0))
+                met.append(level.multiplier * foreseen / alike if foreseen and alike else accepted)
+        multiplier = median(met or [0.0])
+        return multiplier if LOWEST <= multiplier <= HIGHEST else None
 
-    def _guess(self, name: LimitName, multiplier: float) -> Guess:
-        return Guess(multiplier=multiplier, constraint=kind_of(name, self._question.scenario), limit=name)
+    def _highest(self, name: LimitName, tolerance: float | None = None) -> float | None:
+        """The highest multiplier within a tolerance, by bisection in log-rate; None if all are within it.
 
-    def _scaled(self, name: LimitName, level: Level, seen: LimitLevel) -> float | None:
-        """The forecast's guess for a limit of first requests, as the share of 429s in a level scales it."""
-        if kind_of(name, self._question.scenario) != Constraint.LIMIT:
-            return None
-        within = self._highest(name, self._allowed.get(name, 0.0))
-        alike = self._highest(name, seen.throttled_rate)
-        return level.multiplier * within / alike if within and alike else None
-
-    def _highest(self, name: LimitName, tolerance: float) -> float | None:
-        """The highest multiplier within the tolerance, by bisection in log-rate; None if all are within it."""
+        The default tolerance is that of the thresholds.
+        """
+        tolerance = self._allowed.get(name, 0.0) if tolerance is None else tolerance
         low = high = LOWEST
         while self._shares(high)[name] <= tolerance:
             low, high = high, high * 2

@@ -186,7 +186,7 @@ class _Search:
                     self._check_spent(multiplier)
                     self.measured.append(self._level(directory, multiplier, running))
                     self.levels = models.with_causes(self.measured)
-                    self.guesses = self.forecast.learned(self.levels)
+                    self.guesses = self.forecast.guesses(self.levels)
                     print(self._line(), flush=True)
             except EarlyStopError as error:
                 stopped = error

@@ -102,12 +102,12 @@ def test_a_level_that_a_limit_stopped_tells_the_real_limit(arrivals: str) -> Non
     Of random arrivals, a limit rejects some at slower rates, too.
     """
     expected = LimitForecast(question(SYNC | {"arrivals": arrivals}, "requests.throttled == 0", sync_run="40/2s"))
-    (guess,) = expected.learned([met(4.0, 20.0, 0.5, LimitName.SYNC_RUN, Constraint.LIMIT)])
+    (guess,) = expected.guesses([met(4.0, 20.0, 0.5, LimitName.SYNC_RUN, Constraint.LIMIT)])
     assert guess.limit == LimitName.SYNC_RUN
     assert guess.multiplier == pytest.approx(expected.guesses()[0].multiplier / 2, rel=0.1)
     assert (guess.multiplier < 1.8) == (arrivals == "poisson")
     # Without a rejection, the forecast stands.
-    assert expected.learned([level(1.0, 100.0)]) == expected.guesses()
+    assert expected.guesses([level(1.0, 100.0)]) == expected.guesses()
 
 
 def test_a_level_without_rejections_tells_how_many_polls_a_job_needs() -> None:
@@ -115,7 +115,7 @@ def test_a_level_without_rejections_tells_how_many_polls_a_job_needs() -> None:
     expected = LimitForecast(question(jobs(100, "500ms"), retrieval="60/2s"))
     calm = level(1.0, 500.0, limits={LimitName.RETRIEVAL: LimitLevel(sent_rate=5.0, throttled_rate=0.0)})
     stopped = met(8.0, 60.0, 0.5, LimitName.RETRIEVAL, Constraint.POLL_BUDGET)
-    found = {guess.limit: guess.multiplier for guess in expected.learned([calm, stopped])}
+    found = {guess.limit: guess.multiplier for guess in expected.guesses([calm, stopped])}
     assert found[LimitName.RETRIEVAL] == pytest.approx(6.0, rel=0.05)
 
 
