@@ -46,13 +46,14 @@ class Vocabulary:
         stage_keys: every stage of every entry, the warm-up included.
         entry_of: for each stage, the place of its entry.
         in_figures: for each stage, whether figures include it.
+        meaningful: whether a pass found no meaningless row, so that further passes need not look for any.
         imported: whether the record was made from a log. A log has no intended starts, so starts replace them.
         most_arrivals: for each entry, the maximum number of arrivals: those offered or, in a killed run that did not
             count them, a bound from the plan.
     """
 
     def __init__(self, info: RunInfo) -> None:
-        self.imported = info.imported
+        self.imported, self.meaningful = info.imported, False
         self.words: dict[str, list[str]] = {name: [] for name in samples.WORDS}
         self.words["outcome"] += OUTCOMES
         self.words["kind"] += KINDS

@@ -66,6 +66,7 @@ class Consistency:
     """Checks every row of a record.
 
     Attributes:
+        meaningful: whether no row had meaningless words or numbers.
         ended: by traffic entry, whether each arrival has an operation row; one byte per arrival.
     """
 
@@ -86,9 +87,11 @@ class Consistency:
         self._own_class = [written_entry(info, name).user is not None for name in vocabulary.entries]
         self._found: dict[str, tuple[int, tuple[int, ...]]] = {}
         self._before = 0
+        self.meaningful = True
 
     def add(self, chunk: Chunk) -> None:
         rows = chunk.everything
+        self.meaningful &= not chunk.meaningless
         looked_at = (self._times(rows), self._words(rows), self._outcomes(chunk))
         for what, wrong in chain(chunk.meaningless.items(), *looked_at):
             if wrong.any():

@@ -40,6 +40,8 @@ class Chunk:
     @cached_property
     def meaningless(self) -> dict[str, Bools]:
         """Rows with meaningless words or numbers, by the reason, which continues "a row that"."""
+        if self.vocabulary.meaningful:
+            return {}
         rows, row = self.everything, self.everything.words("row")
         outcome, kind = rows.words("outcome"), rows.words("kind")
         finite = self.columns.finite("connect_ms") & self.columns.finite("execution_time_ms")

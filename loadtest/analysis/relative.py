@@ -54,6 +54,7 @@ _COLUMNS: Final[dict[_Table, dict[str, Callable[[Rows], Floats | Ints]]]] = {
         "service_time": FORMULAS["service_time_ms"],
     },
 }
+_ROW: Final = {table: np.dtype([(name, np.float64) for name in columns]) for table, columns in _COLUMNS.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +131,7 @@ class ArrivalValues:
             self.cut, rows = True, rows.some(slice(0, room))
         if len(rows):
             self._kept[table, index] += len(rows)
-            part = np.empty(len(rows), _dtype(table))
+            part = np.empty(len(rows), _ROW[table])
             for name, column in _COLUMNS[table].items():
                 part[name] = column(rows)
             self._parts[table, index].append(part)
@@ -138,17 +139,12 @@ class ArrivalValues:
     def _whole(self, table: _Table, stages: Stages) -> NamedColumns:
         """Return the rows of some stages in the order of time."""
         parts = [part for key in stages for part in self._parts[table, key.place]]
-        found = np.concatenate([np.empty(0, _dtype(table)), *parts])
+        found = np.concatenate([np.empty(0, _ROW[table]), *parts])
         if table == "requests":
             return found[np.argsort(found["start"], kind="stable")]
         # Arrivals at the same moment are ordered by a scatter of their numbers. By number, a burst would look like a
         # trend, because its first arrivals are accepted. The same order for every entry keeps pairs together.
         return found[np.lexsort((found["arrival"] * _SCATTER % 1.0, found["intended_start"]))]
-
-
-def _dtype(table: _Table) -> np.dtype[np.void]:
-    """Return the type of a row. Words are small integers, which are exact as floats, too."""
-    return np.dtype([(name, np.float64) for name in _COLUMNS[table]])
 
 
 def _in_any(counts: Sequence[str], rows: NamedColumns) -> Bools:

@@ -47,7 +47,7 @@ class Record:
         self.vocabulary = vocabulary = Vocabulary(info)
         self.counts = Counts(vocabulary, info, _assumed(info.target))
         self.times, self.means = TimeDistributions(vocabulary), Means(vocabulary)
-        self.sent, self.arrivals = SentRequests(vocabulary), Arrivals(vocabulary)
+        self.sent, self.arrivals = SentRequests(), Arrivals(vocabulary)
         self.errors, self.anomalies, self.slowest = Errors(vocabulary), Anomalies(vocabulary), Slowest(vocabulary)
         self.consistency = Consistency(vocabulary, info)
         # The tracker needs up to 250 MB; the ledger replaces it.
@@ -55,7 +55,7 @@ class Record:
         visitors: list[Visitor] = [self.counts, self.times, self.means, self.sent, self.arrivals, self.errors]
         visitors += [self.anomalies, self.slowest, self.consistency, jobs]
         self.rows = scan(directory, vocabulary, visitors, on_progress)
-        self.jobs = jobs.result()
+        self.jobs, vocabulary.meaningful = jobs.result(), self.consistency.meaningful
 
     @cached_property
     def sent_requests(self) -> NamedColumns:

@@ -265,10 +265,9 @@ class TimeBlocks:
     def _take_decisions(self) -> None:
         places, would_be = self._record.deciding_requests, self._record.expectation.rejected
         places = places[~np.isnan(would_be[places])]
-        decided, rejected = self._record.sent_requests[places], would_be[places] > 0
-        refused = decided["status"] == THROTTLED_STATUS
-        start = decided["start"] / 1e9
-        for index, at in groups(decided["stage_index"]):
+        sent, rejected = self._record.sent_requests, would_be[places] > 0
+        refused, start = sent["status"][places] == THROTTLED_STATUS, sent["start"][places] / 1e9
+        for index, at in groups(sent["stage_index"][places]):
             if (stage := self.stages.get(index)) is None:
                 continue
             places_of = slice(None) if at is None else at

@@ -19,6 +19,7 @@ from loadtest.analysis.columns import FAILED, KINDS, OK, TIMED_OUT
 from loadtest.analysis.distribution import distribution
 from loadtest.analysis.keys import slower
 from loadtest.analysis.results import Result, result_of
+from loadtest.analysis.run_record import Record
 from loadtest.arrays import Bools, Floats, Ints, NamedColumns
 from loadtest.contract import THROTTLED_STATUS
 from loadtest.stats.shares import more_often
@@ -142,14 +143,12 @@ class Interference(Result, frozen=True, kw_only=True):
     felt: bool | None
 
 
-def interference(sent: NamedColumns, entries: Sequence[str], wrong: Bools | None) -> list[Interference]:
+def interference(record: Record, wrong: Bools | None) -> list[Interference]:
     """Return each party that got a 429 while other traffic was sent.
 
-    Args:
-        sent: requests in figures, as in ``SentRequests.table``.
-        entries: names of the traffic entries.
-        wrong: True for rejected requests that the assumed limiter would have accepted; None if unknown.
+    ``wrong`` is True for rejected requests in figures that the assumed limiter would have accepted; None if unknown.
     """
+    sent, entries = record.requests, record.vocabulary.words["traffic"]
     codes, keys = sent["traffic"].astype(np.int64), np.fmax(sent["key_index"], 0).astype(np.int64)
     pairs = np.unique(np.stack([codes, keys]), axis=1).tolist()
     often = [Counter(each) for each in pairs]

@@ -184,40 +184,37 @@ def look_into(record: Record) -> Observed429:
     if not len(sent) or record.info.epoch_unix_ns is None:
         why = "the run never reached its epoch" if len(sent) else "no request was sent"
         return found(limits={}, interference=[], complete=True, why_not=why)
-    places, texts = record.sent.rate_headers()
-    headers = dict(zip(places.tolist(), texts, strict=True))
     wrong = np.zeros(len(sent), bool)
     limits = {}
     for name, logs in record.limiter_requests.items():
         logged = record.logged_limits.get(name)
         requests = join(logs, decision_delay(logs)) if logged is None else logged.requests
         inferred = infer(requests, record.assumed_limits.spec, *record.clock) if logged is None else logged.inference
-        limits[name], fit = _look(record, requests, headers, inferred)
+        limits[name], fit = _look(record, requests, inferred)
         wrong[requests.place[requests.judged]] = (fit.wrong & requests.rejected)[requests.judged]
     known = all(each.assumed is not None for each in limits.values())
     return found(
         limits=limits,
-        interference=interference(
-            record.requests, record.vocabulary.words["traffic"], wrong[record.in_figures] if known else None
-        ),
+        interference=interference(record, wrong[record.in_figures] if known else None),
         complete=record.sent.complete,
         why_not=None if limits else "no request drew on a limit",
     )
 
 
-def _look(
-    record: Record, requests: RequestLog, headers: dict[int, str], inferred: Inference
-) -> tuple[LimitObserved429, Fit]:
+def _look(record: Record, requests: RequestLog, inferred: Inference) -> tuple[LimitObserved429, Fit]:
     fit, shift = inferred.assumed, record.expectation.shift_s
     # A report uses one clock shift for all limits: that of the expectation.
     if fit is None or len(requests.times) > FITTED or shift not in (None, fit.shift_s):
         fit = compare_with(requests, record.assumed_limits.spec, record.clock[0] if shift is None else shift)
-    rows = record.sent_requests[requests.place[requests.judged]]
+    places = requests.place[requests.judged]
+    start, status, error, wait = (
+        record.sent_requests[name][places] for name in ("start", "status", "error_code", "retry_after")
+    )
     since_epoch, codes = np.full(len(requests.times), np.nan), np.full(len(requests.times), -1)
-    since_epoch[requests.judged] = rows["start"] / 1e9
-    codes[requests.judged] = rows["retry_after"]
+    since_epoch[requests.judged] = start / 1e9
+    codes[requests.judged] = wait
     unix_s = since_epoch + (record.info.epoch_unix_ns or 0) / 1e9
-    codes_of = Counter(rows["error_code"][rows["status"] == THROTTLED_STATUS].tolist())
+    codes_of = Counter(error[status == THROTTLED_STATUS].tolist())
     called = [*record.vocabulary.words["error_code"], NO_CODE]  # the last one stands for -1
     # Show the windows of the named limiter, else of the assumed limiter.
     shown = inferred.named[0] if inferred.word == "named" else fit
@@ -227,7 +224,7 @@ def _look(
     accepted = accepted_windows(requests, shown, since_epoch) if windowed else None
     replayed = record.expectation.why_not is None
     looked = LimitObserved429(
-        sent=len(rows),
+        sent=len(places),
         answered=int((requests.answered & requests.judged).sum()),
         throttled=codes_of.total(),
         codes={called[code]: count for code, count in codes_of.most_common()},
@@ -239,7 +236,7 @@ def _look(
         fit=fit if replayed else None,
         accepted=accepted,
         retry_after=retry_after(requests, codes, record.vocabulary.words["retry_after"], unix_s, record.clock),
-        headers=rate_headers(requests, headers),
+        headers=rate_headers(requests, record.sent.rate_headers),
         recovery=recovery(requests),
     )
     return looked, fit

@@ -42,17 +42,19 @@ _COLUMNS: Final = {
 
 
 class SentRequests:
-    """Sent requests, including set-up and warm-up, which use quota too."""
+    """Sent requests, including set-up and warm-up, which use quota too.
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    Attributes:
+        rate_headers: rate-limit headers of a response, as lines of ``name: value``, by the place in ``table``.
+    """
+
+    def __init__(self) -> None:
         self.complete = True
-        self._vocabulary = vocabulary
         self._room = np.full(len(LIMIT_NAMES), MOST)
         # np.empty allocates pages lazily.
         self._table: NamedColumns = np.empty(MOST * len(LIMIT_NAMES), list(_COLUMNS.items()))
         self._kept = 0
-        self._headers: list[tuple[Ints, list[str]]] = []
-        self._headers_kept = 0
+        self.rate_headers: dict[int, str] = {}
 
     def add(self, chunk: Chunk) -> None:
         if not self._room.any():
@@ -75,11 +77,6 @@ class SentRequests:
         self._keep_headers(rows)
         self._kept += len(rows)
 
-    def rate_headers(self) -> tuple[Ints, list[str]]:
-        """Return places in ``table``, and rate-limit headers of the responses there: lines of ``name: value``."""
-        places = np.concatenate([np.zeros(0, np.int64), *(place for place, _ in self._headers)])
-        return places, [text for _, texts in self._headers for text in texts]
-
     @property
     def table(self) -> NamedColumns:
         """One row for each request, in the order of the record.
@@ -91,15 +88,11 @@ class SentRequests:
         return self._table[: self._kept]
 
     def _keep_headers(self, rows: Rows) -> None:
-        if self._headers_kept >= HEADERS_KEPT:
-            return
-        headers = rows.columns.arrow("rate_limit")
-        if headers.null_count == len(headers):
-            return
-        places = np.flatnonzero(rows.known("rate_limit"))[: HEADERS_KEPT - self._headers_kept]
-        if len(places):
-            self._headers.append((places + self._kept, headers.take(rows.places[places]).to_pylist()))
-            self._headers_kept += len(places)
+        room, headers = HEADERS_KEPT - len(self.rate_headers), rows.columns.arrow("rate_limit")
+        if room and headers.null_count < len(headers):
+            places = np.flatnonzero(rows.known("rate_limit"))[:room]
+            texts = headers.take(rows.places[places]).to_pylist()
+            self.rate_headers |= zip((places + self._kept).tolist(), texts, strict=True)
 
     def _first(self, limit: NDArray[np.int8]) -> Bools:
         keep = np.zeros(len(limit), bool)
@@ -145,14 +138,14 @@ def limiter_requests(
             for each in info.preflight
             if each.limit in assumed_limits.together(name) and (each.key_index == key or not assumed_limits.per_key)
         ]
-        rows = sent[place]
-        took = _took(rows) if assumed_limits.spec.algorithm == CONCURRENCY else rows["end"] - rows["start"]
-        times, status = rows["start"] / 1e9 + epoch, rows["status"]
+        start, status = sent["start"][place], sent["status"][place]
+        took = _took(sent[place]) if assumed_limits.spec.algorithm == CONCURRENCY else sent["end"][place] - start
+        times = start / 1e9 + epoch
         # Requests sent within a few ms on different connections arrive in any order, so a replay can predict only the
         # number of accepted requests: in a burst, these come first.
         bursts, crowded = in_bursts(times)
         order = np.lexsort((np.arange(len(times)), crowded & (status == THROTTLED_STATUS), bursts))
-        ends = np.fmax(times, (rows["start"] + took)[order] / 1e9 + epoch)
+        ends = np.fmax(times, (start + took)[order] / 1e9 + epoch)
         early = len(before)
         log = log_of(
             assumed_limits.limit_on(name),

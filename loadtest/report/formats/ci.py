@@ -16,7 +16,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
@@ -99,19 +99,21 @@ def render_junit(findings: Findings) -> str:
         "target": info.target.url,
         "failed_requests": str(findings.metrics.overall.requests.failed),
     }
-    cases: list[_Case] = []
+    name, started = f"loadtest {info.scenario.name}", info.started.rstrip("Z")
+    return _junit(name, started, properties, list(_cases(findings)), findings.record.covered_s)
+
+
+def _cases(findings: Findings) -> Iterator[_Case]:
     for check in findings.checks:
         unjudged: CaseOutcome | None = None if check.judged else ("skipped", "", f"not judged: {check.words}")
         message = f"{check.words} ({check.value}, allowed {check.limit})"
-        cases.append(_Case("validity", check.name, unjudged if check.ok else ("error", "invalid", message)))
-    if info.end == "aborted":
-        cases.append(_Case("run", "came to its end", ("error", "aborted", verdict.statement)))
+        yield _Case("validity", check.name, unjudged if check.ok else ("error", "invalid", message))
+    if findings.record.info.end == "aborted":
+        yield _Case("run", "came to its end", ("error", "aborted", findings.verdict.statement))
     for one in findings.judged:
         marginal = f", {one.judgement} marginally" if one.marginal and one.judgement != "inconclusive" else ""
         output = f"value {amount(one)}, n {NOTHING if one.n is None else one.n}{marginal}"
-        cases.append(_Case(f"threshold.{one.scope}", one.require, _outcome(one, verdict.word), output))
-    name, started = f"loadtest {info.scenario.name}", info.started.rstrip("Z")
-    return _junit(name, started, properties, cases, findings.record.covered_s)
+        yield _Case(f"threshold.{one.scope}", one.require, _outcome(one, findings.verdict.word), output)
 
 
 def _outcome(one: Judged, verdict: str) -> CaseOutcome | None:
@@ -129,13 +131,10 @@ def render_gitlab(findings: Findings) -> str:
     """
     record, requests = findings.record, findings.metrics.overall.requests
     stage_indices = record.stage_indices(record.stages())
-    void = findings.verdict.word in _VOID
-    judged = [one.judgement == "pass" for one in findings.judged if one.judgement != "inconclusive" and not void]
-    judged += [check.ok for check in findings.checks if check.judged]
-    judged += [False] if record.info.end == "aborted" else []
-    passed = sum(judged)
+    outcomes = [case.outcome for case in _cases(findings)]
+    passed, failed = outcomes.count(None), sum(each is not None and each[0] != "skipped" for each in outcomes)
     metrics: dict[str, Any] = {
-        "checks": {"passes": passed, "fails": len(judged) - passed, "value": passed / len(judged)},
+        "checks": {"passes": passed, "fails": failed, "value": passed / (passed + failed)},
         "http_reqs": {"count": requests.sent, "rate": requests.sent_rate or 0.0},
         "http_req_failed": {
             "passes": requests.failed,
