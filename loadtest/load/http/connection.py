@@ -1,10 +1,10 @@
 """TCP connections, with or without TLS, to the checked addresses of a server.
 
-gevent's sockets set up a timer and a watcher for each wait, and first try to read. ``TcpStream`` is leaner: one watcher
-serves the whole connection, and one timer serves many waits.
+For each wait, a gevent socket sets up a timer and a watcher, and first tries to read. ``TcpStream`` is leaner: it uses
+one watcher for the whole connection, and one timer for many waits.
 
-New connections use a server's addresses in turn. Its name is resolved again from time to time, and the new addresses
-are checked, because a name may later lead to an address that must not be loaded.
+New connections use a server's addresses in turn. The server's name is resolved again from time to time. The new
+addresses are checked, because a name may later lead to an address that must not be loaded.
 """
 
 import ipaddress
@@ -29,7 +29,7 @@ _WRITE: Final = 2
 _RECEIVE: Final = 65_536
 _NEVER: Final = 1 << 63
 _FRESH_NS: Final = 1_000_000_000
-"""Idle time below which servers keep a connection: Node.js closes it after 5 s, nginx after 75 s."""
+"""Servers keep a connection that is idle for less than this. Node.js closes it after 5 s, nginx after 75 s."""
 _NOT_YET: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 # X509_V_ERR_… of OpenSSL's x509_vfy.h
 _CERTIFICATE_REASONS: Final = {
@@ -38,15 +38,15 @@ _CERTIFICATE_REASONS: Final = {
     62: Reason.CERTIFICATE_WRONG_NAME,
     64: Reason.CERTIFICATE_WRONG_NAME,
 }
-# The originals of names that gevent has patched, because this module waits by itself and never blocks.
+# These are the originals of names that gevent has patched. This module waits by itself and never blocks.
 _poll = monkey.get_original("select", "poll")
 _Socket = monkey.get_original("socket", "socket")
 
 
 FRESH: Final = 60.0
-"""Seconds until a name is resolved again."""
+"""A name is resolved again after this many seconds."""
 PATIENCE: Final = 1.0
-"""Seconds that a new connection waits for name resolution; after that, it uses the known addresses."""
+"""A new connection waits this many seconds for name resolution. After that, it uses the known addresses."""
 
 
 class Resolver:
@@ -54,7 +54,7 @@ class Resolver:
 
     Args:
         addresses: checked addresses, in order of preference.
-        look_up: resolves the name and returns checked addresses; None if there is no name. It raises
+        look_up: resolves the name and returns checked addresses. None if there is no name. The function raises
             ``UnresolvedError`` if resolution fails, and another ``InputError`` if no address may be loaded.
         now: a clock, in seconds.
     """
@@ -75,12 +75,12 @@ class Resolver:
         self._turn = 0
 
     def order(self) -> list[str]:
-        """Return the addresses to try for the next connection, in order; empty if no address may be loaded any longer.
+        """Return the addresses to try for the next connection, in order. There are none if loading is not allowed.
 
-        Addresses of the preferred family take turns, and the other family follows. The call may wait.
+        Addresses of the preferred IP version take turns to be first. The other version follows. The call may wait.
         """
         if self._look_up is not None and (self._under_way is not None or self._now() - self._looked >= FRESH):
-            # All callers share a look-up.
+            # All callers share one look-up.
             if self._under_way is None:
                 self._under_way = gevent.spawn(self._look, self._look_up)
             self._under_way.join(PATIENCE)
@@ -96,7 +96,7 @@ class Resolver:
         try:
             self._addresses = tuple(look_up())
         except UnresolvedError:
-            # Keep the checked addresses.
+            # The checked addresses stay in use.
             pass
         except InputError:
             self._addresses = ()
@@ -108,7 +108,7 @@ class Resolver:
 def make_resolver(target: Target, *, listed: bool) -> Resolver:
     """Return the resolver of a target. It resolves and checks a name again from time to time.
 
-    Only loopback is allowed, unless ``targets.toml`` has an entry for the target (``listed``).
+    Only loopback is allowed, unless the target is ``listed``: it has an entry in ``targets.toml``.
     """
     try:
         ipaddress.ip_address(target.server_name.partition("%")[0])
@@ -122,7 +122,7 @@ class DeadlineError(Exception):
 
 
 class TcpStream:
-    """A TCP connection for one waiting greenlet at a time.
+    """A TCP connection. Only one greenlet may wait for it at a time.
 
     Deadlines are monotonic ns. Methods raise ``DeadlineError`` after the deadline, and ``OSError`` if the connection
     fails.
@@ -155,7 +155,7 @@ class TcpStream:
         self._readable.start(self._on_readable)
 
     def secure(self, context: ssl.SSLContext, server_name: str, deadline: int) -> None:
-        """Start TLS and verify the server's name; raises ``ssl.SSLError`` if that fails."""
+        """Start TLS and verify the server's name. Raise ``ssl.SSLError`` if that fails."""
         self.socket = context.wrap_socket(self.socket, server_hostname=server_name, do_handshake_on_connect=False)
         self.socket.setblocking(False)
         while True:
@@ -169,10 +169,10 @@ class TcpStream:
                 return
 
     def alive(self) -> bool:
-        """Whether an idle connection is usable. Readable data means a closed connection or an unexpected answer.
+        """Whether an idle connection is usable. If it is readable, it was closed, or got an unexpected answer.
 
-        The event loop watches for data. A system call covers the time since the loop's last turn. It is skipped if the
-        connection was in use recently and the loop has had a turn since then.
+        The event loop watches for data. A system call covers the time since the loop's last turn. The call is skipped
+        if the connection was in use recently, and the loop has had a turn since then.
         """
         if self._spoiled:
             return False
@@ -197,7 +197,7 @@ class TcpStream:
             self._wait_writable(deadline)
 
     def receive(self, deadline: int) -> bytes:
-        """Wait for data and return it; empty at the end of the stream."""
+        """Wait for data and return it. At the end of the stream, return nothing."""
         while True:
             self.wait(deadline)
             try:
@@ -243,7 +243,7 @@ class TcpStream:
         if waiting is not None:
             waiting.switch()
         else:
-            # Unexpected data makes the connection unusable, and its watcher would fire forever.
+            # Unexpected data makes the connection unusable. Its watcher would fire forever.
             self._spoiled = True
             self._readable.stop()
 
@@ -275,7 +275,7 @@ class TcpStream:
 class Address:
     """Address and TLS settings of a server, shared by all connections to it.
 
-    ``host`` is numeric and the only address of the default resolver. The server's certificate must prove
+    ``host`` is a numeric address. The default resolver returns only this address. The server's certificate must prove
     ``server_name``. ``codings`` are the accepted content codings (RFC 9110, section 12.5.3), in lower case.
     """
 
@@ -303,7 +303,7 @@ class ConnectError(Exception):
 
 
 def connect(address: Address, deadline: int) -> TcpStream:
-    """Connect to the first reachable address of a server by a deadline (monotonic ns).
+    """Connect to the first reachable address of a server before a deadline (monotonic ns).
 
     Raises:
         ConnectError: if no address is reachable in time, or TLS fails.

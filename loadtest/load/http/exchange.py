@@ -1,7 +1,7 @@
 """Exchanges on a keep-alive HTTP/1.1 connection, with the times of their phases.
 
-A failed exchange is a value with a reason, not an exception, because failures of a loaded service are results. A
-request is never repeated here: only the caller knows whether it is idempotent.
+Failures of a loaded service are results, so a failed exchange raises no exception. It is a value with a reason. A
+request is never repeated here, because only the caller knows whether it is idempotent.
 """
 
 import re
@@ -18,13 +18,13 @@ from loadtest.contract import Reason
 from loadtest.load.http.connection import Address, ConnectError, DeadlineError, TcpStream, connect, tls_reason
 
 MAX_ANSWER: Final = 16 * 1024 * 1024
-"""Maximum bytes of an answer on the wire, and of its decoded body."""
+"""Maximum bytes of an answer on the wire. Its decoded body has the same maximum."""
 MAX_HEAD: Final = 256 * 1024
 """Maximum bytes before the body, including interim answers."""
 MAX_BODIES: Final = 512 * 1024 * 1024
-"""Maximum bytes of all decoded bodies that a process is reading."""
+"""All decoded bodies that a process reads at the same time have at most this many bytes."""
 _UNCOUNTED: Final = 64 * 1024
-"""Bodies up to this size do not count towards ``MAX_BODIES``; most bodies are smaller."""
+"""Bodies up to this size do not count towards ``MAX_BODIES``. Most bodies are smaller."""
 PLAIN: Final = frozenset({"", "identity"})
 _KEPT: Final = frozenset(
     {b"date", b"content-length", b"transfer-encoding", b"retry-after", b"content-encoding", b"keep-alive"}
@@ -39,8 +39,8 @@ _WINDOWS: Final = {"gzip": 16 + _ZLIB, "x-gzip": 16 + _ZLIB, "deflate": _ZLIB}
 class Timeouts:
     """Time-outs of an exchange, given in seconds.
 
-    ``total`` limits the time from the start to the complete answer; ``read`` limits each wait for data of the answer.
-    ``total`` replaces a time-out of None.
+    ``total`` limits the time from the start to the complete answer. ``read`` limits each wait for data of the answer.
+    If ``connect`` or ``read`` is None, only ``total`` applies.
     """
 
     __slots__ = ("connect_ns", "read_ns", "total_ns")
@@ -55,7 +55,7 @@ class HttpExchange(msgspec.Struct, kw_only=True, gc=False):
     """One HTTP exchange. Times are monotonic ns (``time.monotonic_ns``)."""
 
     start: int
-    """Time at which the first byte was sent, or connecting began."""
+    """Time at which connecting or sending began."""
     first_byte: int | None = None
     end: int = 0
     connect_ms: float | None = None
@@ -64,26 +64,26 @@ class HttpExchange(msgspec.Struct, kw_only=True, gc=False):
     bytes_received: int = 0
     status: int | None = None
     body: bytes = b""
-    """Decoded body. The client drops the body after its interpretation, so that idle users hold no memory."""
+    """Decoded body. The client drops it after use, so that idle users hold no memory."""
     date: bytes | None = None
     retry_after: str | None = None
     rate_limit: str | None = None
     failure: Reason | None = None
-    """Reason for an incomplete or missing answer; None if the answer is complete."""
+    """Reason why the answer is missing, incomplete or unusable. None if it is complete."""
     timed_out: bool = False
 
     @property
     def hung_up(self) -> bool:
         """Whether a reused connection was closed before the first byte of the answer.
 
-        Most likely the server closed the idle connection while the request was on its way, but it may have received
+        Most likely the server closed the idle connection while the request was on its way. But it may have received
         the request. A reset does not count, because a server that closes an idle connection does not reset it.
         """
         return self.reused and self.first_byte is None and self.failure == Reason.CONNECTION_CLOSED
 
 
 def inflated(data: bytes, window: int) -> "bytes | Reason":
-    """Decode a ``gzip`` or ``deflate`` body (RFC 9110, section 8.4.1), up to ``MAX_ANSWER``, or return what failed."""
+    """Return a decoded ``gzip`` or ``deflate`` body (RFC 9110, section 8.4.1), or the reason for a failure."""
     parts: list[bytes] = []
     left = MAX_ANSWER
     while data:
@@ -109,7 +109,7 @@ def inflated(data: bytes, window: int) -> "bytes | Reason":
 
 @dataclass(slots=True)
 class BodyRoom:
-    """Bytes of the bodies that a process is reading on all its connections."""
+    """Memory for bodies that a process is reading, in bytes over all its connections."""
 
     most: int = MAX_BODIES
     taken: int = 0
@@ -119,13 +119,13 @@ _ROOM: Final = BodyRoom()
 
 
 class ResponseParser:
-    """Parses the answers on a connection from the events of httptools.
+    """Parses the answers on a connection by handling events of httptools.
 
     Interim answers (1xx), trailers, and data after a complete answer are ignored.
 
     Args:
-        codings: accepted content codings, in lower case; answers in other codings fail.
-        room: shared by all parsers of the process by default.
+        codings: accepted content codings, in lower case. Answers in other codings fail.
+        room: memory for bodies. By default, all parsers of the process share it.
     """
 
     def __init__(self, codings: frozenset[str] = frozenset(), room: BodyRoom = _ROOM) -> None:
@@ -136,7 +136,7 @@ class ResponseParser:
         self.idle_s: int | None = None
         """Seconds until the server closes an idle connection, from its ``Keep-Alive`` header."""
         self.body = bytearray()
-        # Head, length and values of the last answer; another answer with this head and length has the same values.
+        # Head, length and values of the last answer. Another answer with the same head and length has these values.
         self._head, self._length = b"", 0
         self._values: tuple[int | None, bytes | None, str | None, str | None] = None, None, None, None
         self.expect(HttpExchange(start=0))
@@ -146,12 +146,12 @@ class ResponseParser:
         self.answer = answer
         self.complete = self.keep_alive = self.excess = self._begun = False
         self.framed = False
-        """Whether the answer marks its own end, rather than ending with the stream."""
+        """Whether the answer marks its own end. Otherwise it ends with the stream."""
 
     def feed(self, data: bytes) -> None:
-        """Parse the next piece of data; raises ``httptools.HttpParserError`` if it violates HTTP.
+        """Parse the next piece of data. Raise ``httptools.HttpParserError`` if it violates HTTP.
 
-        Most servers repeat a head for up to a second (``Date``), and parsing it takes a tenth of a request's CPU.
+        Most servers repeat a head until ``Date`` changes. Known heads are not parsed, which saves a tenth of the CPU.
         """
         answer, whole = self.answer, not self._begun
         if whole and len(data) == self._length and data.startswith(self._head):
@@ -165,14 +165,14 @@ class ResponseParser:
             self._remember(data)
 
     def _remember(self, data: bytes) -> None:
-        """Remember the head of a complete answer, unless the length or the decoding depends on its body's content."""
+        """Remember the head of a complete answer if the head states the length of a plain body."""
         answer, head = self.answer, data[: len(data) - len(self.body)]
         if b"content-length" in self._headers and self._window is None and head.endswith(b"\r\n\r\n"):
             self._head, self._length = head, len(data)
             self._values = answer.status, answer.date, answer.retry_after, answer.rate_limit
 
     def on_message_begin(self) -> None:
-        """Handle an event of the parser, like the following methods."""
+        """Handle an event of the parser, as the following methods do."""
         if self.complete:
             self.excess = True
             return
@@ -181,14 +181,14 @@ class ResponseParser:
         self._headers: dict[bytes, bytes] = {}
         self._rate_limits: list[str] = []
         self._window: int | None = None
-        """``zlib``'s name of the body's coding; None for plain bodies."""
+        """``zlib``'s number for the body's coding. None for plain bodies."""
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self.excess or self.answer.status is not None:
             return
         name = name.lower()
         if name in _KEPT:
-            # Repeated fields combine (RFC 9110, section 5.3).
+            # Repeated fields are combined (RFC 9110, section 5.3).
             known = self._headers.get(name)
             self._headers[name] = value if known is None else known + b", " + value
         elif (b"ratelimit" in name or b"rate-limit" in name) and len(self._rate_limits) < _RATE_LIMITS_KEPT:
@@ -253,7 +253,7 @@ class ResponseParser:
         self.end_body()
 
     def end_body(self) -> None:
-        """Handle the end of the body, by its length or with the stream."""
+        """Handle the end of the body. Its length or the end of the stream marks this end."""
         answer = self.answer
         answer.body = bytes(self.body)
         if self._window is None or answer.failure is not None:
@@ -274,10 +274,10 @@ class HttpConnection:
         self._parser = ResponseParser(address.codings)
         self._idle_until = 0
         self.sending: HttpExchange | None = None
-        """The exchange under way, for a caller that interrupts it."""
+        """The current exchange, for a caller that interrupts it."""
 
     def exchange(self, request: bytes, timeouts: Timeouts, since: int | None = None) -> HttpExchange:
-        """Send a request and read its answer within the time-outs; a repeated request began at ``since``."""
+        """Send a request and read its answer within the time-outs. A repeated request began at ``since``."""
         start = since or time.monotonic_ns()
         deadline = start + timeouts.total_ns
         result = self.sending = HttpExchange(start=start)
@@ -302,7 +302,7 @@ class HttpConnection:
         if result.failure is not None:
             self.close()
         elif (idle_s := self._parser.idle_s) is not None:
-            # Slightly less than announced, so that the server does not close the connection during a request.
+            # This is slightly less than announced, so that the server does not close the connection during a request.
             self._idle_until = result.end + int(max(idle_s - 1, idle_s / 2) * 1e9)
         self.sending = None
         return result
@@ -351,7 +351,7 @@ class HttpConnection:
         except OSError:
             result.failure = Reason.CONNECTION_FAILED
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            # Garbage after a complete answer leaves it valid, but the connection is not reused.
+            # If garbage follows a complete answer, the answer is valid, but the connection is not reused.
             if parser.complete:
                 parser.excess = True
             else:
@@ -379,7 +379,7 @@ class HttpConnection:
             if result.first_byte is None:
                 result.first_byte = now
             elif now >= deadline:
-                # A peer that never pauses does not let the timer run.
+                # If a peer sends without a pause, the timer never runs.
                 raise DeadlineError
             result.bytes_received += len(data)
             parser.feed(data)

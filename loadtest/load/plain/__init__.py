@@ -1,1 +1,1 @@
-"""Runs started by plain Locust: its options, its web UI's form, its process."""
+"""Runs that plain Locust starts, with its options, the form of its web UI, and its process."""

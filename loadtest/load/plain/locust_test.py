@@ -1,7 +1,7 @@
 """The scenario, target, users and reports of the runs that plain Locust starts.
 
-Four options are added to Locust's command line. Options of Locust that the scenario replaces are rejected, also
-if variables or a configuration file set them. The message names the scenario's key.
+Four options are added to Locust's command line. Options of Locust that the scenario replaces are rejected, even if
+environment variables or a configuration file set them. The message names the scenario's key.
 """
 
 import argparse
@@ -53,7 +53,7 @@ REFUSED: Final[dict[str, tuple[str, str]]] = {
     "exit_code_on_error": ("--exit-code-on-error", "the verdict sets the exit code: see `loadtest run --help`"),
     "web_login": ("--web-login", "the web UI has no accounts and serves this machine alone"),
 }
-"""Options that must keep their defaults, by destination: spelling and reason."""
+"""Options of Locust that must keep their defaults. Each destination has the option's spelling and the reason."""
 
 _TUNNEL: Final = (
     "Use --web-host 127.0.0.1. From elsewhere, connect through an SSH tunnel (`ssh -L 8089:127.0.0.1:8089 HOST`), or "
@@ -63,7 +63,7 @@ _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 def own_values(scenario: Scenario) -> dict[str, str]:
-    """Return the scenario's values, as text, that our options and the form's fields of the same names may replace."""
+    """Return values of the scenario as text. Our options, and fields of the form, may replace them by name."""
     return {
         "seed": str(scenario.seed),
         "rate_multiplier": f"{scenario.rate_multiplier:g}",
@@ -81,7 +81,7 @@ _ABOUT: Final = {
 def add_options(parser: Any, own: Mapping[str, str] = MappingProxyType({})) -> None:
     """Add our options to Locust's parser, with the scenario's values as defaults."""
     # --duration takes over the spellings of Locust's --run-time, which would end a run before its schedule.
-    parser._optionals.conflict_handler = "resolve"  # noqa: SLF001 - argparse copies the parser's own at its creation
+    parser._optionals.conflict_handler = "resolve"  # noqa: SLF001 - argparse keeps its own copy of the handler
     for name, about in _ABOUT.items():
         also = ("-t", "--run-time") if name == "duration" else ()
         variable = {"env_var": "LOCUST_RUN_TIME"} if also else {}
@@ -100,7 +100,7 @@ def add_options(parser: Any, own: Mapping[str, str] = MappingProxyType({})) -> N
 
 
 def parse_command_line(own: Mapping[str, str]) -> argparse.Namespace:
-    """Return Locust's options, from its command line, variables and configuration files, with the added options.
+    """Return Locust's options and ours, from the command line, environment variables and configuration files.
 
     Locust parses them again after importing the locustfile.
 
@@ -134,7 +134,7 @@ def _refuse(options: argparse.Namespace, defaults: dict[str, Any]) -> None:
 
 
 class LocustTest:
-    """The settings of the next run, from the environment and Locust's command line.
+    """Settings of the next run, from the environment and Locust's command line.
 
     Raises:
         InputError: if a setting is invalid, or a rejected option of Locust is set.
@@ -167,7 +167,7 @@ class LocustTest:
         self.set({name: getattr(self.options, name) for name in self._own})
 
     def set(self, values: Mapping[str, str]) -> None:
-        """Change the scenario of the next run, like the options of ``loadtest run``, and warn of a short duration.
+        """Change the scenario of the next run, as the options of ``loadtest run`` do. Warn of a short duration.
 
         Values that are missing do not change.
 
@@ -197,7 +197,7 @@ class LocustTest:
         self.loaded, self.plans, self._values = loaded, question.plans, values
 
     def set_from(self, form: Mapping[str, str]) -> None:
-        """Set the next run from the web UI's form, and check its target; raises ``LoadtestError`` if that fails."""
+        """Set the next run from the web UI's form, and check its target. Raise ``LoadtestError`` if that fails."""
         url = form.get("host", self.url)
         self.check(url)
         self.set(form)
@@ -212,7 +212,7 @@ class LocustTest:
         return self.options.host or "" if self.chosen is None else self.chosen.target.url
 
     def check(self, url: str) -> ChosenTarget:
-        """Return the target at a URL; raises ``InputError`` if it must not be loaded."""
+        """Return the target at a URL. Raise ``InputError`` if it must not be loaded."""
         if self.chosen is None:
             return ChosenTarget(target=allow(url))
         if url.rstrip("/") != self.chosen.target.url:
@@ -228,7 +228,7 @@ class LocustTest:
         self._sent = look(chosen, self.loaded.effective, environment, preflight=self.preflight).sent
 
     def make_session(self, environment: Environment) -> Session:
-        """Prepare a run in its own directory; raises ``LoadtestError`` if that fails."""
+        """Prepare a run in its own directory. Raise ``LoadtestError`` if that fails."""
         target = self.check(environment.host or "").target
         sent, self._sent = self._sent, []
         directory, info = prepare_run(
@@ -246,7 +246,7 @@ class LocustTest:
 
 
 def _choose(environ: Mapping[str, str]) -> ChosenTarget | None:
-    """Return the target that LOADTEST_TARGET names; None if it is unset: --host then names a loopback target."""
+    """Return the target that LOADTEST_TARGET names, or None if it is unset. --host then names a loopback target."""
     name, path = environ.get("LOADTEST_TARGET"), environ.get("LOADTEST_TARGETS")
     if not name:
         return None
@@ -263,7 +263,7 @@ class StartedRun:
     scenario: Scenario
     state: Literal["running", "reporting", "reported"] = "running"
     exit_code: int | None = None
-    """The verdict's exit code; None before the report."""
+    """The verdict's exit code. None before the report is made."""
 
     @property
     def report(self) -> Path | None:
@@ -272,9 +272,9 @@ class StartedRun:
 
 
 class Reports:
-    """Creates the report of each run after its end, in sequence.
+    """Creates the report of each run after its end, one report at a time.
 
-    While ``kept`` is true, the terminal's part of a report is kept for ``print_kept``.
+    While ``kept`` is true, text for the terminal is kept until ``print_kept`` prints it.
     """
 
     def __init__(self, *, plots: bool) -> None:
@@ -288,14 +288,14 @@ class Reports:
         self.runs.append(StartedRun(session.directory, session.scenario))
 
     def end(self) -> None:
-        """Create the report of the newest run, after the pending reports."""
+        """Create the report of the newest run, after all earlier reports."""
         run = self.runs[-1]
         logger.info("The record is in %s", run.directory)
         run.state = "reporting"
         self._last = gevent.spawn(self._make, run, self._last)
 
     def finish(self) -> int | None:
-        """Wait for all reports; return the exit code of the newest run's verdict, or None without a run."""
+        """Wait for all reports. Return the exit code of the newest run's verdict, or None without a run."""
         if self._last is not None:
             self._last.join()
         return self.runs[-1].exit_code if self.runs else None

@@ -1,4 +1,4 @@
-"""A process of plain Locust: a worker, or the process that conducts the runs of its web UI or command line."""
+"""A process of plain Locust. It is a worker, or it conducts the runs of Locust's web UI or command line."""
 
 import logging
 import os
@@ -26,7 +26,7 @@ logger = logging.getLogger("loadtest")
 
 
 class WholePool(LoadTestShape):
-    """The shape of a test: all users from the start to the end, because they set concurrency, not the rate."""
+    """The load shape of a test. All users run from start to end, because users set the concurrency, not the rate."""
 
     process: "LocustProcess | None" = None
     abstract = True
@@ -37,7 +37,7 @@ class WholePool(LoadTestShape):
             self.process.engine.done.clear()
 
     def tick(self) -> tuple[int, float] | None:
-        """Return the number of users and the spawn rate; None at the end of the run."""
+        """Return the number of users and the spawn rate, or None at the end of the run."""
         process = self.process
         if process is None or process.engine is None or process.engine.done.is_set():
             return None
@@ -56,10 +56,10 @@ class LocustProcess:
         self.reports = Reports(plots=os.environ.get("LOADTEST_PLOTS", "1") != "0")
 
     def check_target(self) -> None:
-        """Check the target before Locust forks or listens, with a preflight if a run starts by itself.
+        """Check the target before Locust forks or listens. If a run starts by itself, send a preflight too.
 
         Raises:
-            LoadtestError: if the target must not or cannot be loaded.
+            LoadtestError: if the target must not be loaded, or cannot be.
         """
         options, test = self.test.options, self.test
         if options.worker:
@@ -90,7 +90,7 @@ class LocustProcess:
         )
         if self.test.options.metrics_port is not None:
             serve_metrics(engine, self.test.options.metrics_port)
-        # An exception in the interrupted greenlet would lose its arrival or the schedule.
+        # An exception in the greenlet that is interrupted would lose its arrival or the schedule.
         gevent.signal_handler(signal.SIGINT, _interrupt, engine)
         if web_ui is not None:
             extend(web_ui, engine, self.test, self.reports)
@@ -134,10 +134,10 @@ class LocustProcess:
         return session
 
     def _finish(self, environment: Environment, engine: Engine) -> None:
-        """Close and report the last run before Locust ends; its verdict sets the exit code."""
+        """Close and report the last run before Locust ends. The run's verdict sets the exit code."""
         if engine.phase != "over" and environment.runner is not None:
             environment.runner.stop()
-        # Headless Locust would repeat its table until the report is made; it prints the final table itself.
+        # Headless Locust would repeat its table until the report is made. It still prints the final table.
         tables = logging.getLogger("locust.stats_logger")
         tables.disabled = self.reports.kept
         code = self.reports.finish()
@@ -149,7 +149,7 @@ class LocustProcess:
         environment.process_exit_code = code
 
     def _end(self, environment: Environment) -> None:
-        """Print the first screen of the report, and label the file of ``--html``, whose name Locust has completed."""
+        """Print the first screen of the report, and label the file of ``--html``. Locust has completed its name."""
         self.reports.print_kept()
         options = environment.parsed_options
         if options is not None and options.html_file:

@@ -1,5 +1,5 @@
 "use strict";
-// A chart of lines over time as an SVG, with its legend and the table behind it. Texts are text, never markup.
+// An SVG chart of lines over time, with a legend and a table of the values. Texts are never parsed as markup.
 
 const ROWS = 120;
 const DASHES = { dashed: "6 4", dotted: "2 3" };
@@ -55,7 +55,7 @@ function axis(end, most, steps) {
   return { last, ticks: Array.from({ length: Math.floor(last / step + 1e-9) + 1 }, (_, place) => place * step) };
 }
 
-// A path through the values, with gaps where values are missing. Of every `per` values it shows the lowest and highest.
+// A path through the values, with gaps where values are missing. Of every `per` values, it shows the lowest and the highest.
 function pathOf(t, values, per, x, y) {
   let d = "", open = false;
   for (let begin = 0; begin < t.length; begin += per) {
@@ -180,12 +180,12 @@ class Chart {
     }
     if (edges) {
       let d = "";
-      // In a long run, edges are left out so that the drawn ones stay distinct.
+      // In a long run, some edges are left out, so that the others stay distinct.
       const step = edges.every * Math.max(1, Math.ceil(this.end / edges.every / 30));
       for (let at = edges.first; at < this.end; at += step) d += `M${x(at)} ${ABOVE}V${below}`;
       this.edges.setAttribute("d", d);
     }
-    // Each two pixels show only their highest and lowest value.
+    // Of all values within two pixels, only the highest and the lowest are shown.
     const per = Math.ceil(t.length / ((right - left) / 2));
     lines.forEach(({ key }, place) => this.paths[place].setAttribute("d", pathOf(t, this.data[key], per, x, y)));
     this.point(this.pointer);

@@ -1,5 +1,5 @@
 "use strict";
-// Puts a link to the live page beside the tabs of Locust's page, which React may redraw at any time.
+// Puts a link to the live page beside the tabs of Locust's page. React may redraw the tabs at any time.
 
 (() => {
   const link = document.createElement("a");

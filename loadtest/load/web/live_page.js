@@ -1,9 +1,9 @@
 "use strict";
-// Handles the events of the live page: a message with `run` rebuilds the page, any other message updates it.
+// Handles the events of the live page. A message with `run` rebuilds the page. Any other message updates it.
 
 const byId = (id) => document.getElementById(id);
 const UNITS = { 1: "per second", 60: "per minute", 3600: "per hour" };
-const ENOUGH = 20; // minimum number of requests in a rate's mean at the limit; with fewer, rates jump
+const ENOUGH = 20; // a mean rate covers at least this many requests if they come at the limit; with fewer, rates jump
 const LONGEST_MEAN_S = 10;
 
 let run = null;
@@ -31,7 +31,7 @@ function takeSeries(series, anew) {
   }
 }
 
-// Rates of the completed buckets, in requests per window of the limit, as means over several buckets.
+// Rates of the completed buckets, in requests per window of the limit. Each is a mean over several buckets.
 function rates(values, length, flow) {
   const over = Math.max(1, Math.min(Math.round(LONGEST_MEAN_S / width), Math.ceil(ENOUGH / (flow.count / flow.window_s) / width)));
   let sum = 0;

@@ -1,6 +1,6 @@
-"""Messages to the live page as JSON: a description of the run once, its figures each second.
+"""JSON messages to the live page. The first message describes the run. Its figures follow each second.
 
-The lights check the load generator by the limits that decide whether a run is valid.
+The lights check the load generator. They use the limits that decide whether a run is valid.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,20 +34,20 @@ from loadtest.threshold import Threshold
 
 
 class FlowPlan(msgspec.Struct, frozen=True):
-    """Requests of one kind of a traffic entry, and their limit."""
+    """Requests of one kind that a traffic entry sends, and their limit."""
 
     traffic: str
     kind: RequestKind
     called: str
-    """Plural name."""
+    """Name of these requests in the plural."""
     begins: bool
-    """Whether operations begin with this kind."""
+    """Whether operations begin with this kind of request."""
     limit: str
     count: int
     """Requests per window that all limiters of the assumed limit accept together."""
     window_s: float
     edge_s: float | None
-    """Start of the first window after the epoch; null if windows are not aligned or the clock is unknown."""
+    """Start of the first window after the epoch. None if windows are not aligned or the server's clock is unknown."""
     shared: bool
     """Whether other traffic shares the limit."""
 
@@ -71,7 +71,7 @@ class RunShown(msgspec.Struct, frozen=True):
     scheduled_s: float
     drain_s: float
     percentile_window_s: dict[str, float]
-    """Length of the percentiles' window, by traffic entry."""
+    """Length of the window that percentiles cover, by traffic entry."""
     traffic: list[TrafficShown]
     flows: list[FlowPlan]
     makes_jobs: bool
@@ -79,7 +79,7 @@ class RunShown(msgspec.Struct, frozen=True):
 
 
 class EntryNow(EntryProgress, kw_only=True, frozen=True):
-    """Current figures of a traffic entry; times in ms."""
+    """Current figures of a traffic entry. Times are in ms."""
 
     traffic: str
     sent: int
@@ -89,7 +89,7 @@ class EntryNow(EntryProgress, kw_only=True, frozen=True):
     execution_time: dict[str, float | None]
     polls_per_job: float | None
     polled: str
-    """The polling interval of jobs, such as ``every 1 s``; empty for other operations."""
+    """The polling interval of jobs, such as ``every 1 s``. Empty for operations without jobs."""
 
 
 class ThresholdNow(msgspec.Struct, frozen=True):
@@ -117,11 +117,11 @@ class Light(msgspec.Struct, frozen=True):
     value: str
     limit: str
     ok: bool | None
-    """Whether the check passes; null if there are no data."""
+    """Whether the check passes. None if there are no data."""
 
 
 class SeriesTail(msgspec.Struct, frozen=True):
-    """All tracks from a bucket on."""
+    """All tracks from the bucket ``begin`` on."""
 
     begin: int
     width_s: int
@@ -135,7 +135,7 @@ class LiveUpdate(msgspec.Struct, frozen=True, omit_defaults=True):
     elapsed_s: float = 0.0
     run: RunShown | None = None
     end: str = ""
-    """End of the run and its reason."""
+    """The way in which the run ended, and the reason."""
     pending_jobs: int = 0
     entries: list[EntryNow] = []
     lights: list[Light] = []
@@ -143,7 +143,7 @@ class LiveUpdate(msgspec.Struct, frozen=True, omit_defaults=True):
     budget: list[BudgetRow] = []
     series: SeriesTail | None = None
     report: str = ""
-    """Path of the report; empty until it exists."""
+    """Path of the report. Empty until the report exists."""
 
 
 encode = msgspec.json.Encoder().encode
@@ -158,7 +158,7 @@ class LiveRun:
         self.session = session
         self._generator = generator
         self._thresholds: list[tuple[Threshold, LiveThreshold | None]] = []
-        """Each threshold with its live judgement; None if its metric is known only at the end."""
+        """Each threshold with its live judgement, or with None if its metric is known only at the end."""
         for threshold in (each.parsed for each in session.scenario.threshold):
             live = METRICS[threshold.metric].live
             watched = LiveThreshold(threshold, session.info.traffic, session.live) if live else None
@@ -169,15 +169,15 @@ class LiveRun:
 
     @property
     def shown(self) -> RunShown:
-        """Description of the run; windows are known some time after the epoch."""
+        """Description of the run. The windows of limits are known only some time after the epoch."""
         if self._shown is None or not self._clock_known:
-            # The edge stays although the clock's offset becomes more precise, so that windows do not jump.
+            # Later the clock's offset becomes more precise, but the edge stays, so that windows do not jump.
             self._clock_known = self.session.info.epoch_unix_ns is not None and self._generator.clock is not None
             self._shown = _shown(self.session, self._generator)
         return self._shown
 
     def update(self, phase: Phase, begin: int | None, report: str) -> LiveUpdate:
-        """Return the current figures and the tracks from bucket ``begin``; if None, all tracks and the description."""
+        """Return the current figures, and the tracks from bucket ``begin`` on. Without it, return the whole run."""
         session, info, live = self.session, self.session.info, self.session.live
         series, over, first = live.series, phase == "over", begin or 0
         tracks: dict[tuple[str, ...], Sequence[float | None]] = {**series.counts, **series.gauges}
@@ -280,7 +280,7 @@ def _threshold(threshold: Threshold, watched: LiveThreshold | None, elapsed: flo
         return ThresholdNow(threshold.scope, threshold.text, "", "inconclusive", _END_ONLY)
     value, judgement = watched.now(elapsed)
     note = {"pass": "holds so far", "fail": "does not hold", "inconclusive": "too few samples yet"}[judgement]
-    # A count that only grows can pass a lower bound for good, but an early failure proves nothing.
+    # A count that only grows can pass a lower bound for good. If it has not passed yet, this proves nothing.
     grows = METRICS[threshold.metric].grows and threshold.operator in {">", ">="}
     if threshold.reference is not None or threshold.operator == "within" or (grows and judgement == "fail"):
         judgement, note = "inconclusive", _END_ONLY
@@ -288,7 +288,7 @@ def _threshold(threshold: Threshold, watched: LiveThreshold | None, elapsed: flo
 
 
 def budget_rows(bounds: BudgetInfo | None, used: BudgetUse) -> list[BudgetRow]:
-    """Return the use of each part of a request budget; empty without a budget."""
+    """Return how much of each part of a request budget is used. Without a budget, there are no parts."""
     if bounds is None:
         return []
     rows = [

@@ -1,7 +1,7 @@
 """``/metrics`` for Prometheus, computed from the live figures at each request.
 
-The web UI serves it; ``--metrics-port`` serves it in runs without a web UI. Counters restart with each run. Times are
-in seconds; ``TIME_BOUNDS_MS`` sets the histograms' buckets.
+The web UI serves it. In runs without a web UI, ``--metrics-port`` serves it. Counters restart with each run. Times are
+in seconds. ``TIME_BOUNDS_MS`` sets the buckets of histograms.
 """
 
 from collections import Counter
@@ -62,7 +62,7 @@ class RunMetrics(Collector):
 def _family(
     kind: Callable[..., Any], name: str, about: str, labels: list[str], rows: Iterable[Sequence[Any]]
 ) -> Metric:
-    """Make a metric; each row has the values of the labels, then the arguments of the kind of metric."""
+    """Create a metric. Each row has the values of the labels, then the arguments of this kind of metric."""
     family = kind(name, about, labels=labels)
     for row in rows:
         family.add_metric(*row)
@@ -102,7 +102,7 @@ def _histograms(live: LiveFigures) -> Iterator[Metric]:
 
 
 def _histogram(times: RecentTimes) -> tuple[list[tuple[str, float]], float]:
-    """Return cumulative counts by bound, and the sum, in s."""
+    """Return the cumulative counts up to each bound, and the sum of all times. Bounds and sum are in s."""
     bounds = [*(str(bound / 1000) for bound in TIME_BOUNDS_MS), "+Inf"]
     return list(zip(bounds, map(float, accumulate(times.counts)), strict=True)), times.total_ms / 1000
 
@@ -121,7 +121,7 @@ def _gauges(live: LiveFigures, pending: int, *, over: bool) -> Iterator[Metric]:
 
 
 def metrics_app(engine: Engine) -> WsgiApp:
-    """Make a WSGI application for the metrics, in the format that the client accepts."""
+    """Create a WSGI application that serves the metrics in a format that the client accepts."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(RunMetrics(engine))
     return make_wsgi_app(registry)

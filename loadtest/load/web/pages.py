@@ -1,10 +1,10 @@
-"""Additional pages in Locust's web UI, changes of its own pages, and their protection.
+"""Additional pages in Locust's web UI, changes to Locust's own pages, and the protection of all pages.
 
-Additional pages are the live page "Workflow API", the runs with their reports, and ``/metrics``. On Locust's
+The additional pages are the live page "Workflow API", the runs with their reports, and ``/metrics``. On Locust's
 pages, the form shows the scenario, the tables get another tab, and the report gets a label.
 
 Only pages of this origin have access. Locust itself accepts any Host and Origin, so any page in the same browser could
-start load, by a cross-origin POST to ``/swarm`` or after rebinding its name to 127.0.0.1.
+start load: it could send a cross-origin POST to ``/swarm``, or rebind its name to 127.0.0.1.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,7 +34,7 @@ _LIVE_POLICY: Final = (
     "default-src 'none'; script-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-# A report is self-contained, so it runs without access to this origin, whose pages can start load.
+# A report is self-contained, so it needs no access to this origin. Pages with access can start load.
 _REPORT_POLICY: Final = (
     "sandbox allow-scripts allow-popups allow-downloads; default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
     "script-src 'unsafe-inline'; frame-ancestors 'none'"
@@ -72,7 +72,7 @@ _VERDICTS: Final = {
 
 _MOST_WATCHERS: Final = 50
 _BACKLOG: Final = 30
-"""Maximum number of messages that wait for a browser. Beyond it, the browser is disconnected, and reconnects."""
+"""If more messages than this wait for a browser, the browser is disconnected. It then reconnects."""
 _QUIET_S: Final = 5.0
 
 
@@ -149,13 +149,13 @@ class _Pages:
         """Whether a target is being checked for the next run."""
 
     def refuse_start(self) -> flask.Response | None:
-        """Return a rejection, which Locust's page shows, or None to let Locust handle the request."""
+        """Return a rejection for Locust's page to show, or None to let Locust handle the request."""
         endpoint = flask.request.endpoint
         if endpoint == "locust.update_user":
             return _answer(403, "the scenario configures users")
         if endpoint != "locust.swarm":
             return None
-        # Locust's page shows only messages with status 200.
+        # Locust's page shows a message only if its status is 200.
         if self._engine.phase != "over" or self._looking:
             return _answer(200, "A run is under way or about to begin. Stop it first.")
         self._looking = True
@@ -181,7 +181,7 @@ class _Pages:
         return flask.jsonify({"phase": self._engine.phase, "run": known})
 
     def report(self, run: str) -> flask.Response:
-        """Serve the report of a run of this process; no other file is accessible."""
+        """Serve the report of a run of this process. No other file is accessible."""
         for made in self._reports.runs:
             if made.directory.name == run and made.report is not None:
                 response = flask.send_file(made.report.resolve(), mimetype="text/html", max_age=0)
@@ -240,7 +240,7 @@ class _Pages:
             and environment.runner is not None
             and environment.runner.state == "ready",
             run="",
-            # The form's page has no tabs.
+            # The page with the form has no tabs.
             links=[("/workflow", f"{_TITLE}, live")],
         )
 
@@ -255,14 +255,14 @@ class _LiveFeed:
         self._watchers: set[Queue] = set()
         self._sender: gevent.Greenlet | None = None
         self._known: tuple[LiveRun, int, RunShown] | None = None
-        """The run, its bucket width and description as last sent."""
+        """The run, its bucket width and its description, as they were last sent."""
 
     @property
     def full(self) -> bool:
         return len(self._watchers) >= _MOST_WATCHERS
 
     def watch(self) -> Iterator[bytes]:
-        """Yield events until the browser disconnects: the run so far, then changes each second."""
+        """Yield events until the browser disconnects. The first has the whole run, and later events have changes."""
         queue: Queue = Queue(_BACKLOG)
         queue.put_nowait(self._event(self._latest(), None))
         self._watchers.add(queue)
@@ -343,7 +343,7 @@ def stage_text(stage: StagePlan) -> str:
 
 
 def state_text(run: StartedRun) -> str:
-    """Return a run's state; after the report, its verdict."""
+    """Return a run's state, or its verdict once the report is made."""
     if run.state != "reported":
         return {"running": "under way", "reporting": "creating its report"}[run.state]
     code = ExitCode(run.exit_code or 0)
