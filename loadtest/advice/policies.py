@@ -36,7 +36,7 @@ class Policy:
         wait: gives the wait after a 429; a client with gates ignores it.
         retries_polls: whether a rejected poll is retried after ``wait``; otherwise the next poll follows as usual.
         in_flight: number of jobs in progress at the same time.
-        every_s: seconds between the starts of two jobs, if the client follows a schedule.
+        start: gives the time in s at which the client starts its k-th job, from 0; None if it follows no schedule.
         gates: makes a paced client's gates from the client's number.
         quota: tokens of a client's quota of retries in AWS SDKs' standard mode; 0 if retries have no quota.
         poll_times: planned times of polls, in s since acceptance.
@@ -48,7 +48,7 @@ class Policy:
     poll: Poll
     retries_polls: bool = True
     in_flight: int = IN_FLIGHT
-    every_s: float | None = None
+    start: Callable[[int], float] | None = None
     gates: Callable[[Scheduler, int], Mapping[LimitName, Gate]] | None = None
     quota: int = 0
     poll_times: tuple[float, ...] = ()
@@ -130,5 +130,5 @@ def scheduled(name: str, words: str, retry: Retry, polling: Polling, rate: float
         waits(retry),
         poll,
         retries_polls=False,
-        every_s=1 / rate,
+        start=lambda number: number / rate,
     )

@@ -39,10 +39,15 @@ class PolicyResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Confirmation(msgspec.Struct, frozen=True, kw_only=True):
-    """A scenario that really runs two policies, with the virtual time in s of each traffic entry."""
+    """A scenario that really runs two policies."""
 
     file: str
     seconds: dict[str, float]
+    """Virtual time of the last result of each traffic entry."""
+    done: dict[str, int] = {}
+    """Jobs or runs of each entry whose result is seen in virtual time."""
+    options: dict[str, str] = {}
+    """Options of ``run`` that choose the target; none for the embedded target."""
 
 
 class Advice(msgspec.Struct, frozen=True, kw_only=True):

@@ -106,16 +106,16 @@ class _Client:
         self.tokens = policy.quota
         self.gates = policy.gates(simulation, number) if policy.gates else {}
         self._jobs = deque(range(number, work.count, work.clients))
-        rate = 1 / policy.every_s if work.rate is None and policy.every_s else work.rate
+        self._start = policy.start if work.rate is None else lambda job: job / (work.rate or math.inf)
         self._free = 0
-        self._in_slots, self._rate = rate is None and not self.gates, rate or math.inf
+        self._in_slots = self._start is None and not self.gates
         for _ in range(policy.in_flight if self._in_slots else 1):
             simulation.after(0.0, self.ended if self._in_slots else self._arrive)
 
     def _arrive(self) -> None:
         """Start the jobs that are due."""
         while self._jobs:
-            if (wait := self._jobs[0] / self._rate - self.simulation.now) > 0:
+            if self._start is not None and (wait := self._start(self._jobs[0]) - self.simulation.now) > 0:
                 self.simulation.after(wait, self._arrive)
                 return
             self._jobs.popleft()

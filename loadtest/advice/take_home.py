@@ -8,7 +8,7 @@ from typing import Final
 
 from loadtest.advice.results import Advice
 from loadtest.advice.work import Candidate, Limits
-from loadtest.contract import LIMIT_NAMES
+from loadtest.contract import LIMIT_NAMES, LimitName
 from loadtest.limits import CONCURRENCY, at_once
 
 _TEMPLATE: Final = Path(__file__).with_name("client.py")
@@ -20,14 +20,13 @@ _COUNTERS: Final = ("sliding-counter", "sliding-counter-from-first")
 
 def client_text(found: Advice, limits: Limits) -> str:
     """Return the client's source."""
-    jitter = max(_JITTER_S, limits.jitter_s)
-    numbers = {str(name): _numbers(limits.candidates[name], found.clients, jitter) for name in LIMIT_NAMES}
+    numbers = {name: pace(limits, [name], found.clients) for name in LIMIT_NAMES}
     rows = "".join(f'    "{name}": {each},\n' for name, each in numbers.items())
     polls = found.poll_times_s or (found.execution_s[-1],)
     text = _TEMPLATE.read_text(encoding="utf-8").replace("from the documentation", f"from {found.source}", 1)
     values = {
         "SHARED": repr(limits.shared),
-        "JITTER": f"{jitter:.4g}",
+        "JITTER": f"{_jitter_s(limits):.4g}",
         "CLIENTS": str(found.clients),
         "POLLS: tuple[float, ...]": f"({', '.join(f'{each:.4g}' for each in polls)},)",
         "UNFINISHED": f"{min(_MOST_UNFINISHED, limits.unfinished(found.execution_s[-1]) / found.clients):.0f}",
@@ -38,9 +37,13 @@ def client_text(found: Advice, limits: Limits) -> str:
     return f"{head}]] = {{\n{rows}{rest[rest.index('}') :]}"
 
 
-def _numbers(candidates: Sequence[Candidate], clients: int, jitter_s: float) -> tuple[int, float, int, float]:
-    """Return COUNT, SECONDS, BURST and SPACING, with which every candidate accepts all requests."""
-    each = [_rule(one, clients, jitter_s) for one in candidates]
+def _jitter_s(limits: Limits) -> float:
+    return max(_JITTER_S, limits.jitter_s)
+
+
+def pace(limits: Limits, names: Sequence[LimitName], clients: int = 1) -> tuple[int, float, int, float]:
+    """Return COUNT, SECONDS, BURST and SPACING, with which every candidate on these limits accepts all requests."""
+    each = [_rule(one, clients, _jitter_s(limits)) for name in names for one in limits.candidates[name]]
     counts, seconds, bursts, spacings = zip(*each, strict=True)
     return min(counts), max(seconds), min(bursts), max(spacings)
 

@@ -30,10 +30,12 @@ def build(directory: Path) -> Page:
     apart = ", ".join(f"{name} {duration_ms(each * 1000)}" for name, each in found.spacing_s.items())
     facts.append(("Safe spacing of each client", apart))
     if found.confirmation is not None:
-        times = ", ".join(f"{name} {seconds(each)}" for name, each in found.confirmation.seconds.items())
+        confirmed = found.confirmation
+        done = {name: f" ({count(each)} of {count(found.count)} results)" for name, each in confirmed.done.items()}
+        times = ", ".join(f"{name} {seconds(each)}{done.get(name, '')}" for name, each in confirmed.seconds.items())
         facts.append(("Virtual times of the confirming run", times))
-        words = f"Run both policies for real; the expected times are {times}."
-        steps = (NextStep(words, command_line("run", str(short(directory) / found.confirmation.file))),)
+        words = f"Run both policies for real. Expected times: {times}."
+        steps = (NextStep(words, command_line("run", short(directory) / confirmed.file, **confirmed.options)),)
     return Page(
         about=("Advice", found.source),
         tab="Advice for a client",

@@ -53,6 +53,7 @@ class _Known:
         unseen: the limits whose limiter the source could have shown, but did not.
         stated: whether a 429 states the seconds to wait.
         target: the scenario's ``[target]``, if the target is embedded.
+        options: options of ``run`` that choose the target; None if the target is unknown.
         execution_s: execution times in s; None if unknown.
         recorded: the result of the present client in an imported log; else None.
     """
@@ -66,6 +67,7 @@ class _Known:
     keys: int = 1
     effective: Mapping[str, Any] | None = None
     target: Mapping[str, Any] | None = None
+    options: dict[str, str] | None = None
     execution_s: Floats | None = None
     recorded: PolicyResult | None = None
 
@@ -89,12 +91,7 @@ def advise(
 
     ``rate`` is in jobs/s, ``deadline`` and ``execution`` are in s.
     """
-    if [jobs, runs, rate].count(None) != 2:
-        raise InputError("the amount of work is not clear", "Give one of --jobs 5000, --runs 500 and --rate 12/s.")
-    if None not in (rate, deadline):
-        raise InputError("work without end has no deadline", "Give --jobs or --runs with --deadline.")
-    if client is not None and not client.absolute().parent.is_dir():
-        raise InputError(f"there is no folder for {client}", "Create it first.")
+    _check([jobs, runs, rate], endless=rate is not None, deadline=deadline, client=client)
     operation = Operation.SYNC_RUN if runs else Operation.ASYNC_RUN
     known = _known(source, scenario, target, targets, operation)
     limits = Limits(known.candidates, shared=known.shared or known.assumed.one_for_all, retry_after=known.stated)
@@ -108,13 +105,23 @@ def advise(
     limited, shown = limits.of(work.names), policy or known.recorded
     found = compare(work, limited, source=known.source, present=shown, deadline_s=deadline, notes=notes)
     files: dict[str, str] = {}
-    if policy is not None and known.effective is not None and rate is None:
-        confirmed, files = confirmation(work, limited, policy, known.effective["traffic"][name], known.target)
+    if policy is not None and known.effective is not None and known.options is not None and rate is None:
+        entry = known.effective["traffic"][name]
+        confirmed, files = confirmation(work, limited, policy, entry, target=known.target, options=known.options)
         found = msgspec.structs.replace(found, confirmation=confirmed)
     _write(found, run_directory.new_run_directory(output_dir, "advice"), files)
     if client is not None:
         run_directory.write_atomically(client, client_text(found, limits))
     return found.exit_code
+
+
+def _check(amounts: Sequence[float | None], *, endless: bool, deadline: float | None, client: Path | None) -> None:
+    if amounts.count(None) != len(amounts) - 1:
+        raise InputError("the amount of work is not clear", "Give one of --jobs 5000, --runs 500 and --rate 12/s.")
+    if endless and deadline is not None:
+        raise InputError("work without end has no deadline", "Give --jobs or --runs with --deadline.")
+    if client is not None and not client.absolute().parent.is_dir():
+        raise InputError(f"there is no folder for {client}", "Create it first.")
 
 
 def _write(found: Advice, directory: Path, files: Mapping[str, str]) -> None:
@@ -143,7 +150,7 @@ def _known(
     loaded = ScenarioOptions(scenario=scenario).load()
     planned = _planned_s(loaded.scenario, operation) if known.execution_s is None else known.execution_s
     keys, effective = loaded.scenario.keys, loaded.effective
-    return replace(known, keys=keys, effective=effective, target=None, execution_s=planned, recorded=None)
+    return replace(known, keys=keys, effective=effective, execution_s=planned, recorded=None)
 
 
 def _stated(scenario: str | None, target: str | None, targets: Path | None, operation: Operation) -> _Known:
@@ -163,6 +170,7 @@ def _stated(scenario: str | None, target: str | None, targets: Path | None, oper
         keys=loaded.scenario.keys,
         effective=loaded.effective,
         target=loaded.effective.get("target", {}) if embedded else None,
+        options={} if target is None else {"target": target} | ({"targets": str(targets)} if targets else {}),
         execution_s=_planned_s(loaded.scenario, operation),
     )
 
@@ -189,6 +197,8 @@ def _of_probe(file: str) -> _Known:
         assumed=assumed,
         shared=one is not None,
         stated=all(each.waits for each in probed.findings),
+        target={} if probed.embedded else None,
+        options={} if probed.embedded else {"host": probed.target},
         unseen=[name for name in LIMIT_NAMES if name not in standing],
     )
 
@@ -219,6 +229,7 @@ def _of_run(source: str, operation: Operation) -> _Known:
         keys=info.keys,
         effective=effective,
         target=effective.get("target", {}) if embedded and effective else None,
+        options=None if info.imported else {} if embedded else {"host": info.target.url},
         execution_s=_recorded_s(directory, operation),
         recorded=_recorded(info.elapsed_s, figures, operation) if info.imported else None,
     )

@@ -71,7 +71,8 @@ def probe(
             found.append(finding)
             if directory is not None:
                 _show(finding)
-                write_json(directory / results.PROBE_FILE, results.ProbeResult(target=order.url, findings=found))
+                written = results.ProbeResult(target=order.url, findings=found, embedded=options.embedded)
+                write_json(directory / results.PROBE_FILE, written)
     if directory is not None:
         print()
         run_module("loadtest.report.probe", str(directory))

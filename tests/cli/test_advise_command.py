@@ -42,6 +42,10 @@ def test_advice_on_a_scenario(loadtest: Verb, tmp_path: Path) -> None:
     assert found.confirmation is not None
     confirming = load_scenario(directory / found.confirmation.file).scenario
     assert set(confirming.traffic) == {"present", "advised"}
+    recording = confirming.traffic["advised"].recording
+    assert recording is not None
+    assert (len(recording.offsets_s), recording.most_within(2.0)) == (60, 19)
+    assert found.confirmation.options == {}
     assert found.sentence in (directory / "advice.html").read_text()
 
 
@@ -67,7 +71,10 @@ def test_advice_from_a_probe(loadtest: Verb, tmp_path: Path) -> None:
         requests=1, rejected=0, seconds=1, shared={"other limit": True}, waits=False,
     )  # fmt: skip
     run_directory.write_json(tmp_path / PROBE_FILE, ProbeResult(target="http://here", findings=[finding]))
-    said = loadtest("advise", "--from", PROBE_FILE, "--runs", "40", "--execution", "100ms", "--client", "client.py")
+    (tmp_path / "mine.toml").write_text(SCENARIO.replace("async_run", "sync_run").replace("polling", "# polling"))
+    options = ["--from", PROBE_FILE, "--runs", "40", "--execution", "100ms", "--client", "client.py"]
+    said = loadtest("advise", "mine.toml", *options)
+    assert "confirm.toml --host http://here" in said.out
     assert said.code == 0, said.err
     (directory,) = (tmp_path / "reports").glob("*-advice-*")
     found = load(directory)

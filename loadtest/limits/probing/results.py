@@ -227,6 +227,8 @@ class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
     schema: int = PROBE_SCHEMA
     target: str
     findings: list[LimitFinding]
+    embedded: bool = False
+    """Whether the probe started the target itself, so that it no longer runs."""
 
 
 class ProbeProgress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
