@@ -1,4 +1,4 @@
-"""Statistics that several rooms use: order statistics, means, shares, correlation, differences and a log histogram.
+"""Statistics for the other packages: order statistics, means, shares, correlation, differences and a log histogram.
 
 SciPy is slow to import, so only the functions that need it import it.
 """

@@ -1,14 +1,14 @@
-"""The uncertainty of shares and percentiles of correlated values, from counts in bins of time.
+"""The uncertainty of shares and percentiles of correlated values. It is computed from counts in bins of time.
 
-The model: each value is the sum of a pace and independent noise. All values at one time share the pace, a first-order
-autoregression. A few bins do not determine the pace's correlation time and part of the variance. Every pair in a grid
-of both is therefore weighted by its restricted likelihood (Harville, "Bayesian inference for variance components",
-Biometrika 1974). The prior is even over a grid of logarithmic correlation times and over the grid of variances.
+In the model, each value is the sum of a pace and independent noise. All values at one time share the pace, which is a
+first-order autoregression. A few bins determine neither its correlation time nor its variance. A grid therefore covers
+both, and each pair is weighted by its restricted likelihood (Harville, "Bayesian inference for variance components",
+Biometrika 1974). All pairs have the same prior weight. Correlation times are evenly spaced on a log scale.
 
-Events are 0 or 1: an error, or a time below a percentile. The shared part of their variance is inferred in the same
-way. Its prior follows from the pace: events have the pace's correlation times. If times share no pace, half of the
-prior weight is on events that share nothing. The mixture of all models exceeds each bound with a probability of 2.5 %.
-``bench/README.md`` has the coverage.
+An event is 0 or 1, for example an error, or a time below a percentile. The shared part of the events' variance is
+inferred in the same way. Events have the correlation times of the pace as their prior. If times share no pace, half of
+the prior weight is on independent events. Each bound of an interval leaves a probability of 2.5 % beyond it, under the
+weighted mixture of all models. ``bench/README.md`` has the coverage.
 """
 
 import math
@@ -20,28 +20,28 @@ import numpy as np
 from loadtest.arrays import Bools, Floats, Ints
 
 _LASTS: Final = np.geomspace(0.004, 0.35, 9)
-"""Correlation times of the pace (until the correlation has fallen to 1/e), as shares of the stage.
+"""Correlation times of the pace, as shares of the stage. Within this time, the correlation falls to 1/e.
 
 A pace with a longer correlation time looks like a constant level.
 """
 _PACES: Final = np.array([0, 0.02, 0.06, 0.13, 0.25, 0.5, 0.9, 1.6, 3, 6])
 """Variance of the pace ÷ variance within bins."""
 _PARTS: Final = np.array([0, 0.01, 0.03, 0.06, 0.1, 0.17, 0.28, 0.42, 0.6, 0.8])
-"""The shared part of the variance of events."""
+"""Shared part ÷ all of the variance of events."""
 _ANY_PART: Final = np.full(len(_PARTS), 1 / len(_PARTS))
 """Prior weights of ``_PARTS`` if times share a pace."""
 _TAIL: Final = 0.025
-"""The probability that the mixture gives to values beyond each end of an interval."""
+"""Probability of a value beyond each end of an interval, under the mixture of all models."""
 _APART: Final = (np.arange(400) + 0.5) / 400
-"""Distances of two moments, as shares of the stage."""
+"""Distances between two moments, as shares of the stage."""
 _DRIFT: Final = 0.2
-"""Correlation time, as a share of the stage, from which on the pace does not repeat within the stage."""
+"""The pace drifts if its correlation time is at least this share of the stage."""
 _LEAST_OF_BIN: Final = 4
-"""A bin has at least this many values if values in order of time are divided into bins."""
+"""Values in order of time are divided into bins of at least this many values."""
 _MOST_BINS: Final = 30
-"""There are at most this many bins if values in order of time are divided into bins."""
+"""Values in order of time are divided into at most this many bins."""
 _HALVINGS: Final = 30
-"""Number of bisections for a bound, which is the bound's precision in binary digits."""
+"""Number of bisections that find a bound. Each doubles the precision."""
 _BATCHES: Final = 8
 """Number of batches in a stage."""
 NORMAL: Final = 1.959963984540054
@@ -49,11 +49,11 @@ NORMAL: Final = 1.959963984540054
 
 
 class PaceModels(NamedTuple):
-    """Weighted models of the pace, ``[correlation time, variance]``.
+    """Weighted models of the pace. Arrays are ``[correlation time, variance]``.
 
     Attributes:
         weights: posterior probabilities of the models.
-        parts: the pace's part of the variance of times, as normal scores.
+        parts: variance of the pace ÷ variance of the times. Times are converted to normal scores first.
     """
 
     weights: Floats
@@ -66,7 +66,7 @@ class PaceModels(NamedTuple):
 
     @property
     def prior(self) -> Floats:
-        """The prior weights of events, ``[correlation time, part]``."""
+        """The prior weights of the models of events, ``[correlation time, part]``."""
         some = self.weights[:, 1:].sum(axis=1, keepdims=True)
         return np.asarray(self.weights[:, :1] * _NO_PACE + some * _ANY_PART)
 
@@ -96,7 +96,7 @@ def pace_of(counts: Ints) -> PaceModels:
 
 
 def effective_share_n(events: Ints, whole: Ints, pace: PaceModels | None = None) -> float:
-    """Return the number of independent values that give an equally uncertain share; ``pace`` is the operations'."""
+    """Return how many independent values would give an equally uncertain share. ``pace`` is that of the stage."""
     share = events.sum() / whole.sum()
     rest = (events - whole * share) / math.sqrt(max(share * (1 - share), 1e-12))
     n = float(whole.sum())
@@ -104,7 +104,7 @@ def effective_share_n(events: Ints, whole: Ints, pace: PaceModels | None = None)
 
 
 def effective_n(values: Floats) -> float:
-    """Return the number of independent values that give an equally uncertain mean; ``values`` are in order of time."""
+    """Return how many independent values would give an equally uncertain mean. ``values`` are in order of time."""
     n, spread = values.size, float(values.std())
     bins = min(_MOST_BINS, n // _LEAST_OF_BIN)
     if bins < 2 or spread == 0:
@@ -117,8 +117,9 @@ def effective_n(values: Floats) -> float:
 def plausible(below: Ints, whole: Ints, pace: PaceModels, quantile: float) -> tuple[Bools, float]:
     """Return whether each level may be the quantile, and the effective number of independent values.
 
-    The share up to the level must not be significantly too low, and the share up to the previous level not too high.
-    Two models test this: the pace of all times, and these events alone, because the slowest times may vary apart.
+    A level is rejected if the share of values up to it is significantly too low. It is also rejected if the share up to
+    the previous level is significantly too high. Two models have to agree. The first uses the pace of all times. The
+    second uses these events alone, because the slowest times may vary differently.
 
     Args:
         below: number of values up to each level, ``[bin, level]``.
@@ -130,7 +131,7 @@ def plausible(below: Ints, whole: Ints, pace: PaceModels, quantile: float) -> tu
     share = below.sum(axis=0) / n
     rest = (below - whole[:, None] * share) / np.sqrt(np.maximum(share * (1 - share), 1e-12))
     unsure = _beyond(*_weigh(rest, n, pace.prior), np.abs(share - quantile) / spread) >= _TAIL
-    # The covariance of two times below a quantile falls with their distance. It is averaged over all pairs of moments.
+    # The correlation of two events falls with their distance in time. The average is over all pairs of moments.
     kept = pace.parts[..., None] * np.exp(-_APART / _LASTS[:, None])[:, None]
     together = np.interp(kept, *_together(quantile)) @ (1 - _APART) * (2 / len(_APART))
     errors = np.sqrt(together + (1 - np.interp(pace.parts, *_together(quantile))) / n)
@@ -144,7 +145,7 @@ def plausible(below: Ints, whole: Ints, pace: PaceModels, quantile: float) -> tu
 
 
 def _weigh(rest: Floats, n: float, prior: Floats) -> tuple[Floats, Floats]:
-    """Return the weights of each column's models, and the standard error of the mean by each model.
+    """Return the weight of each column's models, and the standard error of the mean under each model.
 
     Args:
         rest: deviation of each bin's sum from its expectation, in standard deviations of a value, ``[bin, column]``.
@@ -159,7 +160,7 @@ def _weigh(rest: Floats, n: float, prior: Floats) -> tuple[Floats, Floats]:
 
 
 def _equivalent(weights: Floats, errors: Floats, n: float) -> float:
-    """Return the number of independent values, at most n, that give an equally uncertain mean."""
+    """Return how many independent values would give an equally uncertain mean; at most n."""
     return min(n, (NORMAL / float(np.ravel(_mixed(weights, errors, _TAIL))[0])) ** 2)
 
 
@@ -181,9 +182,11 @@ def fill_batches(counts: Ints) -> bool:
 
 
 class _Spectrum(NamedTuple):
-    """The correlation of a pace's bin means: eigenvalues, eigenvectors (in rows) and the sum of each eigenvector.
+    """Eigenvalues and eigenvectors of the correlation between a pace's bin means.
 
     Attributes:
+        vectors: eigenvectors, in rows.
+        sums: sum of each eigenvector.
         of_bin: variance of the mean of a bin ÷ variance of the pace.
         of_mean: variance of the mean of all bins ÷ variance of the pace.
     """
@@ -197,7 +200,7 @@ class _Spectrum(NamedTuple):
 
 @lru_cache(maxsize=32)
 def _spectra(bins: int) -> list[_Spectrum]:
-    """Return the spectrum for each of ``_LASTS``: an Ornstein–Uhlenbeck process, averaged over each bin."""
+    """Return the spectrum of an Ornstein–Uhlenbeck process, averaged over each bin, for each of ``_LASTS``."""
     apart = np.abs(np.subtract.outer(np.arange(bins), np.arange(bins)))
     found = []
     for lasts in (_LASTS * bins).tolist():
@@ -216,7 +219,7 @@ def _log_likelihood(spectrum: _Spectrum, rest: Floats, models: Floats) -> Floats
     Args:
         spectrum: the spectrum of the pace.
         rest: deviation of each bin from the mean, ``[bin, column]``.
-        models: variances along the spectrum, ``[bin, model]``.
+        models: variances along the eigenvectors, ``[bin, model]``.
     """
     seen, precision = spectrum.vectors @ rest, 1 / models
     information = spectrum.sums**2 @ precision
@@ -226,20 +229,20 @@ def _log_likelihood(spectrum: _Spectrum, rest: Floats, models: Floats) -> Floats
 
 
 def _normalised(logs: Floats) -> Floats:
-    """Convert logarithms to weights with the sum 1 over the last two axes, the models."""
+    """Convert logarithms to weights. The last two axes are the models; the weights over them add up to 1."""
     weights = np.exp(logs - logs.max(axis=(-2, -1), keepdims=True))
     return np.asarray(weights / weights.sum(axis=(-2, -1), keepdims=True))
 
 
 def _beyond(weights: Floats, errors: Floats, deviations: Floats) -> Floats:
-    """Return the probability that mixtures of normal distributions exceed deviations."""
+    """Return the probability that each mixture of normal distributions exceeds a deviation."""
     from scipy.special import ndtr  # noqa: PLC0415 - slow to import, and most commands do not need it
 
     return np.asarray((weights * ndtr(-deviations[..., None, None] / errors)).sum(axis=(-2, -1)))
 
 
 def _mixed(weights: Floats, errors: Floats, tail: float) -> Floats:
-    """Return the deviation that mixtures of normal distributions exceed with the probability ``tail``."""
+    """Return the deviation that each mixture of normal distributions exceeds with the probability ``tail``."""
     low, high = np.zeros(weights.shape[:-2]), np.full(weights.shape[:-2], 10 * errors.max())
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
@@ -256,7 +259,7 @@ def _normal_quantiles(shares: Floats) -> Floats:
 
 @lru_cache(maxsize=16)
 def _together(quantile: float) -> tuple[Floats, Floats]:
-    """Return shared parts of two normal values' variance, and for each the correlation of being below a quantile."""
+    """Return correlations of two normal values, and for each the correlation of their events "below a quantile"."""
     deviate = float(_normal_quantiles(np.array(quantile)))
     parts = np.linspace(0, 0.99, 100)
     middles = (parts[1:] + parts[:-1]) / 2

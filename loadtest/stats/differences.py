@@ -1,12 +1,12 @@
-"""Differences of percentiles, means and shares between two sets of values of one run, each with an interval.
+"""Differences between two sides, which are sets of values of one run. A difference has an interval.
 
 Values come in order of time, because neighbouring values are correlated. Each side's interval is computed for its
 *effective* number of values (``loadtest.stats.correlated_bins``), which is at most n. MOVER, the square-and-add method,
 combines both intervals (Zou & Donner, "Construction of confidence limits about effect measures", Statistics in Medicine
-2008; for shares it is Newcombe's hybrid score interval, 1998). MOVER needs no symmetry and accepts infinite bounds.
+2008; for shares it is Newcombe's hybrid score interval, 1998). It accepts asymmetric intervals and infinite bounds.
 
-If row k of both sides is the same input, differences between inputs cancel. Means and shares use the correlation of the
-rows. Percentiles use resampled blocks of rows (circular block bootstrap: Politis & Romano, 1992).
+If row k of both sides has the same input, differences between inputs cancel. Means and shares then use the correlation
+between the rows. Percentiles use resampled blocks of rows (circular block bootstrap: Politis & Romano, 1992).
 """
 
 import math
@@ -23,7 +23,7 @@ from loadtest.stats.shares import wilson
 
 _DRAWS: Final = 1000
 _SEED: Final = 1
-"""Fixed, so that the same values always have the same interval."""
+"""The seed is fixed, so that the same values always have the same interval."""
 _LEAST_BLOCK: Final = 4
 """Minimum number of rows in a block."""
 _MOST_BLOCKS: Final = 20
@@ -37,9 +37,9 @@ class Difference(NamedTuple):
     """The difference of two sides: head − factor × base.
 
     Attributes:
-        base: value of the base side; infinite if a time-out determines it, None without values.
-        difference: None if both are infinite or one is missing.
-        interval: at the requested confidence; None for the reason in ``why``.
+        base: value of the base side. It is infinite if it reaches time-outs, and None without values.
+        difference: None if both values are infinite, or if one is missing.
+        interval: interval at the requested confidence; if it is None, ``why`` has the reason.
         n: number of values of base and head.
     """
 
@@ -57,7 +57,7 @@ class Difference(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """One side's estimate and interval, and the influence of each value on the error (for the correlation)."""
+    """One side's estimate and interval. The ``influence`` of each value serves to correlate paired sides."""
 
     value: float
     low: float
@@ -66,23 +66,23 @@ class Estimate(NamedTuple):
 
 
 def figure_of(values: Floats, statistic: str) -> float:
-    """Return a percentile (nearest rank), the maximum or, for any other statistic, the mean."""
+    """Return a percentile (nearest rank) or the maximum. Any other statistic is the mean."""
     if statistic in QUANTILES:
         return float(np.sort(values)[rank(values.size, QUANTILES[statistic]) - 1])
     return float(values.max() if statistic == "max" else values.mean())
 
 
 def estimate(values: Floats, statistic: str, confidence: float = 0.95) -> Estimate | None:
-    """Estimate a statistic of values in order of time, with an interval at their effective n.
+    """Estimate a statistic, with an interval for the effective number of values.
 
     Args:
-        values: zeros and ones for a share.
+        values: values in order of time; zeros and ones for a share.
         statistic: a percentile by its name (order statistics), ``share`` (Wilson's interval) or ``mean`` (Student's t).
         confidence: level of the interval.
 
     Returns:
-        None for ``max``, if there are no values or too few for a percentile's interval, and for a mean of fewer than
-        two values or of an infinite value.
+        None if there is no interval. A maximum has none. A percentile needs enough values, and a mean needs two or more
+        finite values.
     """
     if not values.size or statistic == "max":
         return None
@@ -119,9 +119,9 @@ def difference(
         base: values in order of time; a time-out is ``math.inf``.
         head: the other side's values, in the same form.
         statistic: as for ``estimate``.
-        paired: whether row k of both sides is one input.
-        factor: multiplies base; ``head − 1.2 × base``, for example, shows whether head is within 1.2 times base.
-        confidence: level of the interval; for k comparisons in one table, 1 − 0.05 ÷ k.
+        paired: whether row k of both sides has the same input.
+        factor: multiplier of base. With 1.2, the difference is negative if head is less than 1.2 times base.
+        confidence: level of the interval. For k comparisons in one table, use 1 − 0.05 ÷ k.
 
     Raises:
         ValueError: if paired sides differ in length.
@@ -146,7 +146,7 @@ def difference(
 
 
 def _drawn(base: Floats, head: Floats, quantile: float, factor: float, tail: float) -> tuple[float, float]:
-    """Return the interval of a difference of percentiles over the same rows, from resampled blocks of rows."""
+    """Return the interval of a difference of percentiles of paired sides, from resampled blocks of rows."""
     n, place = base.size, rank(base.size, quantile) - 1
     block = max(_LEAST_BLOCK, math.ceil(n / _MOST_BLOCKS))
     random = np.random.default_rng(_SEED)
@@ -174,7 +174,7 @@ def _joined(base: Estimate, head: Estimate, n: tuple[int, int], *, paired: bool,
     if math.isfinite(difference):
         interval = (difference - low, difference + high)
     else:
-        # A time-out is infinite, so the bounds themselves give the interval.
+        # One value is infinite (a time-out), so the interval follows from the bounds of both sides.
         interval = (_bound(head.low, factor * base.high, -math.inf), _bound(head.high, factor * base.low, math.inf))
     return Difference(base.value, head.value, difference, interval, paired, n)
 
@@ -195,7 +195,7 @@ def _minus(base: float, head: float, factor: float) -> float | None:
 
 
 def _correlation(one: Floats, other: Floats) -> float:
-    """Pearson's correlation; 0 if a side does not vary."""
+    """Return Pearson's correlation; 0 if a side does not vary."""
     if one.std() == 0 or other.std() == 0:
         return 0.0
     return float(np.corrcoef(one, other)[0, 1])

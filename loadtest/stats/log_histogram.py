@@ -1,4 +1,4 @@
-"""A log histogram for live figures, which is small and can be added to others.
+"""A small histogram with logarithmic buckets, for live figures.
 
 Each bucket is wider than the previous one by a fixed factor, so a quantile is off by at most half a bucket (about 2 %).
 Histograms add up without loss, as in HdrHistogram and DDSketch (Masson et al., "DDSketch", VLDB 2019). Final figures
@@ -16,7 +16,7 @@ GROWTH: Final = 1.04
 """The ratio of the widths of neighbouring buckets."""
 _LOG_GROWTH: Final = math.log(GROWTH)
 _ZERO: Final = -(10**6)
-"""The bucket of zero, below that of any positive float."""
+"""The bucket of zero. It is below the bucket of any positive float."""
 
 
 class LogHistogram:
@@ -46,7 +46,7 @@ class LogHistogram:
         return self.buckets.total()
 
     def quantile(self, share: float) -> float | None:
-        """Return the value that ``share`` (0-1) of the values do not exceed, to about 2 %; None without values."""
+        """Return the quantile for a share from 0 to 1, with an error of about 2 %; None without values."""
         rank, seen = max(1, math.ceil(share * self.count)), 0
         for bucket in sorted(self.buckets):
             seen += self.buckets[bucket]
@@ -62,7 +62,7 @@ class LogHistogram:
         return self
 
     def __isub__(self, other: "LogHistogram") -> Self:
-        """Subtract a histogram that was added before; the maximum stays."""
+        """Subtract a histogram that was added before. The maximum does not change."""
         self.buckets -= other.buckets
         self.total -= other.total
         return self

@@ -1,4 +1,4 @@
-"""Means: Student's t, the sample variance, and blocks of neighbours for a bootstrap."""
+"""Student's t, the sample variance, and blocks for a bootstrap."""
 
 import math
 from collections.abc import Sequence
@@ -25,16 +25,16 @@ def student_tail(deviate: float, df: float) -> float:
 
 
 def variance(values: Sequence[float]) -> float:
-    """Return the sample variance of at least two values; ``statistics.variance`` is exact and thirty times slower."""
+    """Return the sample variance of two or more values. ``statistics.variance`` is exact, but thirty times slower."""
     mean = math.fsum(values) / len(values)
     return math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
 
 
 def circular_blocks(random: np.random.Generator, draws: int, n: int, block: int) -> Ints:
-    """Draw blocks of neighbouring indices from 0 to n − 1, where 0 follows n − 1; the result is ``[draws, n]``.
+    """Draw blocks of neighbouring indices from 0 to n − 1. Index 0 follows n − 1. The result is ``[draws, n]``.
 
-    The circular moving-block bootstrap (Politis & Romano, "A circular block-resampling procedure for stationary data",
-    1992).
+    This is the circular moving-block bootstrap (Politis & Romano, "A circular block-resampling procedure for stationary
+    data", 1992).
     """
     starts = random.integers(0, n, (draws, math.ceil(n / block), 1))
     return ((starts + np.arange(block)) % n).reshape(draws, -1)[:, :n]

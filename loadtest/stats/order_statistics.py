@@ -1,4 +1,4 @@
-"""Percentiles by order statistics: nearest ranks, their 95 % intervals, and the sample size that a percentile needs."""
+"""Percentiles by nearest rank, their 95 % intervals from order statistics, and the sample sizes that they need."""
 
 import math
 from bisect import bisect_left, bisect_right
@@ -16,21 +16,21 @@ _TAIL: Final = 0.025
 
 
 def rank(n: int, quantile: float) -> int:
-    """Return the 1-based nearest rank ⌈q·n⌉; q·n is rounded to 1e-9 first, because 0.95 · 20 may give 19.000…02."""
+    """Return the 1-based nearest rank ⌈q·n⌉. Because 0.95 · 20 may give 19.000…02, q·n is rounded to 1e-9 first."""
     return max(1, math.ceil(round(quantile * n, 9)))
 
 
 def ranks_to_draw(n: int, most: int) -> Ints:
-    """Return at most ``most`` of the ranks 1 … n, evenly spaced with both ends, to plot a distribution."""
+    """Return at most ``most`` ranks from 1 to n for a plot. They are evenly spaced and include both ends."""
     return np.unique(np.linspace(1, n, min(n, most)).astype(np.int64))
 
 
 @lru_cache(maxsize=4096)
 def interval_ranks(n: int, quantile: float, tail: float = _TAIL) -> tuple[int, int] | None:
-    """Return 1-based ranks l < u of n ordered values with P(X₍ₗ₎ ≤ percentile ≤ X₍ᵤ₎) ≥ 95 %, ≤ 2.5 % on each side.
+    """Return 1-based ranks l < u. The percentile is between the values of these ranks with at least 95 % probability.
 
-    With B ~ Binomial(n, q) values below the percentile, l is the greatest rank with P(B ≤ l − 1) ≤ 2.5 % and u the
-    least with P(B ≥ u) ≤ 2.5 % (David & Nagaraja, Order Statistics, §7.1). Another ``tail`` replaces 2.5 %.
+    The number B of values below the percentile is binomial (n, q). The rank l is the greatest with P(B ≤ l − 1) ≤
+    2.5 %, and u is the least with P(B ≥ u) ≤ 2.5 % (David & Nagaraja, Order Statistics, §7.1). ``tail`` replaces 2.5 %.
 
     Returns:
         None if there is no such l or u. A u needs q^n ≤ 2.5 %: n ≥ 6 for p50, 36 for p90, 72 for p95, 368 for p99.
@@ -45,9 +45,9 @@ def interval_ranks(n: int, quantile: float, tail: float = _TAIL) -> tuple[int, i
 
 
 def needed(quantile: float) -> int:
-    """Return the sample size that a percentile needs: the least n for which ``interval_ranks`` finds both ranks."""
+    """Return the sample size that a percentile needs. It is the least n for which ``interval_ranks`` has a result."""
     n = math.ceil(math.log(_TAIL) / math.log(max(quantile, 1 - quantile)))
-    # Rounding of the logarithms may be off by one where n is close to a whole number.
+    # The logarithms are rounded, so n may be off by one.
     return next(each for each in count(max(1, n - 1)) if _has_ranks(each, quantile))
 
 
@@ -57,5 +57,5 @@ def carried(n: float) -> list[str]:
 
 
 def _has_ranks(n: int, quantile: float, tail: float = _TAIL) -> bool:
-    """Whether the least and the greatest of n values bound the percentile."""
+    """Whether n values are enough to bound the percentile on both sides."""
     return n >= 1 and max(quantile, 1 - quantile) ** n <= tail

@@ -1,7 +1,8 @@
 """Shares of a count: intervals, log odds, exact tail probabilities, and tests of a difference.
 
-Functions of several ``EventCount`` take each count's expected log odds as an offset (429s of a known limiter). They
-estimate the common log odds by maximum likelihood (McCullagh & Nelder, "Generalized Linear Models", 1989, §4.4).
+Each ``EventCount`` has expected log odds, for example those of 429s under a known limiter. Functions of several counts
+use them as an offset. They estimate the common log odds by maximum likelihood (McCullagh & Nelder, "Generalized Linear
+Models", 1989, §4.4).
 """
 
 import math
@@ -13,11 +14,11 @@ import numpy as np
 from loadtest.arrays import Floats
 
 _SMALL: Final = 1e-290
-"""A probability near the smallest float."""
+"""Probabilities below this are summed as logarithms, because they are near the smallest float."""
 _UNLIKELY: Final = -3.0
-"""log10 of the probability below which a difference is significant: 1 in 1,000."""
+"""A difference is significant if log10 of its probability is at most this (1 in 1,000)."""
 _STEPS: Final = 25
-"""Maximum steps of Newton's method; three or four suffice."""
+"""Maximum number of steps of Newton's method. Three or four are usually enough."""
 
 
 def wilson(share: float, n: float, z: float) -> tuple[float, float]:
@@ -29,7 +30,7 @@ def wilson(share: float, n: float, z: float) -> tuple[float, float]:
 
 
 def clopper_pearson(count: int, of: int, confidence: float = 0.95) -> float:
-    """Return the one-sided upper bound of a share (Clopper and Pearson, 1934): about 3 ÷ n for a count of 0."""
+    """Return the one-sided upper bound of a share (Clopper and Pearson, 1934). For a count of 0 it is about 3 ÷ n."""
     if count >= of:
         return 1.0
     from scipy.special import betaincinv  # noqa: PLC0415 - slow to import, and `--help` does not need it
@@ -38,7 +39,7 @@ def clopper_pearson(count: int, of: int, confidence: float = 0.95) -> float:
 
 
 def log10_at_most(k: int, n: int, p: float) -> float:
-    """Return log10 of the probability of at most k of n, each with probability p (binomial, 0 < p < 1)."""
+    """Return log10 of the binomial probability of at most k events among n. Each has the probability p, 0 < p < 1."""
     from scipy.special import bdtr, gammaln, logsumexp  # noqa: PLC0415 - slow to import
 
     if k >= n:
@@ -46,7 +47,7 @@ def log10_at_most(k: int, n: int, p: float) -> float:
     probability = float(bdtr(k, n, p))
     if probability > _SMALL:
         return math.log10(probability)
-    # Sum the terms as logarithms, because a float cannot hold the result.
+    # A float cannot hold the result, so the terms are summed as logarithms.
     j = np.arange(k + 1)
     terms = gammaln(n + 1) - gammaln(j + 1) - gammaln(n - j + 1) + j * math.log(p) + (n - j) * math.log1p(-p)
     return float(logsumexp(terms)) / math.log(10)
@@ -55,10 +56,10 @@ def log10_at_most(k: int, n: int, p: float) -> float:
 def more_often(during: tuple[int, int], apart: tuple[int, int]) -> bool:
     """Whether events are significantly more frequent in one period than in another (probability below 1 in 1,000).
 
-    Each period is (n, events). In a binomial version of Fisher's test, every event falls into either period at random.
+    Each period is (n, events). The test is a binomial version of Fisher's: each event falls into a period at random.
     """
     total, share = during[1] + apart[1], during[0] / (during[0] + apart[0])
-    # At least k events in the first period are at most total − k in the other.
+    # If the first period has at least k events, the other has at most total − k.
     return total > 0 and during[1] > total * share and log10_at_most(apart[1], total, 1 - share) <= _UNLIKELY
 
 
@@ -73,7 +74,7 @@ def expit(log_odds: float) -> float:
 
 
 def share_score(events: float, n: float) -> float:
-    """Return the log odds of a share with half an event and a non-event added (Haldane–Anscombe): always finite."""
+    """Return the log odds of a share. Half an event and half a non-event make it finite (Haldane–Anscombe)."""
     return logit((events + 0.5) / (n + 1))
 
 
@@ -83,7 +84,7 @@ def share_scores(events: Floats, n: Floats) -> Floats:
 
 
 class EventCount(NamedTuple):
-    """The number of events among n, and the expected log odds (0 if there is no expectation)."""
+    """The number of events among n. ``offset`` is the expected log odds; 0 without an expectation."""
 
     events: float
     n: float
@@ -104,9 +105,9 @@ def pooled(counts: Sequence[EventCount]) -> Sequence[EventCount]:
 
 
 def common_log_odds(counts: Sequence[EventCount], *, half: bool = False) -> float:
-    """Return the common log odds beyond the offsets, by maximum likelihood; infinite if none or all are events.
+    """Return the common log odds beyond the offsets, by maximum likelihood. With no or only events, it is infinite.
 
-    ``half`` adds half an event and half a non-event, so that the result is finite.
+    ``half`` adds half an event and half a non-event, which makes the result finite.
     """
     events, n = sum(one.events for one in counts), sum(one.n for one in counts)
     more, of = (0.5, 1.0) if half else (0.0, 0.0)
@@ -128,13 +129,13 @@ def common_log_odds(counts: Sequence[EventCount], *, half: bool = False) -> floa
 
 
 def information(counts: Sequence[EventCount], log_odds: float, *, half: bool = False) -> float:
-    """Return Σ n·p·(1 − p), the inverse variance of log odds; ``half`` adds half an event and a non-event."""
+    """Return Σ n·p·(1 − p), the inverse variance of log odds. ``half`` adds half an event and half a non-event."""
     total = sum(one.n * (p := expit(log_odds + one.offset)) * (1 - p) for one in counts)
     return max(total * (1 + 1 / sum(one.n for one in counts)) if half else total, 1e-12)
 
 
 def fisher_deviate(base: EventCount, head: EventCount, *, better: bool) -> float:
-    """Return Fisher's exact one-sided p as a normal deviate: positive for more events (if ``better``, for fewer)."""
+    """Return Fisher's exact one-sided p as a normal deviate: positive for more events, or for fewer if ``better``."""
     from scipy.special import gammaln, ndtri  # noqa: PLC0415 - slow to import
 
     here, n, others = round(head.events), round(head.n), round(base.n)
@@ -148,7 +149,7 @@ def fisher_deviate(base: EventCount, head: EventCount, *, better: bool) -> float
 
 
 def deviance_root(base: Sequence[EventCount], head: Sequence[EventCount], log_odds: float) -> float:
-    """Return the signed root of the deviance of both sides from common log odds: positive if the head has more events.
+    """Return the signed root of the deviance from common log odds. It is positive if the head has more events.
 
     Half an event is moved between the sides towards the expected counts (Yates' correction for continuity).
     """
