@@ -1,9 +1,10 @@
-"""``loadtest probe`` of other projects' limiters over HTTP: nginx, HAProxy, limits, slowapi and throttled-py.
+"""``loadtest probe`` of other projects' limiters over HTTP: nginx, HAProxy, and packages of Python and npm.
 
 Each has ``--limit`` requests per window at 5 a second, which is also documented. ``--together`` probes all at a
-time, and ``--busy`` keeps every core busy meanwhile. ``--packages PYTHON`` is an interpreter that has the packages;
-nginx and HAProxy are skipped where they are missing. Prints a Markdown table; exit code 1 if the true limiter is
-excluded, or if the true numbers are outside of stated ones. Run: ``python bench/probe_servers.py --packages PYTHON``.
+time, and ``--busy`` keeps every core busy meanwhile. ``--packages PYTHON`` is an interpreter that has the packages,
+``--modules FOLDER`` has the npm packages (``bench/peers/limiting.js``); nginx and HAProxy are skipped where they are
+missing. Prints a Markdown table; exit code 1 if the true limiter is excluded, or if the true numbers are outside of
+stated ones. Run: ``python bench/probe_servers.py --packages PYTHON --modules FOLDER``.
 """
 
 import argparse
@@ -56,10 +57,7 @@ frontend probed
     http-request deny deny_status 429 if {{ sc_http_req_rate(0) gt {count} }}
     http-request return status 404 content-type application/json string '{unknown}'
 """
-TRUTHS: Final = {
-    "nginx limit_req": "token-bucket",
-    "nginx limit_req nodelay": "token-bucket",
-    "HAProxy http_req_rate": "sliding-counter-from-first",
+PYTHON: Final = {
     "limits-fixed": "fixed-window-from-first",
     "limits-moving": "sliding-log",
     "limits-counter": "sliding-counter",
@@ -69,6 +67,14 @@ TRUTHS: Final = {
     "throttled-leaking-bucket": "token-bucket",
     "throttled-gcra": "token-bucket",
     "slowapi": "fixed-window-from-first",
+}
+NODE: Final = dict.fromkeys(("express-rate-limit", "rate-limiter-flexible"), "fixed-window-from-first")
+TRUTHS: Final = {
+    "nginx limit_req": "token-bucket",
+    "nginx limit_req nodelay": "token-bucket",
+    "HAProxy http_req_rate": "sliding-counter-from-first",
+    **PYTHON,
+    **NODE,
 }
 """The algorithm that decides like each server's."""
 NGINX_BURST: Final = 11
@@ -82,9 +88,9 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def started(command: list[str], port: int) -> Iterator[None]:
-    """Run a server until the block ends."""
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+def started(command: list[str], port: int, folder: str = ".") -> Iterator[None]:
+    """Run a server in a folder until the block ends."""
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=folder) as process:
         try:
             for _ in range(200):
                 with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
@@ -98,7 +104,7 @@ def started(command: list[str], port: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def servers(packages: str | None, count: int) -> Iterator[dict[str, str]]:
+def servers(packages: str | None, modules: str | None, count: int) -> Iterator[dict[str, str]]:
     """Start every server that is installed, and give their base URLs."""
     urls = {}
     with contextlib.ExitStack() as stack:
@@ -118,11 +124,13 @@ def servers(packages: str | None, count: int) -> Iterator[dict[str, str]]:
             )
             stack.enter_context(started([haproxy, "-q", "-f", str(folder / "haproxy.cfg")], port))
             urls["HAProxy http_req_rate"] = f"http://127.0.0.1:{port}"
-        if packages:
+        peers = [(packages, "limiting.py", ".", PYTHON)] if packages else []
+        peers += [("node", "limiting.js", modules, NODE)] if modules else []
+        for runner, file, where, truths in peers:
             port = free_port()
-            command = [packages, str(HERE / "peers" / "limiting.py"), str(port), str(count), str(count // RATE)]
-            stack.enter_context(started(command, port))
-            urls |= {name: f"http://127.0.0.1:{port}/{name}" for name in TRUTHS if " " not in name}
+            command = [runner, str(HERE / "peers" / file), str(port), str(count), str(count // RATE)]
+            stack.enter_context(started(command, port, where))
+            urls |= {name: f"http://127.0.0.1:{port}/{name}" for name in truths}
         yield urls
 
 
@@ -141,18 +149,21 @@ def row(name: str, found: dict[str, Any], count: int) -> bool:
     algorithm, stated = TRUTHS[name], found["stated"]
     names = {each["algorithm"] for each in found["standing"]}
     own = {algorithm, "leaky-queue" if algorithm == "token-bucket" else algorithm}
-    named = "–" if not names else "right" if names <= own else "among others" if own & names else "wrong"
+    right = "among others" if found["why"] or names - own else "right"
+    named = "–" if not names else right if own & names else "wrong"
     numbers = "–"
     if stated:
         least, most = stated["burst"] or stated["count"]
         slowest, fastest = (each / stated["window_s"] for each in stated["count"])
         at_once = NGINX_BURST if name.startswith("nginx") else count
-        right = least - 1 <= at_once <= most + 1 and slowest * 0.98 <= RATE <= fastest * 1.02
-        numbers = "right" if right else "wrong"
+        within = least - 1 <= at_once <= most + 1 and slowest * 0.98 <= RATE <= fastest * 1.02
+        numbers = "right" if within else "wrong"
     busy = "yes" if any("busy" in each for each in found["seen"]) else "no"
     cells = (name, algorithm, found["verdict"], named, f"{len(names)}", numbers)
     cost = (f"{found['requests'] / count:.1f}", f"{found['seconds']:.0f}", busy)
     print("|", " | ".join((*cells, *cost)), "|", flush=True)
+    if "wrong" in {named, numbers}:
+        print(json.dumps(found), file=sys.stderr)
     return "wrong" not in {named, numbers}
 
 
@@ -160,13 +171,14 @@ def main() -> int:
     """Probe all servers, and return 1 if something wrong was said."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--packages", help="an interpreter with limits, slowapi, throttled-py, fastapi and uvicorn")
+    parser.add_argument("--modules", help="a folder with express, express-rate-limit and rate-limiter-flexible of npm")
     parser.add_argument("--limit", type=int, default=20, help="requests per window (20)")
     parser.add_argument("--together", action="store_true", help="probe all servers at a time")
     parser.add_argument("--busy", action="store_true", help="keep every core busy")
     options = parser.parse_args()
     print("| server | decides as | verdict | limiter | algorithms left | numbers | requests, N | s | busy |")
     print("| --- | --- | --- | --- | ---: | --- | ---: | ---: | --- |")
-    with servers(options.packages, options.limit) as urls, contextlib.ExitStack() as stack:
+    with servers(options.packages, options.modules, options.limit) as urls, contextlib.ExitStack() as stack:
         for _ in range(os.cpu_count() or 1 if options.busy else 0):
             burner = stack.enter_context(subprocess.Popen([sys.executable, "-c", "while True: pass"]))
             stack.callback(burner.terminate)

@@ -110,7 +110,7 @@ class Sender:
         replies = [Sent(begin + after) for after in send.after]
         tasks = [asyncio.create_task(self._send(each, request, key)) for each in replies]
         await asyncio.sleep(send.after[-1])
-        waiting, longest = set(tasks), self.now() + _PATIENCE * send.patience
+        waiting, longest = set(tasks), self.now() + send.patience * (1 if send.held else _PATIENCE)
         # Wait while answers arrive, because a busy machine reads them late, but do not wait for what a queue holds.
         while waiting and (first or self.now() < longest):
             done, waiting = await asyncio.wait(

@@ -13,16 +13,23 @@ from loadtest.arrays import Floats, Ints
 from loadtest.units import Limit
 
 WINDOWS: Final = 8.0
-"""Time budget of a probe, in documented windows (bench/README.md)."""
+"""Time budget of a probe, in documented windows (docs/capacity.md)."""
 SAME: Final = 0.02
-"""Relative difference up to which two rates count as equal, because a network hides it (bench/README.md)."""
+"""Relative difference up to which two rates count as equal: 0.1 s of the network in 5 s."""
 _MOMENTS: Final = 6, 40
 """Minimum and maximum number of groups in which a burst's requests arrive; bounds the time of one weighing."""
 _UNEVEN: Final = (math.sqrt(5) - 1) / 2
 """Step of an even sequence without a period (the golden section), so that distances between requests never repeat."""
-PATIENCE_S: Final = 0.25
-"""Seconds without an answer after which a request counts as accepted and in progress or held: more than twice the 50 ms
-each way that bench/README.md allows for the network."""
+NETWORK_S: Final = 0.1
+"""Seconds that the network may delay a request and its answer together (bench/README.md)."""
+PATIENCE_S: Final = 2.5 * NETWORK_S
+"""Seconds without an answer after which a request counts as accepted and in progress or held."""
+_TRIP_S: Final = 0.005
+"""Seconds that a request and its rejection take at least: an assumption, until a rejection took longer."""
+_PARTS: Final = 8
+"""Maximum number of parts of a burst: a burst sends at most an eighth of the documented count after a rejection."""
+_SHORT: Final = 0.15
+"""Maximum duration of a burst ÷ documented window, so that most bursts lie within one window."""
 Who = Literal["own", "other key", "other limit"]
 """The quota that a request consumes: the probed one, the same limit of another key, or another limit."""
 
@@ -34,6 +41,7 @@ class VolleyOrder:
     Attributes:
         at: earliest time, in unix seconds of our clock.
         patience: seconds without any answer after which unanswered requests count as in progress or held.
+        held: whether a queue holds accepted requests, so that their answers are not awaited.
         who: whose quota the requests consume.
         spread: seconds over which they are sent, instead of all at once.
     """
@@ -43,6 +51,7 @@ class VolleyOrder:
     patience: float
     who: Who = "own"
     spread: float = 0.0
+    held: bool = False
 
     @property
     def after(self) -> list[float]:
@@ -129,6 +138,14 @@ class ProbeEvidence:
         """Return the latest possible time of each decision."""
         return np.minimum(volley.answered, volley.sent + self.longest)
 
+    def weight(self, volley: Volley, window: float) -> float:
+        """Return a burst's weight as evidence, below 1 if its decisions took more than 0.1 s and 2 % of ``window``.
+
+        The draws of arrival times cover the network's delays, but may miss the times of a busy machine.
+        """
+        slow = float((self.decided(volley) - volley.sent).mean()) / max(NETWORK_S, SAME * window)
+        return 1 / max(1.0, slow)
+
     def pauses(self) -> Floats:
         """Return the middle of each pause between two bursts, in unix seconds of our clock."""
         volleys = [each for experiment in self.experiments for each in experiment]
@@ -165,17 +182,16 @@ class ProbeEvidence:
         times = begin[:, None] + (end - begin)[:, None] * within
         return np.sort(times, axis=0), np.diff(edges)
 
-    def exceeds(self, limit: Limit, burst: float = math.inf) -> bool:
+    def exceeds(self, limit: Limit) -> bool:
         """Whether more was accepted than a limit can accept at any phase. Other clients cannot cause this.
 
-        In T seconds, no window of W accepts more than N·(⌊T/W⌋ + 2), and no bucket of ``burst`` B more than B + T·N/W.
+        In T seconds, no window of W accepts more than N·(⌊T/W⌋ + 2), and a bucket of N accepts less.
         """
         passed = [(each.sent, each.answered) for each in self.answers if each.passed and each.who == "own"]
         sent, answered = np.array(passed).reshape(-1, 2).T
         for volley in itertools.chain.from_iterable(self.experiments):
             lasted = np.sort(answered[sent >= volley.sent[0]]) - volley.sent[0]
-            windows = np.floor(lasted / limit.window)
-            most = limit.count * (windows + 2) if math.isinf(burst) else burst + lasted * limit.rate
+            most = limit.count * (np.floor(lasted / limit.window) + 2)
             if (np.arange(1, len(lasted) + 1) > most).any():
                 return True
         return False
@@ -213,12 +229,10 @@ class BurstSender:
         self.documented, self._rate, self._left, self._until = documented, rate, requests, until
         self._past = ProbeEvidence()
         self._begin = self._now = now
-        self._enough = 2 if documented.count >= 20 else 1
-        """Number of rejections that end a burst."""
-        self._trip = 0.005
+        self._trip = _TRIP_S
         """The longest time from a request to its rejection, in s."""
-        self._held = False
-        """Whether accepted requests are held, as in a queue."""
+        self._held: bool | None = None
+        """Whether accepted requests are held, as in a queue; None during the first burst."""
         self._took: list[float] = []
         """Durations of accepted requests, in s."""
 
@@ -233,7 +247,7 @@ class BurstSender:
         return max([1.5 * self._trip + 0.02, *([] if self._held else self._took)])
 
     def _ask(self, at: float, count: int, who: Who = "own", *, spread: float = 0.0) -> Exchange[list[ProbeAnswer]]:
-        answers = yield VolleyOrder(max(at, self._now), count, self._patience, who, spread)
+        answers = yield VolleyOrder(max(at, self._now), count, self._patience, who, spread, bool(self._held))
         self._left -= count
         took = [each.answered - each.sent if each.answered < math.inf else self._patience for each in answers]
         rejected = [time for time, each in zip(took, answers, strict=True) if not each.passed]
@@ -265,9 +279,8 @@ class BurstSender:
     @property
     def _size(self) -> int:
         """Number of requests in a part of a burst."""
-        parts = max(1, min(8, int(0.15 * self.documented.window / max(self._trip, 0.1))))
-        size = max(-(-self.documented.count // parts), self.documented.count // 12)
-        return max(1, min(size, int(self._rate * max(0.5, self._trip))))
+        parts = max(1, min(_PARTS, int(_SHORT * self.documented.window / max(self._trip, NETWORK_S))))
+        return max(1, min(-(-self.documented.count // parts), int(self._rate * max(2 * PATIENCE_S, self._trip))))
 
     def _burst(self, at: float, count: int, *, whole: bool = False) -> Exchange[bool]:
         """Send up to ``count`` requests in parts, as fast as allowed, until some are rejected; or all if ``whole``.
@@ -276,14 +289,14 @@ class BurstSender:
             Whether some were rejected.
         """
         size, passed, rejected, last, spread = self._size, 0, 0, -math.inf, 0.0
-        while count > 0 and self._left > 0 and (whole or rejected < self._enough):
+        while count > 0 and self._left > 0 and (whole or not rejected):
             at = max(at, last + size / self._rate)
             if not self._in_time(at + spread):
                 break
             volley = yield from self._volley(at, min(size, count, self._left), spread)
             last = float(volley.sent[0])
             passed, rejected, count = passed + volley.passed, rejected + volley.rejected, count - len(volley.sent)
-            if self._now - last >= PATIENCE_S:
+            if self._held is None and self._now - last >= PATIENCE_S:
                 # A queue seems to hold requests, so the rest is sent in one part, spread over time.
                 size, spread = max(1, count), count / self._rate
         if rejected and passed and passed not in self._past.full:

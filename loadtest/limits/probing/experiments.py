@@ -17,13 +17,12 @@ _TRIED: Final = 1000
 """Number of random experiments compared: bounds the time of one choice (bench/probe_confusion.py)."""
 _VOLLEYS: Final = 3
 """Maximum number of bursts in one experiment; also bounds the time of a choice."""
-_SIZES: Final = (0.05, 0.25, 0.5, 0.75, 1.0)
-"""Sizes of bursts, relative to the ``most`` of ``best``: from a few requests, which hardly change
-the limiter's state, to a burst that is surely rejected in part."""
 _CASES: Final = 10
 """Number of likely limiters that represent one model; also bounds the time of a choice."""
-_PATIENT_S: Final = 40.0
-"""Seconds that cost as much as ``most`` requests: a probe of 100 per minute then takes 3 minutes (bench/README.md)."""
+_EXPERIMENTS: Final = 20
+"""Number of experiments that cost as much as a probe's budget, because each takes about 0.1 s to choose."""
+_GAP: Final = 1.5
+"""Maximum gap between bursts in windows: within a window, across its end, or in the next window."""
 
 
 def best(
@@ -31,9 +30,10 @@ def best(
     *,
     now: float,
     most: int,
-    budget: int,
+    left: int,
     blur: float,
     until: float,
+    budget: tuple[float, float],
     lasts: Callable[[Floats], Floats],
 ) -> Experiment | None:
     """Return the experiment that separates most pairs of cases for its requests and time; None if it separates none.
@@ -42,22 +42,23 @@ def best(
         rivals: the remaining models.
         now: the present, by our clock.
         most: slightly more requests than are accepted at once.
-        budget: remaining requests.
+        left: remaining requests.
         blur: seconds over which the requests of a burst arrive.
         until: latest time of the last burst.
+        budget: requests and seconds of a whole probe, which weigh the cost.
         lasts: returns the arrival times in s of bursts of given sizes.
     """
-    chance = np.random.default_rng(budget)
+    chance = np.random.default_rng(left)
     cases = [_cases(rival, chance) for rival in rivals]
     idle = np.array([replay.idle() for replay, _ in cases])
     times, counts = _designs(rivals, idle, most, blur, chance)
     times += now
-    fit = (counts.sum(axis=0) <= budget) & (times[-1] <= until)
+    fit = (counts.sum(axis=0) <= left) & (times[-1] <= until)
     times, counts = times[:, fit], counts[:, fit]
     if not counts.size:
         return None
     separated = _separated([(_foreseen(replay, times, counts, lasts(counts)), of) for replay, of in cases], counts)
-    cost = 0.3 + counts.sum(axis=0) / most + (times[-1] - now) / _PATIENT_S
+    cost = 1 / _EXPERIMENTS + counts.sum(axis=0) / budget[0] + (times[-1] - now) / budget[1]
     chosen = int(np.argmax(separated / cost))
     if separated[chosen] < 2 / _CASES**2:  # one pair of cases, in either order
         return None
@@ -69,7 +70,7 @@ def _separated(seen: Sequence[tuple[Floats, Floats]], counts: Floats) -> Floats:
 
     Pairs of cases of one model count less, and least if their parameters are equal and only their offsets differ.
     """
-    noticed = np.maximum(1.0, SAME * counts)[:, None, None]
+    noticed = np.maximum(1.0, SAME * counts)[:, None, None].astype(np.float32)
     separated = np.zeros(counts.shape[1])
     for (one, numbers), (other, others) in itertools.combinations_with_replacement(seen, 2):
         apart = (np.abs(one[:, :, None] - other[:, None]) >= noticed).any(axis=0)
@@ -88,10 +89,9 @@ def _designs(
     window = chance.choice(np.concatenate(lengths) if lengths else idle, _TRIED)
     rest = np.where(chance.random(_TRIED) < 0.5, 0.0, chance.choice(idle, _TRIED) + blur)
     first = rest + chance.random(_TRIED) * window
-    # Two bursts lie within one window, in successive windows, or on either side of a window's end.
-    gaps = np.maximum(chance.uniform(0.15, 1.4, (_VOLLEYS - 1, _TRIED)) * window, 0.02) + blur
+    gaps = _GAP * chance.random((_VOLLEYS - 1, _TRIED)) * window + blur
     times = np.cumsum(np.vstack((first, gaps)), axis=0)
-    counts = np.maximum(1.0, np.round(chance.choice(_SIZES, (_VOLLEYS, _TRIED)) * most))
+    counts = np.ceil(chance.random((_VOLLEYS, _TRIED)) * most)
     counts[np.arange(_VOLLEYS)[:, None] >= chance.integers(1, _VOLLEYS + 1, _TRIED)] = 0
     for place in range(1, _VOLLEYS):  # an unused burst takes no time
         times[place] = np.where(counts[place] > 0, times[place], times[place - 1])
@@ -112,4 +112,4 @@ def _foreseen(replay: LimiterReplay, times: Floats, counts: Floats, lasts: Float
         sent = np.diff(np.round(np.outer(edges, count)), axis=0)
         some = zip((edges[1:] + edges[:-1]) / 2, sent, strict=True)
         passing.append(sum(replay.volley(at + part * last, each) for part, each in some))
-    return np.array(passing)
+    return np.array(passing, np.float32)

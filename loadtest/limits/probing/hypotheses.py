@@ -3,9 +3,11 @@
 A hypothesis is a row of parameters: N, W and the offset of the server's clock, or B and the seconds per refilled
 request. Each hypothesis decides on all requests again, for several random draws of their arrival times. Draws that
 accept more or fewer requests of a burst than the server did get less weight and are replaced (a particle filter:
-Gordon, Salmond and Smith, IEE Proceedings F 1993). Likely rows are kept, and varied in ever smaller steps.
+Gordon, Salmond and Smith, IEE Proceedings F 1993). Likely rows are kept and varied: within their range, and beyond it
+at doubling distances.
 """
 
+import itertools
 import math
 from typing import Final
 
@@ -13,21 +15,21 @@ import numpy as np
 
 from loadtest.arrays import Floats, Ints
 from loadtest.limits import ALGORITHMS, AlgorithmName, LimiterSpec
-from loadtest.limits.probing.evidence import WINDOWS, ProbeEvidence
+from loadtest.limits.probing.evidence import NETWORK_S, WINDOWS, ProbeEvidence
 from loadtest.limits.replays import REPLAYS, LimiterReplay
 from loadtest.units import Limit
 
 COMMON_WINDOWS: Final = (1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0)
-"""Common window lengths in seconds; bench/README.md states this range."""
-REACH_S: Final = 0.6
-"""Maximum difference of the server's clock from ours in seconds: 0.5 s (bench/README.md) and 0.1 s for the network."""
+"""Common window lengths in seconds: a convention."""
+REACH_S: Final = 0.5 + NETWORK_S
+"""Maximum difference of the server's clock from ours in seconds, with the network's delay (bench/README.md)."""
 RATES: Final = 30.0
 """Factor around the documented rate and window within which other rates and windows are considered: an assumption."""
 FAR: Final = math.log(500)
 """Natural log of the likelihood ratio that excludes a limiter. At most 0.2 % of probes may name another limiter."""
 _PER_MISS: Final = 3.5
-"""Each surplus or missing accepted request of a burst makes a draw e^3.5 = 33 times less likely, so that two exclude a
-limiter, and one does not (bench/README.md, method of the probe)."""
+"""Each surplus or missing accepted request of a burst makes a draw e^3.5 = 33 times less likely: between FAR / 2 and
+FAR, so that two exclude a limiter, and one does not."""
 _LIKELY: Final = 1.5 * _PER_MISS
 """Natural log of the likelihood ratio to the best hypothesis within which parameters are likely: one and a half
 requests."""
@@ -35,12 +37,14 @@ _USUAL: Final = 2.0
 """Natural log of the likelihood that a burst usually loses if the network decides how many requests are accepted: an
 assumption, less than a missed request loses."""
 _SHORT_S: Final = 1.0
-"""Length of windows up to which the network (50 ms each way, bench/README.md) hides whether they begin with a request
-or by the clock."""
+"""Length of windows up to which clocks that differ by up to 0.5 s hide whether they begin with a request or by the
+clock."""
 _ROWS: Final = 20
 """Maximum number of rows of one algorithm that are varied: bounds the time of a weighing (bench/probe_confusion.py)."""
 DRAWS: Final = 16
 """Number of draws of arrival times, and of steps over a range; also bounds the time of a weighing."""
+_FINEST: Final = 0.0005
+"""Smallest relative step of rates and offsets: 30 ms of a minute, less than the network hides."""
 
 
 class Hypotheses:
@@ -58,10 +62,13 @@ class Hypotheses:
         self.bucket = ALGORITHMS[algorithm].has_burst
         self.aligned = LimiterSpec(algorithm, round_down=round_down).on_clock
         self._any_phase = self.aligned and not ALGORITHMS[algorithm].can_round_down
+        self._chained = not (self.bucket or self.aligned) and ALGORITHMS[algorithm].can_round_down
+        """Whether the first request starts all windows, so that its time is a parameter like the server's clock."""
+        self._usual = NETWORK_S if self._chained else REACH_S
+        """The largest usual offset in s."""
         self._documented = documented
-        self._step = 1.0
         self.rows: Floats = np.empty((0, 3))
-        """N, W and offset in s, or B, seconds per refilled request and 0."""
+        """N, W and offset of the clock or the first request in s, or B, seconds per refilled request and offset."""
         self.fits: Floats = np.empty((0, 0))
         """Natural log of each row's likelihood in each experiment."""
         self.well: Floats = np.empty(0)
@@ -130,19 +137,18 @@ class Hypotheses:
     def weigh(self, seen: ProbeEvidence) -> None:
         """Propose rows at first, later vary the likely rows, and weigh them by all answers."""
         rows = self._varied(seen) if len(self.rows) else self._first(seen)
-        self._step = max(self._step / 2, 0.002)
         self.rows = self._possible(np.unique(rows.round(7), axis=0))
         if not len(self.rows):
             return
         self._weigh(seen)
-        kept = self._spread(4 * _ROWS, 2 * FAR)
+        kept = self._spread(4 * _ROWS)
         self.rows, self.fits, self.well = self.rows[kept], self.fits[kept], self.well[kept]
         self.places = kept
 
-    def _spread(self, most: int, within: float) -> Ints:
-        """The best rows of each window, and some rows with a log likelihood at most ``within`` below the best."""
+    def _spread(self, most: int) -> Ints:
+        """The best rows of each window, and some rows that are not excluded twice."""
         order = np.argsort(-self.scores, kind="stable")
-        order = order[self.scores[order] >= self.best - within]
+        order = order[self.scores[order] >= self.best - 2 * FAR]
         if len(order) <= most:
             return order
         rank, windows = np.zeros(len(order)), self.rows[order, 1]
@@ -170,39 +176,31 @@ class Hypotheses:
 
     def _buckets(self, seen: ProbeEvidence) -> Floats:
         """Rates around the documented rate, each with the burst sizes that the first burst allows."""
-        rates = self._documented.rate * np.exp(np.linspace(-math.log(RATES), math.log(RATES), 81))
+        rates = self._documented.rate * np.geomspace(1 / RATES, RATES, 5 * DRAWS)
         passed, shortest, longest = seen.first
+        # A clock of whole seconds may show a second more or less than passed.
+        shortest, longest = shortest - self.round_down, longest + self.round_down
         rows, offsets = [], self._offsets(1.0, seen)
         for rate in rates:
-            low, high = max(1, passed - math.ceil(rate * longest)), max(1, passed - math.floor(rate * shortest) + 1)
-            bursts = sorted({*np.linspace(low, high, 5).round()})
+            low, high = max(1, passed - math.ceil(rate * longest)), passed - math.floor(rate * max(0, shortest)) + 1
+            bursts = sorted({*np.linspace(low, high, DRAWS // 3).round()})
             rows += [(count, 1 / rate, shift) for count in bursts for shift in offsets]
         return np.array(rows)
 
     def _varied(self, seen: ProbeEvidence) -> Floats:
         """The likely rows, those with the documented count or rate instead, and rows beside both."""
-        likely = self.rows[self._spread(_ROWS, 1.5 * FAR)]
-        varied = [likely]
-        for more in (-1, 1):
-            varied.append(likely + np.array([more, 0, 0]))
-            if self.bucket:
-                near = likely * np.array([1, math.exp(more * self._step / 4), 1])
-                varied += [near + np.array([each, 0, 0]) for each in (0, more, -more)]
-            elif self.aligned:
-                varied.append(likely + np.outer(self._reach(likely[:, 1]) * self._step / 4, (0, 0, more)))
-        best = likely[0]
+        likely = self.rows[self._spread(_ROWS)]
+        varied = [likely, likely + np.array([1, 0, 0]), likely - np.array([1, 0, 0])]
         if self.bucket:
-            low, high = self.range(1)
-            rates = np.append(np.geomspace(low / 1.1, high * 1.1, DRAWS + 1), 1 / self._documented.rate)
-            some = np.unique(likely[:: -(-len(likely) // 8), ::2], axis=0)
-            varied.append(np.array([(count, rate, shift) for count, shift in some for rate in rates]))
-            bursts = np.linspace(*self.range(0), 5).round()
-            varied.append(np.array([(count, rates[-1], shift) for count in bursts for shift in likely[:8, 2]]))
-            if self.aligned:
-                varied += [likely + np.array([0, 0, more * self._step / 4]) for more in (-1, 1)]
+            low, high = np.log(self.range(1))
+            refills = np.append(np.exp(_around(low, high, _FINEST)), 1 / self._documented.rate)
+            bursts = np.unique(np.linspace(*self.range(0), 3).round())
+            varied.append(np.array(list(itertools.product(bursts, refills, self._offsets(1.0, seen)))))
+            between = math.exp((high - low) / DRAWS)
+            varied += [likely * np.array([1, each, 1]) for each in (between, 1 / between)]
         else:
             counts = {*seen.full, self._documented.count, *likely[:4, 0]}
-            pairs = {(count, best[1]) for count in counts} | set(map(tuple, likely[:, :2].tolist()))
+            pairs = {(count, likely[0, 1]) for count in counts} | set(map(tuple, likely[:, :2].tolist()))
             offsets = {window: self._offsets(window, seen) for _, window in pairs}
             rows = [(*pair, shift) for pair in pairs for shift in offsets[pair[1]]]
             varied.append(np.array(rows))
@@ -218,25 +216,25 @@ class Hypotheses:
 
     def _reach(self, windows: Floats) -> Floats:
         """The largest difference of the server's windows from multiples of W on our clock, in s."""
-        return windows / 2 if self._any_phase else np.minimum(REACH_S, windows / 2)
+        return windows / 2 if self._any_phase else np.minimum(self._usual, windows / 2)
 
     def _offsets(self, window: float, seen: ProbeEvidence) -> Floats:
         """Offsets to try, in s. A window of any phase may end in each pause between two bursts."""
-        if self.bucket and self.aligned:  # its clock shows whole seconds
-            return np.linspace(-0.4, 0.5, 10)
-        if not self.aligned:
+        if self.bucket and self.aligned:  # its clock shows whole seconds; the draws of a row differ by up to 0.2 s
+            return np.linspace(-0.4, 0.4, 5)
+        if not (self.aligned or self._chained):
             return np.zeros(1)
-        low, high, steps = -REACH_S, REACH_S, DRAWS
         likely = self.rows[self.likely]
+        near = np.linspace(-self._usual, self._usual, DRAWS + 1)
         if len(known := likely[likely[:, 1] == window, 2]):
-            wide = self._step / 8 * window
-            low, high, steps = float(known.min()) - wide, float(known.max()) + wide, DRAWS // 2
-        near = np.linspace(max(low, -window / 2), min(high, window / 2), steps + 1)
+            near = _around(known.min(), known.max(), _FINEST * window)
         ends = (window / 2 - seen.pauses()) % window - window / 2 if self._any_phase else near
         return np.union1d(near, ends)
 
     def _weigh(self, seen: ProbeEvidence) -> None:
         counts, windows, shifts = (np.tile(column, (DRAWS, 1)) for column in self.rows.T)
+        if self.bucket and self.aligned:  # each draw has a shift of its own, so that the rows cover all of them
+            shifts += np.linspace(-NETWORK_S, NETWORK_S, DRAWS)[:, None]
         replay = REPLAYS[self.algorithm](
             counts, windows, shifts, count_rejected=self.count_rejected, round_down=self.round_down
         )
@@ -247,7 +245,9 @@ class Hypotheses:
         for place, experiment in enumerate(seen.experiments):
             for volley in experiment:
                 times, sizes = seen.arrivals(volley, DRAWS, refill_s)
-                passed = sum(replay.volley(now[:, None], int(size)) for now, size in zip(times, sizes, strict=True))
+                late = self.rows[:, 2] if self._chained and volley is seen.experiments[0][0] else 0.0
+                arrived = zip(times[:, :, None] + late, sizes, strict=True)
+                passed = sum(replay.volley(now, int(size)) for now, size in arrived)
                 missed = np.abs(passed - volley.passed)
                 uncertain = np.flatnonzero((missed != missed[0]).any(axis=0))
                 found = -_PER_MISS * missed[0]
@@ -260,9 +260,16 @@ class Hypotheses:
                     found[uncertain] = explained - np.log1p(wide)
                     well[uncertain] = explained + _USUAL * wide / (1 + wide)
                     replay.choose(_again(weights, chance.random()), uncertain)
-                self.fits[:, place] += found
-                self.well += np.minimum(well, 0.0)
+                weight = seen.weight(volley, self._documented.window)
+                self.fits[:, place] += weight * found
+                self.well += weight * np.minimum(well, 0.0)
         self.replay = replay
+
+
+def _around(low: float, high: float, nearest: float) -> Floats:
+    """Values over a range, and beyond it at doubling distances from ``nearest``."""
+    beyond = nearest * 2.0 ** np.arange(DRAWS // 2)
+    return np.concatenate((low - beyond, np.linspace(low, high, DRAWS // 2 + 1), high + beyond))
 
 
 def _again(weights: Floats, start: float) -> Ints:

@@ -25,6 +25,8 @@ from loadtest.units import Limit
 
 REQUESTS: Final = 5.5
 """Request budget of a probe, in documented counts (docs/capacity.md)."""
+_USUAL: Final = 2500, 180.0
+"""Requests and seconds that nine of ten probes of a documented limit must not exceed (bench/README.md)."""
 
 
 class Prober(BurstSender):
@@ -55,6 +57,7 @@ class Prober(BurstSender):
         most = int(REQUESTS * documented.count)
         self._most = most if requests is None else min(most, requests)
         until = now + (WINDOWS * documented.window if seconds is None else seconds)
+        self._budget = min(most, _USUAL[0]), _USUAL[1]
         super().__init__(documented, now, rate, self._most, until)
         self._limit = limit
         self._clock = clock
@@ -66,7 +69,6 @@ class Prober(BurstSender):
         self._shared: dict[Who, bool | None] = {}
         self._separate: set[Who] = set()
         """Other clients that seemed to have a quota of their own."""
-        self._streams = 0
 
     def run(self) -> Exchange[LimitFinding]:
         # Start early in a window, so that the next bursts fall into the same window if windows have the documented
@@ -97,11 +99,14 @@ class Prober(BurstSender):
         while True:  # each experiment uses requests
             begin = self._clock()
             rivals = self._weigh()
+            if self._sure(rivals):  # finer steps may widen the bounds
+                rivals = self._weigh()
             if self._sure(rivals) or (chosen := self._choose(rivals)) is None:
                 break
             self._now = max(self._now, self._now + self._clock() - begin)
             self._begin_experiment()
-            yield from chosen
+            for at, count in chosen:
+                yield from self._burst(at, count, whole=True)
         why = self._conclude()
         likely = [] if self._ill else self._likely
         self._left = self._most - self._requests
@@ -120,16 +125,17 @@ class Prober(BurstSender):
         self.models = [each for each in self.models if len(each.rows)]
         self.models.sort(key=lambda each: -each.best)
         top, kept = self.models[0], []
-        # Another client's requests can look like a limiter with another rate.
+        # Another client's requests can look like a limiter with another rate, or start windows.
         least, most = top.rates
-        far = FAR if least * (1 - SAME) <= self.documented.rate <= most * (1 + SAME) else 2 * FAR
+        usual = least * (1 - SAME) <= self.documented.rate <= most * (1 + SAME) and top.phase is None
+        far = FAR if usual else 2 * FAR
         for each in self.models:
             without, contradicted = top.without() - each.without(), ""
             if each is top or top.best - each.best < far or (without < far / 2).any():
                 kept.append(each)
             else:
                 contradicted = self._observation(int(without.argmin()))
-            shown = standing(each, self.documented, held=self._held)
+            shown = standing(each, self.documented, held=bool(self._held))
             self._fits[each] = ModelFit(
                 limiter=shown.name, numbers=shown.numbers, log_ratio=each.best - top.best, ruled_out=contradicted
             )
@@ -149,66 +155,37 @@ class Prober(BurstSender):
         return [each for each in self.models if each.best > top - FAR]
 
     @property
-    def _fit(self) -> float:
-        """The fit of the best hypothesis: −3.5 for each missed request."""
-        return max(float(each.well.max()) for each in self.models)
-
-    @property
     def _ill(self) -> bool:
         """Whether even the best hypothesis misses two requests, perhaps due to another client or several servers."""
-        return self._fit <= -FAR
+        return max(float(each.well.max()) for each in self.models) <= -FAR
 
     def _sure(self, rivals: Sequence[Hypotheses]) -> bool:
         return len({each.key for each in rivals}) == 1 and self._stated(rivals) is not None
 
     def _stated(self, models: Sequence[Hypotheses]) -> StatedNumbers | None:
-        return stated([standing(each, self.documented, held=self._held) for each in models])
+        return stated([standing(each, self.documented, held=bool(self._held)) for each in models])
 
-    def _choose(self, rivals: Sequence[Hypotheses]) -> Exchange[object] | None:
+    def _choose(self, rivals: Sequence[Hypotheses]) -> Experiment | None:
         most = max(round(each.range(0)[1]) for each in rivals)
-        most += max(self._enough, round(0.05 * most))
-        if all(each.bucket for each in self._likely) and (pace := self._pace()) is not None:
-            return pace
-        chosen = best(
-            rivals,
-            now=self._now,
-            most=most,
-            budget=self._left,
-            blur=self._trip / 2,
-            until=self._until - self._patience,
-            lasts=self._lasts,
-        )
-        return None if chosen is None else self._carry_out(chosen)
-
-    def _carry_out(self, chosen: Experiment) -> Exchange[None]:
-        for at, count in chosen:
-            yield from self._burst(at, count, whole=True)
+        most += max(1, round(0.05 * most))
+        for until in (self._begin + _USUAL[1], math.inf):  # a longer experiment only if no other tells rivals apart
+            chosen = best(
+                rivals,
+                now=self._now,
+                most=most,
+                left=self._left,
+                blur=self._trip / 2,
+                until=min(until, self._until) - self._patience,
+                budget=self._budget,
+                lasts=self._lasts,
+            )
+            if chosen is not None:
+                return chosen
+        return None
 
     def _lasts(self, counts: Floats) -> Floats:
         """Seconds over which bursts of given sizes arrive."""
         return self._trip / 2 + (np.ceil(counts / self._size).clip(1) - 1) * max(self._trip, self._size / self._rate)
-
-    def _pace(self) -> Exchange[None] | None:
-        """A stream above the rate of the likeliest bucket, longer each time; None if bursts can measure the rate."""
-        bucket = self.models[0]
-        least, most = bucket.range(1)
-        rate = 1 / math.sqrt(least * most)
-        if rate * self._trip < 1:
-            return None
-        over = 5.0 if bucket.range(0)[0] <= 1 + 2 * rate * self._trip and self._streams % 2 else 1.35
-        pace = min(over * rate, self._rate)
-        count = int(min(60 * 2**self._streams * max(1.0, math.sqrt(rate * self._trip) / 2), self._left))
-        count = min(count, int(pace * (self._until - self._patience - self._now)), self._left // (1 if over < 2 else 2))
-        if count < 8:
-            return None
-        self._streams += 1
-        return self._stream(pace, count)
-
-    def _stream(self, pace: float, count: int) -> Exchange[None]:
-        answers = yield from self._ask(self._now, count, spread=count / pace)
-        parts = int(np.clip(count / pace / max(3 * self._trip, 1e-3), 1, 6))
-        for part in np.array_split(np.arange(count), parts):
-            self._past.experiments[-1].append(self._volley_of([answers[each] for each in part]))
 
     def _conclude(self) -> str:
         """The missing evidence; empty if the result is certain."""
@@ -217,18 +194,12 @@ class Prober(BurstSender):
         if len({each.key for each in self.models}) > 1:
             return "the request budget is too small to tell the limiters apart"
         numbers = self._stated(self._likely)
-        compared = verdict(self.documented, numbers, exceeded=self._exceeded(self._likely))
+        compared = verdict(self.documented, numbers, exceeded=self._past.exceeds(self.documented))
         if compared == "stricter":  # another client's requests can look like another limiter
             return "another client may have used a part of the limit"
         if numbers is not None and compared == "can't tell":
             return "no more than the documented limit was accepted, so another client may have used the limit at first"
         return ""
-
-    def _exceeded(self, models: Sequence[Hypotheses]) -> bool:
-        burst = math.inf
-        if models and models[0].bucket:  # whole seconds refill up to a second early
-            burst = models[0].range(0)[1] + self.documented.rate * max(each.round_down for each in models)
-        return self._past.exceeds(self.documented, burst)
 
     @property
     def experiments(self) -> int:
@@ -240,12 +211,12 @@ class Prober(BurstSender):
         return len(self._past.answers)
 
     def _finding(self, models: Sequence[Hypotheses], why: str) -> LimitFinding:
-        numbers, exceeded = self._stated(models), self._exceeded([] if why else models)
+        numbers, exceeded = self._stated(models), self._past.exceeds(self.documented)
         return LimitFinding(
             limit=self._limit,
             documented=(self.documented.count, self.documented.window),
             verdict=verdict(self.documented, numbers, exceeded=exceeded),
-            standing=[standing(each, self.documented, held=self._held) for each in models],
+            standing=[standing(each, self.documented, held=bool(self._held)) for each in models],
             stated=numbers,
             fits=sorted(self._fits.values(), key=lambda each: (bool(each.ruled_out), -each.log_ratio)),
             bursts=[
@@ -255,7 +226,7 @@ class Prober(BurstSender):
             ],
             facts=self._past.facts(self.documented),
             seen=self._seen(),
-            held=self._held,
+            held=bool(self._held),
             scope=scope(self._shared),
             shared=self._shared,
             requests=self._requests,
@@ -326,19 +297,15 @@ class Prober(BurstSender):
 
     def _ladder(self) -> Exchange[None]:
         """Send single requests, each when a limiter may have room again, until one is accepted."""
-        window, full = self.documented.window, float(self._past.experiments[0][0].sent[0])
-        margin = 2 * self._trip + 0.002 * window
-        near = max(0.008 * window, 0.5 * self._trip)
-        moments = {full + window - near, full + window + near}
-        moments |= {full + part * window for part in (0.15, 0.5, 1.7)}
-        moments.add((self._now // window + 1) * window + REACH_S + margin)
-        if self.documented.count >= 20:
-            moments |= {self._now + part / self.documented.rate for part in (0.5, 1.5, 3.0)}
-            moments |= {self._now + part * window for part in (0.05, 0.1, 0.2, 0.35, 0.7, 1.3, 2.1)}
+        limit, begin = self.documented, float(self._past.experiments[0][0].sent[0])
+        margin, full = 2 * self._trip, begin + limit.window
+        moments = {full - margin, full + margin, (self._now // limit.window + 1) * limit.window + REACH_S + margin}
+        # Room comes after one refill to two windows, so each wait is twice as long as the last.
+        moments |= {self._now + 2**power / limit.rate for power in range(limit.count.bit_length() + 1)}
         last = 0.0
         self._begin_experiment()
         for at in sorted(moments):
-            if at < max(self._now, last + margin / 4) or self._left < self.documented.count or not self._in_time(at):
+            if at < max(self._now, last + margin / 2) or self._left < self.documented.count or not self._in_time(at):
                 continue
             last = at
             if (yield from self._volley(at, 1)).passed:

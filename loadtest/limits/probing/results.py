@@ -13,6 +13,8 @@ from loadtest.limits.probing.hypotheses import COMMON_WINDOWS, Hypotheses
 from loadtest.record.run_info import TlsInfo
 from loadtest.units import Limit
 
+_NARROW: Final = 0.1
+"""Relative width of the bounds of stated numbers; a width of two requests is narrow, too: a definition."""
 _HOLDS: Final = next(each.name for each in ALGORITHMS.values() if each.holds)
 PROBE_FILE: Final = "probe.json"
 PROBE_SCHEMA: Final = 1
@@ -302,11 +304,13 @@ def stated(models: Sequence[Standing]) -> StatedNumbers | None:
     low, high = min(each.count[0] for each in models), max(each.count[1] for each in models)
     least, most = min(each.window_s[0] for each in models), max(each.window_s[1] for each in models)
     bursts = [each for one in models for each in one.burst or ()]
-    if bursts:
-        narrow = high <= 1.1 * low and max(bursts) - min(bursts) <= max(2, 0.05 * max(bursts))
-        return StatedNumbers(count=(low, high), window_s=least, burst=(min(bursts), max(bursts))) if narrow else None
-    narrow = high - low <= max(2, 0.05 * high) and most == least
-    return StatedNumbers(count=(low, high), window_s=least) if narrow else None
+    if most > least or not (_narrow(low, high) and _narrow(min(bursts, default=0), max(bursts, default=0))):
+        return None
+    return StatedNumbers(count=(low, high), window_s=least, burst=(min(bursts), max(bursts)) if bursts else None)
+
+
+def _narrow(low: float, high: float) -> bool:
+    return high - low <= max(2, _NARROW * high)
 
 
 def verdict(documented: Limit, numbers: StatedNumbers | None, *, exceeded: bool) -> Compliance:
