@@ -1,4 +1,4 @@
-"""The output of a run, which load writes and analysis reads: samples, ``run.json`` and run directory."""
+"""The output of a run: samples, ``run.json`` and the run directory. ``load`` writes it, and ``analysis`` reads it."""
 
 __all__ = [
     "blocks",

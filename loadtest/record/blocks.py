@@ -1,7 +1,7 @@
-"""``blocks.json``, versioned: the blocks of a paired comparison, in the order of their runs.
+"""``blocks.json``, a versioned file with the blocks of a paired comparison, in the order of their runs.
 
 A block is one run of the whole scenario against one side, in an ordinary run directory. The base side is the present
-version, the head side the new one.
+version. The head side is the new version.
 """
 
 from datetime import datetime
@@ -21,7 +21,7 @@ SCHEMA_VERSION: Final = 1
 
 
 class Block(msgspec.Struct, frozen=True, kw_only=True):
-    """One block."""
+    """One block of a comparison."""
 
     directory: str
     """Path below the comparison's directory, such as ``blocks/03-head``."""
@@ -38,12 +38,12 @@ class BlockPlan(msgspec.Struct, kw_only=True):
     schema: int = SCHEMA_VERSION
     scenario: str
     seeds: list[int]
-    """Seeds of the block order, by series."""
+    """Seed for the order of the blocks in each series."""
     silence_s: float
-    """Pause between a target's blocks, so that no limit still counts the previous block's requests; 0 if blocks stay
-    within the limits without a pause."""
+    """Pause between two blocks of a target. After it, no limit counts requests of the previous block. It is 0 if the
+    blocks stay within the limits without a pause."""
     blocks: list[Block]
-    """Blocks of all series, without those that never started."""
+    """Blocks of all series, except blocks that never started."""
 
     def of(self, series: int) -> list[Block]:
         return [block for block in self.blocks if block.series == series]
@@ -69,5 +69,5 @@ def begun(info: RunInfo) -> bool:
 
 
 def ended_unix_s(info: RunInfo) -> float | None:
-    """Return the unix time when a block's record was closed; None if it was not closed."""
+    """Return the unix time at which a block's record was closed, or None if it was not closed."""
     return None if info.ended is None else datetime.fromisoformat(info.ended).timestamp()

@@ -19,7 +19,7 @@ NOT_HASHED: Final = {
     "regression",
     "unexpected_errors",
 }
-"""Keys of a scenario that its hash leaves out: they change neither load nor target."""
+"""The hash of a scenario leaves out these keys, because they change neither the load nor the target."""
 UNEXPECTED_ERRORS: Final = 0.01
 """Share of a stage's operations that may fail unexpectedly, unless the scenario sets another share."""
 
@@ -42,7 +42,7 @@ class _Expect(msgspec.Struct, frozen=True):
 
 
 class WrittenStage(msgspec.Struct, frozen=True):
-    """A stage of an entry. A stage with a step corresponds to several stages of the plan, with numbered names."""
+    """A stage of an entry. If it has a step, the plan has several stages for it, and their names are numbered."""
 
     name: str = ""
     step: Any = None
@@ -50,7 +50,7 @@ class WrittenStage(msgspec.Struct, frozen=True):
 
 
 class WrittenEntry(msgspec.Struct, frozen=True):
-    """A traffic entry; ``mistakes`` are the shares of deliberately wrong operations, by kind."""
+    """A traffic entry. ``mistakes`` has the shares of deliberately wrong operations, by kind of mistake."""
 
     user: str | None = None
     workflow: str | None = None
@@ -69,7 +69,7 @@ class WrittenEntry(msgspec.Struct, frozen=True):
 
     @property
     def sends(self) -> tuple[object, ...]:
-        """A value that is equal for two entries if arrival k of both sends the same request."""
+        """A value for comparing two entries. If it is equal, arrival k of both entries sends the same request."""
         return self.workflow, self.parameters, self.inputs, self.inputs_order
 
     def expected_in(self, stage: str) -> frozenset[int]:
@@ -84,7 +84,7 @@ class WrittenEntry(msgspec.Struct, frozen=True):
 
 
 class WrittenThreshold(msgspec.Struct):
-    """A threshold; ``loadtest.threshold`` parses ``require``."""
+    """A threshold. ``loadtest.threshold`` parses ``require``."""
 
     require: str
     traffic: str | None = None
@@ -95,7 +95,7 @@ class WrittenThreshold(msgspec.Struct):
 
 
 class WrittenComparison(msgspec.Struct):
-    """A comparison of ``entries`` with each other, or of the ``stages`` of one ``entry`` with the first of them."""
+    """A comparison of ``entries`` with each other, or of one entry's ``stages`` with the first of these stages."""
 
     by: list[str]
     entries: list[str] | None = None
@@ -107,7 +107,7 @@ _NOTHING: Final = WrittenEntry()
 
 
 def written_entry(info: RunInfo, traffic: str) -> WrittenEntry:
-    """Return a traffic entry of the effective scenario; an empty entry if ``run.json`` has no readable one."""
+    """Return a traffic entry of the effective scenario, or an empty entry if ``run.json`` has none that is valid."""
     try:
         return msgspec.convert(info.scenario.effective.get("traffic", {}).get(traffic, {}), WrittenEntry)
     except (msgspec.ValidationError, AttributeError):
@@ -115,7 +115,7 @@ def written_entry(info: RunInfo, traffic: str) -> WrittenEntry:
 
 
 def polling(info: RunInfo, traffic: str) -> str:
-    """Describe an entry's polling, such as ``polled every 500 ms to 10 s``; empty without jobs."""
+    """Describe an entry's polling, such as ``polled every 500 ms to 10 s``. Without jobs, the text is empty."""
     if info.imported or info.traffic[traffic].operation not in POLLED_OPERATIONS:
         return ""
     written = written_entry(info, traffic).polling

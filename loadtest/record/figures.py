@@ -1,4 +1,4 @@
-"""The figures of a run's ``metrics.json`` that are read without analysis and pandas."""
+"""Figures of a run, read from its ``metrics.json`` without the analysis and without pandas."""
 
 from pathlib import Path
 from typing import Final, TypeVar
@@ -13,27 +13,27 @@ FILE_NAME: Final = "metrics.json"
 
 
 class Times(msgspec.Struct, frozen=True):
-    """Percentiles in ms; None if n is too small."""
+    """Percentiles in ms. None if n is too small."""
 
     p50: float | None = None
     p95: float | None = None
 
 
 class Operations(msgspec.Struct, frozen=True):
-    """Operations; rates are per second."""
+    """Figures of operations. Rates are per second."""
 
     offered_rate: float | None = None
 
 
 class Requests(msgspec.Struct, frozen=True):
-    """Requests; the rate of 429s is a share 0-1."""
+    """Figures of requests. ``throttled_rate`` is a share from 0 to 1."""
 
     sent: int = 0
     throttled_rate: float | None = None
 
 
 class StageMetrics(msgspec.Struct, frozen=True):
-    """One stage of a traffic entry; rates of outcomes are shares 0-1, requests are counted by status."""
+    """Figures of a traffic entry's stage. Rates of outcomes are shares from 0 to 1. ``statuses`` counts requests."""
 
     operations: Operations = Operations()
     throttled_rate: float | None = None
@@ -51,7 +51,7 @@ class TrafficMetrics(msgspec.Struct, frozen=True):
 
 
 class LimitUse(msgspec.Struct, frozen=True):
-    """Number of requests on a limit, and of 429s among them."""
+    """Number of requests that counted against a limit, and of 429s among them."""
 
     limit: str
     sent: int
@@ -59,7 +59,7 @@ class LimitUse(msgspec.Struct, frozen=True):
 
 
 class InferredLimiter(msgspec.Struct, frozen=True):
-    """A limiter that explains a run's 429s; ``window_s`` is None for a concurrency limit."""
+    """A limiter that explains a run's 429s. ``window_s`` is None for a concurrency limit."""
 
     limiter: str
     count: int
@@ -71,13 +71,13 @@ class InferredLimiter(msgspec.Struct, frozen=True):
 
 
 class Inferred(msgspec.Struct, frozen=True):
-    """The limiters that explain a limit's 429s; none if nothing could be inferred."""
+    """The limiters that explain a limit's 429s. There are none if nothing could be inferred."""
 
     named: tuple[InferredLimiter, ...] = ()
 
 
 class StatedWaits(msgspec.Struct, frozen=True):
-    """Number of 429s, and of those that state a wait in seconds or as a date."""
+    """Number of 429s, of 429s that state a wait in seconds, and of 429s that state it as a date."""
 
     throttled: int = 0
     seconds: int = 0
@@ -114,17 +114,17 @@ class Check(msgspec.Struct, frozen=True):
 
 
 class Overall(msgspec.Struct, frozen=True):
-    """All traffic together."""
+    """Figures of all traffic together."""
 
     requests: Requests = Requests()
 
 
 class RequestPhase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One request of a slow operation; times in ms since the operation's intended start.
+    """One request of a slow operation. Times are in ms since the operation's intended start.
 
     Attributes:
-        first_byte_ms: time of the response's first byte; None without a response.
-        end_ms: time of the complete response or the time-out; None if unknown.
+        first_byte_ms: time of the response's first byte. None without a response.
+        end_ms: time of the complete response or of the time-out. None if unknown.
     """
 
     kind: str
@@ -140,8 +140,8 @@ class SlowOperation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     Attributes:
         intended_s: intended start, in s since the epoch.
-        reason: reason why it is not ok; None if it is.
-        attempts: attempts of its first request.
+        reason: reason why it is not ok. None if it is ok.
+        attempts: number of attempts of its first request.
         request_id: its trace id.
     """
 
@@ -187,7 +187,7 @@ def read_figures(directory: Path) -> Figures:
 
 
 def read_slowest(directory: Path) -> dict[str, list[SlowOperation]]:
-    """Read the slowest operations of each traffic entry; errors are those of ``read_figures``."""
+    """Read the slowest operations of each traffic entry. The errors are those of ``read_figures``."""
     return _read(directory, _Slowest).slowest
 
 

@@ -1,4 +1,4 @@
-"""Limits beyond which a load generator counts as the bottleneck, for the live page and the verdict."""
+"""Limits of a load generator. Beyond a limit, the live page and the verdict call the generator the bottleneck."""
 
 import math
 import os
@@ -10,28 +10,28 @@ from typing import Final
 from loadtest.record.run_info import CpuSample, GeneratorInfo, PauseInfo
 
 DISPATCH_LAG_MS: Final = 50.0
-"""Maximum 99th percentile of the dispatch lag."""
+"""The 99th percentile of the dispatch lag may be at most this long."""
 CPU_PERCENT: Final = 90.0
 CPU_SECONDS: Final = 5
 PAUSE_MS: Final = 1000.0
-"""Maximum single pause of a generator process; a longer pause could be attributed to the service."""
+"""A single pause of a generator process may be at most this long. A longer pause could be blamed on the service."""
 PAUSES_SHARE: Final = 0.01
-"""Maximum share of a process's observed time in pauses; a larger share affects the p99."""
+"""A process may pause for at most this share of the time that it was observed. A larger share affects the p99."""
 PAUSES_LEAST_MS: Final = 500.0
-"""Sum of pauses that is allowed even in the shortest run; the check of dispatch lag covers such pauses."""
+"""Pauses of this length in all are allowed even in the shortest run. The check of dispatch lag covers them."""
 WAITED_SHARE: Final = 0.01
-"""Maximum share of arrivals without a free user; a larger share affects the p99, and breaks the open model."""
+"""At most this share of arrivals may find no free user. A larger share affects the p99, and breaks the open model."""
 
 SOON_S: Final = 3
-"""Seconds of overload until a warning, so that a stall of one second causes no warning."""
+"""A warning appears after this many seconds of overload, so that a stall of one second causes none."""
 LATE_SHARE: Final = 0.01
-"""Minimum share of late arrivals in a second of overload."""
+"""A second is overloaded only if at least this share of its arrivals is late."""
 LEAST_LATE: Final = 5
-"""Minimum number of late arrivals in a second of overload; fewer are ordinary on a busy machine."""
+"""A second is overloaded only if at least this many arrivals are late. Fewer are ordinary on a busy machine."""
 _FULL: Final = 95.0
-"""Percent of a machine's CPU above which another process would not find a free core."""
+"""If a machine's CPU use (%) is above this, another process would not find a free core."""
 _ROOM: Final = 70.0
-"""Percent of a core that each of the recommended processes should use."""
+"""Each of the recommended processes should use this percentage of a core."""
 
 LAG_LIMIT: Final = f"≤ {DISPATCH_LAG_MS:g} ms"
 CPU_LIMIT: Final = f"no {CPU_SECONDS} s above {CPU_PERCENT:g} %"
@@ -39,7 +39,7 @@ USERS_LIMIT: Final = f"≤ {WAITED_SHARE:.0%} waited for a user"
 
 
 def longest_busy(cpu: Iterable[CpuSample]) -> int:
-    """Return the longest time in s that any process was above ``CPU_PERCENT``; a sample covers one second."""
+    """Return the longest time in s that any process was above ``CPU_PERCENT``. A sample covers one second."""
     longest = 0
     current: dict[int, int] = {}
     for sample in sorted(cpu, key=lambda sample: sample.t_s):
@@ -50,9 +50,9 @@ def longest_busy(cpu: Iterable[CpuSample]) -> int:
 
 
 def full_pools(processes: Iterable[GeneratorInfo]) -> Counter[str]:
-    """Return a count that grows while arrivals wait for a user of a full pool, by traffic entry.
+    """Return a count for each traffic entry. It grows while arrivals wait for a user of a full pool.
 
-    The count is the number of arrivals that waited, plus two for each second with a waiting arrival.
+    The count is the number of arrivals that waited, plus two for each second in which an arrival waited.
     """
     held = Counter[str]()
     for process in processes:
@@ -62,19 +62,19 @@ def full_pools(processes: Iterable[GeneratorInfo]) -> Counter[str]:
 
 
 def bottleneck(cpu: Sequence[CpuSample], *, late: bool, full: Mapping[str, int] = MappingProxyType({})) -> str:
-    """Return a warning with a remedy if the load generator cannot keep up or is near its limit; empty otherwise.
+    """Return a warning with a remedy if the load generator cannot keep up or is near its limit, else an empty text.
 
     Args:
-        cpu: samples of all processes; those of the last ``SOON_S`` seconds count.
+        cpu: samples of all processes. The samples of the last ``SOON_S`` seconds count.
         late: whether too many arrivals were offered late for ``SOON_S`` seconds.
-        full: maximum users of the pools whose arrivals waited for ``SOON_S`` seconds, by traffic entry.
+        full: pools in which arrivals waited for ``SOON_S`` seconds: their maximum users by traffic entry.
     """
     for name, users in () if late else full.items():
         return (
             f"The pool of {name} is full: arrivals waited for one of its {users:,} users for {SOON_S} s. Raise "
             f"traffic.{name}.max_users, shorten its time-outs, or offer less."
         )
-    # Half a second more covers samples that come early or late.
+    # The bound lies between two samples, because samples may come early or late.
     since = max((sample.t_s for sample in cpu), default=0.0) - SOON_S + 0.5
     samples = [sample for sample in cpu if sample.t_s > since]
     workers = {sample.worker for sample in samples if sample.worker}
@@ -95,7 +95,7 @@ def bottleneck(cpu: Sequence[CpuSample], *, late: bool, full: Mapping[str, int] 
 
 
 def allowed_pauses_ms(watched_s: float) -> float:
-    """Return the maximum sum of a process's pauses in ms, over the time that it was observed."""
+    """Return the allowed sum (ms) of a process's pauses if the process was observed for ``watched_s`` seconds."""
     return max(PAUSES_LEAST_MS, PAUSES_SHARE * watched_s * 1000)
 
 
@@ -105,6 +105,6 @@ def pauses_limit(watched_s: float) -> str:
 
 
 def excess_pauses(one: GeneratorInfo, get: Callable[[GeneratorInfo], PauseInfo]) -> float:
-    """Return the larger of longest pause ÷ limit and sum of pauses ÷ limit of a process; up to 1 is acceptable."""
+    """Return longest pause ÷ limit or sum of pauses ÷ limit of a process, whichever is larger. Up to 1 is fine."""
     pauses = get(one)
     return max(pauses.longest_ms / PAUSE_MS, pauses.total_ms / allowed_pauses_ms(one.watched_s))

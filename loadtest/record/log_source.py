@@ -1,4 +1,4 @@
-"""The log that an imported run was made from, in ``run.json``."""
+"""The log from which a run was imported, as ``run.json`` describes it."""
 
 from typing import Annotated, Literal
 
@@ -11,27 +11,27 @@ _Count = Annotated[int, Meta(ge=0, le=2**53)]
 
 
 class SourceInfo(msgspec.Struct, kw_only=True):
-    """The log that an imported run was made from."""
+    """The log from which a run was imported."""
 
     format: str
-    """``combined``, ``json``, ``haproxy``, ``fields`` or ``har``; several are joined by ``, ``."""
+    """``combined``, ``json``, ``haproxy``, ``fields`` or ``har``. Several formats are joined by ``, ``."""
     lines: _Count
     unknown_lines: _Count
-    """Number of lines in another format."""
+    """Number of lines in an unknown format."""
     other_lines: _Count = 0
-    """Number of lines whose path is not the API's."""
+    """Number of lines whose path does not belong to the API."""
     grain_s: Annotated[float, Meta(ge=0, le=1e9)]
     """Resolution of the time stamps."""
     stamp: StampPlace
-    """Whether lines are stamped at a request's start or end."""
+    """Whether a line's stamp is the start or the end of its request."""
     service_times: bool
     """Whether lines have durations. Without them, each ``start`` is the stamp."""
     key: KeySource
-    """The source of the keys' indices."""
+    """The part of a line that determines the key's index."""
     zone: bool = True
-    """Whether stamps have a time zone; otherwise they count as UTC."""
+    """Whether stamps have a time zone. Otherwise they count as UTC."""
 
     @property
     def coarse(self) -> bool:
-        """Whether stamps are of whole seconds, which hide the order of requests."""
+        """Whether stamps are whole seconds or coarser. They then hide the order of requests."""
         return self.grain_s >= 1

@@ -1,4 +1,4 @@
-"""Progress of a load process: lines of JSON on its standard output, twice a second."""
+"""Progress of a load process. It writes lines of JSON to its standard output, twice a second."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ Phase = Literal["preparing", "running", "draining", "over"]
 
 
 class WaitingForWorkers(msgspec.Struct, tag="waiting", frozen=True):
-    """Workers have not all joined yet."""
+    """Some workers have not joined yet."""
 
     workers: int
     expected: int
@@ -28,25 +28,25 @@ class BlockBegins(msgspec.Struct, tag="block", kw_only=True, frozen=True):
 
 
 class EntryProgress(msgspec.Struct, kw_only=True, frozen=True):
-    """Progress of a traffic entry: operations by outcome so far."""
+    """Progress of a traffic entry, with its operations by outcome so far."""
 
     stage: str
-    """The current stage; empty between two stages."""
+    """The current stage. Empty between two stages."""
     offered: int
-    """Arrivals that became due."""
+    """Number of arrivals that became due."""
     in_flight: int
-    """Operations that have not ended, including those that wait for a user."""
+    """Number of operations that have not ended, including operations that wait for a user."""
     ok: int
     throttled: int
     failed: int
     timed_out: int
     p95_ms: float | None
-    """Response time (from the intended start) of operations that ended ok or timed out in about the last ten seconds;
-    null if there are none."""
+    """95th percentile of response times of operations that ended ok or timed out in about the last 10 s. Null without
+    such operations."""
 
 
 class Progress(msgspec.Struct, tag="progress", kw_only=True, frozen=True):
-    """Progress of a run with approximate live figures; final figures are computed separately."""
+    """Progress of a run with approximate live figures. Final figures are computed separately."""
 
     phase: Phase
     elapsed_s: float
@@ -54,7 +54,7 @@ class Progress(msgspec.Struct, tag="progress", kw_only=True, frozen=True):
     total_s: float
     entries: dict[str, EntryProgress]
     bottleneck: str = ""
-    """Why the load generator cannot keep up, with a remedy; empty while it keeps up."""
+    """Reason why the load generator cannot keep up, with a remedy. Empty while it keeps up."""
 
 
 class Failure(msgspec.Struct, tag="failure", frozen=True):

@@ -1,4 +1,4 @@
-"""Run directories: naming, finding, atomic replacement of files, and reading and writing ``run.json``."""
+"""Run directories. Functions name and find them, replace files atomically, and read and write ``run.json``."""
 
 import contextlib
 import fcntl
@@ -21,7 +21,7 @@ _T = TypeVar("_T")
 FILE_NAME: Final = "run.json"
 LATEST: Final = "latest"
 PENDING_NAME: Final = "pending_jobs.txt"
-"""Jobs that a run left pending: on each line an id, a tab, and the index of its key."""
+"""File of jobs that a run left pending. Each line has an id, a tab, and the index of the job's key."""
 
 
 _held: list[int] = []
@@ -30,7 +30,7 @@ _held: list[int] = []
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path that replaces ``path`` after the block; an exception discards it."""
+    """Yield a temporary path that replaces ``path`` after the block. An exception discards it."""
     temporary = path.with_name(f".{path.name}.part")
     try:
         yield temporary
@@ -41,7 +41,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file atomically: a reader sees the old or the new content."""
+    """Write a file atomically, so that a reader sees either the old or the new content."""
     with replacing(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
@@ -52,7 +52,7 @@ def write_json(path: Path, value: object, indent: int = 2) -> None:
 
 
 def new_run_directory(parent: Path, scenario_name: str) -> Path:
-    """Create ``<parent>/<UTC time>-<scenario>-<6 hex>/``, locked until this process creates another or ends.
+    """Create ``<parent>/<UTC time>-<scenario>-<6 hex>/``. It is locked until this process creates another or ends.
 
     Raises:
         InputError: if it cannot be created.
@@ -73,7 +73,7 @@ def new_run_directory(parent: Path, scenario_name: str) -> Path:
 
 
 def point_latest(directory: Path) -> None:
-    """Atomically point the symlink ``latest`` beside a run directory to the directory; keep a plain file ``latest``."""
+    """Point the symlink ``latest`` beside a run directory to it, atomically. Do not replace a plain file ``latest``."""
     link = directory.parent / LATEST
     if link.is_symlink() or not link.exists():
         temporary = directory.parent / f".{LATEST}-{secrets.token_hex(3)}"
@@ -84,7 +84,7 @@ def point_latest(directory: Path) -> None:
 def find_run(run: str, reports: Path = Path("reports")) -> Path:
     """Find a run's directory by path, by id below ``reports``, or by ``latest``.
 
-    While the newest run has not ended, ``latest`` is the newest ended run, and a note on stderr says so.
+    If the newest run has not ended, ``latest`` is the newest run that has ended. A note on stderr says so.
 
     Raises:
         InputError: if there is no such run.
@@ -104,7 +104,7 @@ def find_run(run: str, reports: Path = Path("reports")) -> Path:
 def _last_ended(newest: Path) -> Path:
     if not is_running(newest):
         return newest
-    # Directories begin with the time of their creation.
+    # Names of directories begin with the time of their creation.
     for earlier in sorted((path.parent for path in newest.parent.glob(f"*/{FILE_NAME}")), reverse=True):
         if earlier.name < newest.name and not earlier.is_symlink() and not is_running(earlier):
             print(f"{newest.name} has not ended: latest is {earlier.name}", file=sys.stderr)
@@ -113,7 +113,7 @@ def _last_ended(newest: Path) -> Path:
 
 
 def is_running(directory: Path) -> bool:
-    """Whether a run has not ended and its process lives; False if its ``run.json`` cannot be read."""
+    """Whether a run has not ended, and its process is alive. False if ``run.json`` cannot be read."""
     try:
         if load(directory).end == "running":
             os.close(_locked(directory, fcntl.LOCK_SH))
@@ -137,10 +137,10 @@ def _locked(directory: Path, how: int) -> int:
 def read_versioned(
     path: Path, kind: type[_T], version: int, *, remedy: str = "", error: type[LoadtestError] = RecordError
 ) -> _T:
-    """Read a JSON file with its version in ``schema``.
+    """Read a JSON file that states its version in ``schema``.
 
     Raises:
-        LoadtestError: ``error`` with ``remedy``, if the file is missing, damaged, or of another version.
+        LoadtestError: an ``error`` with the ``remedy`` if the file is missing, damaged, or of another version.
     """
     try:
         data = path.read_bytes()
@@ -158,7 +158,7 @@ def refuse_imported(directory: Path) -> None:
     """Raise an error if a run was imported from a log.
 
     Raises:
-        InputError: if the run was imported, because it then has neither thresholds nor a verdict.
+        InputError: if the run was imported. Such a run has neither thresholds nor a verdict.
         RecordError: if ``run.json`` cannot be read.
     """
     if load(directory).imported:
@@ -174,7 +174,7 @@ def save(info: RunInfo, directory: Path) -> None:
 
 
 def overwrite(info: RunInfo, directory: Path) -> None:
-    """Overwrite ``run.json`` in place and without indentation: it becomes shorter, so that it fits on a full disk."""
+    """Overwrite ``run.json`` in place. Without indentation, it becomes shorter, so that it fits on a full disk."""
     with (directory / FILE_NAME).open("r+b") as file:
         file.write(msgspec.json.encode(info))
         file.truncate()
@@ -194,7 +194,7 @@ def load(directory: Path) -> RunInfo:
 
 
 def _contradictions(info: RunInfo) -> Iterator[str]:
-    """Yield errors in a ``run.json`` that its types allow."""
+    """Yield errors in a ``run.json`` that a check of its types does not find."""
     for name in info.target.limits:
         if name not in LIMIT_NAMES:
             yield f"{name!r} is not a limit - at `$.target.limits`"
@@ -205,7 +205,7 @@ def _contradictions(info: RunInfo) -> Iterator[str]:
 
 
 def pending_note(directory: Path) -> str:
-    """Return a sentence about the jobs that a run left pending and their possible cost; empty without such jobs."""
+    """Return a sentence about jobs that a run left pending, and their possible cost. Without them, it is empty."""
     info = load(directory)
     if not info.pending_jobs:
         return ""

@@ -1,4 +1,4 @@
-"""``run.json``: everything about a run except its samples. Versioned.
+"""``run.json``, a versioned file with everything about a run except its samples.
 
 It covers the load generator (processes, pools, pauses, clocks), the schedule, the target, and the run itself.
 """
@@ -17,12 +17,12 @@ SCHEMA_VERSION: Final = 1
 Amount = Annotated[float, Meta(ge=0, le=1e12)]
 """A duration, rate or share within its valid range."""
 Moment = Annotated[float, Meta(ge=-1e12, le=1e12)]
-"""Seconds since the epoch of a run, or between two clocks."""
+"""Seconds since the epoch of a run, or seconds between two clocks."""
 Number = Annotated[int, Meta(ge=0, le=2**53)]
 
 
 class ClockInfo(msgspec.Struct, kw_only=True):
-    """The server's clock minus ours, from ``Date`` headers, in seconds."""
+    """The server's clock minus our clock, in seconds, estimated from ``Date`` headers."""
 
     offset_s: Moment
     uncertainty_s: Amount
@@ -30,17 +30,17 @@ class ClockInfo(msgspec.Struct, kw_only=True):
 
 
 class CpuSample(msgspec.Struct, kw_only=True):
-    """CPU of one generator process over the second that ends at ``t_s`` since the epoch; 100 is one core."""
+    """CPU use of a generator process in the second that ends at ``t_s`` since the epoch. 100 is one core."""
 
     t_s: Moment
     percent: Amount
     worker: int = 0
     machine: float | None = None
-    """CPU of the process's whole machine over the same second; 100 is all of its cores."""
+    """CPU use of the process's whole machine in the same second. 100 is all of its cores."""
 
 
 class PauseInfo(msgspec.Struct, kw_only=True):
-    """Times when a generator process did not do the work that was due."""
+    """Pauses in which a generator process did not do work that was due."""
 
     count: int = 0
     longest_ms: float = 0.0
@@ -57,7 +57,7 @@ class PoolInfo(msgspec.Struct, kw_only=True):
     cap: int
     """Maximum number of users."""
     waited: int = 0
-    """Arrivals that were due when no user was idle."""
+    """Number of arrivals that were due when no user was idle."""
     longest_wait_ms: float = 0.0
     """Longest wait of an arrival for a user, including waits that had not ended."""
     full_s: float = 0.0
@@ -65,31 +65,31 @@ class PoolInfo(msgspec.Struct, kw_only=True):
 
 
 class CpuLoopInfo(msgspec.Struct, kw_only=True):
-    """Duration of a fixed loop, timed once a second, which depends on the machine's speed but not on the service."""
+    """Duration of a fixed loop, timed once a second. It depends on the machine's speed, but not on the service."""
 
     n: int = 0
     before_ms: float | None = None
     """Median of a few timings just before the epoch, without load."""
     p50_ms: float | None = None
     se: float | None = None
-    """Standard error of the logarithm of ``p50_ms``, from parts of the run; null if there are too few parts."""
+    """Standard error of the logarithm of ``p50_ms``, from parts of the run. Null if there are too few parts."""
 
 
 class GeneratorInfo(msgspec.Struct, kw_only=True):
-    """One generator process's own statistics, from the epoch to the end of the drain."""
+    """Statistics of one generator process, from the epoch to the end of the drain."""
 
     worker: int = 0
     watched_s: float = 0.0
     stalls: PauseInfo = msgspec.field(default_factory=PauseInfo)
-    """Delays of the event loop, when a greenlet that wakes every 50 ms woke at least 50 ms late."""
+    """Delays of the event loop: a greenlet that should wake every 50 ms woke at least 50 ms late."""
     collections: PauseInfo = msgspec.field(default_factory=PauseInfo)
     """Garbage collections of at least 10 ms."""
     cpu_loop: CpuLoopInfo = msgspec.field(default_factory=CpuLoopInfo)
     """Empty in older records."""
     pools: dict[str, PoolInfo] = {}
-    """By traffic entry."""
+    """Statistics of its pools, by traffic entry."""
     lost: bool = False
-    """Whether the process died or was cut off before the run's end; its figures are then the last that it reported."""
+    """Whether the process died or was cut off before the run's end. Its figures are then the last that it reported."""
 
 
 class PeerInfo(msgspec.Struct, kw_only=True):
@@ -100,29 +100,29 @@ class PeerInfo(msgspec.Struct, kw_only=True):
 
 
 class WorkerInfo(msgspec.Struct, kw_only=True):
-    """One of several worker processes of a run. Times in s since the epoch."""
+    """One of several worker processes of a run. Times are in s since the epoch."""
 
     worker: int
     """Index from 1, as in samples."""
     host: str
     joined_s: float
-    """Time when it began to share the schedule; 0 for the start of the run."""
+    """Time at which it began to share the schedule. 0 is the start of the run."""
     left_s: float | None = None
-    """Time when it left or was declared lost; null if it stayed to the end."""
+    """Time at which it left or was declared lost. Null if it stayed to the end."""
     end: Literal["stayed", "left", "lost"] = "stayed"
     returned: int = 0
-    """Number of times that it returned after it was assumed lost."""
+    """Number of times that it returned after it had counted as lost."""
     samples: int = 0
-    """Rows of the record that it sent."""
+    """Number of rows that it sent for the record."""
     offset_ms: float = 0.0
-    """Its monotonic clock minus the master's, estimated from their messages."""
+    """Its monotonic clock minus the master's monotonic clock, estimated from their messages."""
     uncertainty_ms: float = 0.0
     shared_clock: bool = False
-    """Whether the worker was on the master's machine and shared its clock, so that no offset was applied."""
+    """Whether the worker was on the master's machine and had the same clock. No offset was then applied."""
 
 
 class AssignmentInfo(msgspec.Struct, kw_only=True):
-    """The workers that share the schedule from ``from_s`` (since the epoch) on, in order."""
+    """The workers that share the schedule, in this order, from ``from_s`` (since the epoch) on."""
 
     number: int
     from_s: float
@@ -130,7 +130,7 @@ class AssignmentInfo(msgspec.Struct, kw_only=True):
 
 
 class StagePlan(msgspec.Struct, kw_only=True):
-    """One scheduled stage of a traffic entry. Times in s since the epoch, rates in requests/s."""
+    """One scheduled stage of a traffic entry. Times are in s since the epoch. Rates are arrivals per second."""
 
     name: str
     start_s: Annotated[float, Meta(ge=0, le=1e8)]
@@ -138,9 +138,9 @@ class StagePlan(msgspec.Struct, kw_only=True):
     rate: Amount
     """Rate at the start of the stage."""
     rate_to: Amount
-    """Rate at the end of the stage; equal to ``rate`` unless the stage is a ramp."""
+    """Rate at the end of the stage. It equals ``rate`` unless the stage is a ramp."""
     burst: Number = 0
-    """Operations that arrive at once at the start of the stage."""
+    """Number of operations that arrive at once when the stage starts."""
     warmup: bool = False
     over: list[str] = []
     """Limits that the planned demand of all traffic exceeds in this stage."""
@@ -153,12 +153,12 @@ class StagePlan(msgspec.Struct, kw_only=True):
 
     @property
     def arrivals(self) -> float:
-        """Mean number of arrivals: the burst, and the integral of the rate."""
+        """Mean number of arrivals: the burst plus the integral of the rate."""
         return self.burst + (self.rate + self.rate_to) / 2 * self.duration_s
 
 
 def covered_seconds(stages: list[StagePlan], until_s: float) -> float:
-    """Return the seconds, up to ``until_s``, that at least one of the stages covers."""
+    """Return the number of seconds before ``until_s`` that at least one of the stages covers."""
     total, reached = 0.0, 0.0
     for begin, end in sorted((stage.start_s, stage.end_s) for stage in stages):
         total += max(0.0, min(end, until_s) - max(begin, reached))
@@ -179,14 +179,14 @@ class TrafficPlan(msgspec.Struct, kw_only=True):
     users: int
     """Initial size of its pool, over all workers."""
     max_users: int | None = None
-    """Maximum size of its pool, over all workers; null in older records, where it equals ``users``."""
+    """Maximum size of its pool, over all workers. Null in older records, where it equals ``users``."""
     key_start: Number = 0
     """Index of its first key."""
     key_count: Number = 1
     offered: Number | None = None
-    """Arrivals that became due before the end; null until the end."""
+    """Number of arrivals that became due before the end. Null until the end."""
     input_rows: Annotated[int, Meta(ge=1, le=2**53)] | None = None
-    """Rows of its inputs; null without inputs, and in older records."""
+    """Number of rows in its inputs. Null without inputs, and in older records."""
     stages: list[StagePlan] = []
 
     @property
@@ -194,27 +194,27 @@ class TrafficPlan(msgspec.Struct, kw_only=True):
         return range(self.key_start, self.key_start + self.key_count)
 
     def stage_at(self, elapsed_s: float) -> str:
-        """Return the name of the stage ``elapsed_s`` seconds after the epoch; empty outside all stages."""
+        """Return the name of the stage at ``elapsed_s`` since the epoch. Outside all stages, it is empty."""
         return next((s.name for s in self.stages if s.start_s <= elapsed_s < s.end_s), "")
 
 
 class BudgetUse(msgspec.Struct, kw_only=True):
-    """A run's use of its request budget, including preflight, seeding, polls and retries."""
+    """The part of its request budget that a run used, including preflight, seeding, polls and retries."""
 
     operations: int = 0
     requests: int = 0
     executions: int = 0
-    """Runs and submits that were sent and not rejected with a 4xx."""
+    """Number of runs and submits that were sent and not rejected with a 4xx."""
 
 
 class BudgetInfo(msgspec.Struct, kw_only=True):
-    """The request budget of a run, from its target's entry in ``targets.toml``; null if requests are unlimited."""
+    """The request budget of a run, from its target's entry in ``targets.toml``. Bounds that are null do not apply."""
 
     name: str
     environment: str
     owner: str
     max_share: float
-    """Maximum share of each assumed limit, over all keys, in any of its windows."""
+    """In any window of an assumed limit, the run may use at most this share of the limit, over all keys."""
     max_operations: int | None = None
     max_requests: int | None = None
     price_per_execution: float | None = None
@@ -222,7 +222,7 @@ class BudgetInfo(msgspec.Struct, kw_only=True):
     until_unix_s: float | None = None
     """The end of the allowed hours or of the entry, whichever is earlier."""
     used: BudgetUse | None = None
-    """Null until the end."""
+    """Part that the run used. Null until the end."""
 
 
 class FaultInfo(msgspec.Struct, kw_only=True):
@@ -234,7 +234,7 @@ class FaultInfo(msgspec.Struct, kw_only=True):
 
 
 class TlsInfo(msgspec.Struct, kw_only=True):
-    """Files for TLS (PEM, absolute paths): trusted certificates (null: the system's), client certificate and key."""
+    """PEM files for TLS, with absolute paths. If ``ca`` is null, the certificates of the system are trusted."""
 
     ca: str | None = None
     certificate: str | None = None
@@ -251,15 +251,15 @@ class TargetInfo(msgspec.Struct, kw_only=True):
     limiter: str = "fixed-window"
     """The assumed algorithm. For an embedded target, this field and those below describe the limiter in force."""
     burst: Annotated[int, Meta(ge=1, le=2**53)] | None = None
-    """Requests accepted at once; null for the algorithm's default."""
+    """Number of requests that are accepted at once. Null for the algorithm's default."""
     count_rejected: bool = False
-    """Whether rejected requests count too."""
+    """Whether rejected requests also count against a limit."""
     phase: float = 0.0
-    """Seconds from multiples of a limit's window to the start of aligned windows."""
+    """Aligned windows start this many seconds after multiples of the limit's window."""
     round_down: bool = False
     """Whether a sliding counter rounds its estimate down, or a token bucket refills only in whole seconds."""
     limit_scope: str = "key-and-name"
-    """Requests that one limiter counts: those of a ``key-and-name``, a ``key`` or a ``name``, or all (``global``)."""
+    """A limiter counts the requests of a ``key-and-name``, a ``key`` or a ``name``, or all requests (``global``)."""
     limit_all: Limit | None = None
     """The limit of all requests together, for the scopes ``key`` and ``global``."""
     draws: str = "all"
@@ -267,13 +267,12 @@ class TargetInfo(msgspec.Struct, kw_only=True):
     faults: list[FaultInfo] = []
     """Faults of an embedded target."""
     budget: BudgetInfo | None = msgspec.field(default=None, name="leash")
-    """Request budget; null for a loopback target without an entry in ``targets.toml``."""
+    """Request budget. Null for a loopback target without an entry in ``targets.toml``."""
     tls: TlsInfo | None = None
     endpoint_digest: str = ""
-    """Digest of ``x-wf-endpoint``, which distinguishes endpoints without revealing them; empty in older records.
-    """
+    """Digest of ``x-wf-endpoint``. It distinguishes endpoints without revealing them. Empty in older records."""
     headers: dict[str, str] = {}
-    """Additional headers. ``$NAME`` stands for an environment variable, whose value is not recorded."""
+    """Additional headers. ``$NAME`` stands for an environment variable. The variable's value is not recorded."""
 
 
 class PreflightRequest(msgspec.Struct, kw_only=True):
@@ -319,7 +318,7 @@ class ScenarioInfo(msgspec.Struct, kw_only=True):
     effective: dict[str, Any]
     """The scenario as plain TOML values, including thresholds."""
     files: dict[str, str] = {}
-    """Digest (SHA-256, twelve hex digits) of each file that the scenario refers to; user classes by ``module.py``."""
+    """Digest (SHA-256, 12 hex digits) of each file that the scenario refers to. A user class has its ``module.py``."""
 
 
 class RunInfo(msgspec.Struct, kw_only=True):
@@ -329,7 +328,7 @@ class RunInfo(msgspec.Struct, kw_only=True):
     id: str
     kind: Literal["run", "imported"] = "run"
     source: SourceInfo | None = None
-    """The log of an imported run; null for other runs."""
+    """The log of an imported run. Null for other runs."""
     scenario: ScenarioInfo
     seed: int
     target: TargetInfo
@@ -340,36 +339,36 @@ class RunInfo(msgspec.Struct, kw_only=True):
     machine: dict[str, str]
     command: list[str]
     commit: str = ""
-    """Commit of the working directory's Git repository, or of the CI system; empty if unknown."""
+    """Commit that the working directory's Git repository or the CI system states. Empty if unknown."""
     target_version: str = ""
     """The value of ``--target-version``."""
     started: str
     """UTC, ISO 8601."""
     epoch_unix_ns: Annotated[int, Meta(ge=0, le=2**62)] | None = None
-    """Wall time of the epoch; null until every user was ready."""
+    """Wall-clock time of the epoch. Null until every user is ready."""
     ended: str | None = None
     elapsed_s: Moment | None = None
-    """From the epoch to the end of the schedule or to the interruption, without the drain; negative if interrupted
-    before the epoch."""
+    """Seconds from the epoch to the end of the schedule or to an interruption, without the drain. Negative if the run
+    was interrupted before the epoch."""
     end: Literal["running", "finished", "interrupted", "aborted"] = "running"
     end_reason: str | None = None
     target_died: bool = False
     """Whether the embedded target ended unexpectedly during the run."""
     samples: Number | None = None
-    """Rows written; a record with fewer or more is incomplete."""
+    """Number of rows written. A record with fewer or more rows is incomplete."""
     clock: ClockInfo | None = None
     cpu: list[CpuSample] = []
     generators: list[GeneratorInfo] = []
-    """Statistics of each generator process; empty in older records, and if the run was killed."""
+    """Statistics of each generator process. Empty in older records, and if the run was killed."""
     peers: dict[str, PeerInfo] = {}
-    """Connections by address, over all workers; empty until the end."""
+    """Connections by address, over all workers. Empty until the end."""
     worker_processes: list[WorkerInfo] = msgspec.field(default_factory=list, name="crew")
-    """The worker processes; empty if one process made the run."""
+    """The worker processes. Empty if one process generated the load."""
     assignments: list[AssignmentInfo] = msgspec.field(default_factory=list, name="epochs")
-    """The workers sharing the schedule over time; empty if one process made the run."""
+    """The successive assignments of the schedule to workers. Empty if one process generated the load."""
     preflight: list[PreflightRequest] = []
     pending_jobs: int | None = None
-    """Accepted jobs that were not seen to end; their ids are in ``pending_jobs.txt``. Null until the end."""
+    """Number of accepted jobs whose end was not observed. ``pending_jobs.txt`` lists them. Null until the end."""
 
     @property
     def imported(self) -> bool:
@@ -381,7 +380,7 @@ class RunInfo(msgspec.Struct, kw_only=True):
         return self.end != "running" and self.samples is not None
 
     def window_phase_s(self, window_s: float, offset_s: float) -> float:
-        """Return the epoch's position in a window of the server in s; 0 if the epoch was not reached.
+        """Return the epoch's position in a window of the server in s, or 0 if the epoch was not reached.
 
         Windows start at multiples of their length on the server's clock, which is ``offset_s`` ahead of ours.
         """

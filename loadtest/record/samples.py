@@ -1,11 +1,11 @@
-"""The record of a run: a row for each operation and each request, as an Arrow IPC stream.
+"""The record of a run. It is an Arrow IPC stream with a row for each operation and each request.
 
-The stream is the interface between load and analysis. It is written in small batches, each flushed when complete, so
-that a killed process loses at most the samples not yet flushed. A reader takes all complete batches and ignores a torn
-last one.
+The stream is the interface between load and analysis. It is written in small batches, and each batch is flushed when it
+is complete. A process that is killed loses only samples that are not flushed. A reader takes all complete batches, and
+ignores a torn batch at the end.
 
-Times are monotonic nanoseconds since the run's epoch, negative for requests that prepare a run. ``run.json`` has the
-epoch's wall time.
+Times are monotonic nanoseconds since the run's epoch. Requests that prepare a run have negative times. ``run.json`` has
+the epoch's wall-clock time.
 
 Version 2 stores words (traffic, stage, outcome, …) as indices into dictionaries that grow with the stream. Operation
 rows also contain results of their requests, so that an analysis needs neither strings nor joins.
@@ -26,10 +26,10 @@ from loadtest.foreign_text import ODD_CELL, csv_text
 SCHEMA_VERSION: Final = 2
 FILE_NAME: Final = "samples.arrows"
 _MARK: Final = "loadtest.samples"
-"""The key of the schema version in the file."""
+"""The file's metadata have the schema version under this key."""
 
 SETUP: Final = "setup"
-"""The stage of requests that prepare a run before its epoch; it is in no plan or figure."""
+"""Stage of requests that prepare a run before its epoch. Plans and figures do not contain it."""
 
 RowType = Literal["operation", "request"]
 
@@ -48,39 +48,39 @@ class Sample(msgspec.Struct, kw_only=True, array_like=True, gc=False):
     outcome: Outcome
     """A request is ok, throttled, failed or timed_out."""
     kind: RequestKind | None = None
-    """Kind of a request; null on operation rows."""
+    """Kind of a request. Null on operation rows."""
     arrival: int | None = None
-    """0-based number of the arrival within its traffic, over all workers."""
+    """Number of the arrival in its traffic entry, from 0, over all workers."""
     parent_arrival: int | None = None
     attempt: int | None = None
-    """1-based number of this attempt; on operation rows, the number of attempts of the first request."""
+    """Number of this attempt, from 1. On operation rows, it is the number of attempts of the first request."""
     poll: int | None = None
-    """1-based number of a poll; on operation rows, the number of polls."""
+    """Number of a poll, from 1. On operation rows, it is the number of polls."""
     intended_start: int | None = None
-    """ns: start intended by the schedule (or, for polls and retries, by the policy)."""
+    """Start (ns) according to the schedule. For polls and retries, it is the start according to their policy."""
     user_free: int | None = None
-    """ns: time when the user that took the arrival became free. Operations only."""
+    """Time (ns) at which the user that took the arrival became free. Operations only."""
     start: int | None = None
-    """ns: time when the first byte was sent, or connecting began. Null if nothing was sent."""
+    """Time (ns) at which connecting or sending began. Null if nothing was sent."""
     first_byte: int | None = None
-    """ns: time of the response's first byte. Requests only."""
+    """Time (ns) of the response's first byte. Requests only."""
     end: int | None = None
-    """ns: time when the response was complete, or the client gave up."""
+    """Time (ns) at which the response was complete, or the client gave up."""
     connect_ms: float | None = None
-    """Time to connect; null for a reused connection."""
+    """Time to connect. Null for a reused connection."""
     connection_reused: bool | None = None
     status: int | None = None
-    """HTTP status; on operation rows, the last response's. Null without a response."""
+    """HTTP status. On operation rows, it is the last response's status. Null without a response."""
     reason: Reason | None = None
-    """Why the operation or request is not ok."""
+    """Reason why the operation or request is not ok."""
     error_code: str | None = None
-    """``code`` of the API's error body; for the reason ``wrong_shape``, the error in the body."""
+    """``code`` of the API's error body. For the reason ``wrong_shape``, it says what is wrong with the body."""
     retry_after: str | None = None
     """Text of the ``Retry-After`` header."""
     rate_limit: str | None = None
-    """All RateLimit-like headers, a line ``name: value`` for each."""
+    """All headers about rate limits, with a line ``name: value`` for each."""
     execution_time_ms: float | None = None
-    """The server's own execution time; sync 200s and terminal retrievals only."""
+    """Execution time that the server states. Only sync 200s and terminal retrievals have it."""
     job_id: str | None = None
     job_state: str | None = None
     result_matched: bool | None = None
@@ -89,19 +89,19 @@ class Sample(msgspec.Struct, kw_only=True, array_like=True, gc=False):
     key_index: int | None = None
     worker: int = 0
     mistake: str | None = None
-    """The deliberate mistake; an operation with one is ok if it gets the mistake's status."""
+    """Kind of a deliberate mistake. The operation is then ok if it gets the status that this mistake should get."""
     request_id: str | None = None
-    """The W3C ``traceparent`` that was sent; on operation rows, the trace id in it."""
+    """The W3C ``traceparent`` that was sent. On operation rows, it is only the trace id."""
     accepted_start: int | None = None
-    """ns: start of the successful run, submit or retrieve. Operations only, like the fields below."""
+    """Start (ns) of the successful run, submit or retrieve. Operations only, like the fields below."""
     accepted_end: int | None = None
-    """ns: end of the successful run, submit or retrieve."""
+    """End (ns) of the successful run, submit or retrieve."""
     pending_seen: int | None = None
-    """ns: start of the last request that saw the job pending (its submit, if no poll did). ``async_run`` only."""
+    """Start (ns) of the last poll that found the job pending, or of the submit if no poll did. ``async_run`` only."""
 
     @property
     def accepted_job(self) -> str | None:
-        """Id of the job that this request submitted; None for other requests and operations."""
+        """Id of the job that this request submitted. None for other requests, and for operations."""
         return self.job_id if self.kind == RequestKind.SUBMIT and self.outcome == Outcome.OK else None
 
 
@@ -126,14 +126,14 @@ _BUFFER: Final = 1024 * 1024
 
 
 class Packer:
-    """Packs samples into record batches of ``SCHEMA`` with dictionaries that only grow."""
+    """Packs samples into record batches of ``SCHEMA``. The dictionaries of the batches only grow."""
 
     def __init__(self) -> None:
         self._words: dict[str, dict[str, int]] = {name: {} for name in WORDS}
         self._dictionaries = {name: pa.array([], pa.string()) for name in WORDS}
 
     def pack(self, samples: Iterable[Sample], rest: Callable[[], None] = lambda: None) -> pa.RecordBatch:
-        """Pack one batch, in order.
+        """Pack samples into one batch, in order.
 
         ``rest`` is called between two columns, about every 10 µs for 250 rows, so that a process can send requests
         while it packs a batch. ``rest`` may itself pack batches.
@@ -188,7 +188,7 @@ def warm_up() -> None:
 
 
 def warm_up_without_pandas() -> None:
-    """Warm up, and keep Arrow from importing pandas, which takes 0.25 s of CPU and 60 MB.
+    """Warm up, but keep Arrow from importing pandas. The import would take 0.25 s of CPU time and 60 MB.
 
     Arrow's first conversion imports pandas if it is installed. ``to_pandas``, and a ``to_numpy`` that may copy, still
     import it later.
@@ -208,13 +208,13 @@ def warm_up_without_pandas() -> None:
 class SampleWriter:
     """Writes batches of samples to a run directory's stream.
 
-    When ``write`` returns, the operating system has the data, so they survive the process, but not a power failure.
+    When ``write`` returns, the operating system has the data. They survive the process, but not a power failure.
     """
 
     def __init__(self, directory: Path) -> None:
         self.count = 0
         self._packer = Packer()
-        # Buffered, so that a batch costs one system call instead of one for each of its 100 buffers.
+        # With a buffer, a batch costs one system call. Otherwise it would cost one for each of its 100 buffers.
         self._file = pa.output_stream(str(directory / FILE_NAME), compression=None, buffer_size=_BUFFER)
         options = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=True)
         self._stream = pa.ipc.new_stream(self._file, SCHEMA, options=options)
@@ -222,7 +222,7 @@ class SampleWriter:
         warm_up()
 
     def write(self, samples: list[Sample], rest: Callable[[], None] = lambda: None) -> None:
-        """Append samples as one batch; write nothing if there are none.
+        """Append samples as one batch. Write nothing if there are none.
 
         If ``rest`` (see ``Packer.pack``) raises an error, nothing is written.
 
@@ -235,7 +235,7 @@ class SampleWriter:
             self.count += len(samples)
 
     def write_batch(self, batch: pa.RecordBatch) -> None:
-        """Append a batch of ``SCHEMA`` from another packer; errors are those of ``write``."""
+        """Append a batch of ``SCHEMA`` from another packer. The errors are those of ``write``."""
         self._stream.write_batch(self._packer.adopt(batch))
         self._file.flush()
         self.count += batch.num_rows
@@ -246,7 +246,7 @@ class SampleWriter:
 
 
 def read_batches(directory: Path) -> Iterator[pa.RecordBatch]:
-    """Yield the batches of a run directory's stream up to a torn or damaged batch; the file is memory-mapped.
+    """Yield the batches of a run directory's stream up to a torn or damaged batch. The file is memory-mapped.
 
     Raises:
         RecordError: if the stream is missing, invalid, or of another schema version.
@@ -265,7 +265,7 @@ def read_batches(directory: Path) -> Iterator[pa.RecordBatch]:
         while True:
             try:
                 batch = stream.read_next_batch()
-                batch.validate(full=True)  # a damaged buffer could end the process
+                batch.validate(full=True)  # a damaged buffer could crash the process
             except (StopIteration, pa.ArrowException, OSError):
                 return  # the end, or the torn last batch of a killed run
             yield batch
@@ -286,7 +286,7 @@ def _check(path: Path, schema: pa.Schema) -> None:
 
 
 def safe_cells(table: pa.Table) -> pa.Table:
-    """Return the table with texts that are safe in spreadsheets and terminals (``csv_text``)."""
+    """Return the table with texts that are safe in spreadsheets and terminals (see ``csv_text``)."""
     from pyarrow import compute  # noqa: PLC0415 - slow to import, and needed for a CSV only
 
     for place, field in enumerate(table.schema):
