@@ -5,7 +5,7 @@ beside sync runs. The true rate is where half of the runs with fresh seeds pass,
 Run: ``python bench/capacity_settings.py``. Exits with 1 where fewer than 90 % of the ranges contain the true rate, or
 the median width is above 25 % for queues, or above 10 % for limits and even arrivals.
 
-Short form: 25 searches of each kind instead of 100. A share then misses if its whole 95 % interval is beyond the bar.
+Short form: 40 searches of each kind instead of 100. A share then misses if its whole 95 % interval is beyond the bar.
 """
 
 import math
@@ -194,7 +194,7 @@ def main() -> int:
     """Search settings of each kind, and print a row for each."""
     parser = Options(__doc__)
     parser.add_argument("--kinds", nargs="+", default=list(WIDTHS))
-    parser.add_size("--searches", 25, 100, "searches of each kind")
+    parser.add_size("--searches", 40, 100, "searches of each kind")
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--minutes", action="store_true", help="the precision of a search with --minutes")
     parser.add_argument("--seed", type=int, default=15)

@@ -4,7 +4,7 @@
 ``python bench/regression_power.py --full`` (about 20 minutes of CPU time); beside Otava and inference-doctor:
 ``--peers PYTHON``, an interpreter that has both.
 
-Short form: a few regimes with 100 families each. The other regimes' bars are left out.
+Short form: a few regimes with 200 families each. The other regimes' bars are left out.
 """
 
 import math
@@ -23,7 +23,7 @@ from regression_families import HISTORY, HISTORY_REAL, PAIRED, PAIRED_REAL, SEED
 from regression_rivals import rivals, threshold
 
 FULL: Final = 1000
-SHORT: Final = 100
+SHORT: Final = 200
 COMPARED: Final = 1000
 """Number of families, the first, for changes and for the other rules."""
 BRIEF: Final = ("h02", "h11", "p02", "hr3", "pr4")
