@@ -1,7 +1,7 @@
 """The analysis of a record: figures, validity, expected 429s and verdict.
 
-In a notebook, ``loadtest.analysis.operations("latest")`` and ``requests`` return every row of the record, and
-``metrics`` returns every figure. ``docs/notebooks.md`` has more.
+In a notebook, ``loadtest.analysis.operations("latest")`` and ``requests`` return the rows of the record, and
+``metrics`` returns the figures. ``docs/notebooks.md`` has examples.
 """
 
 from loadtest.analysis.findings import metrics_table as metrics

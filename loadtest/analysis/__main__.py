@@ -1,8 +1,8 @@
 """``python -m loadtest.analysis``: measurements and exports of records, without a report.
 
 ``measure RUN_DIR...`` writes the measurements of runs, ``export FORMAT DIRECTORY RUN_DIR`` writes a run's tables, and
-``schema`` prints the JSON schema of ``metrics.json``. They run in a separate process, so that the process that starts
-it does not import NumPy and Arrow. One process measures many runs, because starting a process takes longest.
+``schema`` prints the JSON schema of ``metrics.json``. These commands run in a process of their own, so that the caller
+does not import NumPy and Arrow. One process measures many runs, because most of the time goes into starting it.
 """
 
 import sys
@@ -18,10 +18,10 @@ from loadtest.record.samples import warm_up_without_pandas
 
 
 def main(argv: Sequence[str]) -> int:
-    """Measure runs, export one, or print the schema. Errors go to standard error, and the next run follows.
+    """Measure runs, export one, or print the schema. An error is printed, and the next run follows.
 
     Returns:
-        0, or the code of the last run that could not be measured or exported.
+        0, or the exit code of the last run that failed.
     """
     code = ExitCode.PASS
     command, *arguments = argv

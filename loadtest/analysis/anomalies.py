@@ -18,7 +18,7 @@ from loadtest.analysis.times import GRAIN_MS, longest_execution
 from loadtest.contract import JobState, Operation
 
 GROUPS: Final = 500
-"""At most this many groups are kept, because a server may return arbitrary codes."""
+"""At most this many groups are kept, because a server may return any number of codes."""
 
 
 class ErrorGroup(Result, frozen=True, kw_only=True):
@@ -27,8 +27,9 @@ class ErrorGroup(Result, frozen=True, kw_only=True):
     Attributes:
         status: HTTP status; None without a response.
         code: ``code`` of the error body; None if absent.
-        count: number of requests without warm-up and set-up.
-        first_s: send time of the first request, in s since the epoch; ``last_s`` is that of the last.
+        count: number of requests. Warm-up and set-up are excluded.
+        first_s: send time of the first request, in s since the epoch.
+        last_s: send time of the last request, in s since the epoch.
         request_id: the ``traceparent`` of the first request.
     """
 
@@ -117,14 +118,14 @@ WORDS: Final = {
 }
 """Kinds of impossible values, in words."""
 SECONDS: Final = (950.0, 1500.0)
-"""A wait ÷ executionTime in this range suggests an executionTime in seconds: 1,000, plus network time."""
+"""If wait ÷ executionTime is in this range, the executionTime seems to be in seconds."""
 _NEARLY_ALL: Final = 0.8
 _FEW: Final = 5
-"""With fewer operations than this, such a ratio may be chance."""
+"""With fewer operations than this, such a ratio may be accidental."""
 _EXTREME: Final[dict[str, Callable[[Any], float]]] = {"negative": min, "longer_than_seen": max, "seconds": max}
 """For each kind of anomaly, the function that selects the worst executionTime."""
 _LONGEST: Final = 60
-"""At most this many characters of a job state are kept."""
+"""A job state is cut to this many characters."""
 
 
 class Anomaly(Result, frozen=True, kw_only=True):
@@ -132,10 +133,10 @@ class Anomaly(Result, frozen=True, kw_only=True):
 
     Attributes:
         name: one of ``WORDS``.
-        possible: operations checked; for job states, requests.
+        possible: number of operations checked; for job states, number of requests.
         traffic: traffic entry of the first row with such a value.
-        request_id: the same row's trace id; for a request, its ``traceparent``.
-        worst_ms: the most extreme executionTime; None if not applicable.
+        request_id: trace id of this row; if it is a request, its ``traceparent``.
+        worst_ms: the most extreme executionTime; None for other values.
         example: the first unknown job state; empty for other kinds.
     """
 
@@ -149,7 +150,7 @@ class Anomaly(Result, frozen=True, kw_only=True):
 
 
 class Anomalies:
-    """Collects impossible values of the operations and requests that figures include."""
+    """Collects impossible values in the operations and requests that count in figures."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
@@ -176,7 +177,7 @@ class Anomalies:
         return [one for one in found.values() if one.count]
 
     def _counted(self, anomaly: Anomaly, pieces: list[tuple[int, Rows]]) -> Anomaly:
-        """Return the anomaly with more rows. Each piece has the number of checked rows and the impossible rows."""
+        """Add pieces to an anomaly. A piece is the number of checked rows, and the rows with impossible values."""
         found = [rows for _, rows in pieces if len(rows)]
         changes: dict[str, Any] = {
             "possible": anomaly.possible + sum(possible for possible, _ in pieces),
@@ -207,7 +208,7 @@ def _look(rows: Rows, operation: Operation) -> Iterator[tuple[str, int, Rows]]:
     yield "longer_than_seen", len(good), good.where(~absurd & (execution > longest + GRAIN_MS))
     yield "no_time", len(good), good.where(absurd)
     if operation == Operation.SYNC_RUN:
-        # Jobs are excluded, because waiting for a poll can take a thousand times the executionTime.
+        # Jobs are not checked, because the wait for a poll can be a thousand times the executionTime.
         ratio = longest / np.where(execution > 0, execution, np.nan)
         low, high = SECONDS
         yield "seconds", int(np.count_nonzero(execution > 0)), good.where((ratio >= low) & (ratio <= high))

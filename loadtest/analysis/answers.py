@@ -1,9 +1,10 @@
 """Answers to a scenario's comparisons: the figures of each side, their differences, and the recommended side.
 
 Every sent arrival counts. An arrival that never became ok has an infinite time, so a policy that gives up early does
-not look fast. If traffic entries send the same inputs (row k for arrival k), arrivals are compared in pairs. The
-intervals of a family of differences hold together at 95 % (Bonferroni). For alternatives, a family is all pairs for one
-metric; for an effect, all its metrics and stages.
+not look fast. If traffic entries send the same inputs (row k for arrival k), arrivals are compared in pairs.
+
+With a probability of 95 %, all intervals of a family of differences are correct (Bonferroni). A family of alternatives
+has all pairs for one metric. A family of an effect has all its metrics and stages.
 """
 
 import math
@@ -36,10 +37,10 @@ class SideFigure(Result, frozen=True, kw_only=True):
     """The value of one metric on one side.
 
     Attributes:
-        value: null where it is missing or infinite.
+        value: the value; null if it is missing or infinite.
         infinite: whether the value is infinite because an arrival never became ok.
-        interval: 95 % confidence interval, corrected for correlated values.
-        why: the reason why the value or interval is missing; else empty.
+        interval: 95 % confidence interval, which accounts for correlated values.
+        why: reason for a missing value or interval; empty otherwise.
     """
 
     metric: str
@@ -52,12 +53,12 @@ class SideFigure(Result, frozen=True, kw_only=True):
 
     @property
     def size(self) -> float:
-        """The value, infinite where an arrival never became ok; NaN if missing."""
+        """The value. It is infinite if an arrival never became ok, and NaN if it is missing."""
         return math.inf if self.infinite else math.nan if self.value is None else self.value
 
 
 class ComparedSide(Result, frozen=True, kw_only=True):
-    """A traffic entry, or a stage of an entry, with its figures in the order of the comparison's metrics."""
+    """A traffic entry or a stage of it. Its figures have the order of the comparison's metrics."""
 
     name: str
     sent: Count
@@ -66,13 +67,13 @@ class ComparedSide(Result, frozen=True, kw_only=True):
 
 
 class SideDifference(Result, frozen=True, kw_only=True):
-    """The difference of one metric between two sides, head − base.
+    """The difference of one metric between two sides: head minus base.
 
     Attributes:
-        difference: null where it is infinite or unknown.
-        interval: at the comparison's ``confidence``.
+        difference: the difference; null if it is infinite or unknown.
+        interval: interval at the comparison's ``confidence``.
         paired: whether arrivals with the same inputs were compared in pairs.
-        better: whether head is better; null where the difference is not significant.
+        better: whether head is better; null if the difference is not significant.
         why: reason for a missing interval; empty otherwise.
     """
 
@@ -92,19 +93,18 @@ class ComparisonAnswer(Result, frozen=True, kw_only=True):
     """The answer to one comparison of the scenario.
 
     Attributes:
-        kind: ``alternatives`` of traffic entries, or the ``effect`` of the stages of an entry.
+        kind: ``alternatives`` compares traffic entries, ``effect`` compares stages of one entry.
         entry: for an effect, the entry that has the stages.
-        by: metrics; for alternatives the first decides.
-        confidence: level of each difference's interval, so that the whole family holds at 95 %.
-        sides: for an effect, the baseline is first.
-        differences: for each pair of alternatives, or each stage against the baseline; by metric.
-        best: the best alternative by the first metric; null where there is none.
-        chosen: the best alternative, or a tied alternative that is significantly cheaper by the other metrics, in their
-            order.
-        tied: alternatives without a significant difference from the best by the first metric, ``best`` and ``chosen``
-            included.
+        by: metrics. The first metric decides between alternatives.
+        confidence: level of each interval. All intervals of a family together are correct at 95 %.
+        sides: the compared sides. For an effect, the first side is the baseline.
+        differences: differences by metric: of each pair of alternatives, or of each stage to the baseline.
+        best: the best alternative by the first metric; null if there is none.
+        chosen: ``best``, or a tied alternative that a later metric makes significantly cheaper.
+        tied: alternatives that do not differ significantly from ``best`` by the first metric. They include ``best`` and
+            ``chosen``.
         thinned: whether sides had more arrivals than were compared.
-        bursts: whether arrivals came all at once and so met the limiter at a single moment of its window.
+        bursts: whether arrivals came all at once. They met the limiter at a single moment of its window.
     """
 
     kind: Literal["alternatives", "effect"]
@@ -135,7 +135,7 @@ def comparisons_of(info: RunInfo) -> list[WrittenComparison]:
     """Return the comparisons of the effective scenario.
 
     Raises:
-        RecordError: if the record holds no valid list of comparisons, or a comparison names an unknown entry or stage.
+        RecordError: if the list of comparisons is invalid, or names an unknown entry, stage or metric.
     """
     found = written(info, WrittenComparison)
     for each in found:
@@ -222,7 +222,7 @@ class _Maker:
 
 
 def _figure(metric: str, values: Values | None, figures: CountedFigures) -> SideFigure:
-    """Return a metric of a side. The value is over all arrivals if each has one, else from the run's figures."""
+    """Return a metric of a side. It is computed from the arrivals' values, or taken from the run's figures."""
     unit = METRICS[metric].unit
     if values is None:
         measured = measure(metric, figures)
@@ -244,7 +244,7 @@ def _figure(metric: str, values: Values | None, figures: CountedFigures) -> Side
 
 
 def _chosen(found: ComparisonAnswer) -> ComparisonAnswer:
-    """Choose the best alternative by the first metric, or a tied alternative that is significantly cheaper."""
+    """Choose the best alternative by the first metric. A tied alternative wins if it is significantly cheaper."""
     first = found.by[0]
     known = [side for side in found.sides if not math.isnan(side.figures[0].size)]
     if not known or all(side.figures[0].infinite for side in known):
@@ -258,12 +258,12 @@ def _chosen(found: ComparisonAnswer) -> ComparisonAnswer:
 
 
 def _rank(side: ComparedSide) -> list[float]:
-    """Return the sort key of a side; the best side sorts first. Each metric breaks ties in earlier metrics."""
+    """Return the sort key of a side. The best side sorts first. A later metric decides if earlier metrics are equal."""
     return [_or_last(-one.size if METRICS[one.metric].more_is_better else one.size) for one in side.figures]
 
 
 def _cheapest(found: ComparisonAnswer, best: str, tied: Sequence[str]) -> str:
-    """Return the tied alternative that is significantly better than ``best`` by a later metric, else ``best``."""
+    """Return a tied alternative if it is significantly better than ``best`` by a later metric; else ``best``."""
     reached = [name for name in tied if not found.side(name).figures[0].infinite]
     for place, metric in enumerate(found.by[1:], 1):
         sign = -1.0 if METRICS[metric].more_is_better else 1.0

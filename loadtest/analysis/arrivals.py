@@ -1,7 +1,6 @@
 """Arrivals compared with the schedule: lost arrivals, send times, delay and evenness.
 
-An arrival without a row is lost and belongs to the stage in which the schedule has it. The evenness of arrivals affects
-the 429 rate.
+An arrival without a row is lost. It counts in its scheduled stage. Uneven arrivals change the 429 rate.
 """
 
 from itertools import chain
@@ -50,7 +49,7 @@ class Arrivals:
                 self._note(self._vocabulary.entry_of[stage_index], rows.sent)
 
     def gap_errors(self, entry: str) -> Distribution:
-        """Return |gap between two starts − gap between their intended starts| of neighbouring sent arrivals, in ms."""
+        """Return by how many ms the gaps between neighbouring sent arrivals differ from the scheduled gaps."""
         lag = self._lag[self._vocabulary.entries.index(entry)]
         gaps = np.diff(lag[~np.isnan(lag)].astype(np.float64))
         return distribution.distribution(np.abs(gaps, out=gaps))
@@ -58,8 +57,8 @@ class Arrivals:
     def missing(self, info: RunInfo, consistency: Consistency) -> dict[int, int]:
         """Return the number of arrivals without an operation row, by the index of their stage.
 
-        In a completed run, every number below ``offered`` without a row is a missing arrival. A killed run has no
-        ``offered``, so an arrival is missing if it has requests but no outcome.
+        In a completed run, each arrival number below ``offered`` must have a row. A killed run has no ``offered``. Its
+        missing arrivals are those with requests but without an outcome.
         """
         lost: dict[str, tuple[Ints, range]] = {}
         for ended, (name, plan) in zip(consistency.ended, info.traffic.items(), strict=True):
@@ -84,7 +83,7 @@ class Arrivals:
 
 
 def _by_stage(schedule: TrafficSchedule, absent: Ints, beyond: range) -> list[int]:
-    """Count lost arrivals by their scheduled stage; arrivals after the schedule's end belong to the last stage."""
+    """Count lost arrivals by scheduled stage. Arrivals after the end of the schedule belong to the last stage."""
     counts = np.zeros(len(schedule.stages), np.int64)
     if not len(counts):
         return []
@@ -99,16 +98,16 @@ def _by_stage(schedule: TrafficSchedule, absent: Ints, beyond: range) -> list[in
 
 _BIN_S: Final = 0.1
 _ENOUGH: Final = 5
-"""With fewer arrivals per bin than this on average, counts differ between bins even in a perfect schedule."""
+"""If bins have fewer arrivals than this on average, their counts differ even in a perfect schedule."""
 
 
 class Evenness(Result, frozen=True, kw_only=True):
     """Evenness of a traffic entry's arrivals.
 
     Attributes:
-        gap_error_ms: |gap between two starts − gap between their intended starts|.
+        gap_error_ms: absolute difference between the gap of two starts and the gap of their intended starts.
         bins_sent: sd ÷ mean of the number of starts per 100 ms; None with too few arrivals.
-        bins_intended: sd ÷ mean of the number of intended starts per 100 ms, the value of a perfect sender.
+        bins_intended: sd ÷ mean of the number of intended starts per 100 ms. A perfect sender has this value.
     """
 
     gap_error_ms: Summary
@@ -117,7 +116,7 @@ class Evenness(Result, frozen=True, kw_only=True):
 
 
 class Evennesses:
-    """Counts each traffic entry's first requests in bins of 100 ms. Evenness is reported, but not judged."""
+    """Counts the starts of each traffic entry's operations in bins of 100 ms."""
 
     def __init__(self, vocabulary: Vocabulary, arrivals: Arrivals) -> None:
         self._entries, self._arrivals = [] if vocabulary.imported else vocabulary.entries, arrivals

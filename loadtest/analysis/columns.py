@@ -1,9 +1,9 @@
-"""Rows of a record as NumPy columns, and the vocabulary of their integers.
+"""Rows of a record as NumPy columns. Words are integers, which a vocabulary explains.
 
-A word is stored as an integer: its place in the one ``Vocabulary`` of a record. Numbers are float64 with NaN for null,
-exact to the ns for 104 days. Each column is converted and sorted once per chunk, on first use. The rows of a stage are
-slices of the columns. Other selections copy the columns that they need and share the copies. A selection that keeps
-every row returns the same object.
+A record has one ``Vocabulary``. A word is stored as its place in this vocabulary. Numbers are float64, with NaN for
+null, and are exact to the ns for 104 days. Each column is converted and sorted once per chunk, on first use. The rows
+of a stage are slices of the columns. Other selections copy the columns that they need. A selection that keeps every row
+returns the same object.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,11 +23,11 @@ from loadtest.record.run_info import RunInfo, StagePlan, TrafficPlan
 
 OUTCOMES: Final = tuple(Outcome)
 KINDS: Final = tuple(RequestKind)
-"""Kinds of request; the kinds that begin an operation come first."""
+"""Kinds of request. The kinds that begin an operation come first."""
 
 
 class StageKey(NamedTuple):
-    """A stage of a traffic entry, the key of its figures; ``place`` is its index among all stages of the plan."""
+    """A stage of a traffic entry. ``place`` is its index among all stages of the plan."""
 
     traffic: str
     stage: StagePlan
@@ -42,14 +42,14 @@ class Vocabulary:
     """The words of a record and the stages of its plan, as integers.
 
     Attributes:
-        words: all words of each word column so far. Those of outcomes and kinds begin with ``OUTCOMES`` and ``KINDS``.
+        words: all words so far, by column. Outcomes begin with ``OUTCOMES``, and kinds begin with ``KINDS``.
         stage_keys: every stage of every entry, the warm-up included.
         entry_of: for each stage, the place of its entry.
         in_figures: for each stage, whether figures include it.
-        meaningful: whether a pass found no meaningless row, so that further passes need not look for any.
+        meaningful: whether a pass over the record found no meaningless row. Further passes then skip this check.
         imported: whether the record was made from a log. A log has no intended starts, so starts replace them.
-        most_arrivals: for each entry, the maximum number of arrivals: those offered or, in a killed run that did not
-            count them, a bound from the plan.
+        most_arrivals: for each entry, the number of offered arrivals. A killed run did not count these, so the number
+            is then an upper bound from the plan.
     """
 
     def __init__(self, info: RunInfo) -> None:
@@ -80,7 +80,7 @@ class Vocabulary:
         return np.array([known[word] for word in words], np.int32)
 
     def of_dictionary(self, name: str, dictionary: pa.Array) -> NDArray[np.int32]:
-        """Return the integers of a dictionary's words, then -1, cached because most batches share the dictionary."""
+        """Return the integers of a dictionary's words, then -1. They are cached, as most batches share a dictionary."""
         last = self._last.get(name)
         if last is None or not last[0].equals(dictionary):
             codes = np.append(self.codes(name, dictionary.to_pylist()), np.int32(-1))
@@ -88,7 +88,7 @@ class Vocabulary:
         return last[1]
 
     def stage_index(self, traffic: NDArray[np.int32], stage: NDArray[np.int32]) -> Ints:
-        """Return the index of each pair's stage; -1 for a stage outside the plan, such as that of seeded jobs."""
+        """Return the index of each stage, given by entry and name; -1 if the plan lacks it, as for seeded jobs."""
         stages = self.words["stage"]
         table = [self._places.get((entry, each), -1) for entry in self.words["traffic"] for each in stages]
         places = np.where((traffic < 0) | (stage < 0), len(table), traffic * np.int64(len(stages)) + stage)
@@ -113,20 +113,20 @@ _ENDED: Final = (Outcome.OK, Outcome.THROTTLED, Outcome.FAILED, Outcome.TIMED_OU
 OK, THROTTLED, FAILED, TIMED_OUT = map(OUTCOMES.index, _ENDED)
 """Codes of the column ``outcome``."""
 DAY_MS: Final = 86_400_000.0
-"""An executionTime above this or below zero is an anomaly of the target and excluded from figures."""
+"""An executionTime above this, or below zero, is an anomaly. Figures exclude it."""
 _GIVEN: Final = "execution_time_ms"
 _FEW: Final = 12
-"""Maximum number of distinct codes for which a search is faster than a sort."""
+"""With at most this many distinct codes, searching for each is faster than sorting."""
 
 
 class Columns:
-    """The columns of a few record batches, sorted by kind of row and stage so that the rows of a stage are a slice.
+    """The columns of a few record batches. Rows are sorted by kind and stage, so that the rows of a stage are a slice.
 
     Attributes:
-        order: each row's place in the batches. Rows of one kind and stage keep the order of the record.
+        order: place of each row in the batches. Rows of one kind and stage keep the order of the record.
         stage_index: each row's stage; -1 for the set-up.
         operations: the rows of operations that belong to a stage.
-        requests: the rows of requests, those of the set-up included.
+        requests: the rows of requests, including the set-up.
     """
 
     def __init__(self, batches: list[pa.RecordBatch], vocabulary: Vocabulary) -> None:
@@ -155,7 +155,7 @@ class Columns:
         return found
 
     def finite(self, name: str) -> Bools:
-        """Return whether each number is finite or null."""
+        """Return True for numbers that are finite or null."""
         if self._empty(name):
             return np.ones(self.count, bool)
         values, known = _buffers(self.arrow(name))
@@ -187,18 +187,18 @@ class Columns:
         return found.take(self.order)
 
     def _codes(self, name: str) -> Words:
-        """Return a word column in the order of the record, with differing dictionaries unified."""
+        """Return a word column as integers, in the order of the record."""
         if self._empty(name):
             return np.full(self.count, -1, np.int32)
         whole = self.arrow(name)
         places, known = _buffers(whole.indices)
-        # The index of a null is undefined, so -1 replaces it: the last code stands for null.
+        # Arrow leaves the index of a null undefined. The last code, at -1, stands for null.
         codes = self.vocabulary.of_dictionary(name, whole.dictionary)
         return codes.take(places if known is None else np.where(known, places, -1))
 
 
 def _buffers(column: pa.Array) -> tuple[NDArray[Any], Bools | None]:
-    """Return a column's values and non-null mask, ten times as fast as Arrow's conversion to NaN."""
+    """Return a column's values and the mask of non-null values. Arrow's conversion to NaN takes ten times as long."""
     validity, data = column.buffers()
     if pa.types.is_boolean(column.type):
         values: NDArray[Any] = _bits(data, column)
@@ -216,7 +216,7 @@ class Rows:
     """A selection of rows. Rows of a stage are adjacent, unless they are ``as_recorded``.
 
     Attributes:
-        at: places in the columns; a slice for adjacent rows, whose values are then not copied.
+        at: places in the columns. Adjacent rows have a slice, which saves a copy of their values.
     """
 
     def __init__(self, columns: Columns, at: Ints | slice) -> None:
@@ -236,7 +236,7 @@ class Rows:
         return self._chosen(self.columns.order)
 
     def floats(self, name: str) -> Floats:
-        """Return a column of numbers, NaN for null or an impossible executionTime. The array is shared."""
+        """Return a column of numbers, with NaN for null and for an impossible executionTime. The array is shared."""
         if name not in self._floats:
             found = self._chosen(self.columns.floats(name))
             if name == _GIVEN and (wrong := (found < 0) | (found > DAY_MS)).any():
@@ -259,7 +259,7 @@ class Rows:
         return self.columns.text(name, int(self.places[place]))
 
     def known(self, name: str) -> Bools:
-        """Return whether each row has a value in a column. Arrow's own conversion of a mask would import pandas."""
+        """Return True for rows with a value in a column. Arrow's own conversion of a mask would import pandas."""
         column = self.columns.arrow(name)
         return _bits(column.buffers()[0], column).take(self.places) if column.null_count else np.ones(len(self), bool)
 
@@ -285,17 +285,17 @@ class Rows:
 
     @property
     def by_stage(self) -> "list[tuple[int, Rows]]":
-        """The rows of each stage that has any, without the set-up."""
+        """The rows by stage, without the set-up. Stages without rows are absent."""
         return self._split("stage", lambda: _runs(self.stage_index))
 
     @property
     def by_judged_stage(self) -> "list[tuple[int, Rows]]":
-        """The rows of each stage that has any, without set-up and warm-up."""
+        """The rows by stage, without set-up and warm-up. Stages without rows are absent."""
         return [(index, rows) for index, rows in self.by_stage if self.columns.vocabulary.in_figures[index]]
 
     @property
     def by_kind(self) -> "list[tuple[int, Rows]]":
-        """The rows of each kind of request that has any."""
+        """The rows by kind of request. Kinds without rows are absent."""
         return self._split("kind", lambda: groups(self.words("kind")))
 
     @property
@@ -315,18 +315,18 @@ class Rows:
 
     @property
     def answered(self) -> "Rows":
-        """The rows that latencies come from: ok or timed out."""
+        """The rows that are ok or timed out. Latencies come from these."""
         if not self.late.any():
             return self.ok
         return self._part("answered", lambda: self.late | (self.words("outcome") == OK))
 
     @cached_property
     def late(self) -> Bools:
-        """Whether each row timed out."""
+        """True for rows that timed out."""
         late: Bools = self.words("outcome") == TIMED_OUT
         return late
 
-    # None stands for the whole selection: if it referred to itself, only a garbage collection could free it.
+    # None stands for the whole selection. With a reference to itself, only a garbage collection could free it.
     def _split(self, name: str, found: "Callable[[], Groups]") -> "list[tuple[int, Rows]]":
         if name not in self._splits:
             self._splits[name] = [(code, None if at is None else self.some(at)) for code, at in found() if code >= 0]
@@ -344,11 +344,11 @@ class Rows:
 
 
 Groups = Sequence[tuple[int, Ints | slice | None]]
-"""The places of each distinct code; None stands for all places."""
+"""The places of each distinct code. None stands for all places."""
 
 
 def _runs(codes: NDArray[Any]) -> Groups:
-    """Return the groups of codes; equal codes must be adjacent."""
+    """Return the places of each distinct code. Equal codes must be adjacent."""
     begins = np.flatnonzero(np.diff(codes, prepend=codes[:1] - 1)).tolist()
     if len(begins) == 1:
         return [(int(codes[0]), None)]
@@ -356,7 +356,7 @@ def _runs(codes: NDArray[Any]) -> Groups:
 
 
 def groups(codes: NDArray[Any]) -> list[tuple[int, Ints | None]]:
-    """Return the places of each distinct code; None stands for all places."""
+    """Return the places of each distinct code. None stands for all places."""
     if not len(codes):
         return []
     least, most = int(codes.min()), int(codes.max())
@@ -373,9 +373,9 @@ def groups(codes: NDArray[Any]) -> list[tuple[int, Ints | None]]:
 
 
 def tally(counts: Ints, codes: NDArray[Any]) -> None:
-    """Add the frequency of each code to ``counts[code]``; negative codes are ignored.
+    """Add the frequency of each code to ``counts[code]``. Negative codes are ignored.
 
-    This is fast because neighbouring rows often share a code, or have codes from a narrow range.
+    The method is fast if rows share a code, or have codes from a narrow range. Most chunks do.
     """
     if not len(codes):
         return
@@ -389,7 +389,7 @@ def tally(counts: Ints, codes: NDArray[Any]) -> None:
 
 
 def grown(array: NDArray[_Element], needed: int, empty: float = 0) -> NDArray[_Element]:
-    """Return the array, or a copy filled up with ``empty`` if it is too short. A copy has at least twice the length."""
+    """Return the array, or a copy at least twice as long if it is too short. The copy is filled up with ``empty``."""
     if needed <= len(array):
         return array
     # np.zeros allocates pages lazily.

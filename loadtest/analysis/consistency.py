@@ -1,7 +1,7 @@
 """Consistency of a record: rows that contradict themselves, each other, or the plan.
 
-A record with an inconsistent row is invalid, and the reason names the rows. Rows with meaningless words or numbers
-(``Chunk.meaningless``) are excluded from figures; other inconsistent rows stay in them.
+A record with an inconsistent row is invalid. The reason names the first such rows. Figures exclude rows with
+meaningless words or numbers (``Chunk.meaningless``), but include other inconsistent rows.
 """
 
 from collections.abc import Iterator
@@ -23,29 +23,29 @@ NAMED: Final = 5
 """At most this many rows of each kind are named."""
 _STATUSES: Final = (100, 999)
 _MOST_OK: Final = 599
-"""No HTTP status above this is defined, so no entry expects a higher status."""
+"""HTTP defines no status above this, so no entry expects a higher status."""
 _IN_ORDER: Final = (
     ("user_free", "start"), ("start", "first_byte"), ("first_byte", "end"), ("start", "accepted_start"),
     ("accepted_start", "accepted_end"), ("accepted_end", "end"), ("pending_seen", "end"),
 )  # fmt: skip
-"""Pairs of moments. The first moment of a pair is never later than the second."""
+"""Pairs of moments. In a correct row, the first moment of a pair is not later than the second."""
 _EDGE_NS: Final = 1e6
-"""Tolerance of a moment at the edge of its stage, in ns: stages are recorded in s, moments in ns."""
+"""A moment may be outside its stage by this many ns, because stages are recorded in s and moments in ns."""
 _NOTHING: Final = np.zeros(0, np.int64)
 _DENSE: Final = 8
-"""An array over the range of arrival numbers is faster than sorting if range ÷ count is at most this."""
+"""If the range of arrival numbers is at most this many times their count, an array is faster than sorting."""
 _MISSING: Final = {"even": 2.0}
-"""For each arrival process, the number of planned arrivals that may be missing at the end of a stage."""
+"""Number of planned arrivals that may be missing at the end of a stage, by arrival process."""
 _MISSING_AT_RANDOM: Final = 30.0
-"""If this many random arrivals are expected, the probability that none occurs is e⁻³⁰."""
+"""The same number for random arrivals. If 30 are expected, none occurs with a probability of e⁻³⁰."""
 
 
 class Inconsistency(Result, frozen=True, kw_only=True):
     """Rows of a record that cannot be true, for one reason.
 
     Attributes:
-        what: the reason, which continues "a row that".
-        rows: numbers of the first such rows, from 1 in the order of the record.
+        what: the reason. It continues "a row that".
+        rows: numbers of the first such rows in the record, counted from 1.
     """
 
     what: str
@@ -78,12 +78,12 @@ class Consistency:
         self._last_due = np.full(len(vocabulary.stage_keys), -np.inf)
         self._operations = [plan.operation for plan in info.traffic.values()]
         stages = [(key.stage.start_s, key.stage.duration_s) for key in vocabulary.stage_keys]
-        # The last place is for rows without a stage, whose moments never count as outside.
+        # The last place is for rows without a stage. Their moments are never outside a stage.
         self._begin, lasting = np.array([*stages, (np.nan, np.nan)]).T * 1e9
         self._end = self._begin + lasting
         self.ended: list[Bools] = [np.zeros(0, bool) for _ in vocabulary.entries]
         self._open = [_OpenArrivals() for _ in vocabulary.entries]
-        # A custom user class may send more requests than attempts and polls, and continue after its last request.
+        # A custom user class may send other requests than attempts and polls, and continue after its last request.
         self._own_class = [written_entry(info, name).user is not None for name in vocabulary.entries]
         self._found: dict[str, tuple[int, tuple[int, ...]]] = {}
         self._before = 0
@@ -104,7 +104,7 @@ class Consistency:
         self._before += chunk.columns.count
 
     def unended(self, entry: int) -> Ints:
-        """Return the arrivals of an entry that have requests, but no operation row."""
+        """Return the arrivals of an entry that have requests but no operation row."""
         named = self._open[entry].arrivals
         return named[~self.ended[entry][named]]
 
@@ -114,7 +114,7 @@ class Consistency:
         return sorted(found, key=lambda one: one.rows)
 
     def of_run(self) -> Iterator[str]:
-        """Yield the errors in ``run.json``: a zero epoch or count, and stages without an arrival near their end."""
+        """Yield errors in ``run.json``: a zero epoch or count, or a stage without an arrival near its end."""
         if self._info.epoch_unix_ns == 0:
             yield "run.json says that the epoch was in 1970"
         for what, count in (("keys", self._info.keys), ("workers", self._info.workers)):
@@ -185,7 +185,7 @@ class Consistency:
         yield "is a kind of request that its operation never sends", foreign
 
     def _outcomes(self, chunk: Chunk) -> Iterator[tuple[str, Bools]]:
-        """Yield operations that contradict their requests, and second outcomes of an arrival."""
+        """Yield operations that contradict their requests, and arrivals with a second outcome."""
         again, more, late = np.zeros((3, chunk.columns.count), bool)
         operations = _of_entries(chunk.operations.as_recorded(), "arrival")
         planned = chunk.requests.where(chunk.requests.stage_index >= 0)
@@ -218,17 +218,17 @@ class Consistency:
 
 
 class _OpenArrivals:
-    """Counts the requests of each arrival until its operation ends, so that few arrivals are held at a time."""
+    """Counts the requests of each arrival until its operation ends. Few arrivals are therefore held at a time."""
 
     def __init__(self) -> None:
         self.arrivals, self._requests = np.zeros((2, 0), np.int64)
         self._last_end = np.zeros(0)
 
     def close(self, parents: Ints, ends: Floats, arrivals: Ints) -> tuple[Ints, Floats]:
-        """Add requests by their ``parents`` and ``ends`` (ns), then remove the ``arrivals`` that now have an outcome.
+        """Add requests by their ``parents`` and ``ends`` (ns). Then remove the ``arrivals`` that now have an outcome.
 
         Returns:
-            For each of ``arrivals``, the number of its requests and the end of the last (NaN without any).
+            For each of ``arrivals``, the number of its requests and the end of its last request (NaN without requests).
         """
         numbers, known = np.concatenate((self.arrivals, parents)), len(self.arrivals)
         if not len(numbers):
@@ -249,7 +249,7 @@ class _OpenArrivals:
 
 
 def _places(numbers: Ints) -> tuple[Ints, Ints]:
-    """Return ascending numbers that include all of ``numbers``, and the place of each of ``numbers`` in the result."""
+    """Return an ascending array that contains ``numbers``, and the place of each number in it."""
     least, most = int(numbers.min()), int(numbers.max())
     if most - least < _DENSE * len(numbers):
         return np.arange(least, most + 1), numbers - least
@@ -258,21 +258,21 @@ def _places(numbers: Ints) -> tuple[Ints, Ints]:
 
 
 def _of_entries(rows: Rows, column: str) -> dict[int, tuple[Rows, Ints]]:
-    """Return, by traffic entry, the rows with an arrival in a column, and the arrivals' numbers."""
+    """Return by traffic entry the rows that have an arrival number in a column, and these numbers."""
     rows = rows.where(~np.isnan(rows.floats(column)))
     found = {entry: rows if places is None else rows.some(places) for entry, places in groups(rows.words("traffic"))}
     return {entry: (own, own.floats(column).astype(np.int64)) for entry, own in found.items()}
 
 
 def _planned_after(stage: StagePlan, at_s: float) -> float:
-    """Return the number of arrivals that a stage plans from a moment to the stage's end."""
+    """Return the number of arrivals that a stage plans between a moment and its end."""
     left = stage.end_s - at_s
     rate = stage.rate_to + (stage.rate - stage.rate_to) * left / stage.duration_s
     return left * (rate + stage.rate_to) / 2
 
 
 def _repeats(numbers: Ints) -> Bools:
-    """Return for each number whether it occurred earlier in the array."""
+    """Return True for numbers that occurred earlier in the array."""
     repeats = np.ones(len(numbers), bool)
     least = int(numbers.min())
     if int(numbers.max()) - least < _DENSE * len(numbers) and np.bincount(numbers - least).max() == 1:

@@ -1,4 +1,4 @@
-"""Sums over a record, by stage: counts of operations and requests, sums of times, requests over time."""
+"""Counts of operations and requests by stage, and sums of their times."""
 
 import math
 from collections import Counter, defaultdict
@@ -21,16 +21,16 @@ from loadtest.contract import FIRST_KINDS, LIMIT_OF_KIND, THROTTLED_STATUS
 from loadtest.record.run_info import RunInfo
 
 NO_ANSWER: Final = 0
-"""The status that stands for a missing response."""
+"""This status stands for a missing response."""
 FIRST: Final = len(FIRST_KINDS)
-"""The first of ``KINDS``, this many, begin an operation. The others are polls."""
+"""The first kinds in ``KINDS`` begin an operation. This is their number; the others are polls."""
 _STATUSES: Final = 1000
 _DENSE: Final = 100_000
-"""With more possible cells than this, only the cells that occur are counted."""
+"""If more cells than this are possible, only those that occur are counted."""
 
 
 class OperationCell(NamedTuple):
-    """Operations that differ only in their times. Words are integers of the vocabulary, -1 for null."""
+    """Operations that differ only in their times. Words are integers of the vocabulary, with -1 for null."""
 
     outcome: int
     sent: int
@@ -42,8 +42,8 @@ class RequestCell(NamedTuple):
     """Requests that differ only in their times.
 
     Attributes:
-        status: may be ``NO_ANSWER``.
-        stretch: index of the period between two stage boundaries in which they were sent; -1 outside all periods.
+        status: HTTP status, or ``NO_ANSWER``.
+        stretch: index of a period between two stage boundaries. The requests were sent in it; -1 outside all periods.
     """
 
     kind: int
@@ -54,14 +54,14 @@ class RequestCell(NamedTuple):
 
 
 class Counts:
-    """Counts of operations and requests by stage and cell; only cells that occur are kept.
+    """Counts of operations and requests by stage and cell. Cells that do not occur are absent.
 
-    A request draws on the quota of the moment when it was sent. A poll for a stage's last jobs may fall in the next
-    stage, or in the drain, which is in no figure.
+    A request draws on the quota at its send time. The polls of a stage's last jobs may be sent in the next stage. They
+    may also be sent in the drain, which no figure includes.
 
     Attributes:
         operations: counts by stage index, warm-up included.
-        requests: counts by stage index, which is -1 for the set-up. A request without a key counts as the first key's.
+        requests: counts by stage index, with -1 for the set-up. A request without a key counts for the first key.
     """
 
     def __init__(self, vocabulary: Vocabulary, info: RunInfo, assumed: AssumedLimits) -> None:
@@ -73,7 +73,7 @@ class Counts:
         self._until_s = float(info.elapsed_s or 0.0) if cut_short else np.inf
         self._concurrency = assumed.spec.algorithm == CONCURRENCY
         self._held = np.zeros((len(KINDS), len(self._edges)))
-        """For a concurrency limit, seconds in flight of requests without a 429, by kind and stretch."""
+        """Total seconds in flight of requests without a 429, by kind and stretch. A concurrency limit needs them."""
 
     def add(self, chunk: Chunk) -> None:
         rows = chunk.operations
@@ -113,7 +113,7 @@ class Counts:
         return sum(count for cell, count in self.of_operations(stages).items() if cell.sent)
 
     def sent_within(self, spans: Iterable[tuple[float, float]]) -> "Counter[RequestCell]":
-        """Count the requests sent within any of the spans, whose ends are stage boundaries."""
+        """Count the requests sent within any of the spans. Spans begin and end at stage boundaries."""
         places = {place for span in spans for place in self._stretches(*span)}
         return _sum(self._by_stretch, {(name, place) for name in self._vocabulary.entries for place in places})
 
@@ -124,7 +124,7 @@ class Counts:
         return _sum(self._by_stretch, during)
 
     def held_s(self, kinds: list[int], begin_s: float, end_s: float) -> float:
-        """Return the seconds in flight of requests without a 429 within a span, for a concurrency limit."""
+        """Return the total seconds in flight of requests without a 429 within a span."""
         return float(self._held[kinds][:, self._stretches(begin_s, end_s)].sum())
 
     def _stretches(self, begin_s: float, end_s: float) -> range:
@@ -140,12 +140,12 @@ class Counts:
         return found
 
     def requested(self, limit: str) -> int:
-        """Return the number of requests that drew on a limit name, set-up included."""
+        """Return the number of requests that drew on a limit, set-up included."""
         return self.on_limit[limit].total()
 
     @cached_property
     def on_limit(self) -> "dict[str, Counter[int]]":
-        """The number of requests that drew on each limit name, by key, set-up included; known after the scan."""
+        """Number of requests by limit name and key, set-up included. It is known after the scan."""
         found: dict[str, Counter[int]] = defaultdict(Counter)
         for cells in self.requests.values():
             for cell, count in cells.items():
@@ -166,7 +166,7 @@ def _sum(counts: Mapping[_Key, "Counter[_Cell]"], keys: Iterable[_Key]) -> "Coun
 
 
 def _occurring(*columns: NDArray[Any]) -> Iterator[tuple[list[int], int]]:
-    """Yield each combination of whole numbers that occurs in the rows of some columns, and its frequency."""
+    """Yield each combination of whole numbers that occurs in a row of the columns, and its frequency."""
     if not len(columns[0]):
         return
     code, sizes = np.zeros(len(columns[0]), np.int64), []
@@ -194,23 +194,23 @@ _PARTS: Final[dict[str, Callable[[Rows], Floats]]] = {
     "submit": submit_time,
     "pending_lower": last_pending,
 }
-"""Parts of an ok operation's time, in ms."""
+"""Parts of the time of an ok operation, in ms."""
 
 
 class Means:
-    """Means by stage: of the parts of a time, over ok operations without deliberate mistakes, and of response sizes.
+    """Means by stage: sizes of responses, and parts of the times of ok operations without deliberate mistakes.
 
-    ``start_lag`` is at least zero; ``retries`` is the time from the first to the accepted request; ``pending_lower``
-    ends with the last request that saw the job pending.
+    ``start_lag`` is at least zero. ``retries`` is the time from the first request to the accepted request.
+    ``pending_lower`` ends with the last request that saw the job pending.
 
     Attributes:
-        n: ok operations by stage.
+        n: number of ok operations by stage.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         stages = len(vocabulary.stage_keys)
         self.n = np.zeros(stages, np.int64)
-        # The sum of the known values and their number.
+        # Each array has the sums of the known values, and their numbers.
         self._sums = {name: np.zeros((2, stages)) for name in (*_PARTS, "bytes")}
 
     def add(self, chunk: Chunk) -> None:
@@ -224,11 +224,11 @@ class Means:
             self._sums["bytes"][:, stage_index] += known(rows.floats("bytes_received")).sum(), len(rows)
 
     def received(self, stage_indices: list[int]) -> float:
-        """Return the mean size of a response in bytes over the requests of some stages; 0 without any."""
+        """Return the mean size of some stages' responses in bytes; 0 without responses."""
         total, n = self._sums["bytes"][:, stage_indices].sum(axis=1)
         return float(total / n) if n else 0.0
 
     def mean(self, stage_index: int, name: str) -> float | None:
-        """Return a mean in ms; None where no operation has that part."""
+        """Return the mean of a part in ms; None if no operation has this part."""
         total, n = self._sums[name][:, stage_index]
         return float(total / n) if n else None

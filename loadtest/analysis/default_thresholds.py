@@ -1,4 +1,4 @@
-"""Default thresholds: an entry must have an ok operation, and few operations of a stage may fail unexpectedly."""
+"""Default thresholds: each entry needs an ok operation, and few operations of a stage may fail unexpectedly."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -20,9 +20,9 @@ from loadtest.threshold import Threshold, parse_threshold
 from loadtest.words import counted
 
 _LEAST: Final = 3
-"""A stage with fewer unexpected errors than this does not fail."""
+"""A stage fails only if it has at least this many unexpected errors."""
 _REPLACING: Final = frozenset({"error_rate", "operations.ok", "operations.failed", "operations.timed_out"})
-"""Metrics whose written thresholds replace ``unexpected_errors`` in their scope."""
+"""A written threshold for one of these metrics replaces ``unexpected_errors`` in its scope."""
 
 
 class UnexpectedErrors:
@@ -39,7 +39,7 @@ class UnexpectedErrors:
         ]
         self._waited = vocabulary.codes("reason", [Reason.GIVE_UP, Reason.DRAIN])
         self._throttled: list[Floats] = [np.zeros(0) for _ in vocabulary.entries]
-        """Arrivals in flight that had a 429, by entry."""
+        """Arrivals in flight that got a 429, by entry."""
 
     def add(self, chunk: Chunk) -> None:
         entry_of = chunk.vocabulary.entry_of
@@ -60,10 +60,7 @@ class UnexpectedErrors:
 
 
 def default_thresholds(record: Record, metrics: RunFigures, errors: UnexpectedErrors) -> list[Judged]:
-    """Return the failed default thresholds of a finished run.
-
-    A run without any success must not pass.
-    """
+    """Return the failed default thresholds of a finished run. A run without any success must not pass."""
     if record.info.end != "finished" or record.info.imported:
         return []
     dead = {
@@ -71,7 +68,7 @@ def default_thresholds(record: Record, metrics: RunFigures, errors: UnexpectedEr
         for name, figures in metrics.traffic.items()
         if figures.operations.sent
         and not figures.operations.ok
-        # Entries that expect 429 in every stage, and nothing else, are exempt.
+        # An entry is exempt if every stage expects only 429.
         and {stage.expect for stage in written_entry(record.info, name).stages} != {(THROTTLED_STATUS,)}
     }
     require = parse_threshold("operations.ok > 0")
