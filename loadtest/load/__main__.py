@@ -68,7 +68,7 @@ class LoadOptions(argparse.Namespace):
     processes: int
     """Number of workers to start on this machine. It is 0 if this process or remote workers generate the load."""
     bind: tuple[str, int] | None
-    """Host and port on which the process listens for remote workers."""
+    """Address where the process listens for remote workers: host and port."""
     expect_workers: int
     """Number of remote workers to wait for."""
     series: int | None
@@ -140,7 +140,7 @@ def _make_load(engine: Engine, runner: LocalRunner | MasterRunner, info: RunInfo
 def _runner(
     environment: Environment, options: LoadOptions, keys: int
 ) -> Iterator[tuple[LocalRunner | MasterRunner, Mailbox | None]]:
-    """Yield Locust's runner, and a mailbox if there are workers. All of them have connected. Stop them afterwards.
+    """Yield Locust's runner, and a mailbox if there are workers. Workers connect before that, and stop afterwards.
 
     Raises:
         InputError: if the process cannot listen on the address ``bind``.
@@ -203,7 +203,7 @@ class _Target:
     """State of one base URL, shared by all blocks that send to it. Both sides may have the same URL."""
 
     ended_unix_s: float | None = None
-    """Time at which the last block ended. None before."""
+    """Time when the last block ended. None before."""
     used: list[BudgetUse] = field(default_factory=list)
     """Part of the request budget that each block used."""
     budget: RequestBudget | None = None
@@ -346,7 +346,7 @@ def _abort(directory: Path, reason: str) -> None:
 
 
 if __name__ == "__main__":
-    atexit.register(gc.freeze)  # skips Python's final garbage collection, which takes 0.1 s
+    atexit.register(gc.freeze)  # skips Python's final garbage collection of 0.1 s
     try:
         sys.exit(main(read_options()))
     except LoadtestError as error:

@@ -30,7 +30,7 @@ FEWEST: Final = 20
 FEWEST_SECONDS: Final = 10.0
 """A rate is judged only after its threshold's stages have lasted this many seconds."""
 _BEYOND: Final = 5
-"""A percentile is judged only if at least this many operations exceed it: of 100 operations for p95, of 500 for p99."""
+"""A percentile is judged only if at least this many operations exceed it. So p95 needs 100 operations, and p99 500."""
 _UNITS: Final = {"ms": " ms", "per_s": "/s", "number": ""}
 
 _Known = tuple[float, float, float]

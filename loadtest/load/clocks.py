@@ -74,13 +74,13 @@ class ServerClock:
 class WorkerClock:
     """Estimates a worker's monotonic clock minus the master's from reports and their acknowledgements.
 
-    As in NTP (RFC 5905, section 8), the worker sends a report at t1, the master receives it at t2 and answers at t3,
-    and the worker receives the answer at t4. The offset is ((t1 − t2) + (t4 − t3)) / 2. Its error is at most half of
-    the round trip (t4 − t1) − (t3 − t2). The exchange with the shortest round trip is used.
+    The method is that of NTP (RFC 5905, section 8). The worker sends a report at t1. The master receives it at t2 and
+    answers at t3. The worker receives the answer at t4. The offset is ((t1 − t2) + (t4 − t3)) / 2. Its error is at most
+    half of the round trip (t4 − t1) − (t3 − t2). The exchange with the shortest round trip is used.
 
     Args:
         shared: whether both processes seem to run on one machine. They then have the same clock, unless an exchange
-            shows a difference because one of them runs in its own time namespace.
+            shows a difference: a process in a time namespace has another clock.
     """
 
     def __init__(self, *, shared: bool = False) -> None:

@@ -1,6 +1,6 @@
 """The dispatcher. It wakes at the intended start of each arrival, and hands the arrival to a pool of users.
 
-A single process offers all arrivals. Each of n workers offers every n-th arrival, until the *cut*: a moment from which
+A single process offers all arrivals. Each of n workers offers every n-th arrival, until the *cut*. From the cut on, all
 arrivals are divided anew. All workers agree on the cut (see ``distributed.assignment``).
 """
 
@@ -154,7 +154,7 @@ class Partition:
         return True
 
     def assign(self, stride: Stride) -> None:
-        """Add the next stride, which begins at the last cut."""
+        """Add the next stride. It begins at the last cut."""
         self.exhausted = False
         self._next.append((stride, NEVER))
         self._more.set()

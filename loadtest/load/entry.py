@@ -36,7 +36,7 @@ def next_poll(
 ) -> int | None:
     """Return the time of the next poll (ns), or None to give up.
 
-    ``number`` counts the operation's polls from 1. ``draw`` is a uniform number from 0 to 1, which sets the jitter.
+    ``number`` counts the operation's polls from 1. ``draw``, a uniform number from 0 to 1, sets the jitter.
     """
     latest = accepted_ns + round(polling.give_up * 1e9)
     due = last_answer_ns + round(polling.wait(number, draw) * 1e9)

@@ -64,7 +64,7 @@ class CpuLoop:
 
     @property
     def info(self) -> CpuLoopInfo:
-        """Median and its relative standard error, which uses medians of stretches (batch means; Law, 9.5.3)."""
+        """Median and its relative standard error. The error comes from medians of stretches (batch means)."""
         stretch = max(_LEAST_IN_STRETCH, len(self.kept) // _STRETCHES)
         stretches = [
             math.log(statistics.median(self.kept[begin : begin + stretch]))

@@ -172,8 +172,8 @@ class EntryFigures:
         self.dispatch_lag = RecentTimes(window_s)
         self._traffic = traffic
         self._series = series
-        # Samples and times (ms) since the last ``fold``. Counting them together is several times as fast. Of a sample,
-        # the list has its stage, its second (-1 for operations), and the parts of its cell.
+        # Samples and times (ms) since the last ``fold``. Counting them together is several times as fast. An item
+        # has a sample's stage, its second (-1 for an operation), and the parts of its cell.
         self._new: list[tuple[str, int, Outcome, bool, RequestKind | None, int | None]] = []
         self._executions: list[float] = []
         self._lags: list[float] = []

@@ -34,7 +34,7 @@ _MASK: Final = 2**64 - 1
 
 
 class Bodies:
-    """The request bodies of arrivals. Each has the common parameters, which a row of inputs may override.
+    """The request bodies of arrivals. Each has common parameters. A row of inputs may override some of them.
 
     Arrival n uses row n modulo the number of rows, or a random row.
     """
@@ -222,7 +222,7 @@ class JobHistory:
 
     def __init__(self) -> None:
         self._known = JobNumbers()
-        """For each job, twice the time (ns) of its first terminal answer, or 0; plus 1 if a submit returned its id."""
+        """A number by job: twice the ns of its first terminal answer or 0, plus 1 if a submit returned the job's id."""
 
     def contradiction(self, kind: RequestKind, answer: Answer) -> Reason | None:
         """Add an answer. Return a reason if it contradicts an earlier answer.

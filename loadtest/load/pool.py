@@ -33,13 +33,13 @@ class Pool:
     """The users of one traffic entry, and arrivals that wait for a free user.
 
     The most recently used user gets the next arrival, because its connection is warm. A pool starts with ``size`` users
-    and may grow to ``cap``; without ``cap``, its size is fixed.
+    and may grow to ``cap``. Without ``cap``, its size is fixed.
     """
 
     def __init__(self, size: int, cap: int | None = None) -> None:
         self.started = size
         self.size = size
-        """Number of users, including those being started."""
+        """Number of users, including users that are being started."""
         self.cap = size if cap is None else max(size, cap)
         self.backlog: deque[Arrival] = deque()
         """Due arrivals that wait for a user."""
@@ -50,7 +50,7 @@ class Pool:
         self._idle: dict[int, Any] = {}
         self._all: set[int] = set()
         self._waited = self._longest_ns = self._full_ns = 0
-        # Time at which each arrival began to wait (monotonic ns), by number of the arrival. The oldest comes first.
+        # Time (monotonic ns) when an arrival began to wait, by the arrival's number. The oldest comes first.
         self._since: dict[int, int] = {}
         self._full_since: int | None = None
 

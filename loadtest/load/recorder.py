@@ -38,7 +38,7 @@ _LONGEST_REST_S: Final = 0.002
 
 
 def _lines(jobs: Iterable[tuple[str, int]]) -> Iterator[str]:
-    """Yield lines for a ``job_ids`` file. A line has an id, a tab, and the index of the key."""
+    """Yield lines for a ``job_ids`` file. Each line has a job's id, a tab, and the index of the job's key."""
     return (f"{job}\t{key}\n" for job, key in jobs if job.isprintable() and job == job.strip())
 
 
@@ -193,7 +193,7 @@ class Recorder:
                 return  # during a rest, another call has counted all of them
             recorded = self._recorded.popleft()
             if isinstance(recorded, Sample):
-                # These fields and the job id have text of the service. ``append`` has cleaned the job id.
+                # The service sets these fields and the job id. ``append`` has cleaned the job id.
                 if recorded.error_code is not None:
                     recorded.error_code = self.blank(recorded.error_code)
                 if recorded.job_state is not None:

@@ -66,7 +66,7 @@ class Session:
         info: current contents of ``run.json``, including the plan.
         base: relative paths in the scenario start from this directory.
         output: destination of samples, by default the run directory. A worker's samples go to its master.
-        worker: index of this worker; 0 in a process that is not a worker.
+        worker: index of this worker, or 0 in a process that is not a worker.
         trace: first half of all trace ids of the run, random by default.
         control: URL that controls the faults of a target, by default from the environment.
 

@@ -268,7 +268,7 @@ def _imported(where: str, module: str, attribute: str, base: Path) -> object:
 
 
 def _blame(user_class: type, error: Exception) -> str | None:
-    """Describe where the scenario's own class raised an exception, without a full stop, or return None."""
+    """Return a clause that says where the scenario's own class raised an error, or None if the class did not."""
     if user_class in USER_CLASSES.values():
         return None
     file = inspect.getfile(user_class)

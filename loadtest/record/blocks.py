@@ -40,8 +40,8 @@ class BlockPlan(msgspec.Struct, kw_only=True):
     seeds: list[int]
     """Seed for the order of the blocks in each series."""
     silence_s: float
-    """Pause between two blocks of a target. After it, no limit counts requests of the previous block. It is 0 if the
-    blocks stay within the limits without a pause."""
+    """Pause between two blocks of a target. After the pause, no limit counts requests of the previous block. It is 0 if
+    the blocks stay within the limits without a pause."""
     blocks: list[Block]
     """Blocks of all series, except blocks that never started."""
 
@@ -69,5 +69,5 @@ def begun(info: RunInfo) -> bool:
 
 
 def ended_unix_s(info: RunInfo) -> float | None:
-    """Return the unix time at which a block's record was closed, or None if it was not closed."""
+    """Return the unix time when a block's record was closed, or None if it was not closed."""
     return None if info.ended is None else datetime.fromisoformat(info.ended).timestamp()

@@ -33,7 +33,7 @@ class Requests(msgspec.Struct, frozen=True):
 
 
 class StageMetrics(msgspec.Struct, frozen=True):
-    """Figures of a traffic entry's stage. Rates of outcomes are shares from 0 to 1. ``statuses`` counts requests."""
+    """Figures of one stage. Rates of outcomes are shares from 0 to 1. ``statuses`` counts requests by status."""
 
     operations: Operations = Operations()
     throttled_rate: float | None = None
@@ -187,7 +187,7 @@ def read_figures(directory: Path) -> Figures:
 
 
 def read_slowest(directory: Path) -> dict[str, list[SlowOperation]]:
-    """Read the slowest operations of each traffic entry. The errors are those of ``read_figures``."""
+    """Read the slowest operations of each traffic entry. It raises the same errors as ``read_figures``."""
     return _read(directory, _Slowest).slowest
 
 

@@ -1,4 +1,4 @@
-"""The log from which a run was imported, as ``run.json`` describes it."""
+"""The source of an imported run, as ``run.json`` describes it."""
 
 from typing import Annotated, Literal
 
@@ -11,7 +11,7 @@ _Count = Annotated[int, Meta(ge=0, le=2**53)]
 
 
 class SourceInfo(msgspec.Struct, kw_only=True):
-    """The log from which a run was imported."""
+    """The source log of an imported run."""
 
     format: str
     """``combined``, ``json``, ``haproxy``, ``fields`` or ``har``. Several formats are joined by ``, ``."""

@@ -40,7 +40,7 @@ class CpuSample(msgspec.Struct, kw_only=True):
 
 
 class PauseInfo(msgspec.Struct, kw_only=True):
-    """Pauses in which a generator process did not do work that was due."""
+    """Pauses of a generator process. During a pause, it does not do work that is due."""
 
     count: int = 0
     longest_ms: float = 0.0
@@ -106,9 +106,9 @@ class WorkerInfo(msgspec.Struct, kw_only=True):
     """Index from 1, as in samples."""
     host: str
     joined_s: float
-    """Time at which it began to share the schedule. 0 is the start of the run."""
+    """Time when it began to share the schedule. 0 is the start of the run."""
     left_s: float | None = None
-    """Time at which it left or was declared lost. Null if it stayed to the end."""
+    """Time when it left or was declared lost. Null if it stayed to the end."""
     end: Literal["stayed", "left", "lost"] = "stayed"
     returned: int = 0
     """Number of times that it returned after it had counted as lost."""
@@ -249,7 +249,7 @@ class TargetInfo(msgspec.Struct, kw_only=True):
     limits: dict[str, Limit]
     """Limits by name. Rates in units of a limit refer to these, even if other limits are in force."""
     limiter: str = "fixed-window"
-    """The assumed algorithm. For an embedded target, this field and those below describe the limiter in force."""
+    """The assumed algorithm. For an embedded target, this and the next fields describe the limiter in force."""
     burst: Annotated[int, Meta(ge=1, le=2**53)] | None = None
     """Number of requests that are accepted at once. Null for the algorithm's default."""
     count_rejected: bool = False
@@ -276,7 +276,7 @@ class TargetInfo(msgspec.Struct, kw_only=True):
 
 
 class PreflightRequest(msgspec.Struct, kw_only=True):
-    """A request of the preflight, which counted against a limit before the run."""
+    """A request of the preflight. It counted against a limit before the run."""
 
     limit: str
     kind: str
@@ -382,6 +382,6 @@ class RunInfo(msgspec.Struct, kw_only=True):
     def window_phase_s(self, window_s: float, offset_s: float) -> float:
         """Return the epoch's position in a window of the server in s, or 0 if the epoch was not reached.
 
-        Windows start at multiples of their length on the server's clock, which is ``offset_s`` ahead of ours.
+        Windows start at multiples of their length on the server's clock. It is ``offset_s`` ahead of our clock.
         """
         return 0.0 if self.epoch_unix_ns is None else (self.epoch_unix_ns / 1e9 + offset_s) % window_s

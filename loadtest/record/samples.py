@@ -59,13 +59,13 @@ class Sample(msgspec.Struct, kw_only=True, array_like=True, gc=False):
     intended_start: int | None = None
     """Start (ns) according to the schedule. For polls and retries, it is the start according to their policy."""
     user_free: int | None = None
-    """Time (ns) at which the user that took the arrival became free. Operations only."""
+    """Time (ns) when the user that took the arrival became free. Operations only."""
     start: int | None = None
-    """Time (ns) at which connecting or sending began. Null if nothing was sent."""
+    """Time (ns) when connecting or sending began. Null if nothing was sent."""
     first_byte: int | None = None
     """Time (ns) of the response's first byte. Requests only."""
     end: int | None = None
-    """Time (ns) at which the response was complete, or the client gave up."""
+    """Time (ns) when the response was complete, or the client gave up."""
     connect_ms: float | None = None
     """Time to connect. Null for a reused connection."""
     connection_reused: bool | None = None
@@ -89,13 +89,13 @@ class Sample(msgspec.Struct, kw_only=True, array_like=True, gc=False):
     key_index: int | None = None
     worker: int = 0
     mistake: str | None = None
-    """Kind of a deliberate mistake. The operation is then ok if it gets the status that this mistake should get."""
+    """Kind of a deliberate mistake. The operation is ok if the response has the documented status for the mistake."""
     request_id: str | None = None
     """The W3C ``traceparent`` that was sent. On operation rows, it is only the trace id."""
     accepted_start: int | None = None
-    """Start (ns) of the successful run, submit or retrieve. Operations only, like the fields below."""
+    """Start (ns) of the successful run, submit or retrieval. Operations only, like the fields below."""
     accepted_end: int | None = None
-    """End (ns) of the successful run, submit or retrieve."""
+    """End (ns) of the successful run, submit or retrieval."""
     pending_seen: int | None = None
     """Start (ns) of the last poll that found the job pending, or of the submit if no poll did. ``async_run`` only."""
 
@@ -235,7 +235,7 @@ class SampleWriter:
             self.count += len(samples)
 
     def write_batch(self, batch: pa.RecordBatch) -> None:
-        """Append a batch of ``SCHEMA`` from another packer. The errors are those of ``write``."""
+        """Append a batch of ``SCHEMA`` from another packer. It raises the same errors as ``write``."""
         self._stream.write_batch(self._packer.adopt(batch))
         self._file.flush()
         self.count += batch.num_rows

@@ -1,7 +1,7 @@
 """The master's view of a run's workers, and the assignments of the schedule to these workers.
 
-The assignment changes in two steps, so that each arrival is sent exactly once. First the master proposes a cut, which
-is a moment slightly ahead of now. A worker that agrees offers nothing from the cut on. Once all workers have agreed,
+The assignment changes in two steps, so that each arrival is sent exactly once. First the master proposes a cut: a
+moment slightly ahead of now. A worker that agrees offers nothing from the cut on. Once all workers have agreed,
 the next assignment begins at the cut. A worker that has passed the cut rejects it, and the master proposes a later cut.
 The master also proposes a later cut if it loses a worker that has not answered. A disconnected worker continues for a
 while, but it stops before it counts as lost.
@@ -99,7 +99,7 @@ class Assigner:
         return self._change
 
     def assign(self, from_ns: int) -> Assignment:
-        """Assign the schedule from ``from_ns`` (since the epoch) on to the wanted workers."""
+        """Assign the schedule to the wanted workers. The assignment begins at ``from_ns`` (since the epoch)."""
         self._number += 1
         self.assignments.append(Assignment(self._number, from_ns, tuple(self.wanted)))
         return self.assignments[-1]
@@ -120,9 +120,9 @@ class Member:
     report: WorkerReport = field(default_factory=lambda: WorkerReport(run="", sent_ns=0))
     """Its last report. Before the first report, this is empty."""
     joined_ns: int | None = None
-    """Time since the epoch at which its first assignment began."""
+    """Time since the epoch when its first assignment began."""
     gone_ns: int | None = None
-    """Time since the epoch at which it left or was lost."""
+    """Time since the epoch when it left or was lost."""
     lost: bool = False
     returned: int = 0
     """Number of times that it returned after it was lost. Arrivals from before a loss may be missing."""

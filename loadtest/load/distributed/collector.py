@@ -41,7 +41,7 @@ class Outbox:
         self._packed: list[bytes] = []
         """Packed samples that are not yet in a batch."""
         self._kept: dict[int, tuple[Batch, int]] = {}
-        """Batches by number, each with the monotonic time at which it was last sent. The time is 0 before that."""
+        """Batches by number, each with the monotonic time of its last sending. The time is 0 before that."""
 
     def write(self, samples: list[Sample], rest: Callable[[], None] = lambda: None) -> None:
         packed = []

@@ -45,7 +45,7 @@ class DistributedGenerator:
         self._members: dict[str, Member] = {}
         self._assigner = Assigner()
         self._ended_ns: int | None = None
-        """Time since the epoch at which the master told the workers to offer nothing more."""
+        """Time since the epoch when the master told the workers to offer nothing more."""
         self._begun = self._closing = False
         self._collector = Collector(session.recorder, self._share_jobs)
         self._quota_split = QuotaSplit(session.endpoint.budget, session.info.target.budget)

@@ -32,7 +32,7 @@ def boot_id() -> str:
 
 
 class Hello(msgspec.Struct, tag=True):
-    """Introduction of a worker that has connected."""
+    """First message of a worker that has connected."""
 
     protocol: int
     version: str
@@ -159,7 +159,7 @@ class KnownJobs(RunMessage, tag=True):
     """Jobs that retrievals may use."""
 
     entry: str | None
-    """The traffic entry for which the jobs were seeded. None for jobs that the run itself submitted."""
+    """The traffic entry of seeded jobs. None for jobs that the run itself submitted."""
     jobs: list[tuple[str, int]]
 
 

@@ -138,7 +138,7 @@ class UserDispatcher:
         self._due = False
         new = {worker: count for worker, count in self._mailbox.worker_counts().items() if worker not in self._served}
         self._served.update(new)
-        # Locust fails on an empty result. A result with a worker but no class starts nothing.
+        # Locust fails on an empty result. A result with a worker but no class starts no users.
         return {
             worker: {name: _part(users, count) for name, users in self._user_counts.items()}
             for worker, count in new.items()

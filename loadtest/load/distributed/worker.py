@@ -39,7 +39,7 @@ HOLD_NS: Final = 2_000_000_000
 This is shorter than ``LOST_AFTER_NS`` in ``master``, so that no other worker offers the same arrivals.
 """
 _EXCHANGES: Final = 5
-"""A worker is ready only after this many exchanges of messages, which estimate the master's clock."""
+"""A worker is ready only after this many exchanges of messages. They serve to estimate the master's clock."""
 _REPORT_INTERVAL: Final = 0.5
 _FIRST_REPORTS: Final = 8
 _SHORT_INTERVAL: Final = 0.05

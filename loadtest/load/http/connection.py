@@ -197,7 +197,7 @@ class TcpStream:
             self._wait_writable(deadline)
 
     def receive(self, deadline: int) -> bytes:
-        """Wait for data and return it. At the end of the stream, return nothing."""
+        """Wait for data and return it, or return ``b""`` at the end of the stream."""
         while True:
             self.wait(deadline)
             try:

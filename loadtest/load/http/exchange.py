@@ -55,7 +55,7 @@ class HttpExchange(msgspec.Struct, kw_only=True, gc=False):
     """One HTTP exchange. Times are monotonic ns (``time.monotonic_ns``)."""
 
     start: int
-    """Time at which connecting or sending began."""
+    """Time when connecting or sending began."""
     first_byte: int | None = None
     end: int = 0
     connect_ms: float | None = None
@@ -83,7 +83,7 @@ class HttpExchange(msgspec.Struct, kw_only=True, gc=False):
 
 
 def inflated(data: bytes, window: int) -> "bytes | Reason":
-    """Return a decoded ``gzip`` or ``deflate`` body (RFC 9110, section 8.4.1), or the reason for a failure."""
+    """Return a decoded ``gzip`` or ``deflate`` body (RFC 9110, section 8.4.1), or the reason for failure."""
     parts: list[bytes] = []
     left = MAX_ANSWER
     while data:
@@ -151,7 +151,7 @@ class ResponseParser:
     def feed(self, data: bytes) -> None:
         """Parse the next piece of data. Raise ``httptools.HttpParserError`` if it violates HTTP.
 
-        Most servers repeat a head until ``Date`` changes. Known heads are not parsed, which saves a tenth of the CPU.
+        Most servers repeat a head until ``Date`` changes. To save a tenth of the CPU time, known heads are not parsed.
         """
         answer, whole = self.answer, not self._begun
         if whole and len(data) == self._length and data.startswith(self._head):
@@ -302,7 +302,7 @@ class HttpConnection:
         if result.failure is not None:
             self.close()
         elif (idle_s := self._parser.idle_s) is not None:
-            # This is slightly less than announced, so that the server does not close the connection during a request.
+            # The time is slightly shorter than announced, so that the server does not close during a request.
             self._idle_until = result.end + int(max(idle_s - 1, idle_s / 2) * 1e9)
         self.sending = None
         return result

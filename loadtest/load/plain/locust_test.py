@@ -63,7 +63,7 @@ _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 def own_values(scenario: Scenario) -> dict[str, str]:
-    """Return values of the scenario as text. Our options, and fields of the form, may replace them by name."""
+    """Return values of the scenario as text. Options and form fields of the same names may replace them."""
     return {
         "seed": str(scenario.seed),
         "rate_multiplier": f"{scenario.rate_multiplier:g}",
@@ -123,7 +123,7 @@ def parse_command_line(own: Mapping[str, str]) -> argparse.Namespace:
 
 
 def _refuse(options: argparse.Namespace, defaults: dict[str, Any]) -> None:
-    # A default may be the text of a number.
+    # Values are compared as texts, because a default may be the text of a number.
     given = [REFUSED[name] for name in REFUSED if str(getattr(options, name)) != str(defaults[name])]
     if given:
         lines = [f"{joined([each for each, other in given if other == why])}: {why}." for _, why in given]

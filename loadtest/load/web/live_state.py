@@ -135,7 +135,7 @@ class LiveUpdate(msgspec.Struct, frozen=True, omit_defaults=True):
     elapsed_s: float = 0.0
     run: RunShown | None = None
     end: str = ""
-    """The way in which the run ended, and the reason."""
+    """Kind of the run's end, and its reason."""
     pending_jobs: int = 0
     entries: list[EntryNow] = []
     lights: list[Light] = []
@@ -177,7 +177,7 @@ class LiveRun:
         return self._shown
 
     def update(self, phase: Phase, begin: int | None, report: str) -> LiveUpdate:
-        """Return the current figures, and the tracks from bucket ``begin`` on. Without it, return the whole run."""
+        """Return the current figures, and the tracks from bucket ``begin`` on. If it is None, return the whole run."""
         session, info, live = self.session, self.session.info, self.session.live
         series, over, first = live.series, phase == "over", begin or 0
         tracks: dict[tuple[str, ...], Sequence[float | None]] = {**series.counts, **series.gauges}
