@@ -38,7 +38,7 @@ _Known = tuple[float, float, float]
 
 
 class CircuitBreakers:
-    """Finds reasons to end a run early in its samples, its stop file and its thresholds."""
+    """Decides from a run's samples, stop file and thresholds whether the run must end early."""
 
     def __init__(
         self,
@@ -171,5 +171,5 @@ def _time(seen: list[LiveStage], statistic: str) -> _Known | None:
     value = times.quantile(share)
     if value is None or times.count * (1 - share) < _BEYOND - 1e-9:
         return None
-    # The histogram knows a value only to within one bucket.
+    # A quantile of the histogram is accurate only to within one bucket.
     return value / GROWTH, value, value * GROWTH

@@ -165,7 +165,7 @@ class WorkflowClient:
     def get(self, kind: RequestKind, job_id: str, key_index: int, trace: str, expected: int | None = None) -> Answer:
         """Retrieve or poll a job. ``expected`` replaces the documented status.
 
-        If the server closes the idle connection at this moment, the request is sent again. It is idempotent.
+        The request is idempotent. If the server closes the idle connection at this moment, it is sent again.
         """
         return self._send(kind, self.endpoint.get(kind, job_id, key_index, trace), job_id, expected)
 

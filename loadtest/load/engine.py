@@ -1,4 +1,4 @@
-"""The engine of a run. It awaits the users, sets the epoch, offers the schedule, drains, and closes the record."""
+"""The engine of a run. It awaits users, sets the epoch, offers the schedule, drains operations, closes the record."""
 
 import gc
 import logging

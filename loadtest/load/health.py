@@ -40,13 +40,13 @@ def time_loop() -> float:
 
 
 class CpuLoop:
-    """Times of the loop in ms. To bound memory, a long run keeps every second time only, later every fourth."""
+    """Timings of the loop in ms. To bound memory, a long run keeps only every second timing, later every fourth."""
 
     def __init__(self, measure: Callable[[], float] = time_loop) -> None:
         self._measure = measure
         self._before: list[float] = []
         self.kept: list[float] = []
-        """Times of the run that are kept."""
+        """Timings of the run that are kept."""
         self._step = 1
         self._count = 0
 
@@ -89,7 +89,7 @@ def note_pause(pauses: PauseInfo, pause_ns: int, from_ns: int) -> None:
 
 
 class Health:
-    """Observes this process and its pools. ``pools`` are by traffic entry, and ``clock`` returns monotonic ns."""
+    """Observes this process and its pools. Keys of ``pools`` are traffic entries. ``clock`` returns monotonic ns."""
 
     def __init__(
         self, pools: Mapping[str, Pool], *, worker: int = 0, clock: Callable[[], int] = time.monotonic_ns

@@ -23,7 +23,7 @@ from loadtest.stats.log_histogram import LogHistogram
 _DEFAULT_WINDOW_S: Final = 60.0
 _RECENT_S: Final = 10.0
 LATE: Final = ""
-"""A cause of late arrivals: the dispatcher was late. Other causes are full pools, by the name of their entry."""
+"""The cause of late arrivals if the dispatcher was late. If a pool is full, the cause is its entry's name."""
 _LEAST_SECOND: Final = 0.5
 """Two counts of late arrivals are at least this many seconds apart. A tick that comes earlier does not count."""
 PERCENTILES: Final = {
@@ -94,7 +94,7 @@ def _last(values: Gauge) -> float | None:
 
 
 class RecentTimes:
-    """Times in ms. It gives percentiles of the last window, and counts of all times for an exporter.
+    """Collects times in ms. It gives percentiles of the last window, and counts of all times for an exporter.
 
     A window is at least 10 s long, because percentiles of shorter windows are noise.
     """
@@ -136,7 +136,7 @@ class RecentTimes:
         return self._window.quantile(share)
 
     def quantile_of_last(self, seconds: float, share: float) -> float | None:
-        """Return a quantile of the last ``seconds``. They are rounded up to whole slices of the window."""
+        """Return a quantile of times in the last ``seconds``, rounded up to whole slices of the window."""
         recent = LogHistogram()
         recent += self._slice
         for each in list(self._slices)[-math.ceil(seconds / self._slice_s) :]:
@@ -336,7 +336,7 @@ class LiveFigures:
         return sum(counted) / (buckets * self.series.width_s)
 
     def dispatch_lag_ms(self, share: float) -> float | None:
-        """Return a quantile (ms) of the dispatch lag in the last window, for the entry with the highest quantile."""
+        """Return a quantile (ms) of the dispatch lag in the last window. The entry with the highest value counts."""
         lags = [lag for entry in self.entries.values() if (lag := entry.dispatch_lag.quantile(share)) is not None]
         return max(lags, default=None)
 

@@ -222,7 +222,7 @@ class JobHistory:
 
     def __init__(self) -> None:
         self._known = JobNumbers()
-        """A number by job: twice the ns of its first terminal answer or 0, plus 1 if a submit returned the job's id."""
+        """Number by job: 2 × the time (ns) of its first terminal answer (0 before), plus 1 if a submit returned it."""
 
     def contradiction(self, kind: RequestKind, answer: Answer) -> Reason | None:
         """Add an answer. Return a reason if it contradicts an earlier answer.

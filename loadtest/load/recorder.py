@@ -29,9 +29,9 @@ _GROUP: Final = 8
 _TURN_S: Final = 1e-6
 """A sleep of this many seconds lasts for one turn of the event loop. A sleep of 0 would skip sockets and timers."""
 _MUCH: Final = 20_000
-"""Number of waiting samples that lengthens the work between two rests by ``_STEP_NS``.
+"""Each time this many more samples wait, the work between two rests becomes longer by ``_STEP_NS``.
 
-Without longer work, a saturated process would record almost nothing.
+Otherwise a saturated process would record almost nothing.
 """
 _LONGEST_REST_S: Final = 0.002
 """A rest ends after this many seconds even if the event loop is not idle. Packing then takes 2 % of the time."""

@@ -53,7 +53,7 @@ _SESSIONS: WeakKeyDictionary[Environment, "Session"] = WeakKeyDictionary()
 
 
 def session_of(environment: Environment) -> "Session":
-    """Return the current session of a Locust environment, for users that Locust makes."""
+    """Return the current session of a Locust environment, for users that Locust creates."""
     if environment not in _SESSIONS:
         raise GreenletExit  # the run could not begin, which is logged. Locust then creates no users, without an error
     return _SESSIONS[environment]

@@ -98,7 +98,7 @@ class WorkflowUser(locust.User):
             operation.finish(Outcome.FAILED, reason)
 
     def _failure(self, operation: RunningOperation, answer: Answer) -> Reason | None:
-        """Return why an operation failed although its last answer is ok."""
+        """Return the reason why an operation failed, although its last answer is ok."""
         if operation.contradiction:
             return operation.contradiction
         wanted = self.entry.traffic.expect.job or JobState.COMPLETED

@@ -114,7 +114,7 @@ class Member:
     index: int
     hello: Hello
     worker_count: int
-    """Number of workers when it was set up."""
+    """Number of workers in the run when this worker was set up."""
     heard_ns: int
     """Time of its last message, on the master's clock."""
     report: WorkerReport = field(default_factory=lambda: WorkerReport(run="", sent_ns=0))

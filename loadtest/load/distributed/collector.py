@@ -151,7 +151,7 @@ class RecordedArrivals:
     def __init__(self) -> None:
         self._noted: defaultdict[str, bytearray] = defaultdict(bytearray)
         self.repeated = 0
-        """Number of arrivals that were recorded twice. More than 0 is an error of the harness."""
+        """Number of arrivals that were recorded twice. If it is not 0, the harness has an error."""
 
     def add(self, traffic: str, number: int) -> None:
         noted = self._noted[traffic]

@@ -114,7 +114,7 @@ class DistributedGenerator:
 
     @property
     def peers(self) -> dict[str, PeerInfo]:
-        """Connections of all processes by address. The master has some, because it seeds jobs."""
+        """Connections of all processes by address. The master also connects, because it seeds jobs."""
         total = defaultdict[str, PeerInfo](PeerInfo)
         for peers in (self._session.endpoint.address.resolver.peers, *(report.peers for report in self._reports())):
             for address, peer in peers.items():

@@ -53,7 +53,7 @@ REFUSED: Final[dict[str, tuple[str, str]]] = {
     "exit_code_on_error": ("--exit-code-on-error", "the verdict sets the exit code: see `loadtest run --help`"),
     "web_login": ("--web-login", "the web UI has no accounts and serves this machine alone"),
 }
-"""Options of Locust that must keep their defaults. Each destination has the option's spelling and the reason."""
+"""Options of Locust that must keep their defaults. Keys are argparse destinations. Values are spelling and reason."""
 
 _TUNNEL: Final = (
     "Use --web-host 127.0.0.1. From elsewhere, connect through an SSH tunnel (`ssh -L 8089:127.0.0.1:8089 HOST`), or "

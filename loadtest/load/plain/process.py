@@ -149,7 +149,7 @@ class LocustProcess:
         environment.process_exit_code = code
 
     def _end(self, environment: Environment) -> None:
-        """Print the first screen of the report, and label the file of ``--html``. Locust has completed its name."""
+        """Print the first screen of the report, and label the file of ``--html``. Locust has completed that name."""
         self.reports.print_kept()
         options = environment.parsed_options
         if options is not None and options.html_file:
