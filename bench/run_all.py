@@ -18,7 +18,6 @@ WORDS: Final = {0: "held", 1: "MISSED", 77: "skipped"}
 """The result by a bench's exit code; any other is a failure."""
 FAILED: Final = 70
 SHORT: Final = {
-    "advice": ["12500"],
     "logged_limits": ["12500"],
     "passive_inference": ["--seed", "12500"],
     "probe_confusion": ["--first", "12500", "--phases", "1", "--every", "4"],

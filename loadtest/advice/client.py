@@ -50,7 +50,7 @@ class LimitPace:
         self.accepted: deque[float] = deque(maxlen=count)  # the server decided before these times
         self.now = self.last = self.due = self.late = self.pause = 0.0
         self.slow = self.slowed = self.changed = self.backoff = 0.0
-        self.credit, self.first = 1.0, False  # at most 1 and an eighth of the last accepted requests are unanswered
+        self.credit, self.first = 1.0, False  # at most 1 and a sixteenth of the last accepted requests are unanswered
 
     def wait(self) -> float:
         """Return the seconds until the next request may start; 0 if it starts now."""
@@ -85,7 +85,7 @@ class LimitPace:
         if response is None or response.status_code != 429:
             self.accepted.append(min(now, start + 1))
             self.late = max(self.late, self.accepted[-1]) + self.spacing
-            self.credit, self.backoff = min(MOST_OPEN, self.credit + 1 / 8), 0.0
+            self.credit, self.backoff = min(MOST_OPEN, self.credit + 1 / 16), 0.0
             return False
         if now > self.slowed + self.seconds / 4:
             self.slow = max(self.slow / 0.75, self.seconds / max(0.5, len(self.accepted)))

@@ -18,7 +18,7 @@ from loadtest.limits import CONCURRENCY, Decision
 
 _MOST_UNANSWERED: Final = 32
 """Maximum number of unanswered requests, which may all be rejected. A client starts with one."""
-_CREDIT: Final = 1 / 8
+_CREDIT: Final = 1 / 16
 """Unanswered requests that an accepted request adds, until the next 429."""
 _DECREASE: Final = 0.75
 """Factor by which a 429 reduces the pace, unless the last window accepted even less."""
