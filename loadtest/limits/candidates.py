@@ -65,16 +65,10 @@ def _without_burst(
     yield from _aligned(requests, on_clock, offset, reach)
 
 
-def _counted(
-    requests: RequestLog,
-    spec: LimiterSpec,
-    loads: Loads,
-    shift: float | None = None,
-    fitted: tuple[Fitted, ...] = ("shift",),
-) -> Iterator[Fit]:
+def _counted(requests: RequestLog, spec: LimiterSpec, loads: Loads, shift: float | None = None) -> Iterator[Fit]:
     """Fit the documented and the best threshold, which is the count of a window or the burst."""
     limit, known = requests.limit, at_once(spec, requests.limit)
-    more = () if shift is None else fitted
+    more: tuple[Fitted, ...] = () if shift is None else ("shift",)
     yield judge(requests, loads, known, spec, limit, shift_s=shift, fitted=more)
     best = best_threshold(requests, loads)
     if best != known and ALGORITHMS[spec.algorithm].has_burst:
@@ -86,7 +80,7 @@ def _counted(
 
 
 def _any_phase(requests: RequestLog, offset: float, reach: float) -> Iterator[Fit]:
-    """Fit fixed windows of the phase at which most windows may have begun, unless clock error may explain this phase.
+    """Fit fixed windows of the phases at which most windows may have begun, unless clock error may explain them.
 
     A window begins between a rejection and the next accepted request.
     """
@@ -108,9 +102,10 @@ def _any_phase(requests: RequestLog, offset: float, reach: float) -> Iterator[Fi
     if min(phase, window - phase) <= reach:
         return
     spec = LimiterSpec("fixed-window", phase=phase)
-    loads = LOADS["fixed-window"](requests, spec, requests.limit, offset)
-    for fit in _counted(requests, spec, loads, offset, ("phase",)):
-        yield replace(fit, phases=(low, high))
+    for fit in _aligned(requests, [spec], offset, (high - low) / 2):
+        found = replace(spec, phase=(phase + offset - (fit.shift_s or 0.0)) % window)
+        fitted: tuple[Fitted, ...] = ("count", "phase") if "count" in fit.fitted else ("phase",)
+        yield replace(fit, spec=found, fitted=fitted, shift_s=offset, phases=(low, high))
 
 
 def _stepped(requests: RequestLog, assumed: LimiterSpec, offset: float, reach: float) -> Iterator[Fit]:
@@ -238,6 +233,9 @@ def _rates(requests: RequestLog) -> Iterator[tuple[Limit, tuple[Fitted, ...]]]:
         if not may_fit(some, (fastest[0], slowest[1])):
             continue
         factor = max(factors, key=lambda each: (scored(each), -abs(each - centre)))
+        if not fit(factor).fits:  # at even sends, a rate that is a little off contradicts many decisions
+            near = (factor + (factors[1] - factors[0]) * np.linspace(-1, 1, 41)).tolist()
+            factor = max(near, key=lambda each: (scored(each), -abs(each - factor)))
         if fit(factor).fits:
             count = max(1, round(limit.count * factor)) if fitted == "count" else limit.count
             yield Limit(count, count / (limit.rate * factor)), (fitted,)

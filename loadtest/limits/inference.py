@@ -15,14 +15,19 @@ import numpy as np
 
 from loadtest.limits import ALGORITHMS, LimiterSpec, at_once, in_words
 from loadtest.limits.candidates import TOGETHER_S, candidates
-from loadtest.limits.fits import Fit, beats, compare, held, sign_test
-from loadtest.limits.intervals import with_intervals
+from loadtest.limits.fits import SIGNIFICANT, Fit, beats, compare, held, sign_test
+from loadtest.limits.intervals import EVIDENCE, with_intervals
 from loadtest.limits.loads import RequestLog
 from loadtest.units import Limit
 
 InferenceOutcome = Literal["nothing", "named", "several", "none"]
 FITTED: Final = 50_000
 """Maximum number of requests of each limit, from the first on, that algorithms are compared with."""
+_LEAST_REJECTED: Final = 10
+"""Minimum number of 429s that show another count than the documented one: fewer cannot exclude a limiter, as the sign
+test needs 2⁻¹⁰ < 1 in 1000."""
+_ALIGNED_S: Final = 2.0
+"""Length of an interval of phases in s up to which windows count as aligned: 1 s for each of two clocks."""
 _HELD: Final = 0.9
 """Minimum correlation that shows that accepted requests were held in a queue."""
 
@@ -90,28 +95,26 @@ def infer(requests: RequestLog, assumed: LimiterSpec, offset: float, reach: floa
         reach: the uncertainty of ``offset``, in s.
     """
     requests = requests.part(0, FITTED)
-    known = requests.judged & requests.answered
-    n, rejected = int(known.sum()), int((known & requests.rejected).sum())
+    n, rejected = sum(map(len, requests.decisions)), len(requests.decisions[1])
     if rejected in (0, n):
         return Inference("nothing", n, rejected)
-    fits = candidates(requests, assumed, offset, reach)
+    tried = candidates(requests, assumed, offset, reach)
     # A limiter that leaves every 429 undecided is hardly contradicted but explains nothing.
-    fits = [fit for fit in fits if fit.rejected] or fits
+    fits = [fit for fit in tried if fit.rejected] or tried
     assumed_fit = next((fit for fit in fits if same(fit, assumed, requests.limit)), None)
     queued, blocked = held(requests), _blocked(requests)
     rivals = [fit for fit in fits if ALGORITHMS[fit.spec.algorithm].holds] if (queued or 0) > _HELD else []
     # If answers were held as in a queue and a queue explains the decisions, limiters that hold nothing are excluded.
-    pool = rivals if any(fit.fits for fit in rivals) else fits
-    # Another count is considered only if no limiter with documented or default numbers fits.
-    plain = [fit for fit in pool if not {"count", "burst"} & {*fit.fitted}]
-    if plain and plain[0].fits and not any(beats(fit, plain[0]) for fit in pool):
-        pool = [fit for fit in pool if "count" not in fit.fitted]
-    left = [fit for place, fit in enumerate(pool) if not any(beats(other, fit) for other in pool[:place])]
-    left = _one_of_each([with_intervals(requests, fit, offset, reach) for fit in left if fit.fits and _decided(fit)])
+    pool = _considered(rivals if any(fit.fits for fit in rivals) else fits)
+    left = _not_excluded(pool, requests)
+    unsure = bool(left) and not requests.grain_s and not any(_decides_enough(fit, n, rejected) for fit in left)
+    left += [fit for fit in tried if left and not (fit.rejected or requests.grain_s) and _undecided(fit, left)]
+    left = [_with_phases(with_intervals(requests, fit, offset, reach), left) for fit in left]
+    left = _one_of_each(left)
     found = partial(
         Inference, n=n, rejected=rejected, assumed=assumed_fit, held=queued, every=tuple(fits), blocked_s=blocked
     )
-    if blocked is not None:
+    if blocked is not None or unsure:
         return found("nothing")
     if not left:
         return found("none", best=max(fits, key=lambda fit: (fit.explained or 0, fit.score)))
@@ -125,6 +128,28 @@ def infer(requests: RequestLog, assumed: LimiterSpec, offset: float, reach: floa
         against=against,
         log10_p=sign_test(*against) if following else None,
     )
+
+
+def _considered(fits: list[Fit]) -> list[Fit]:
+    """Omit other counts than the documented one, unless no limiter with documented or default numbers fits as well."""
+    plain = next((fit for fit in fits if not {"count", "burst"} & {*fit.fitted}), None)
+    if plain and plain.fits and plain.explained and plain.score >= fits[0].score - EVIDENCE:
+        return [fit for fit in fits if "count" not in fit.fitted]
+    return fits
+
+
+def _not_excluded(pool: list[Fit], requests: RequestLog) -> list[Fit]:
+    """Return the limiters that fit and that no better limiter excludes, best first."""
+    left = [fit for place, fit in enumerate(pool) if not any(beats(other, fit) for other in pool[:place])]
+    # An algorithm whose documented count is not excluded has no other count. In whole seconds, little is excluded.
+    documented = {_kind(fit) for fit in left if fit.fits and "count" not in fit.fitted}
+    return [
+        fit
+        for fit in left
+        if fit.fits
+        and not ("count" in fit.fitted and _kind(fit) in documented)
+        and not ("count" in fit.fitted and requests.grain_s and fit.undecidable > fit.rejected + fit.accepted)
+    ]
 
 
 def _blocked(requests: RequestLog) -> float | None:
@@ -141,9 +166,18 @@ def _blocked(requests: RequestLog) -> float | None:
     return lasted or None
 
 
-def _decided(fit: Fit) -> bool:
-    """Whether a fit with another count than the documented one decides at least half of the requests."""
-    return "count" not in fit.fitted or fit.undecidable <= fit.rejected + fit.accepted
+def _decides_enough(fit: Fit, n: int, rejected: int) -> bool:
+    """Whether a limiter that fits predicts some 429s, and decides at least a tenth of all and of accepted requests."""
+    if "count" in fit.fitted and fit.rejected < _LEAST_REJECTED:
+        return False
+    return bool(fit.explained) and 10 * fit.rejected >= rejected and 10 * fit.accepted >= n - rejected
+
+
+def _undecided(fit: Fit, left: list[Fit]) -> bool:
+    """Whether a limiter that decides no 429 is as possible as those that are left, or as a variant of these."""
+    if any(_kind(fit) == _kind(other) for other in left) and not fit.wrong.any():
+        return True
+    return sign_test(*compare(fit, left[0])) <= SIGNIFICANT
 
 
 def same(fit: Fit, spec: LimiterSpec, limit: Limit) -> bool:
@@ -166,11 +200,21 @@ def _decides(spec: LimiterSpec) -> tuple[str, bool]:
     return alike or algorithm.name, spec.count_rejected
 
 
+def _kind(fit: Fit) -> tuple[str, bool]:
+    return fit.spec.algorithm, fit.spec.count_rejected
+
+
+def _with_phases(fit: Fit, left: list[Fit]) -> Fit:
+    """Return aligned windows with the phases that fit as well, if these are far from the multiples of W."""
+    wide = [each.phases for each in left if each.phases and each.phases[1] - each.phases[0] > _ALIGNED_S]
+    return replace(fit, phases=wide[0]) if wide and fit.spec.algorithm == "fixed-window" else fit
+
+
 def _one_of_each(fits: list[Fit]) -> list[Fit]:
     """Keep the best parameters of each algorithm, with the ranges of all that fit equally well."""
     alike: dict[tuple[str, bool], list[Fit]] = {}
     for fit in fits:
-        alike.setdefault((fit.spec.algorithm, fit.spec.count_rejected), []).append(fit)
+        alike.setdefault(_kind(fit), []).append(fit)
     found = []
     for same_kind in alike.values():
         best = same_kind[0]
@@ -201,6 +245,7 @@ def words(fit: Fit) -> str:
     if fit.phases is not None:
         early, late = fit.phases
         text = text.replace(f"{spec.phase:.3g} s after", f"{early:.3g} to {late:.3g} s after")
+        text += "" if spec.phase else f" (a phase of {early:.3g} to {late:.3g} s fits as well)"
     if fit.rates is not None:
         text += f", at {fit.rates[0]:.4g} to {fit.rates[1]:.4g} requests/s"
     if fit.counts is not None:

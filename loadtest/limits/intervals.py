@@ -19,6 +19,8 @@ _SHIFTS_S: Final = (-0.1, -0.03, -0.01, 0.0, 0.01, 0.03, 0.1)
 """Differences from the best clock shift in s; the largest exceed the 0.04 s between tried shifts."""
 _PHASES: Final = 7
 """Number of phases tried within the interval in which windows may begin."""
+EVIDENCE: Final = 6.9
+"""Difference of log-likelihoods, about 1000 to 1, that excludes a limiter."""
 _FURTHER: Final = 6
 """Number of thresholds tried beyond twice the best threshold; it matters if the best threshold is small."""
 
@@ -67,6 +69,8 @@ def _held(
         tried.append((judge(some, loads, best, spec, limit), best, loads))
     top = max((each for each, *_ in tried), key=lambda each: each.score)
     held = [each for each in tried if not beats(top, each[0])]
+    if requests.grain_s:  # a limiter that leaves many decisions open is hardly contradicted
+        held = [each for each in held if each[0].score >= top.score - EVIDENCE]
     ends = [end for _, best, loads in held for end in _thresholds(some, loads, best)]
     rates = _widened([each.limit.rate for each, *_ in held], [each.limit.rate for each, *_ in tried])
     return (min(ends), max(ends)), rates

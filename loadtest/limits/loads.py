@@ -48,6 +48,7 @@ class RequestLog:
         tolerance_s: maximum delay between sending and arrival at the server.
         place: index of each request in ``SentRequests.frame()``; -1 for the preflight's.
         begins: index of each limiter's first request.
+        grain_s: resolution of times that are rounded down; 0 if it does not matter. It is part of the tolerance.
     """
 
     limit: Limit
@@ -59,6 +60,7 @@ class RequestLog:
     tolerance_s: float
     place: Ints
     begins: Ints
+    grain_s: float = 0.0
 
     @cached_property
     def accepted(self) -> Bools:
@@ -87,11 +89,12 @@ class RequestLog:
 
     @cached_property
     def aligned(self) -> "_Axis":
-        return _Axis(self, self.times)
+        # A rounded time differs from its middle by half of the grain, and two rounded times differ by the whole grain.
+        return _Axis(self, self.times + self.grain_s / 2, self.tolerance_s - self.grain_s / 2)
 
     @cached_property
     def from_first(self) -> "_Axis":
-        return _Axis(self, _from_first(self))
+        return _Axis(self, _from_first(self), self.tolerance_s)
 
     @cached_property
     def passed(self) -> "_Counted":
@@ -193,10 +196,11 @@ class _Axis:
     Args:
         requests: the requests of one limit.
         times: the requests' times on this axis, ascending.
+        reach: tolerance of these times, in s.
     """
 
-    def __init__(self, requests: RequestLog, times: Floats) -> None:
-        self._window, self._reach, self._times = requests.limit.window, requests.tolerance_s, times
+    def __init__(self, requests: RequestLog, times: Floats, reach: float) -> None:
+        self._window, self._reach, self._times = requests.limit.window, reach, times
         used = np.unique(np.floor(times / self._window))
         self._numbers = lru_cache(lambda low, high: np.unique(used[:, None] + np.arange(low - 1, high + 3)))
         # Limiters are tried one after another at the same shift.
@@ -303,7 +307,7 @@ def _readings(requests: RequestLog, whole_at: float | None) -> tuple[Floats, Flo
     reach = requests.tolerance_s
     if whole_at is None:
         return requests.times - reach, requests.times + reach
-    times = requests.times + whole_at
+    times, reach = requests.times + requests.grain_s / 2 + whole_at, reach - requests.grain_s / 2
     return np.floor(times - reach), np.floor(times + reach)
 
 

@@ -17,7 +17,7 @@ from loadtest.arrays import Floats, Ints
 from loadtest.limits import LimiterSpec
 from loadtest.limits.fits import SIGNIFICANT, sign_test
 from loadtest.limits.inference import Inference, infer
-from loadtest.limits.intervals import count_interval
+from loadtest.limits.intervals import EVIDENCE, count_interval
 from loadtest.limits.loads import RequestLog
 from loadtest.record.log_source import SourceInfo
 from loadtest.units import Limit
@@ -27,8 +27,6 @@ _SURE: Final = 0.03
 """Largest relative difference of a stated count from any count that the decisions allow."""
 _OPEN: Final = 0.999
 """Factor that makes a range of times exclude its ends."""
-_EVIDENCE: Final = 6.9
-"""Difference of log-likelihoods, about 1000 to 1, that excludes a limiter."""
 _WINDOWS_S: Final = (1, 5, 10, 15, 30, 60, 300, 600, 900, 1800, 3600)
 """Usual windows, which are tried if the documented window explains nothing."""
 _TRIED: Final = 3_000
@@ -63,6 +61,7 @@ def logged_limit(
     if source.coarse:
         # Two requests with stamps k s apart are more than k − 1 and less than k + 1 s apart.
         tolerance = _OPEN * source.grain_s
+        groups = [replace(group, grain_s=source.grain_s) for group in groups]
     elif source.stamp == "end" and not source.service_times:
         tolerance += _HELD_S
     each = join(groups, tolerance)
@@ -135,7 +134,7 @@ def _count(requests: RequestLog, inference: Inference, source: SourceInfo, clock
     if source.coarse:
         # A limiter that leaves most decisions open is hardly contradicted. Requests of one second are one observation.
         together = max(1.0, float(np.median(_within(requests.times, requests.tolerance_s))))
-        least_score = max(fit.score for fit in fits) - _EVIDENCE * together
+        least_score = max(fit.score for fit in fits) - EVIDENCE * together
         fits = [fit for fit in fits if fit.score >= least_score]
         # If requests are stamped long after their decisions, accepted requests contradict every limiter.
         if int(fits[0].wrong.sum()) > _SURE / 3 * fits[0].accepted:
@@ -163,7 +162,7 @@ def _proposal(
         for fit in infer(log, assumed, *clock).named[:1]:
             number = max(1, round(fit.limit.rate * window))
             found.append((fit.score, fit.spec.burst in (None, number), -window, f"{number}/{window}s"))
-    near = [each for each in found if each[0] >= max(found)[0] - _EVIDENCE]
+    near = [each for each in found if each[0] >= max(found)[0] - EVIDENCE]
     return max(near, key=lambda each: each[1:])[-1] if near else None
 
 

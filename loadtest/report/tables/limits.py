@@ -38,6 +38,10 @@ def remarks(name: str, found: LimitObserved429, findings: Findings) -> str:
                 f"After {count(inferred.n - inferred.rejected)} accepted requests none was accepted for "
                 f"{seconds(inferred.blocked_s)}: the window is longer, rejected requests count, or the key is banned."
             )
+        if inferred.n > inferred.rejected > 0:
+            return (
+                f"Its {counted(inferred.rejected, '429')} are too few, or too near a limit’s edge, to name a limiter."
+            )
         if inferred.n and inferred.rejected:
             return f"All {count(inferred.n)} responses were 429s, so any limiter fits."
         return f"None of {count(inferred.n)} responses was a 429, so any limiter fits."
