@@ -47,7 +47,7 @@ def requests(
         decision = limiter.decide(now)
         took = (random.exponential(service_s) if decision.allowed else REJECTED_S) + decision.delay
         yield now, now + took, 200 if decision.allowed else 429
-        attempt = 0 if decision.allowed else attempt + 1
+        attempt = 0 if decision.allowed else min(attempt + 1, 6)
         wait = random.exponential(0.7) if decision.allowed else random.uniform(0, min(20.0, 0.5 * 2.0**attempt))
         heapq.heappush(due, (now + (took + wait if backing_off else random.exponential(gap)), client, attempt))
 

@@ -7,7 +7,16 @@ from typing import Final
 import numpy as np
 
 from loadtest.limits import ALGORITHMS, LimiterSpec
-from loadtest.limits.fits import SIGNIFICANT, Fit, beats, best_threshold, judge, sign_test, threshold_bounds
+from loadtest.limits.fits import (
+    SIGNIFICANT,
+    Fit,
+    beats,
+    best_threshold,
+    compare_with,
+    judge,
+    sign_test,
+    threshold_bounds,
+)
 from loadtest.limits.loads import LOADS, Loads, RequestLog
 from loadtest.units import Limit
 
@@ -41,7 +50,11 @@ def with_intervals(requests: RequestLog, fit: Fit, offset: float, reach: float) 
     (low, high), rates = _held(requests, fit, offset, reach)
     documented = requests.limit
     if not ALGORITHMS[fit.spec.algorithm].has_burst:
-        return fit if low <= documented.count <= high else replace(fit, counts=(low, high))
+        if not low <= documented.count <= high:
+            return replace(fit, counts=(low, high))
+        known = compare_with(requests, fit.spec, fit.shift_s or 0.0)
+        fitted = tuple(each for each in fit.fitted if each != "count")
+        return replace(known, fitted=fitted, shift_s=fit.shift_s, phases=fit.phases)
     other = rates is not None and not rates[0] <= documented.rate <= rates[1]
     bursts = (low, high) if low < high and "burst" in fit.fitted and not fit.spec.count_rejected else fit.bursts
     return replace(fit, bursts=bursts, rates=rates if other else None)
@@ -69,7 +82,8 @@ def _held(
         tried.append((judge(some, loads, best, spec, limit), best, loads))
     top = max((each for each, *_ in tried), key=lambda each: each.score)
     held = [each for each in tried if not beats(top, each[0])]
-    if requests.grain_s:  # a limiter that leaves many decisions open is hardly contradicted
+    # In whole seconds, a wrong shift leaves many decisions open instead of being contradicted.
+    if requests.grain_s and ALGORITHMS[fit.spec.algorithm].aligned:
         held = [each for each in held if each[0].score >= top.score - EVIDENCE]
     ends = [end for _, best, loads in held for end in _thresholds(some, loads, best)]
     rates = _widened([each.limit.rate for each, *_ in held], [each.limit.rate for each, *_ in tried])
