@@ -249,7 +249,7 @@ class Engine:
             info.target.budget.used = generator.budget_used
         info.ended = datetime.now(UTC).isoformat(timespec="milliseconds")
         if session.bug is not None:
-            info.end, info.end_reason = "aborted", session.user_error or "an error of the harness's own; see load.log"
+            info.end, info.end_reason = "aborted", session.user_error or "the harness had an error; see load.log"
             logger.error("%s", session.bug)
         save(info, session.directory)
         self._on_end()

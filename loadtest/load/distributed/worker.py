@@ -62,7 +62,7 @@ class WorkerRun:
         info = part_of(msgspec.json.decode(setup.info, type=RunInfo), setup.worker_count)
         if environment.user_classes and {each.__name__ for each in environment.user_classes} != info.traffic.keys():
             raise InputError(
-                f"this worker was started for another scenario than its master's, {info.scenario.name!r}",
+                f"this worker was started for another scenario: its master runs {info.scenario.name!r}",
                 "Set LOADTEST_SCENARIO to the same scenario, or use the verb `worker`, which receives it from the "
                 "master.",
             )

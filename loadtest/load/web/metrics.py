@@ -84,7 +84,7 @@ def _counters(live: LiveFigures) -> Iterator[Metric]:
         ("operations", "Operations that ended, by outcome.", ["outcome"], ended),
         (
             "requests",
-            "Sent requests by class of the response's status (none without a response) and outcome.",
+            "Sent requests by outcome and by class of the response's status (none without a response).",
             ["kind", "status_class", "outcome"],
             sent,
         ),
@@ -94,8 +94,8 @@ def _counters(live: LiveFigures) -> Iterator[Metric]:
 
 def _histograms(live: LiveFigures) -> Iterator[Metric]:
     for name, about in (
-        ("response_time", "From the intended start to the end, of operations that were ok or timed out."),
-        ("execution_time", "executionTime as stated by the service."),
+        ("response_time", "Time from the intended start to the end, for operations that were ok or timed out."),
+        ("execution_time", "executionTime that the service states."),
     ):
         rows = [([traffic], *_histogram(getattr(entry, name))) for traffic, entry in live.entries.items()]
         yield _family(HistogramMetricFamily, f"loadtest_{name}_seconds", about, ["traffic"], rows)
@@ -115,8 +115,8 @@ def _gauges(live: LiveFigures, pending: int, *, over: bool) -> Iterator[Metric]:
     yield _family(GaugeMetricFamily, "loadtest_offered_rate", per_s, ["traffic"], rates)
     about = "Offered operations that have not ended."
     yield _family(GaugeMetricFamily, "loadtest_operations_in_flight", about, ["traffic"], in_flight)
-    yield GaugeMetricFamily("loadtest_pending_jobs", "Accepted jobs without an observed end.", pending)
-    about = "Dispatch lag of the worst traffic entry over the last window."
+    yield GaugeMetricFamily("loadtest_pending_jobs", "Accepted jobs whose end was not observed.", pending)
+    about = "Dispatch lag in the last window, for the traffic entry with the highest lag."
     yield _family(GaugeMetricFamily, "loadtest_dispatch_lag_seconds", about, ["quantile"], lags)
 
 
