@@ -1,13 +1,13 @@
 """Distributions of any number of values, their percentiles, and time bins for plots.
 
-A distribution keeps up to ``EXACT`` values. With more, it becomes a mergeable log histogram. A value's bucket is the
-upper half of its bits as a 32-bit float (sign, exponent, 7 bits of mantissa), which needs no logarithm. A bucket spans
-1/128 of its lower edge and is represented by its middle, so a histogram's percentiles have a relative error of at most
-0.4 % (as in HdrHistogram; DDSketch has the same guarantee: Masson et al., "DDSketch", VLDB 2019). Counts, sums, minima
-and maxima are exact.
+A distribution keeps up to ``EXACT`` values. With more values, it becomes a log histogram. The bucket of a value is the
+upper half of its bits as a 32-bit float (sign, exponent, 7 bits of mantissa), so no logarithm is computed. A bucket is
+as wide as 1/128 of its lower edge, and its middle stands for its values. Percentiles of a histogram therefore have a
+relative error of at most 0.4 % (as in HdrHistogram and DDSketch: Masson et al., "DDSketch", VLDB 2019). Counts, sums,
+minima and maxima are exact. Histograms can be merged.
 
-Percentiles use the nearest rank. A percentile has an interval, and is None if there are too few samples. All outputs
-use this module, so a record shows the same number everywhere.
+Percentiles use the nearest rank. A percentile has an interval. It is None if there are too few samples. All outputs use
+this module, so a record shows the same number everywhere.
 """
 
 import math
@@ -26,12 +26,12 @@ from loadtest.metrics import STATISTICS
 from loadtest.stats.order_statistics import QUANTILES, interval_ranks, rank
 
 EXACT: Final = 20_000
-"""A slot with more values than this becomes a histogram."""
+"""A slot with more values than this becomes a histogram. Slots are numbered distributions."""
 _SHIFT: Final = 16
 _SIGN: Final = 15
 """Bit number of the sign in the upper half of a 32-bit float."""
 _LEAST, _MOST = 1e-6, 1e12
-"""Magnitudes in ms between these have buckets of their own: a nanosecond to 31 years. Smaller values count as zero."""
+"""Smallest and largest magnitude in ms with a bucket: a nanosecond and 31 years. Smaller values count as zero."""
 
 Slots = NDArray[np.intp] | NDArray[np.int32] | Ints
 
@@ -45,14 +45,14 @@ def _top(values: Floats) -> NDArray[np.uint32]:
 _BASE: Final = int(_top(np.array([_LEAST]))[0]) - 1
 _HALF: Final = int(_top(np.array([_MOST]))[0]) - _BASE
 WIDTH: Final = 2 * _HALF + 1
-"""Number of buckets, for negative values, zero and positive values."""
+"""Number of buckets. Negative values, zero and positive values have buckets."""
 _SIZES: Final = np.clip(np.arange(1 << _SIGN) - _BASE, 0, _HALF)
 _BUCKET_OF: Final = np.concatenate((_HALF + _SIZES, _HALF - _SIZES))
-"""Bucket by the upper half of a value's bits: first positive values, ascending, then negative values."""
+"""Bucket by the upper half of a value's bits. Positive values come first, then negative values."""
 
 
 def buckets(values: Floats) -> Ints:
-    """Return each value's bucket; buckets ascend with values."""
+    """Return each value's bucket. A greater value never has a lower bucket."""
     return _BUCKET_OF.take(_top(values))
 
 
@@ -74,9 +74,9 @@ class Distribution:
     Attributes:
         least: the minimum; NaN if empty.
         most: the maximum; NaN if empty.
-        late: the subset of values that are lower bounds (time-outs); None if there are none.
-        ordered: all values, ascending, if ``counts`` is None; else meaningless.
-        counts: number of values by bucket for a histogram; None if all values are kept.
+        late: the values that are lower bounds (time-outs); None if there are none.
+        ordered: all values, ascending. It is meaningless in a histogram.
+        counts: number of values by bucket in a histogram; None if all values are kept.
     """
 
     n: int = 0
@@ -100,7 +100,7 @@ class Distribution:
         if not n:
             return Distribution()
         if self.counts is None:
-            # Remove as many equal values as there are equal time-outs.
+            # Remove each time-out once. An equal value that is not a time-out stays.
             late = self.late.ordered
             places = np.searchsorted(self.ordered, late) + np.arange(len(late)) - np.searchsorted(late, late)
             return distribution(np.delete(self.ordered, places))
@@ -112,16 +112,16 @@ class Distribution:
         return Distribution(n, self.total - self.late.total, least, most, None, self.ordered[:0], counts)
 
     def greatest_at(self, number: int) -> float:
-        """Return the upper bound of the value at a 1-based rank; each time-out counts as infinite.
+        """Return the upper bound of the value at a 1-based rank. Each time-out counts as infinite.
 
-        The lower bound is ``at``; each time-out counts with its duration. Together they bound an order statistic of
-        censored values without assumptions (like the ends of Kaplan and Meier's estimate, JASA 1958).
+        In the lower bound, which is ``at``, each time-out counts with its duration. The two bounds hold without
+        assumptions about the time-outs (like the ends of Kaplan and Meier's estimate, JASA 1958).
         """
         ended = self.ended
         return float(ended.at([number])[0]) if number <= ended.n else math.inf
 
     def nearest(self, quantile: float) -> float:
-        """Return a percentile by nearest rank, for any n above zero."""
+        """Return a percentile by nearest rank. It exists for any n above zero."""
         return float(self.at([rank(self.n, quantile)])[0])
 
     def at(self, ranks: Sequence[int] | Ints) -> Floats:
@@ -129,18 +129,18 @@ class Distribution:
         if self.counts is None:
             return self.ordered[places - 1]
         found = MIDDLES[np.searchsorted(np.cumsum(self.counts), places)]
-        # A bucket's middle may lie beyond the exact minimum and maximum.
+        # The middle of a bucket may be below the exact minimum or above the exact maximum.
         found = np.clip(found, self.least, self.most)
         return np.where(places == 1, self.least, np.where(places == self.n, self.most, found))
 
 
 def known(values: Floats) -> Floats:
-    """Return the values that are not NaN; the same array if there is no NaN."""
+    """Return the values that are not NaN. Without NaN, this is the same array."""
     return values.take(np.flatnonzero(~np.isnan(values))) if np.isnan(values.sum()) else values
 
 
 def distribution(values: Floats, at_least: Bools | None = None) -> Distribution:
-    """Return the exact distribution of values, without NaN; ``at_least`` marks lower bounds (time-outs)."""
+    """Return the exact distribution of values, without NaN. ``at_least`` marks lower bounds (time-outs)."""
     late = distribution(values[at_least]) if at_least is not None and at_least.any() else None
     ordered = np.sort(known(values))
     if not len(ordered):
@@ -151,7 +151,7 @@ def distribution(values: Floats, at_least: Bools | None = None) -> Distribution:
 
 
 class Distributions:
-    """A distribution for each slot, filled in pieces; up to ``exact`` values of a slot are kept exactly."""
+    """Several distributions, filled in pieces. Each has a slot, whose first ``exact`` values are kept exactly."""
 
     def __init__(self, slots: int, exact: int = EXACT) -> None:
         self._exact = exact
@@ -161,14 +161,14 @@ class Distributions:
         self._most = np.full(slots, -np.inf)
         self._slots = slots
         self._late: Distributions | None = None
-        """Time-outs; None until the first."""
+        """The time-outs; None without time-outs."""
         self._kept: list[list[Floats]] = [[] for _ in range(slots)]
-        """Pieces of values of exact slots."""
+        """Pieces of the values of each exact slot."""
         self._counts: dict[int, Ints] = {}
-        """Bucket counts of slots with a histogram."""
+        """Number of values by bucket, for each slot with a histogram."""
 
     def add(self, slots: Slots, values: Floats, at_least: Bools | None = None) -> None:
-        """Add values without NaN, each to its slot; ``at_least`` marks lower bounds."""
+        """Add each value to its slot. Values must not be NaN; ``at_least`` marks lower bounds."""
         for slot, places in groups(slots):
             if places is None:
                 self.add_to(slot, values, at_least)
@@ -176,7 +176,7 @@ class Distributions:
                 self.add_to(slot, values.take(places), None if at_least is None else at_least.take(places))
 
     def add_to(self, slot: int, values: Floats, at_least: Bools | None = None) -> None:
-        """Add values to one slot, without a copy; ``at_least`` marks lower bounds, and NaN is ignored."""
+        """Add values to one slot, without a copy. NaN is ignored; ``at_least`` marks lower bounds."""
         if at_least is not None and at_least.any():
             if self._late is None:
                 self._late = Distributions(self._slots, self._exact)
@@ -220,23 +220,23 @@ _MOST_BINS: Final = 240
 
 
 def width(seconds: float, events: int, per_bin: int) -> float:
-    """Return a round bin width in seconds for about ``per_bin`` events a bin and 6 to 240 bins."""
+    """Return a round bin width in seconds. There are 6 to 240 bins, with about ``per_bin`` events in each."""
     wanted = max(seconds * per_bin / max(events, 1), seconds / _MOST_BINS)
     wanted = max(min(wanted, seconds / 6), seconds / _MOST_BINS)
     return next((float(w) for w in _WIDTHS if w >= wanted * 0.999), math.ceil(wanted))
 
 
 def edges(start_s: float, end_s: float, width_s: float, phase_s: float = 0.0) -> Floats:
-    """Return bin edges from start to end, with an edge at ``phase_s`` (modulo the width)."""
+    """Return bin edges from start to end. One edge is at ``phase_s``, modulo the width."""
     first = start_s - ((start_s - phase_s) % width_s)
     return np.arange(first, end_s + width_s * 0.999, width_s)
 
 
 def place(seconds: Floats, cuts: Floats) -> Ints:
-    """Return the bin of each time; -1 for a time outside all bins."""
+    """Return the bin of each time, and -1 for a time outside all bins."""
     if len(cuts) < 2 or not len(seconds):
         return np.full(len(seconds), -1)
-    # Rows are ordered by time, so a chunk of a long run lies in a bin or two.
+    # Rows are ordered by time, so a chunk of a long run covers only one or two bins.
     low, high = np.searchsorted(cuts, (np.fmin.reduce(seconds), np.fmax.reduce(seconds)), side="right")
     places: Ints = low - 1 + np.searchsorted(cuts[low:high], seconds, side="right")
     inside = (seconds >= cuts[0]) & (seconds < cuts[-1])
@@ -244,14 +244,14 @@ def place(seconds: Floats, cuts: Floats) -> Ints:
 
 
 class TimeSeries:
-    """Distributions of values by bin of time, in s since the epoch, with about ``per_bin`` events per bin."""
+    """Distributions of values by bin of time. Bins have about ``per_bin`` events each."""
 
     def __init__(self, seconds: float, events: int, per_bin: int) -> None:
         self.cuts = edges(0, seconds, width(seconds, events, per_bin))
         self._bins = Distributions(max(1, len(self.cuts) - 1), exact=1_000)
 
     def add(self, seconds: Floats, values: Floats) -> None:
-        """Add each value to the distribution of its bin; drop values outside all bins."""
+        """Add each value to the bin of its time, in s since the epoch. Values outside all bins are dropped."""
         for bin_, places in groups(place(seconds, self.cuts)):
             if bin_ >= 0:
                 self._bins.add_to(bin_, values if places is None else values.take(places))
@@ -261,16 +261,16 @@ class TimeSeries:
 
 
 def every(step: int, before: int, events: int) -> Ints:
-    """Return the places of every ``step``-th of ``events`` events; the count began ``before`` events earlier."""
+    """Return the places of every ``step``-th of ``events`` events. ``before`` events were counted earlier."""
     return np.arange(-before % step, events, step)
 
 
 def percentile(values: Distribution, quantile: float) -> Value:
-    """Return the smallest value that at least a share ``quantile`` of the values does not exceed (inverted CDF).
+    """Return a percentile by nearest rank (inverted CDF), with its interval. A histogram's error is at most 0.4 %.
 
     Args:
-        values: exact, or a histogram with a relative error of at most 0.4 %.
-        quantile: from 0.5 to below 1.
+        values: the distribution.
+        quantile: share of values up to the percentile, from 0.5 to below 1.
     """
     ranks = interval_ranks(values.n, quantile)
     if ranks is None:
@@ -284,7 +284,7 @@ def percentile(values: Distribution, quantile: float) -> Value:
 
 
 def summarize(values: Distribution) -> Summary:
-    """Return n, mean, percentiles with intervals, max; ``at_least`` names the statistics that are lower bounds."""
+    """Return n, mean, percentiles with intervals, and maximum of a distribution."""
     found = {name: percentile(values, QUANTILES[name]) for name in STATISTICS if name in QUANTILES}
     censored = values.late is not None
     fields: dict[str, Any] = {name: one.value for name, one in found.items()}

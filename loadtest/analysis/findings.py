@@ -1,4 +1,4 @@
-"""All results of the analysis of a record in one object, and its file ``metrics.json``."""
+"""All results of an analysis in one object, and ``metrics.json``, the file with these results."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -56,13 +56,13 @@ _OF_REPLAY: Final = ("agreement", "agreement_as_sent", "reordered", "why_not")
 class Results(Result, frozen=True, kw_only=True):
     """The figures of a run, and the verdict with its evidence.
 
-    Names of times end in _ms or _s, rates are per second, shares are from 0 to 1. Fields may be added within a schema
-    number; a change of meaning raises the number.
+    Names of times end in _ms or _s, rates are per second, shares are from 0 to 1. A new field keeps the schema number.
+    A new meaning raises it.
 
     Attributes:
         uses: use of each limit between two stage boundaries.
-        keys: response times of each traffic entry by API key, if the entry used several; at most the first 64 keys.
-        slow_keys: keys that are slower than the other keys of their traffic entry, taken together.
+        keys: response times by traffic entry and API key, for entries with several keys. The first 64 keys are listed.
+        slow_keys: keys that are slower than all other keys of their traffic entry together.
         on_purpose: operations that the scenario expects to end in an error, by traffic entry and kind.
     """
 
@@ -96,10 +96,11 @@ class Results(Result, frozen=True, kw_only=True):
 
 
 class Findings(Results, frozen=True, kw_only=True, eq=False):
-    """The analysis of a record: the content of ``metrics.json``, and results that only reports show.
+    """The analysis of a record. It adds results that only reports show to the content of ``metrics.json``.
 
     Attributes:
-        responses: response times over the run. Like ``lags``, ``heats`` and ``executions``, they are by traffic entry.
+        responses: response times over the run, by traffic entry. ``lags``, ``heats`` and ``executions`` are also by
+            traffic entry.
     """
 
     record: Record
@@ -111,13 +112,14 @@ class Findings(Results, frozen=True, kw_only=True, eq=False):
     heats: dict[str, Heat]
     executions: dict[str, Executions]
     blocks: TimeBlocks
-    verdict: Verdict = msgspec.field(name="decision")  # in the file, `verdict` is the word
+    verdict: Verdict = msgspec.field(name="decision")  # in the file, `verdict` is the verdict's word
 
 
 def find(record: Record) -> Findings:
     """Analyse a record. The same record always gives the same findings.
 
-    Series over time need a second pass, because their bins depend on the amount of data and the start of windows.
+    Series over time need a second pass over the record. Their bins depend on the amount of data and the start of
+    windows.
     """
     observed_429 = look_into(record)
     metrics = compute(record)
@@ -157,7 +159,7 @@ def find(record: Record) -> Findings:
 
 
 def _once(record: Record, metrics: RunFigures, verdict: Verdict) -> dict[str, Any]:
-    """Return the fields that need no second pass."""
+    """Return the fields that need no second pass over the record."""
     info, scenario = record.info, record.info.scenario
     run = result_of(RunSummary, info, scenario=scenario.name, scenario_hash=scenario.hash, covered_s=record.covered_s)
     return {
@@ -207,7 +209,7 @@ def write(findings: Findings) -> Path:
 
 
 def understand(run: str | Path, reports: Path = Path("reports")) -> Findings:
-    """Analyse a run, given by its directory, its id below ``reports``, or ``latest``.
+    """Analyse a run. It is given by its directory, by its id below ``reports``, or as ``latest``.
 
     Raises:
         InputError: if there is no such run.
@@ -217,16 +219,16 @@ def understand(run: str | Path, reports: Path = Path("reports")) -> Findings:
 
 
 def metrics_table(runs: Run | Findings | Iterable[Run | Findings], reports: Path = Path("reports")) -> "pd.DataFrame":
-    """Return the figures of one or several runs as rows: those of ``metrics.json``, computed from the record.
+    """Return a row for each figure of one or several runs. The figures of ``metrics.json`` are computed anew.
 
-    Columns: ``run``, ``traffic`` (``overall`` for all together), ``stage`` (empty for all together), ``metric`` and
+    Columns: ``run``, ``traffic`` (``overall`` for all entries), ``stage`` (empty for all stages), ``metric`` and
     ``statistic`` (named as in a threshold: ``response_time`` and ``p95``), ``unit`` (``ms``, ``1/s``, ``share`` from 0
-    to 1, or empty for a number), ``value`` (NaN where it is missing or samples are too few), ``low`` and ``high`` (95 %
-    interval of a percentile, sampling only), ``n`` (number of times), ``at_least`` (whether the value reaches a
-    time-out and is a lower bound).
+    to 1, or empty for a number), ``value`` (NaN if it is missing or samples are too few), ``low`` and ``high`` (95 %
+    interval of a percentile, sampling only), ``n`` (number of times), ``at_least`` (whether the value is a lower bound
+    because it reaches a time-out).
 
     Args:
-        runs: a run directory, a run's id, ``latest``, or the result of ``understand``; or several of these.
+        runs: a run directory, a run's id, ``latest``, the result of ``understand``, or several of these.
         reports: directory that contains runs given by id.
 
     Raises:
@@ -274,5 +276,5 @@ def _rows(figures: CountedFigures) -> Iterator[dict[str, Any]]:
 
 
 def _unit(metric: str) -> str:
-    """Return the unit of a metric that is not a time. The expected value of a metric has the metric's unit."""
+    """Return the unit of a metric that is not a time. An expected value has the same unit as its metric."""
     return {"per_s": "1/s", "share": "share"}.get(UNITS.get(metric.replace("expected_", ""), "number"), "")

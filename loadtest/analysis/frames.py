@@ -1,8 +1,8 @@
 """Tables of a run's operations and requests: pandas DataFrames for a notebook, Parquet and CSV for other tools.
 
 Each column is declared once, in ``OPERATIONS`` or ``REQUESTS``, with its name, type, meaning and source. A name ends in
-its unit (``_ns`` since the epoch of the run, ``_ms``); timestamps are UTC. Derived times come from ``times``, so
-percentiles of a frame equal those of ``metrics.json``.
+its unit: ``_ns`` is since the epoch of the run, ``_ms`` is a duration. Timestamps are UTC. Derived times come from
+``times``, so percentiles of a frame equal those of ``metrics.json``.
 """
 
 import json
@@ -34,12 +34,12 @@ Run = str | Path
 _WORD: Final = pa.dictionary(pa.int32(), pa.string())
 _TIMESTAMP: Final = pa.timestamp("ns", "UTC")
 _ROW_GROUP: Final = 250_000
-"""Approximate number of rows in a row group of a Parquet file."""
+"""A row group of a Parquet file has about this many rows."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """The rows of one table in a chunk of a run's record; ``counted`` are the rows that figures may use."""
+    """The rows of one table in a chunk of a record. Figures may use only the rows in ``counted``."""
 
     run: str
     epoch_unix_ns: int | None
@@ -48,7 +48,7 @@ class _Part:
     counted: Rows
 
     def are(self, some: Rows) -> Bools:
-        """Return whether each row is among ``some`` rows of the chunk."""
+        """Return True for rows that are among ``some`` rows of the chunk."""
         among = np.zeros(self.rows.columns.count, bool)
         among[some.places] = True
         found: Bools = among[self.rows.places]
@@ -56,13 +56,13 @@ class _Part:
 
     @property
     def in_figures(self) -> Bools:
-        """Return whether each row's stage is judged, that is, neither warm-up nor set-up."""
+        """True for rows that figures include: rows of a stage other than warm-up and set-up."""
         judged = np.append(self.rows.columns.vocabulary.in_figures, np.False_)
         found: Bools = self.are(self.counted) & judged[self.rows.stage_index]
         return found
 
     def recorded(self, name: str) -> pa.Array:
-        """Return a column as recorded; it must hold no words."""
+        """Return a column as recorded. It must not be a word column."""
         return self.rows.columns.arrow(name).take(pa.array(self.rows.places))
 
 
@@ -71,7 +71,7 @@ class Column:
     """A column of a table.
 
     Attributes:
-        name: a part ``ns``, ``ms`` or ``bytes`` is the unit.
+        name: name of the column. If a part of it is ``ns``, ``ms`` or ``bytes``, this is the unit.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Column:
 
     @property
     def unit(self) -> str:
-        """``ns``, ``ms``, ``bytes`` or, for a timestamp, ``UTC``; empty for a column without a unit."""
+        """``ns``, ``ms`` or ``bytes``. A timestamp has ``UTC``; a column without a unit has an empty string."""
         if self.type == _TIMESTAMP:
             return "UTC"
         return next((unit for unit in ("ns", "ms", "bytes") if unit in self.name.split("_")), "")
@@ -112,7 +112,7 @@ def _recorded(name: str, meaning: str, source: str = "") -> Column:
 def _timestamp(name: str, meaning: str) -> Column:
     def values(part: _Part) -> pa.Array:
         since = part.recorded(name)
-        # In the addition, a damaged row that is off by years could overflow to any time.
+        # A damaged row may be off by years, and the addition would then overflow to some other time.
         near = pc.less_equal(pc.abs(since.cast(pa.float64(), safe=False)), LATEST_NS)
         epoch = pa.scalar(part.epoch_unix_ns, pa.int64())
         return pc.add(pc.if_else(near, since, None), epoch).cast(_TIMESTAMP)
@@ -138,14 +138,14 @@ def _derived(name: str, meaning: str, of: Callable[[Rows], Rows] = _all) -> Colu
         chosen = of(part.rows)
         found = np.full(len(part.rows), np.nan)
         found[part.are(chosen)] = FORMULAS[name](chosen)
-        # NaN marks an unknown value in the analysis.
+        # In the analysis, NaN is an unknown value.
         return pa.array(found, pa.float64(), from_pandas=True)
 
     return Column(name, pa.float64(), meaning, values)
 
 
 def _limit(name: str, limit_of: Mapping[Any, LimitName]) -> Column:
-    """Return a column with the limit that a row draws on, derived from a word of the row."""
+    """Return a column with the limit that each row draws on. A word of the row determines the limit."""
     limits = list(LimitName)
 
     def values(part: _Part) -> pa.Array:
@@ -250,17 +250,17 @@ TABLES: Final[dict[str, tuple[str, tuple[Column, ...]]]] = {
     "operations": ("operation", OPERATIONS),
     "requests": ("request", REQUESTS),
 }
-"""By table name: the record's name for the rows, and the columns."""
+"""The record's name for the rows, and the columns, by table name."""
 
 
 def operations(runs: Run | Iterable[Run], *, reports: Path = Path("reports")) -> "pd.DataFrame":
     """Return a row for each operation of one or several runs, with the columns of ``OPERATIONS``.
 
-    Whole numbers are ``Int64``, and words are categorical. Recorded moments are timestamps; further columns have them
-    in exact ns since the epoch.
+    Whole numbers are ``Int64``, and words are categorical. Recorded moments are timestamps. Columns that end in ``_ns``
+    have the same moments in exact ns since the epoch.
 
     Args:
-        runs: a run directory, a run's id or ``latest``; or several of these, distinguished by the column ``run``.
+        runs: a run directory, a run's id, ``latest``, or several of these. The column ``run`` distinguishes them.
         reports: directory that contains runs given by id.
 
     Raises:
@@ -297,23 +297,23 @@ def _nullable(kind: pa.DataType) -> Any:
 
 
 def names_of(directories: Sequence[Path]) -> list[str]:
-    """Return the name of each run directory, or its path where blocks of two comparisons share a name."""
+    """Return the name of each run directory. A name that occurs twice is replaced by the path."""
     often = Counter(directory.name for directory in directories)
     return [each.name if often[each.name] == 1 else str(each) for each in directories]
 
 
 def _schema(name: str) -> pa.Schema:
     _, columns = TABLES[name]
-    # Only Arrow sees field metadata; every reader of Parquet sees the schema's.
+    # Only Arrow reads the metadata of fields. Other readers of Parquet read the metadata of the schema.
     units = {column.name: column.unit for column in columns if column.unit}
     schema = pa.schema([column.field for column in columns])
-    # Without its own metadata, pandas reads whole numbers from a Parquet file as floats if any is null.
+    # Without metadata of its own, pandas reads a column of whole numbers as floats if it contains null.
     like = pa.Schema.from_pandas(schema.empty_table().to_pandas(types_mapper=_nullable), preserve_index=False)
     return schema.with_metadata({"loadtest.units": json.dumps(units), "pandas": like.metadata[b"pandas"]})
 
 
 def _tables(directory: Path, name: str, run: str) -> Iterator[pa.Table]:
-    """Yield a table of a run in pieces of bounded size."""
+    """Yield a table of a run in pieces of limited size."""
     info = run_directory.load(directory)
     vocabulary, before = Vocabulary(info), 0
     word, columns = TABLES[name]
@@ -330,7 +330,7 @@ def _tables(directory: Path, name: str, run: str) -> Iterator[pa.Table]:
 def export(directory: Path, form: str, folder: Path) -> Iterator[Path]:
     """Write each table of a run to a file, and yield its path: ``operations.csv``, ``requests.csv``.
 
-    ``form`` is ``csv`` or ``parquet``. Existing files in ``folder`` are replaced; it is made if it is missing.
+    ``form`` is ``csv`` or ``parquet``. A missing ``folder`` is created, and existing files in it are replaced.
 
     Raises:
         InputError: if a file cannot be written.
@@ -363,7 +363,7 @@ def _write(path: Path, form: str, tables: Iterable[pa.Table], schema: pa.Schema)
 
 
 def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Yield larger pieces, because a Parquet file with many small row groups is slow to read."""
+    """Join tables to larger pieces, because a Parquet file with many small row groups is slow to read."""
     pending: list[pa.Table] = []
     for table in tables:
         pending.append(table)

@@ -1,9 +1,10 @@
 """Uncertainty of each stage's figures: a range over the server's phases, or an interval from blocks of time.
 
-* If windows on the server's clock decide which requests are rejected, only the phase at which a run meets them is
-  random. The 429 rate and goodput then have the range over 95 % of phases (``rejections.phases``).
-* Otherwise the service varies. Shares, goodput and percentiles have 95 % intervals from blocks, which stay valid for
-  correlated requests.
+* If windows on the server's clock decide which requests are rejected, only one thing is random: the phase of the
+  windows at the start of the run. The 429 rate and goodput then have the range over 95 % of phases
+  (``rejections.phases``).
+* Otherwise the service varies. Shares, goodput and percentiles have 95 % intervals from blocks. They are valid even if
+  requests are correlated.
 * If neither method is valid, there is no interval, and ``why_not`` has the reason.
 
 The covariance of counts in neighbouring time bins gives the effective number of independent requests of a stage
@@ -48,7 +49,7 @@ ERROR_RATE: Final = "error_rate"
 GOODPUT: Final = "goodput"
 _TIMES: Final = (RESPONSE, EXECUTION, OVERHEAD)
 _SLACK: Final = 0.01
-"""The observation may be outside the range by this share of requests: those that arrive at a window's boundary."""
+"""The observation may be outside the range by this share of requests, which arrive near the edge of a window."""
 _NONE: Final = PhaseRange(why_not="the limiter has no windows that begin by the server's clock")
 
 TOO_FEW: Final = "too few independent samples: most of the stage has none"
@@ -67,10 +68,10 @@ class FoundInterval(Result, frozen=True):
     Attributes:
         effective_n: equivalent number of independent values; null if unknown.
         why_not: reason for a missing interval; empty otherwise.
-        kind: ``phases``: the range that covers 95 % of replays of these sends through the assumed limiter, each begun
-            at another second of the window; ``blocks``: 95 % interval from blocks of time, for correlated requests;
-            ``phases and blocks``: ``phases``, combined with ``blocks`` for the share of accepted operations that end
-            well; null without an interval.
+        kind: ``phases`` is the range of 95 % of replays with the assumed limiter. The sends are the same, but each
+            replay starts at another second of the window. ``blocks`` is a 95 % interval from blocks of time, for
+            correlated requests. ``phases and blocks`` is ``phases``, combined with ``blocks`` for the share of accepted
+            operations that end well. Null without an interval.
         phases: number of replayed phases; null without a replay.
     """
 
@@ -86,8 +87,8 @@ class MetricInterval(FoundInterval, frozen=True, kw_only=True):
     """Uncertainty of one figure of a traffic entry in a stage.
 
     Attributes:
-        metric: named as in thresholds.
-        value: in ms, per second, or a share.
+        metric: name of the metric, as in thresholds.
+        value: value in ms or per second, or a share.
     """
 
     traffic: str
@@ -98,7 +99,7 @@ class MetricInterval(FoundInterval, frozen=True, kw_only=True):
 
 
 def metric_intervals(record: Record, metrics: RunFigures, blocks: TimeBlocks) -> list[MetricInterval]:
-    """Return the intervals of every traffic entry and stage, in order, for figures that have a value."""
+    """Return an interval for each figure with a value, by traffic entry and stage, in order."""
     found: list[MetricInterval] = []
     ranges, replayed = phase_ranges(record), record.expectation.why_not is None
     for key in record.stages():
@@ -109,7 +110,7 @@ def metric_intervals(record: Record, metrics: RunFigures, blocks: TimeBlocks) ->
 
 
 def find_interval(intervals: Sequence[MetricInterval], traffic: str, stage: str, metric: str) -> MetricInterval | None:
-    """Return the interval of a figure; None where the figure has no value."""
+    """Return the interval of a figure; None if the figure has no value."""
     return next((one for one in intervals if (one.traffic, one.stage, one.metric) == (traffic, stage, metric)), None)
 
 
@@ -133,9 +134,9 @@ class _Stage:
         retried = written_entry(record.info, key.traffic).retries
         self._waits = waits(key.stage, self._key.operation, retried=retried)
         self._why_phases = self._depends(over_phases) if replayed else ""
-        """Reason why rejections depend on the server's windows, so that blocks do not apply; empty otherwise."""
+        """Why rejections depend on the server's windows; empty if they do not. If they do, blocks are invalid."""
         self._range: PhaseRange | None = None
-        """Range over phases, if it contains the observation."""
+        """The range over phases; None if it does not contain the observation."""
         counts = self._figures.operations
         if not over_phases.why_not and over_phases.sent == counts.sent:
             slack = max(1.0, _SLACK * counts.sent)
@@ -172,7 +173,7 @@ class _Stage:
         if calm or not assumed.windowed or limit not in self._record.limits():
             return ""
         window = assumed.limit_on(limit).window
-        # A pattern with a longer period than a batch is not detected.
+        # Blocks do not detect a pattern whose period is longer than a batch.
         grid = None if self._blocks is None else self._blocks.grid
         if not assumed.aligned and grid and grid.seconds / grid.bins * bins_of_batch(grid.bins) >= window:
             return ""
@@ -189,7 +190,7 @@ class _Stage:
         return FoundInterval(low, high, kind="phases", phases=found.phases)
 
     def _usual(self, found: PhaseRange) -> tuple[int, int]:
-        """Return the range of rejections over 95 % of phases, widened to the observation if that is barely outside."""
+        """Return the range of rejections over 95 % of phases. An observation barely outside the range widens it."""
         counts, (low, high) = self._figures.operations, found.usual
         slack = max(1.0, _SLACK * counts.sent)
         near = low - slack <= counts.throttled <= high + slack
@@ -205,7 +206,7 @@ class _Stage:
         return msgspec.structs.replace(found, low=found.low * whole, high=found.high * whole)
 
     def _goodput(self) -> FoundInterval:
-        """Return the interval of goodput for the scheduled load."""
+        """Return the interval of goodput at the scheduled load."""
         counts, seconds, blocks = self._figures.operations, self._figures.seconds, self._blocks
         found = self._range
         if found is None:
@@ -236,7 +237,7 @@ class _Stage:
 
 
 def share_interval(events: Ints, whole: Ints, pace: BinnedTimes | None = None) -> FoundInterval:
-    """Return the interval of a share from counts by bin; ``pace`` adds the correlation of the stage's times."""
+    """Return the interval of a share from counts by bin. ``pace`` provides the correlation of the stage's times."""
     if not fill_batches(whole):
         return FoundInterval(why_not=TOO_FEW)
     n = int(whole.sum())
@@ -251,9 +252,9 @@ def share_interval(events: Ints, whole: Ints, pace: BinnedTimes | None = None) -
 
 
 def percentile_interval(times: BinnedTimes, values: Distribution, quantile: float) -> FoundInterval:
-    """Return the interval of a percentile, in ms: the values that the share of times below them does not reject.
+    """Return the interval of a percentile, in ms. It contains each value that the share of times below it allows.
 
-    ``values`` are the same times, unbinned and with their time-outs marked.
+    ``values`` are the same times without bins. Their time-outs are marked.
     """
     pace, whole = times.pace, times.counts.sum(axis=1)
     if pace is None:
@@ -265,7 +266,7 @@ def percentile_interval(times: BinnedTimes, values: Distribution, quantile: floa
     first, last = np.flatnonzero(inside)[[0, -1]]
     low, high = float(times.cuts[first]), float(times.cuts[last])
     if values.late is not None:
-        # The low end takes each time-out at its duration, the high end at infinity.
+        # At the low end, a time-out counts with its duration; at the high end, as infinite.
         high = max(high, values.greatest_at(min(int(below[:, last].sum()), values.n)))
     if high == math.inf:
         return FoundInterval(effective_n=effective, why_not=TIME_OUTS)

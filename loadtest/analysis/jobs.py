@@ -1,4 +1,4 @@
-"""Ledger of every accepted job's final state, and the ids of jobs left pending."""
+"""Final states of all accepted jobs, and the ids of jobs that are still pending."""
 
 from dataclasses import dataclass
 from itertools import islice
@@ -16,7 +16,7 @@ from loadtest.contract import JobState, RequestKind
 from loadtest.record.run_directory import PENDING_NAME
 
 JOBS: Final = 5_000_000
-"""At most this many jobs are tracked; later jobs are ignored."""
+"""At most this many jobs are tracked. Later jobs are ignored."""
 _COMPACT: Final = 2_000_000
 _GONE: Final = 404
 _ACCEPTED, _COMPLETED, _FAILED, _LOST = (np.uint8(1 << bit) for bit in range(4))
@@ -25,16 +25,16 @@ _COLUMNS: Final = {"id": np.uint64, "seen": np.uint8, "ended": np.float64, JobSt
 
 
 class Ledger(Result, frozen=True, kw_only=True):
-    """Jobs that the run submitted, set-up and warm-up included: ``submitted`` is the sum of the next five fields.
+    """Jobs that the run submitted, set-up and warm-up included. ``submitted`` is the sum of the next five fields.
 
     Attributes:
-        failed: jobs that were seen failed, and never completed.
-        pending: jobs that were never seen to end.
-        lost: jobs that the target forgot (404) before a request saw their end.
+        failed: jobs that a response showed as failed, and no response as completed.
+        pending: jobs without a response that showed their end.
+        lost: jobs that the target forgot (404) before a response showed their end.
         duplicated: submits whose response had the id of an earlier job.
-        back_to_pending: jobs that were seen to end, and then seen pending by a later request.
-        changed: jobs that were seen both completed and failed.
-        complete: whether the ledger has every job; at most ``JOBS`` are tracked.
+        back_to_pending: jobs that a response showed as ended, and a later response as pending.
+        changed: jobs that one response showed as completed and another as failed.
+        complete: whether every job was tracked. At most ``JOBS`` jobs are tracked.
     """
 
     submitted: Count
@@ -49,7 +49,7 @@ class Ledger(Result, frozen=True, kw_only=True):
 
 
 class JobTracker:
-    """Tracks jobs by a 64-bit hash of their ids. Two of five million ids collide with a probability of 1e-6."""
+    """Tracks jobs by a 64-bit hash of their ids. Among five million ids, a collision has a probability of 1e-6."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
@@ -65,7 +65,7 @@ class JobTracker:
             return
         rows = chunk.requests
         ended_or_gone = (rows.words("outcome") == OK) | (rows.floats("status") == _GONE)
-        # A deliberate error, such as a bad key, is ok, but its response has no information about the job.
+        # The response to a deliberate error, such as a bad key, does not show the state of the job.
         rows = rows.where(ended_or_gone & (rows.words("mistake") < 0))
         rows = rows.where(rows.known("job_id"))
         if not len(rows):
@@ -92,7 +92,7 @@ class JobTracker:
     def result(self) -> Ledger:
         self._compact()
         jobs = self._table
-        # A run may also poll jobs of earlier runs; the ledger counts only the run's own jobs.
+        # A run may also poll jobs of earlier runs. The ledger counts only the run's own jobs.
         own, completed, failed, gone = (jobs["seen"] & bit > 0 for bit in (_ACCEPTED, _COMPLETED, _FAILED, _LOST))
         ended = completed | failed
         return Ledger(
@@ -123,10 +123,10 @@ class JobTracker:
 
 
 def _hashes(ids: pa.Array) -> NDArray[np.uint64]:
-    """Return a hash of each non-null id: groups of eight bytes, mixed as in splitmix64 (Steele et al., OOPSLA 2014)."""
+    """Return a hash of each non-null id. Eight bytes each are mixed as in splitmix64 (Steele et al., OOPSLA 2014)."""
     offsets = np.frombuffer(ids.buffers()[1], np.int32, len(ids) + ids.offset + 1)[ids.offset :]
     lengths = np.diff(offsets)
-    if not lengths.any():  # Only a damaged record has no text.
+    if not lengths.any():  # only in a damaged record are all ids empty
         return np.zeros(len(ids), np.uint64)
     data = np.frombuffer(ids.buffers()[2], np.uint8)
     padded = np.zeros((len(ids), -(-int(lengths.max()) // 8) * 8), np.uint8)
@@ -146,19 +146,19 @@ def _hashes(ids: pa.Array) -> NDArray[np.uint64]:
 FIRST: Final = 20
 """A report names at most this many pending jobs."""
 _LONGEST: Final = 200
-"""At most this many characters of a job id are kept, because the target chooses it."""
+"""A job id is cut to this many characters, because the target chooses it."""
 
 
 @dataclass(frozen=True, slots=True)
 class PendingJob:
-    """A job that was accepted and never seen to end. ``key_index`` is the index of its API key; None if unknown."""
+    """An accepted job whose end no response showed. ``key_index`` is the index of its API key; None if unknown."""
 
     job_id: str
     key_index: int | None
 
 
 def first_pending(directory: Path) -> tuple[PendingJob, ...]:
-    """Return the first of the pending jobs that a run directory names."""
+    """Return the first pending jobs of a run directory."""
     try:
         with (directory / PENDING_NAME).open(encoding="utf-8", errors="replace") as lines:
             return tuple(_read(line) for line in islice(lines, FIRST) if line.strip())

@@ -1,7 +1,7 @@
-"""Response times by API key, which show whether a target treats one key worse than the others.
+"""Response times by API key. They show whether a target treats one key worse than the others.
 
-Records hold only the index of a key. Arrivals use the keys of their traffic entry in turn, so every key meets the same
-stages and moments. The target therefore causes the differences between keys.
+Records hold only the index of a key. Arrivals use the keys of their traffic entry in turn, so all keys are used in the
+same stages and at the same time. The target therefore causes the differences between keys.
 """
 
 from typing import Annotated, Final, Literal
@@ -16,13 +16,13 @@ from loadtest.analysis.run_record import Record
 from loadtest.analysis.times import response_time
 
 MOST: Final = 64
-"""Maximum number of keys with figures; the keys with the lowest indices have them."""
+"""The first keys have figures, at most this many."""
 _SLOWER: Final = 1.5
-"""A key counts as slow if its time is longer by this factor. Different work per key may cause a smaller factor."""
+"""A key is slow if its time is longer by at least this factor. Different work per key may cause a smaller factor."""
 
 
 class Slower(Result, frozen=True):
-    """A percentile of a key, significantly longer than the same percentile of all other keys together."""
+    """A percentile of a key that is significantly longer than that of all other keys together."""
 
     statistic: Literal["p50", "p95"]
     value_ms: float
@@ -31,7 +31,7 @@ class Slower(Result, frozen=True):
 
 
 def slower(times: Distribution, others: Distribution) -> Slower | None:
-    """Return p50, else p95, if it is longer by ``_SLOWER`` and the 95 % intervals do not overlap; else None."""
+    """Return p50 or p95, whichever is first longer by ``_SLOWER`` with disjoint 95 % intervals; None if neither is."""
     statistics: tuple[tuple[Literal["p50", "p95"], float], ...] = (("p50", 0.5), ("p95", 0.95))
     for name, quantile in statistics:
         own, theirs = percentile(times, quantile), percentile(others, quantile)
@@ -43,14 +43,14 @@ def slower(times: Distribution, others: Distribution) -> Slower | None:
 
 
 class KeyPercentiles(Result, frozen=True, kw_only=True):
-    """Response times of one key; null where samples are too few."""
+    """Response times of one key. A percentile is null if samples are too few."""
 
     p50: float | None
     p95: float | None
 
 
 class KeyFigures(Result, frozen=True, kw_only=True):
-    """Operations of one traffic entry and one key that were ok or timed out. ``key`` is its index, never its value."""
+    """Ok and timed-out operations of one traffic entry and key. ``key`` is the index of the key, never its value."""
 
     traffic: str
     key: Count
@@ -67,7 +67,7 @@ class SlowKey(Slower, frozen=True, kw_only=True):
 
 
 class KeyTimes:
-    """Collects response times by traffic entry and key if there are several keys."""
+    """Collects response times by traffic entry and key if the run has several keys."""
 
     def __init__(self, record: Record) -> None:
         self._record = record
@@ -84,7 +84,7 @@ class KeyTimes:
             self._times.add(place, response_time(good), good.late)
 
     def result(self) -> list[KeyFigures]:
-        """Return the keys that have times, for traffic entries with at least two such keys."""
+        """Return the keys with times. Traffic entries with fewer than two such keys are left out."""
         return [
             KeyFigures(
                 traffic=name,
@@ -97,7 +97,7 @@ class KeyTimes:
         ]
 
     def slow(self) -> list[SlowKey]:
-        """Return the keys that are significantly slower than the rest of their entry, slowest first."""
+        """Return the keys that are significantly slower than the other keys of their entry, slowest first."""
         found = []
         for name, by_key in self._by_entry().items():
             place = self._record.vocabulary.entries.index(name) * self._keys
@@ -108,7 +108,7 @@ class KeyTimes:
         return sorted(found, key=lambda slow: -slow.factor)
 
     def _by_entry(self) -> dict[str, dict[int, Distribution]]:
-        """Return the times of each key, for entries with times of at least two keys."""
+        """Return the times of each key by traffic entry. Entries with fewer than two keys with times are left out."""
         found = {}
         for place, name in enumerate(self._record.vocabulary.entries):
             times = {key: self._times.get([place * self._keys + key]) for key in range(self._keys)}

@@ -1,18 +1,19 @@
 """``measurements.json``: a run's measurements for comparisons with other runs.
 
-Each stage of each traffic entry, except warm-up and set-up, has:
+Each stage of each traffic entry has these measurements, except in warm-up and set-up:
 
 * Response time p50 and p95, executionTime p50 and p95, overhead p50. A job's response time is its time to result, so
-  its p95 is judged once, as time to result. The value is an upper bound, because the client sees a result late;
-  ``resolution_ms`` is the error due to the last polling interval.
-* Error rate, and the 429 rate minus its expected value, from a replay of the assumed limiter over the requests sent.
-  The phase of the server's window changes observed and expected 429s equally, so it does not change the difference.
+  its p95 is judged once, as time to result. The client sees a result late, so the value is an upper bound. The error
+  due to the last polling interval is ``resolution_ms``.
+* Error rate, and the difference between the 429 rate and its expected value. The expected value comes from a replay of
+  the assumed limiter with the sent requests. The phase of the server's window changes both rates equally, but not the
+  difference.
 * Goodput. Within the limits, goodput follows the schedule. Above a limit, it depends on the window's phase, so it is
-  shown but not judged; lost goodput appears as 429s beyond the expected.
+  shown but not judged. Lost goodput appears as unexpected 429s.
 
-In a stage above a limit, some figures depend on windows instead of the service: times and errors of jobs with rejected
-polls, and response times with retries. They are shown but not judged. executionTime and the overhead of sync runs are
-unaffected.
+In a stage above a limit, some figures depend on the server's windows. These are the times and errors of jobs with
+rejected polls, and response times with retries. They are shown but not judged. Windows do not change executionTime or
+the overhead of sync runs.
 """
 
 import math
@@ -49,9 +50,9 @@ from loadtest.stats.order_statistics import QUANTILES, interval_ranks, needed, r
 from loadtest.stats.shares import share_score, share_scores
 
 IDLE_MS: Final = 1.0
-"""A workflow is idle if 95 % of its runs have an executionTime below this, in ms."""
+"""A workflow is idle if 95 % of its runs have an executionTime below this many ms."""
 _ROUNDING_MS: Final = 1.0
-"""Error in ms of an executionTime that is given in whole milliseconds."""
+"""An executionTime in whole milliseconds has this error, in ms."""
 _PLAIN_SHARES: Final = tuple(each for each in Metric if NATURES[each].unit == "share" and not METRICS[each].expected)
 _DIGITS: Final = 6
 _ERROR_DIGITS: Final = 4
@@ -67,7 +68,7 @@ def write(measured: RunMeasurements, directory: Path) -> Path:
 
 
 def measure(findings: Findings) -> RunMeasurements:
-    """Return a run's measurements for comparisons; the same record always gives the same result."""
+    """Return a run's measurements for comparisons. The same record always gives the same result."""
     record, verdict = findings.record, findings.verdict
     info = record.info
     stages = [_Stage(findings, key) for key in record.stages()]
@@ -81,7 +82,7 @@ def measure(findings: Findings) -> RunMeasurements:
         embedded=info.target.embedded,
         target=target_identity(info),
         generator=generator_identity(info),
-        # A run that was cut short may be valid, but is not a baseline for comparisons.
+        # A run that was cut short may be valid, but other runs cannot be compared with it.
         valid=verdict.word not in {"invalid", "aborted"} and not verdict.interrupted,
         verdict=verdict.word,
         sentence=verdict.sentence,
@@ -103,7 +104,7 @@ def measure(findings: Findings) -> RunMeasurements:
 
 
 def target_identity(info: RunInfo) -> TargetIdentity:
-    """Return the facts about the target that must be equal for all runs of a history."""
+    """Return the facts about the target that must be equal in all runs of a history."""
     target = info.target
     limits = dict(sorted(target.limits.items())) | ({} if target.limit_all is None else {"all": target.limit_all})
     counts = [f"{name} {limit.count} per {limit.window:g} s" for name, limit in limits.items()]
@@ -136,7 +137,7 @@ def _controls(findings: Findings) -> list[ControlMeasurement]:
         times = findings.blocks.dispatch_lag
         se, value = None if times is None else times.error(p99), significant(lag.nearest(p99), _DIGITS)
         found.append(ControlMeasurement(name="dispatch lag p99", value_ms=value, se=_rounded(se)))
-    # The slowest of several generators determines how late a run is.
+    # If there are several generators, the slowest determines how late requests are sent.
     loops = [one.cpu_loop for one in record.info.generators if one.cpu_loop.p50_ms is not None]
     if loops:
         slowest = max(loops, key=lambda loop: loop.p50_ms or 0.0)
@@ -155,7 +156,7 @@ def _idle_entries(findings: Findings) -> tuple[str, ...]:
 
 
 class _Stage:
-    """Makes the measurements of one traffic entry in one stage."""
+    """The measurements of one traffic entry in one stage."""
 
     def __init__(self, findings: Findings, key: StageKey) -> None:
         record = findings.record
@@ -205,7 +206,7 @@ class _Stage:
         least, most = whole.nearest(quantile), whole.greatest_at(rank(whole.n, quantile))
         if not math.isfinite(least):
             return None
-        # A time-out counts with its duration in the lower bound, and as infinite in the upper bound.
+        # The lower bound takes a time-out at its duration, the upper bound as infinite.
         value = most if math.isfinite(most) else least
         resolution = self._resolution(field, least, quantile) + value - least
         times = None if self.blocks is None else self.blocks.times.get(field)
@@ -219,11 +220,11 @@ class _Stage:
             se=None if times is None else times.error(quantile),
             why_not=few if whole.n < needed(quantile) else why_not if math.isfinite(most) else _TIMED_OUT,
         )
-        # In the file, a time has a resolution even if the resolution is 0; other metrics have none.
+        # In the file, every time has a resolution, which may be 0. Other metrics have none.
         return msgspec.structs.replace(found, resolution_ms=significant(resolution, _DIGITS))
 
     def _resolution(self, field: str, value: float, quantile: float) -> float:
-        """Return the error in ms that the last poll interval or rounding causes."""
+        """Return the error in ms due to the last polling interval or to rounding."""
         if field == EXECUTION:
             return _ROUNDING_MS if self.whole_ms else 0.0
         if self.operation not in POLLED_OPERATIONS or not self.lower.n:
@@ -307,7 +308,7 @@ class _Stage:
 
 
 def _rounded(value: float | None) -> float | None:
-    """Round an error. It becomes zero if only the rounding of sums caused it, and None if it is not finite."""
+    """Round a standard error. Rounding noise becomes zero, and an error that is not finite becomes None."""
     if value is None or not math.isfinite(value):
         return None
     return significant(value, _ERROR_DIGITS) if value > _NOTHING else 0.0

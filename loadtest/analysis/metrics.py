@@ -1,4 +1,4 @@
-"""The figures of a run: overall, by operation and by traffic entry, each also by stage.
+"""The figures of a run: for all traffic, for each operation and for each traffic entry. All are also given by stage.
 
 Rates are derived from counts. Percentiles come from ``distribution`` and are never averaged. The warm-up is excluded.
 """
@@ -74,7 +74,7 @@ def _by_name(planned: Stages) -> dict[str, Stages]:
 
 
 class _Maker:
-    """Maker of figures for any set of stages."""
+    """Makes the figures of any set of stages."""
 
     def __init__(self, record: Record) -> None:
         self.record = record
@@ -90,7 +90,7 @@ class _Maker:
         return OverallFigures(**self._figures(planned), stages=stages)
 
     def operation(self, operation: str, planned: Stages) -> OperationFigures:
-        """Return the figures of one operation or one traffic entry, given its stages."""
+        """Return the figures of one operation or traffic entry from its stages."""
         by_name = {name: self._with_times(some, operation) for name, some in _by_name(planned).items()}
         whole = self._with_times(planned, operation)
         if operation in POLLED_OPERATIONS:
@@ -98,7 +98,7 @@ class _Maker:
         return OperationFigures(**whole, stages={name: OperationStage(**each) for name, each in by_name.items()})
 
     def _with_times(self, planned: Stages, operation: str) -> dict[str, Any]:
-        """Return the fields of an ``OperationStage``, or of a ``JobStage`` for ``async_run``."""
+        """Return the fields of an ``OperationStage``. For ``async_run``, they are those of a ``JobStage``."""
         found, stage_indices = self._figures(planned), self.record.stage_indices(planned)
         for name in TIMES:
             if operation in POLLED_OPERATIONS or name not in JOB_TIMES:
@@ -135,7 +135,7 @@ class _Maker:
         }
 
     def _metrics(self, planned: Stages, seconds: float) -> dict[str, float | None]:
-        """Return every count and ratio by the name of its metric."""
+        """Return each count and ratio by the name of its metric."""
         record, stage_indices = self.record, self.record.stage_indices(planned)
         operations: Counter[Cell] = Counter()
         for ended, count in record.counts.of_operations(stage_indices).items():
@@ -174,7 +174,7 @@ class _Maker:
         retrievals = sum(n for cell, n in everyone.items() if LIMIT_OF_KIND[KINDS[cell.kind]] == LimitName.RETRIEVAL)
         limit = record.assumed_limits.drawn_on(LimitName.RETRIEVAL)
         seconds = covered_seconds([key.stage for key in planned], record.covered_s)
-        # A concurrency limit does not limit the number of requests.
+        # A concurrency limit allows any number of requests per second.
         sustained = limit in record.limits() and record.assumed_limits.spec.algorithm != CONCURRENCY
         allowed = record.assumed_limits.limit_on(limit).rate * record.quotas_on(limit) * seconds if sustained else 0.0
         return PollingCost(
@@ -194,9 +194,9 @@ def _cells(requests: Mapping[RequestCell, int]) -> "Counter[Cell]":
 
 
 def deliberate_errors(record: Record, figures: RunFigures) -> list[DeliberateErrors]:
-    """Return planned or sent mistakes and expected errors, in the order of the scenario.
+    """Return the deliberate mistakes and expected errors, in the order of the scenario.
 
-    A kind that was planned but never sent has zero operations.
+    A kind of mistake that was planned but not sent has zero operations.
     """
     return [one for name in record.info.traffic for one in _deliberate(record, name, figures.traffic[name].operations)]
 
@@ -225,7 +225,7 @@ def _counted(counts: tuple[int, int, int], **given: str) -> DeliberateErrors:
 
 
 def _means(values: Floats, stage_index: Ints, stages: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sum and number of the known values of each stage."""
+    """Return the sum and the number of each stage's known values."""
     known = ~np.isnan(values) & (stage_index >= 0)
     places = stage_index[known]
     return np.bincount(places, values[known], minlength=stages), np.bincount(places, minlength=stages)
@@ -236,7 +236,7 @@ def _mean(sums: tuple[np.ndarray, np.ndarray], stage_indices: list[int]) -> floa
 
 
 def _named(rows: str, found: dict[str, float | None]) -> dict[str, Any]:
-    """Return the metrics whose names begin with ``operations.`` or ``requests.``, by field name."""
+    """Return the metrics of ``rows`` (``operations`` or ``requests``), by field name."""
     return {name.removeprefix(rows): value for name, value in found.items() if name.startswith(rows)}
 
 

@@ -1,7 +1,7 @@
-"""A record in chunks, so that an analysis of any number of samples runs in bounded memory.
+"""A record is read in chunks, so the analysis of any number of samples needs a limited amount of memory.
 
-Every chunk but the last holds at least ``_ROWS`` rows times the number of traffic entries (at most ``_MOST_ENTRIES``),
-so that work per stage costs little compared with work per row. A chunk's columns fit into a processor's cache.
+A chunk has at least ``_ROWS`` rows for each traffic entry, up to ``_MOST_ENTRIES`` entries. The last chunk may be
+shorter. Work per stage therefore costs little compared with work per row. The columns of a chunk fit into a cache.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ from loadtest.record.samples import read_batches
 _ROWS: Final = 16 * 1024
 _MOST_ENTRIES: Final = 32
 LATEST_NS: Final = 2.0**53
-"""104 days from the epoch; float64 cannot represent later times to the ns."""
+"""104 days after the epoch. A float64 cannot represent later times to the ns."""
 _TIMES: Final = (
     "intended_start", "user_free", "start", "first_byte", "end", "accepted_start", "accepted_end", "pending_seen",
 )  # fmt: skip
@@ -34,12 +34,12 @@ class Chunk:
 
     @cached_property
     def everything(self) -> Rows:
-        """All rows, including meaningless rows."""
+        """All rows, including those that are meaningless."""
         return Rows(self.columns, slice(0, self.columns.count))
 
     @cached_property
     def meaningless(self) -> dict[str, Bools]:
-        """Rows with meaningless words or numbers, by the reason, which continues "a row that"."""
+        """Rows with meaningless words or numbers, by reason. A reason continues "a row that"."""
         if self.vocabulary.meaningful:
             return {}
         rows, row = self.everything, self.everything.words("row")
@@ -62,7 +62,7 @@ class Chunk:
 
     @cached_property
     def requests(self) -> Rows:
-        """Requests that were sent, those of the set-up included."""
+        """Requests that were sent, including the set-up."""
         rows = self._meaningful(self.columns.requests)
         return rows.where(~np.isnan(rows.floats("start")))
 
@@ -120,7 +120,7 @@ def read_chunks(directory: Path, vocabulary: Vocabulary) -> Iterator[Chunk]:
 def scan(
     directory: Path, vocabulary: Vocabulary, visitors: list[Visitor], on_progress: Callable[[int], None] | None = None
 ) -> int:
-    """Pass the whole record to each visitor, and return its number of rows."""
+    """Pass the whole record to each visitor, and return the number of rows."""
     rows = 0
     for chunk in read_chunks(directory, vocabulary):
         for visitor in visitors:

@@ -4,9 +4,9 @@ For example, ``response_time.p50 < 1.2x stage alone`` is judged by both values a
 base. The interval is computed from all values of both sides (``loadtest.stats.differences``). If both sides sent the
 same rows of the same inputs, arrivals are compared in pairs.
 
-Other figures come from counts and distributions, because a record may be of any size. A difference needs the values
-themselves, by time and arrival. They are kept only for the requested entries, and only for the first ``MOST`` arrivals
-of each stage.
+A record may be of any size, so most figures come from counts and distributions. A difference needs the values
+themselves, by time and arrival. They are kept only for the entries that are compared, and only for the first ``MOST``
+arrivals of each stage.
 """
 
 import math
@@ -36,9 +36,9 @@ from loadtest.threshold import Reference, Threshold, judge, scope_of
 from loadtest.words import quantity
 
 MOST: Final = 100_000
-"""Values of a stage's first arrivals are kept, at most this many."""
+"""The values of each stage's first arrivals are kept, at most this many."""
 _OURS: Final = ("start_lag", "dispatch_lag")
-"""Times that measure the load generator instead of the service. Every sent operation has them."""
+"""Times of the load generator instead of the service. Every sent operation has them."""
 _SCATTER: Final = 0.6180339887498949
 """Golden ratio − 1. Its multiples are spread evenly modulo 1."""
 _Table = Literal["operations", "requests"]
@@ -62,8 +62,8 @@ class Values:
     """Values of one metric in the order of time.
 
     Attributes:
-        numbers: infinite for a time that never ended.
-        arrivals: the arrival of each value; None for values of requests, because an arrival may have several.
+        numbers: the values. A time that never ended is infinite.
+        arrivals: number of each value's arrival. It is None for values of requests, as an arrival may have several.
     """
 
     numbers: Floats
@@ -74,7 +74,7 @@ class ArrivalValues:
     """Collects the values of some traffic entries.
 
     Attributes:
-        cut: whether a stage had more arrivals than were kept.
+        cut: whether a stage had more arrivals than ``MOST``.
     """
 
     def __init__(self, vocabulary: Vocabulary, entries: Collection[str]) -> None:
@@ -92,11 +92,11 @@ class ArrivalValues:
                     self._keep(table, index, rows)
 
     def get(self, metric: str, stages: Stages, *, whole: bool) -> Values | None:
-        """Return the values of a metric with its statistic in some stages of one entry.
+        """Return the values of a metric, named with its statistic, in some stages of one entry.
 
-        With ``whole``, every sent arrival counts, with an infinite time if it never became ok. Otherwise only ok and
-        timed-out operations count, as in ``metrics.json``. Single arrivals have no counts
-        and no rates, so the result is None for these.
+        With ``whole``, every sent arrival counts. Its time is infinite if it never became ok. Otherwise only ok and
+        timed-out operations count, as in ``metrics.json``. The result is None for a count or a rate, because a single
+        arrival has none.
         """
         name, entry = metric.partition(".")[0], METRICS[metric]
         if name == "service_time":
@@ -120,12 +120,12 @@ class ArrivalValues:
         return Values(_in_any(entry.parts, rows).astype(float), arrivals)
 
     def first_arrival(self, stages: Stages) -> int | None:
-        """Return the number of the first arrival of some stages; None if there is none."""
+        """Return the number of the first arrival in some stages; None without arrivals."""
         arrivals = self._whole("operations", stages)["arrival"]
         return int(arrivals.min()) if len(arrivals) else None
 
     def _keep(self, table: _Table, index: int, rows: Rows) -> None:
-        """Keep the rows of a stage that fit below ``MOST``."""
+        """Keep the first ``MOST`` rows of a stage."""
         room = MOST - self._kept[table, index]
         if len(rows) > room:
             self.cut, rows = True, rows.some(slice(0, room))
@@ -142,13 +142,13 @@ class ArrivalValues:
         found = np.concatenate([np.empty(0, _ROW[table]), *parts])
         if table == "requests":
             return found[np.argsort(found["start"], kind="stable")]
-        # Arrivals at the same moment are ordered by a scatter of their numbers. By number, a burst would look like a
-        # trend, because its first arrivals are accepted. The same order for every entry keeps pairs together.
+        # Arrivals at the same moment are shuffled. In order of their numbers, a burst would look like a trend, because
+        # its first arrivals are accepted. The shuffle is the same for all entries, which keeps pairs together.
         return found[np.lexsort((found["arrival"] * _SCATTER % 1.0, found["intended_start"]))]
 
 
 def _in_any(counts: Sequence[str], rows: NamedColumns) -> Bools:
-    """Return for each operation or request whether one of the named counts includes it."""
+    """Return True for each operation or request that one of the named counts includes."""
     names = [name for name in ("outcome", "kind", "status") if name in (rows.dtype.names or ())]
     cells, places = np.unique(np.stack([np.fmax(rows[name], 0) for name in names]), axis=1, return_inverse=True)
     known = [
@@ -159,7 +159,7 @@ def _in_any(counts: Sequence[str], rows: NamedColumns) -> Bools:
 
 
 def _times(name: str, rows: NamedColumns, *, whole: bool) -> Values:
-    """Return the values of a time over sent operations, without deliberate mistakes unless the time is a lag."""
+    """Return the values of a time over sent operations. Only lags include operations with deliberate mistakes."""
     values, ok, late = rows[name], rows["outcome"] == OK, rows["outcome"] == TIMED_OUT
     if name not in _OURS:
         if name in ("response_time", "time_to_result", "overhead") or (whole and name == "submit"):
@@ -180,10 +180,10 @@ def difference(
     factor: float = 1.0,
     confidence: float = 0.95,
 ) -> Difference | None:
-    """Return head − factor × base; None if single arrivals have no value of the metric.
+    """Return head − factor × base; None if a single arrival has no value of the metric.
 
-    ``metric`` includes its statistic; ``ArrivalValues.get`` explains ``whole``. ``sides`` are base and head, each a set
-    of stages of one traffic entry.
+    ``metric`` includes its statistic. ``ArrivalValues.get`` explains ``whole``. ``sides`` are base and head. Each is a
+    set of stages of one traffic entry.
     """
     base, head = (values.get(metric, side, whole=whole) for side in sides)
     if base is None or head is None or metric.endswith(".max"):
@@ -198,16 +198,16 @@ def difference(
 
 
 def statistic_of(metric: str) -> str:
-    """Return the statistic of single values that gives the metric: a percentile, ``max``, ``share`` or ``mean``."""
+    """Return the statistic that turns single values into the metric: a percentile, ``max``, ``share`` or ``mean``."""
     last = metric.rpartition(".")[2]
     return last if last in (*QUANTILES, "max") else "share" if METRICS[metric].unit == "share" else "mean"
 
 
 def _shift_of_pairs(info: RunInfo, values: ArrivalValues, base: Stages, head: Stages) -> int | None:
-    """Return the offset in arrivals between sides that send the same rows of inputs in the same order, else None.
+    """Return the offset in arrivals between two sides; None if they do not send the same inputs in the same order.
 
-    Two entries with the same inputs do so from their first arrival on. Two stages of an entry do so if their offset is
-    a multiple of the number of rows.
+    Two entries with the same inputs send them in the same order from their first arrival on. Two stages of an entry do
+    so if their offset is a multiple of the number of rows.
     """
     first, second = (written_entry(info, side[0].traffic) for side in (base, head))
     if first.inputs_order != "sequential":
@@ -222,7 +222,7 @@ def _shift_of_pairs(info: RunInfo, values: ArrivalValues, base: Stages, head: St
 
 
 def referred_entries(thresholds: Sequence[Threshold]) -> set[str]:
-    """Return the traffic entries whose values relative thresholds need."""
+    """Return the traffic entries that relative thresholds compare."""
     found = set()
     for each in thresholds:
         if each.reference is not None and each.traffic is not None:
@@ -237,7 +237,7 @@ def judge_any(
     values: ArrivalValues,
     intervals: Sequence[MetricInterval],
 ) -> Judged:
-    """Judge any threshold; it is inconclusive, with a reason, if the record has no answer."""
+    """Judge any threshold. If the record has no answer, the result is inconclusive, with a reason."""
     if threshold.reference is None:
         return judge_one(threshold, metrics, intervals)
     base = _base(threshold, threshold.reference)

@@ -1,7 +1,7 @@
 """Types of ``metrics.json``: counts, rates and summaries of times.
 
-Fields have the names of the file. The results of single questions (errors, jobs, slow operations, 429s) are structs
-beside the code that finds them. The whole file is ``findings.Results``; its JSON schema is generated from these types.
+Fields are named as in the file. Errors, jobs, slow operations and 429s have their own types, beside the code that finds
+them. The whole file is ``findings.Results``. Its JSON schema is generated from these types.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,14 +24,14 @@ _Percentile = Annotated[float | None, Meta(description="By nearest rank; null if
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A part of ``metrics.json``. Fields may be added; a change of meaning raises the file's schema number."""
+    """A part of ``metrics.json``. A new field keeps the schema number of the file. A new meaning raises it."""
 
 
 _AnyResult = TypeVar("_AnyResult", bound=Result)
 
 
 def result_of(kind: type[_AnyResult], source: object, /, **given: Any) -> _AnyResult:
-    """Return a result with the given fields; attributes of ``source`` are its other fields."""
+    """Return a result with the given fields. Its other fields are attributes of ``source``."""
     taken = {name: getattr(source, name) for name in kind.__struct_fields__ if name not in given}
     return kind(**taken, **given)
 
@@ -40,11 +40,11 @@ class Value(NamedTuple):
     """One statistic of a distribution.
 
     Attributes:
-        value: lower bound of the statistic, with a time-out's duration as its time; None if samples are too few.
-        low: lower end of the statistic's 95 % interval from order statistics, which treats requests as independent;
-            None for a mean and a maximum.
-        high: upper end; each time-out counts as infinite.
-        most: upper bound of the statistic; infinite if the statistic reaches the time-outs.
+        value: lower bound of the statistic. A time-out counts with its duration. None if samples are too few.
+        low: lower end of the 95 % interval from order statistics, which treats requests as independent. None for a mean
+            and a maximum.
+        high: upper end of this interval. A time-out counts as infinite.
+        most: upper bound of the statistic. It is infinite if the statistic reaches time-outs.
     """
 
     value: float | None = None
@@ -54,33 +54,33 @@ class Value(NamedTuple):
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Both ends; None without a finite upper end."""
+        """Both ends of the 95 % interval; None without a finite upper end."""
         return None if self.low is None or self.high is None or self.high == inf else (self.low, self.high)
 
     @property
     def at_least(self) -> bool:
-        """Whether the statistic reaches time-outs and is therefore a lower bound."""
+        """Whether the statistic reaches time-outs, so that ``value`` is only a lower bound."""
         return self.most == inf
 
     @property
     def open(self) -> bool:
-        """Whether time-outs below the statistic leave it between two finite bounds."""
+        """Whether the statistic is only known to be between two finite bounds, because of shorter time-outs."""
         return self.most not in (self.value, inf)
 
 
 def bounded(value: Value, say: Callable[[float | None], str] = duration_ms) -> str:
-    """Format a statistic: with ``≥`` if it is a lower bound; as a range if time-outs leave it between two bounds."""
+    """Format a statistic. A lower bound has ``≥``. A statistic that is known only within bounds is a range."""
     if value.open:
         return f"{say(value.value)} to {say(value.most)}"
     return f"≥\u00a0{say(value.value)}" if value.at_least else say(value.value)
 
 
 class Summary(Result, frozen=True, kw_only=True):
-    """A distribution of n values, in ms except for ``polls``.
+    """A distribution of n values. They are in ms, except for ``polls``.
 
     Attributes:
-        at_least: statistics that reach a time-out and so are lower bounds.
-        most: upper bound of each percentile that time-outs below it make uncertain; the percentile itself is the lower
+        at_least: statistics that are lower bounds, because they reach a time-out.
+        most: upper bounds of percentiles that shorter time-outs make uncertain. The percentile itself is the lower
             bound.
     """
 
@@ -99,7 +99,7 @@ class Summary(Result, frozen=True, kw_only=True):
     most: dict[Statistic, float] = {}
 
     def get(self, statistic: str) -> Value:
-        """Return a statistic by its name, one of ``STATISTICS``."""
+        """Return the statistic with a name from ``STATISTICS``."""
         value: float | None = getattr(self, statistic)
         low, high = getattr(self, f"{statistic}_interval", None) or (None, None)
         most = next((most for name, most in self.most.items() if name == statistic), value)
@@ -107,7 +107,7 @@ class Summary(Result, frozen=True, kw_only=True):
 
 
 class OperationCounts(Result, frozen=True, kw_only=True):
-    """Operations: offered = ok + throttled + failed + timed_out + dropped + lost. Rates are per second."""
+    """Numbers of operations: offered = ok + throttled + failed + timed_out + dropped + lost. Rates are per second."""
 
     offered: Count
     sent: Count
@@ -122,11 +122,11 @@ class OperationCounts(Result, frozen=True, kw_only=True):
 
 
 class RequestCounts(Result, frozen=True, kw_only=True):
-    """Requests. Rates are per second, of the requests sent during the stages.
+    """Numbers of requests. Rates are per second, and count the requests sent during the stages.
 
     Attributes:
         accepted: requests with a response other than 429.
-        failed: errors and 429s that their stage does not expect; Locust and CI systems show these as failures.
+        failed: errors and 429s that their stage does not expect. Locust and CI systems show these as failures.
         throttled_rate: 429s ÷ requests sent.
         expected_throttled_rate: ``throttled_rate`` in a replay of the assumed limiter.
     """
@@ -143,7 +143,7 @@ class RequestCounts(Result, frozen=True, kw_only=True):
 
 
 class PollingCost(Result, frozen=True, kw_only=True):
-    """Usage of the retrieval limit by polls sent during the stages.
+    """Usage of the retrieval limit by polls that were sent during the stages.
 
     Attributes:
         retrievals: polls and retrieves of all traffic during the stages.
@@ -162,7 +162,7 @@ class CountedFigures(Result, frozen=True, kw_only=True):
     """Counts and ratios of some stages, without the warm-up.
 
     Attributes:
-        seconds: total duration of the stages; overlaps count once.
+        seconds: total duration of the stages. Overlaps count once.
         throttled_rate: throttled operations ÷ operations sent.
         expected_throttled_rate: ``throttled_rate`` in a replay of the assumed limiter.
         error_rate: failed and timed-out operations ÷ operations sent.
@@ -183,7 +183,7 @@ class CountedFigures(Result, frozen=True, kw_only=True):
 
 
 class OverallStage(CountedFigures, frozen=True, kw_only=True):
-    """All traffic in the stages of one name, without times, because times of different operations are not mixed."""
+    """All traffic in the stages with one name. It has no times, because different operations take different times."""
 
     statuses: dict[str, Count]
     reasons: dict[str, Count]
@@ -198,12 +198,12 @@ class OverallFigures(OverallStage, frozen=True, kw_only=True):
 class OperationStage(CountedFigures, frozen=True, kw_only=True):
     """One traffic entry or operation in one stage.
 
-    Latencies include ok and timed-out operations and requests; lags include all operations sent. Only ``async_run``
+    Latencies include ok and timed-out operations and requests. Lags include all operations sent. Only ``async_run``
     has figures of jobs.
 
     Attributes:
-        statuses: requests by status; ``none``: no response.
-        reasons: operations by the reason why they are not ok.
+        statuses: number of requests by status; ``none`` stands for a missing response.
+        reasons: number of operations by the reason why they are not ok.
     """
 
     response_time_ms: Summary
@@ -235,7 +235,7 @@ class OperationFigures(OperationStage, frozen=True, kw_only=True):
 
 
 class JobStage(OperationStage, frozen=True, kw_only=True):
-    """One stage of an ``async_run`` entry, or of all such entries, with all figures of jobs."""
+    """One stage of an ``async_run`` entry, or of all such entries. It has all figures of jobs."""
 
     submit_ms: Summary
     time_to_result_ms: Summary
@@ -259,7 +259,7 @@ TIMES: Final = tuple(name for name in OperationStage.__struct_fields__ if name.e
 """Names of all summaries in ``metrics.json``."""
 
 ERROR_EXPECTED: Final = "expected"
-"""Kind of operations without a mistake whose error the scenario expects."""
+"""Kind of operations whose error the scenario expects although they contain no mistake."""
 
 
 class DeliberateErrors(Result, frozen=True, kw_only=True):
@@ -267,10 +267,10 @@ class DeliberateErrors(Result, frozen=True, kw_only=True):
 
     Attributes:
         kind: kind of mistake; ``expected`` if the scenario expects an error from the whole entry.
-        answer: the documented or expected answer.
-        as_documented: operations with this answer.
-        throttled: operations with a 429 instead.
-        otherwise: operations with another answer, or none.
+        answer: the documented or expected response.
+        as_documented: number of operations with this response.
+        throttled: number of operations with a 429 instead.
+        otherwise: number of operations with another response or none.
     """
 
     traffic: str
@@ -283,7 +283,7 @@ class DeliberateErrors(Result, frozen=True, kw_only=True):
 
 
 class RunSummary(Result, frozen=True, kw_only=True):
-    """Identity of a run. ``covered_s`` is the period from the epoch that the record covers, in s."""
+    """Identity of a run. ``covered_s`` is the length of the recorded part of the schedule, in s."""
 
     id: str
     scenario: str
@@ -296,15 +296,15 @@ class RunSummary(Result, frozen=True, kw_only=True):
 
 
 class ExpectedLimiter(Result, frozen=True, kw_only=True):
-    """The assumed limiter, and the share of the decisions that its replay predicts.
+    """The assumed limiter, and the share of decisions that its replay predicts.
 
     Attributes:
-        clock_shift_s: the difference (server's clock minus ours) that agrees best; null if it does not matter.
+        clock_shift_s: the server's clock minus ours, as it agrees best with the decisions; null if it does not matter.
         agreement: share of the observed decisions that the replay predicts. Requests of a burst may arrive in any
-            order, so the replay takes accepted requests first.
-        agreement_as_sent: ``agreement`` with bursts in the order of sending.
-        reordered: requests of bursts that the replay moved from their order of sending.
-        why_not: reason for a missing replay.
+            order, so the replay puts accepted requests first.
+        agreement_as_sent: ``agreement`` if bursts keep the order of sending.
+        reordered: number of requests in bursts that the replay reordered.
+        why_not: reason for a missing replay; null otherwise.
     """
 
     limiter: str

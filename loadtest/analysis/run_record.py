@@ -1,4 +1,4 @@
-"""A run's record after the analysis's first pass: counts, times and other sums, without the samples."""
+"""A run's record after the first pass of the analysis. It holds counts, times and other sums, but not the samples."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -29,7 +29,7 @@ from loadtest.record import run_directory, samples
 from loadtest.record.run_info import RunInfo, TargetInfo
 
 _CLOCK_MARGIN_S: Final = 0.1
-"""The clock's uncertainty grows by these seconds, because the server decides after a request's first byte was sent."""
+"""The uncertainty of the clock grows by this many seconds, because the server decides after a request was sent."""
 _NO_CLOCK_S: Final = 0.5
 
 
@@ -38,8 +38,8 @@ class Record:
 
     Attributes:
         rows: number of readable samples.
-        means: mean parts of ok operations' times, by stage.
-        sent: requests for the replay of limiters.
+        means: means of the parts of ok operations' times, by stage.
+        sent: requests with which limiters are replayed.
     """
 
     def __init__(self, directory: Path, info: RunInfo, on_progress: Callable[[int], None] | None = None) -> None:
@@ -50,7 +50,7 @@ class Record:
         self.sent, self.arrivals = SentRequests(), Arrivals(vocabulary)
         self.errors, self.anomalies, self.slowest = Errors(vocabulary), Anomalies(vocabulary), Slowest(vocabulary)
         self.consistency = Consistency(vocabulary, info)
-        # The tracker needs up to 250 MB; the ledger replaces it.
+        # The tracker needs up to 250 MB, so only its ledger is kept.
         jobs = JobTracker(vocabulary)
         visitors: list[Visitor] = [self.counts, self.times, self.means, self.sent, self.arrivals, self.errors]
         visitors += [self.anomalies, self.slowest, self.consistency, jobs]
@@ -59,18 +59,18 @@ class Record:
 
     @cached_property
     def sent_requests(self) -> NamedColumns:
-        """Requests that were sent, set-up and warm-up included, as ``SentRequests`` keeps them."""
+        """The table of ``SentRequests``, set-up and warm-up included."""
         return self.sent.table
 
     @cached_property
     def in_figures(self) -> Bools:
-        """Whether figures include each of ``sent_requests``."""
+        """True for each of ``sent_requests`` that figures include."""
         judged = np.append(self.vocabulary.in_figures, np.False_)  # the last one stands for -1
         return np.asarray(judged[self.sent_requests["stage_index"]])
 
     @cached_property
     def deciding_requests(self) -> Ints:
-        """Places of the last run, submit or retrieve of each operation, whose 429 counts as the operation's."""
+        """Places of each operation's last run, submit or retrieve. A 429 to it makes the operation throttled."""
         sent = self.sent_requests
         first = np.flatnonzero((sent["kind"] < FIRST) & ~np.isnan(sent["parent_arrival"]))
         traffic, arrival, start = (sent[name][first] for name in ("traffic", "parent_arrival", "start"))
@@ -81,18 +81,18 @@ class Record:
 
     @cached_property
     def limiter_requests(self) -> dict[str, list[RequestLog]]:
-        """The log of each assumed limiter with requests, by the limit's name."""
+        """Logs of the assumed limiters that got requests, by the limit's name."""
         return limiter_requests(self.sent_requests, self.vocabulary, self.info, self.assumed_limits)
 
     @cached_property
     def expectation(self) -> Expectation:
-        """The assumed limiter's decisions on the sent requests."""
+        """Decisions of the assumed limiter on the sent requests."""
         logs = [log for some in self.limiter_requests.values() for log in some]
         return expect(self.info, self.sent_requests, logs, self.clock)
 
     @cached_property
     def logged_limits(self) -> dict[str, LoggedLimit]:
-        """Each limit of an imported run, as the log shows it."""
+        """Limits of an imported run, as the log shows them, by name."""
         source, spec = self.info.source, self.assumed_limits.spec
         if source is None:
             return {}
@@ -101,44 +101,44 @@ class Record:
 
     @property
     def clock(self) -> tuple[float, float]:
-        """The server's clock minus the client's, and its uncertainty at the time of a decision, in s."""
+        """The server's clock minus the client's, and the uncertainty of this difference at a decision, in s."""
         clock = self.info.clock
         return (0.0, _NO_CLOCK_S) if clock is None else (clock.offset_s, clock.uncertainty_s + _CLOCK_MARGIN_S)
 
     @property
     def requests(self) -> NamedColumns:
-        """Sent requests in figures."""
+        """Sent requests that figures include."""
         return self.sent_requests[self.in_figures]
 
     @cached_property
     def covered_s(self) -> float:
-        """Length of the recorded part of the schedule, in s: all of it unless the run was cut short."""
+        """Length of the recorded part of the schedule, in s. A finished run covers all of it."""
         planned = max((s.end_s for t in self.info.traffic.values() for s in t.stages), default=0.0)
         if self.info.end == "finished":
             return planned
         if self.info.elapsed_s is not None:
             return min(planned, max(0.0, self.info.elapsed_s))
-        # The record of a killed run ends with its last event.
+        # A killed run has no recorded end. Its last event replaces it.
         return min(planned, max(0.0, self.arrivals.last / 1e9))
 
     @cached_property
     def assumed_limits(self) -> AssumedLimits:
-        """The assumed limits; the documented limits if the assumption is unknown."""
+        """The assumed limits. If the record lacks a valid assumption, these are the documented limits."""
         return _assumed(self.info.target)
 
     def on_limit(self, limit: str) -> Ints:
-        """Return the places in ``sent_requests`` that drew on a limit; ``all`` is that of all requests together."""
+        """Return the places in ``sent_requests`` that drew on a limit. All requests draw on the limit ``all``."""
         names = [LIMIT_NAMES.index(name) for name in self.assumed_limits.together(limit)]
         return np.flatnonzero(np.isin(self.sent_requests["limit"], names))
 
     def limits(self) -> list[str]:
-        """Return the assumed limits that counted at least one request, by the names that ``on_limit`` takes."""
+        """Return the names of the assumed limits with at least one request, as ``on_limit`` takes them."""
         assumed = self.assumed_limits
         names = dict.fromkeys(assumed.drawn_on(name) for name in LIMIT_NAMES if name in assumed.limits)
         return [name for name in names if any(self.counts.requested(each) for each in assumed.together(name))]
 
     def quotas_on(self, limit: str) -> int:
-        """Return a limit's number of quotas: one per key used, unless keys share it."""
+        """Return the number of a limit's quotas. Each used key has a quota, unless keys share one."""
         if limit in self.logged_limits and self.logged_limits[limit].shared:
             return 1
         keys: set[int] = set().union(*(self.counts.on_limit[each] for each in self.assumed_limits.together(limit)))
@@ -147,7 +147,7 @@ class Record:
     def stages(
         self, *, traffic: str | None = None, operation: str | None = None, stage: str | None = None
     ) -> list[StageKey]:
-        """Return the stages that are in figures, in order of the scenario; None stands for all."""
+        """Return the stages that figures include, in the order of the scenario. None stands for all."""
         found = [key for key in self.vocabulary.stage_keys if not key.stage.warmup and traffic in (None, key.traffic)]
         return [key for key in found if operation in (None, key.operation) and stage in (None, key.stage.name)]
 
@@ -160,7 +160,7 @@ class Record:
 
     @cached_property
     def not_found_entries(self) -> tuple[str, ...]:
-        """Traffic entries whose ok operations all got an expected 404, so that no workflow ran for them."""
+        """Traffic entries whose ok operations all got an expected 404. No workflow ran for these operations."""
         return tuple(
             name
             for name in self.info.traffic
@@ -169,17 +169,17 @@ class Record:
         )
 
     def response_times(self, traffic: str) -> Distributions:
-        """Return an entry's response times by stage; for ``not_found_entries``, those of its 404s."""
+        """Return an entry's response times by stage. For ``not_found_entries``, they are those of the 404s."""
         return self.times[NOT_FOUND] if traffic in self.not_found_entries else self.times["response_time_ms"]
 
     def cut_off(self, stages: Stages) -> int:
-        """Return the number of operations cut off by the end of the run, which also count as timed out."""
+        """Return the number of operations that the end of the run cut off. They also count as timed out."""
         (drain,) = self.vocabulary.codes("reason", [Reason.DRAIN])
         cells = self.counts.of_operations(self.stage_indices(stages))
         return sum(count for cell, count in cells.items() if cell.reason == drain and cell.outcome == TIMED_OUT)
 
     def time(self, name: str, stages: Stages) -> Distribution:
-        """Return the distribution of a time, named as in ``metrics.json``, over several stages together."""
+        """Return the distribution of a time over several stages. The name is that of ``metrics.json``."""
         return self.times[name].get(self.stage_indices(stages))
 
 
@@ -192,7 +192,7 @@ def _assumed(target: TargetInfo) -> AssumedLimits:
 
 
 def load_record(directory: Path, on_progress: Callable[[int], None] | None = None) -> Record:
-    """Read a run directory's record; ``on_progress`` is called with the number of rows read so far.
+    """Read a run directory's record. ``on_progress`` is called with the number of rows read so far.
 
     Raises:
         RecordError: if it cannot be read as a record.

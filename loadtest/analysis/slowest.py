@@ -10,19 +10,19 @@ from loadtest.analysis.times import response_time
 from loadtest.record.figures import RequestPhase, SlowOperation
 
 MOST: Final = 100
-"""At most this many operations of an entry are kept."""
+"""At most this many operations of a traffic entry are kept."""
 REQUESTS: Final = 200
-"""At most this many requests of an operation are kept; later requests are dropped."""
+"""At most this many requests of an operation are kept. Later requests are dropped."""
 
 
 class Slowest:
-    """Collects the slowest operations that figures include, in the first pass."""
+    """Collects the slowest operations that count in figures, in the first pass over the record."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
         self._kept: list[list[SlowOperation]] = [[] for _ in vocabulary.entries]
         self._bar = [-np.inf] * len(vocabulary.entries)
-        """Response time in ms above which a further operation is kept, by entry."""
+        """A further operation is kept if its response time is above this many ms, by entry."""
 
     def add(self, chunk: Chunk) -> None:
         for stage_index, rows in chunk.operations.by_judged_stage:
@@ -37,7 +37,7 @@ class Slowest:
                 self._bar[entry] = kept[-1].response_ms if len(kept) == MOST else -np.inf
 
     def result(self) -> dict[str, list[SlowOperation]]:
-        """Return each traffic entry's slowest operations, slowest first; ``Phases`` adds their requests."""
+        """Return each traffic entry's slowest operations, slowest first. ``Phases`` adds their requests."""
         return dict(zip(self._vocabulary.entries, self._kept, strict=True))
 
     def _operation(self, rows: Rows, row: int, response_ms: float) -> SlowOperation:
@@ -66,7 +66,7 @@ class Slowest:
 
 
 class Phases:
-    """Collects the requests of the slowest operations, in the second pass."""
+    """Collects the requests of the slowest operations, in the second pass over the record."""
 
     def __init__(self, vocabulary: Vocabulary, slow: dict[str, list[SlowOperation]]) -> None:
         entries = vocabulary.entries
