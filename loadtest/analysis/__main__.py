@@ -14,7 +14,6 @@ from loadtest.analysis import findings, frames, measurements
 from loadtest.analysis.run_record import load_record
 from loadtest.errors import ExitCode, LoadtestError
 from loadtest.program import pasteable
-from loadtest.record.samples import warm_up_without_pandas
 
 
 def main(argv: Sequence[str]) -> int:
@@ -25,8 +24,6 @@ def main(argv: Sequence[str]) -> int:
     """
     code = ExitCode.PASS
     command, *arguments = argv
-    if command == "measure":
-        warm_up_without_pandas()
     if command == "schema":
         print(findings.schema_text(), end="")
     if command == "export":

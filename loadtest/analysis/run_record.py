@@ -197,6 +197,7 @@ def load_record(directory: Path, on_progress: Callable[[int], None] | None = Non
     Raises:
         RecordError: if it cannot be read as a record.
     """
+    samples.warm_up_without_pandas()
     info = run_directory.load(directory)
     if info.end_reason and not (directory / samples.FILE_NAME).is_file():
         why = f"the run was {info.end} before its first sample: {info.end_reason}"

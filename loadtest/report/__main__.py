@@ -37,11 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _make(options: Namespace) -> int:
     # The imports come late, so that a usage error is reported at once.
     gc.disable()  # as in loadtest.load
-    from loadtest.record.samples import warm_up_without_pandas  # noqa: PLC0415 - see above
     from loadtest.report import run  # noqa: PLC0415 - see above
     from loadtest.report.formats import terminal  # noqa: PLC0415 - see above
-
-    warm_up_without_pandas()
 
     gc.freeze()  # imported objects are never garbage
     gc.enable()

@@ -150,7 +150,8 @@ def interference(record: Record, wrong: Bools | None) -> list[Interference]:
     """
     sent, entries = record.requests, record.vocabulary.words["traffic"]
     codes, keys = sent["traffic"].astype(np.int64), np.fmax(sent["key_index"], 0).astype(np.int64)
-    pairs = np.unique(np.stack([codes, keys]), axis=1).tolist()
+    width = int(keys.max(initial=0)) + 1
+    pairs = [each.tolist() for each in divmod(np.unique(codes * width + keys), width)]
     often = [Counter(each) for each in pairs]
     # An entry with a key of its own is one client, not two.
     own = {str(key) for entry, key in zip(*pairs, strict=True) if often[0][entry] == often[1][key] == 1}
