@@ -43,7 +43,8 @@ class LimitForecast:
         scenario = question.scenario
         self._allowed = tolerances(scenario)
         drawn = {name for each in scenario.traffic.values() for name in LIMITS_OF_OPERATION[each.operation]}
-        self._drawn = [name for name in LIMIT_NAMES if name in drawn]
+        # A limit that may reject everything stops no rate.
+        self._drawn = [name for name in LIMIT_NAMES if name in drawn and self._allowed.get(name, 0.0) < 1]
         # The searches for the limits mostly try the same multipliers.
         self._shares = cache(self._rejected_shares)
 

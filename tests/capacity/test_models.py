@@ -106,6 +106,8 @@ def test_a_level_that_a_limit_stopped_tells_the_real_limit(arrivals: str) -> Non
     assert guess.limit == LimitName.SYNC_RUN
     assert guess.multiplier == pytest.approx(expected.guesses()[0].multiplier / 2, rel=0.1)
     assert (guess.multiplier < 1.8) == (arrivals == "poisson")
+    everything = LimitForecast(question(SYNC, "throttled_rate <= 1", sync_run="40/2s"))
+    assert everything.guesses([met(4.0, 20.0, 0.5, LimitName.SYNC_RUN, Constraint.LIMIT)]) == []
     # Without a rejection, the forecast stands.
     assert expected.guesses([level(1.0, 100.0)]) == expected.guesses()
 
