@@ -1,3 +1,3 @@
-"""Import of other programs' logs, access logs and HAR files, as a record of the API's requests in them."""
+"""Import of access logs and HAR files as the record of a run."""
 
 __all__ = ["importing"]

@@ -1,4 +1,4 @@
-"""Reading of plain or gzipped log files, in blocks of whole lines, and of HAR files."""
+"""Readers of log files and HAR files. Log files may be gzipped, and are read in blocks of whole lines."""
 
 import io
 import re
@@ -22,7 +22,7 @@ _LIMIT: Final = re.compile("rate-?limit", re.IGNORECASE)
 _GZIP: Final = b"\x1f\x8b"
 STDIN: Final = "-"
 CUT: Final = b"\n"
-"""Stands for a last line that lacks a newline and ends unlike the line before, so that its last field may be cut."""
+"""Stands for a last line that was probably cut: it has no newline, and it ends differently from the line before."""
 
 
 class Source(NamedTuple):
@@ -63,7 +63,7 @@ def opened(name: str, opener: Opener) -> Iterator[Source]:
 
 
 def blocks(source: Source) -> Iterator[pa.Array]:
-    """Yield the lines of a log, without empty lines, in blocks of about 8 MiB. A cut last line becomes ``CUT``."""
+    """Yield a log's lines in blocks of about 8 MiB. Empty lines are skipped, and a cut last line becomes ``CUT``."""
     rest, before, data = b"", b"", source.head
     while data:
         data = rest + data
@@ -81,7 +81,7 @@ def blocks(source: Source) -> Iterator[pa.Array]:
 
 
 def _ending(line: bytes) -> bytes | int:
-    """Return a line's last character if it is a mark, such as a quote, else the length of its last word."""
+    """Return the last character of a line that ends in punctuation, or the length of the last word of other lines."""
     word = line.split()[-1]
     return len(word) if word[-1:].isalnum() else word[-1:]
 
@@ -128,7 +128,7 @@ class _Har(msgspec.Struct):
 
 
 def har_fields(source: Source) -> Fields:
-    """Return the columns of a HAR file. Of the headers, only the key, Retry-After and rate limits are read.
+    """Return the columns of a HAR file. The only headers read are the API key, Retry-After and rate limits.
 
     Raises:
         InputError: if the file is too large, or not a HAR file.

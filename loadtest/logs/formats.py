@@ -1,7 +1,7 @@
-"""The formats of access logs: a line is a JSON object, or a regular expression (RE2) finds its fields.
+"""Formats of access logs. Lines are JSON objects, or a regular expression (RE2) finds their fields.
 
-A format turns a block of lines into columns of text, named by role: ``time``, ``request`` (or ``method`` and ``path``),
-``status``, ``duration``, ``bytes``, ``address``, ``key``, ``host`` and ``retry_after``.
+A format turns a block of lines into a column for each role. The roles are ``time``, ``request`` (or ``method`` and
+``path``), ``status``, ``duration``, ``bytes``, ``address``, ``key``, ``host`` and ``retry_after``.
 """
 
 import re
@@ -19,7 +19,7 @@ from loadtest.record.log_source import StampPlace
 from loadtest.words import suggestion
 
 Fields = Mapping[str, pa.Array]
-"""A column of bytes for each role; a line in another format is null in all columns."""
+"""A column of bytes for each role. A line in another format is null in every column."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Format:
     """A format of access logs.
 
     Attributes:
-        parse: returns the fields of lines, which are bytes.
-        stamp: whether lines are stamped at a request's start or end.
+        parse: returns the fields of an array of lines. Lines are bytes.
+        stamp: whether a line's time is the start or the end of its request.
     """
 
     name: str
@@ -59,8 +59,8 @@ _HAPROXY: Final = (
     r"(?P<status>-?[0-9]+) \+?(?P<bytes>[0-9]+) [^ ]+ [^ ]+ [^ ]+ [^ ]+ [^ ]+ (?:\{(?P<key>[^|}]*)[^}]*\} )?"
     r'(?:\{[^}]*\} )?"(?P<request>[^"]*)"'
 )
-"""``option httplog`` of HAProxy: the time is the request's start, the duration is in ms, and the key is the first
-captured header."""
+"""HAProxy's ``option httplog``. The time is the request's start, durations are in ms, and the first captured header is
+the key."""
 
 ROLES: Final = {
     "time": ("msec", "ts", "time_iso8601", "time_local", "time", "timestamp", "@timestamp"),
@@ -76,7 +76,7 @@ ROLES: Final = {
     "host": ("host", "http_host"),
     "retry_after": ("sent_http_retry_after", "upstream_http_retry_after", "retry_after"),
 }
-"""The fields for each role, in order of preference: nginx's variables, Caddy's JSON keys, and plain names."""
+"""Names of each role's fields: nginx's variables, Caddy's JSON keys and plain names. Earlier names take precedence."""
 _ROLE_OF: Final = {name: role for role, names in ROLES.items() for name in names}
 
 
@@ -149,9 +149,9 @@ _VARIABLE: Final = re.compile(r"\$(\w+|\{\w+\})")
 
 
 def of_variables(text: str) -> Format:
-    """Return a format by name, or from a text like nginx's ``log_format``: ``$msec "$request" $status $request_time``.
+    """Return a named format, or make one from a text like nginx's ``log_format``.
 
-    Variables without a role are skipped.
+    An example of such a text is ``$msec "$request" $status $request_time``. Variables without a role are skipped.
 
     Raises:
         InputError: if the text lacks a time, a status, or a request.
@@ -178,7 +178,7 @@ def of_variables(text: str) -> Format:
 
 
 def detect(lines: pa.Array) -> Format | None:
-    """Return the format that most lines have; None if no line has a known format."""
+    """Return the format of most lines, or None if no line has a known format."""
     counts = {name: _known(each.parse(lines)) for name, each in FORMATS.items()}
     best = max(counts, key=lambda name: counts[name])
     return FORMATS[best] if counts[best] else None
@@ -191,7 +191,7 @@ def _known(fields: Fields) -> int:
 
 
 def masked(line: bytes) -> str:
-    """Mask an example line: each word becomes ``x``, and each number ``9``. The result has at most 160 characters."""
+    """Replace each word of a line with ``x`` and each number with ``9``. The result has at most 160 characters."""
     text = line[:4000].decode(errors="replace").strip()
     text = re.sub(r"[^\W\d_]+", "x", text)
     return re.sub(r"[^\x20-\x7e]", "?", re.sub(r"\d+", "9", text))[:160]

@@ -1,4 +1,4 @@
-"""Import of logs as the record of a run whose requests other clients sent."""
+"""Import of logs as the record of a run. Other clients sent its requests."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,13 +31,13 @@ _NAME: Final = "imported"
 _ROWS: Final = 65_536
 """Maximum number of log lines in a batch of the record."""
 _LONGEST_S: Final = 100 * 86_400
-"""Maximum length of a log in s: an analysis represents at most 104 days to the nanosecond."""
+"""Logs longer than this (in s) are refused. An analysis can represent at most 104 days to the nanosecond."""
 _SAMPLE: Final = 100
 """Number of lines used to detect a format."""
 _DESCRIBE: Final = "Describe the lines: --format '$remote_addr [$time_local] \"$request\" $status $request_time'."
 _MAP: Final = "Name its paths: --map 'POST /run=sync_run'."
 _KEYS: Final[dict[KeySource, str]] = {"header": "key", "address": "address"}
-"""The log's column for each origin of keys."""
+"""The column of the log from which keys are read, for each origin of keys."""
 _HAR: Final = Format("har", lambda _: {}, "start")
 
 
@@ -50,8 +50,8 @@ class ImportOptions:
         maps: additional paths: ``METHOD /PATH=OPERATION``.
         limits: limits that differ from the documentation.
         host: the only host to import; empty if the log has a single host.
-        key: the origin of keys; with None, the header if it is logged, else the address.
-        stamp: whether stamps are at a request's start or end; None for the place that the format defines.
+        key: the origin of keys. None stands for the header if the log has it, and otherwise for the address.
+        stamp: whether a line's time is the start or the end of its request. If this is None, the format decides.
     """
 
     format: str = ""
@@ -63,7 +63,7 @@ class ImportOptions:
 
 
 def import_logs(names: Sequence[str], output_dir: Path, options: ImportOptions, opener: Opener = FileIO) -> Path:
-    """Make a run directory from logs, which may overlap in time and be in any order. ``opener`` opens each log.
+    """Make a run directory from logs. The logs may overlap in time and come in any order. ``opener`` opens each log.
 
     Raises:
         InputError: if a log cannot be read, or no request can be imported.
@@ -135,7 +135,7 @@ def _of_one_host(table: pa.Table, wanted: str) -> pa.Table:
 
 
 def _check_span(first: float, last: float) -> None:
-    """Raise an error if a log lasts longer than a record can, often because of a wrong stamp. Times are in unix s."""
+    """Raise an error if a log is too long for a record. Often one stamp is wrong. Times are in unix s."""
     if last - first > _LONGEST_S:
         raise InputError(
             f"the requests are from {_moment(first)[:10]} to {_moment(last)[:10]}; a run covers at most 100 days",

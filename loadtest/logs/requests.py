@@ -1,4 +1,4 @@
-"""Requests of the API's operations from a log's lines, in compact columns. Keys and addresses become numbers."""
+"""Selection of the API's requests from log lines, in compact columns. Keys and addresses become numbers."""
 
 import re
 from collections import Counter
@@ -29,16 +29,16 @@ _FORM: Final = (
     r"^(?P<second>[0-9]+|[0-9]{2}/[A-Za-z]{3}/[0-9]{4}:[0-9:]{8}|[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:]{8})"
     r"(?:[.,](?P<fraction>[0-9]+))?(?P<zone> ?(?:Z|UTC|GMT|[-+][0-9]{2}:?[0-9]{2}))?$"
 )
-"""Seconds since 1970, ``10/Oct/2025:13:55:36 +0200``, or ISO 8601, each with or without a fraction and a zone."""
+"""Seconds since 1970, ``10/Oct/2025:13:55:36 +0200``, or ISO 8601. Each may have a fraction and a time zone."""
 _MONTHS: Final = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 _MILLISECONDS: Final = 10**11
-"""Minimum stamp that counts as milliseconds; in seconds, it would be in the year 5138."""
+"""Stamps from this number on are in milliseconds. In seconds, it would be a time in the year 5138."""
 _LATEST_S: Final = 4 * 10**9
 _DIGITS: Final = 9
 
 
 def patterns(maps: Iterable[str]) -> dict[Operation, str]:
-    """Return a pattern (RE2) of ``METHOD PATH`` for each operation, from documented paths and those of ``--map``.
+    """Return a pattern (RE2) for each operation. It matches ``METHOD PATH`` of documented paths and paths of ``--map``.
 
     Raises:
         InputError: if a ``--map`` is not ``METHOD /PATH=OPERATION``.
@@ -67,10 +67,10 @@ class LogRequests:
     """The requests found in logs so far, and counts of the other lines.
 
     Attributes:
-        stamp: whether lines are stamped at a request's start or end; None for the place that their format defines.
+        stamp: whether a line's time is the start or the end of its request. If this is None, the format decides.
         unknown: number of lines that do not match the format, or have no time or status.
         others: number of lines with other paths.
-        digits: number of digits in a second's fraction, the minimum over all blocks.
+        digits: number of fractional digits in the stamps of the least precise block.
     """
 
     patterns: dict[Operation, str]
@@ -89,7 +89,7 @@ class LogRequests:
     parts: list[pa.RecordBatch] = field(default_factory=list)
 
     def add(self, form: Format, fields: Fields, lines: pa.Array | None = None) -> None:
-        """Add the requests of a block of lines; ``lines`` are used only for examples."""
+        """Add the requests of a block of lines. Examples in messages are taken from ``lines``."""
         n = len(fields["time"] if lines is None else lines)
         fields = {**dict.fromkeys((*ROLES, "rate_limit"), pa.nulls(n, pa.binary())), **fields}
         stamps, status, request = _parse_stamps(fields["time"]), _numbers(fields["status"]), _request(fields)
@@ -137,8 +137,8 @@ class LogRequests:
     def whole(self) -> pa.Table:
         """Return all requests in order of their start. A time, number or text that the log lacks is null.
 
-        Columns: ``start`` in ns since 1970 (without durations, the stamp), ``took`` in ns, ``operation`` (its index in
-        ``OPERATIONS``), ``status``, ``size`` in bytes, and the dictionaries ``key``, ``address``, ``host``,
+        Columns: ``start`` in ns since 1970 (the stamp if there is no duration), ``took`` in ns, ``operation`` (an index
+        in ``OPERATIONS``), ``status``, ``size`` in bytes, and the dictionaries ``key``, ``address``, ``host``,
         ``retry_after`` and ``rate_limit`` in the order of their first occurrence.
         """
         return pa.Table.from_batches(self.parts).unify_dictionaries().combine_chunks().sort_by("start")
@@ -159,13 +159,13 @@ def _numbers(column: pa.Array) -> pa.Array:
 
 
 def _whole(numbers: pa.Array, most: float) -> pa.Array:
-    """Return whole numbers; null for impossible values and for zero. A status of zero means no answer."""
+    """Return whole numbers. Zero and impossible values become null. A status of zero means that there was no answer."""
     possible = compute.and_(compute.greater(numbers, 0), compute.less(numbers, most))
     return compute.if_else(possible, numbers, None).cast(pa.int64(), safe=False)
 
 
 def _took(fields: Fields) -> pa.Array:
-    """Return each request's duration in ns; null where it is unknown or below zero."""
+    """Return each request's duration in ns. Unknown and negative durations are null."""
     seconds = compute.coalesce(_numbers(fields["duration"]), compute.divide(_numbers(fields["duration_ms"]), 1e3))
     took = compute.round(compute.multiply(seconds, 1e9))
     possible = compute.and_(compute.greater_equal(took, 0), compute.less(took, 1e15))
@@ -177,8 +177,8 @@ class _Stamps(NamedTuple):
 
     Attributes:
         ns: nanoseconds since 1970 as integers; null without a stamp.
-        digits: maximum number of digits in a second's fraction, up to 9.
-        zoneless: whether any stamp has no time zone; such stamps count as UTC.
+        digits: number of fractional digits of the most precise stamp, at most 9.
+        zoneless: whether any stamp has no time zone. Such stamps count as UTC.
     """
 
     ns: pa.Array
@@ -204,7 +204,7 @@ def _parse_stamps(column: pa.Array) -> _Stamps:
 
 
 def _seconds(text: bytes) -> tuple[int | None, int, bool]:
-    """Return a stamp's whole part in ns, its digits below a second (3 if it is in ms), and whether it lacks a zone."""
+    """Return a stamp's whole part in ns, the number of its fractional digits, and whether it lacks a time zone."""
     form = text.decode()
     if form.isdecimal():
         number = int(form[:18])
