@@ -1,11 +1,11 @@
-"""Standard errors of a run's figures from blocks of time, because its requests are correlated.
+"""Standard errors of a run's figures. They come from blocks of time, because requests are correlated.
 
-Requests of a run share slow and fast periods of machine and service. Standard errors that treat them as independent are
-too small by half or more. Each stage is therefore divided into bins of time. Replicates of the stage consist of blocks
-of neighbouring bins, drawn at random with the last bin next to the first: the circular moving-block bootstrap (Politis
-& Romano, "A circular block-resampling procedure for stationary data", 1992). The standard deviation of a figure over
-the replicates is its standard error. Bins hold counts of operations, and of times by level, so memory does not grow
-with the record. Draws are seeded, so errors are reproducible.
+Machine and service have slow and fast periods, which all requests share. Standard errors that treat requests as
+independent are too small by half or more. Each stage is therefore divided into bins of time. Blocks of neighbouring
+bins are drawn at random and form replicates of the stage. The first bin follows the last: this is the circular
+moving-block bootstrap (Politis & Romano, "A circular block-resampling procedure for stationary data", 1992). The
+standard error of a figure is its standard deviation over the replicates. Bins hold counts of operations, and of times
+by level, so memory does not grow with the record. Draws are seeded, so errors are reproducible.
 """
 
 import math
@@ -34,27 +34,27 @@ OVERHEAD: Final = "overhead_ms"
 LEAST_BLOCKS: Final = 5
 """With fewer non-empty blocks than this, a standard error may be off by more than a third."""
 LEAST_MS: Final = 0.01
-"""Shorter times count as this value, because a clock does not resolve them and zero has no logarithm."""
+"""Shorter times count as this value, because clocks do not resolve them and zero has no logarithm."""
 _BLOCK_S: Final = (1.0, 30.0)
-"""A block lasts a tenth of its stage, but at least and at most these seconds."""
+"""A block lasts a tenth of its stage, within these limits in seconds."""
 _MOST_BLOCKS: Final = 40
 """A stage has at most this many blocks."""
 _BINS_OF_BLOCK: Final = 3
 _REPLICATES: Final = 400
-"""Number of replicates. It gives a standard error a relative error of 1 ÷ √(2 · 400), about 4 %."""
+"""Number of replicates. The relative error of a standard error is then 1 ÷ √(2 · 400), about 4 %."""
 _SEED: Final = 1992
 _EVEN_LEVELS: Final = 160
-"""Number of levels of a time at evenly spaced ranks."""
+"""Number of a time's levels at evenly spaced ranks."""
 _TAIL_LEVELS: Final = 64
-"""Number of additional levels in a time's slowest fifth, denser towards the end."""
+"""Number of additional levels in the slowest fifth of a time. They become denser towards the slowest values."""
 
 
 class Grid(NamedTuple):
-    """Bins of time, and their number per block.
+    """Bins of time, which are drawn in blocks.
 
     Attributes:
         start_s: start of the first bin, in s since the epoch.
-        per_block: number of neighbouring bins that are drawn together.
+        per_block: number of bins in a block.
     """
 
     start_s: float
@@ -67,25 +67,25 @@ class Grid(NamedTuple):
         return self.seconds / self.bins * self.per_block
 
     def place(self, seconds: Floats) -> Ints:
-        """Return the bin of each time since the epoch; a time outside all bins belongs to the nearest bin."""
-        # An unknown time, which only an invalid record has, belongs to the first bin.
+        """Return the bin of each time since the epoch. A time outside all bins belongs to the nearest bin."""
+        # An unknown time belongs to the first bin. Only invalid records have unknown times.
         found: Ints = np.nan_to_num((seconds - self.start_s) * (self.bins / self.seconds)).astype(np.int64)
         return np.clip(found, 0, self.bins - 1)
 
     def resampled(self, counts: NDArray[np.generic]) -> Floats:
-        """Return sums over the bins of each replicate; the first axis of the counts is the bin."""
+        """Return the sums over the bins of each replicate. The first axis of ``counts`` is the bin."""
         return (draws(self.bins, self.per_block) @ counts.astype(np.float32)).astype(np.float64)
 
     def scatter(self, replicates: Floats) -> float:
         """Return the standard error of a figure from its value in each replicate.
 
-        Each block is a part of the mean that it is compared with, which hides one block's share of the variance. The
-        divisor corrects this.
+        A block is compared with a mean that includes the block, so a part of the variance is lost. The divisor corrects
+        this.
         """
         return float(replicates.std() / math.sqrt(1 - self.per_block / self.bins))
 
     def carries(self, counts: Ints) -> bool:
-        """Whether counts by bin cover enough blocks for a standard error."""
+        """Whether enough blocks have counts for a standard error."""
         return filled_blocks(counts, self.per_block) >= LEAST_BLOCKS
 
 
@@ -99,7 +99,7 @@ def grid(start_s: float, seconds: float) -> Grid | None:
 
 @lru_cache(maxsize=64)
 def draws(bins: int, per_block: int) -> NDArray[np.float32]:
-    """Return the frequency of each bin in each replicate, ``[replicate, bin]``."""
+    """Return how often each replicate contains each bin, ``[replicate, bin]``."""
     places = circular_blocks(np.random.default_rng(_SEED), _REPLICATES, bins, per_block)
     flat = places + np.arange(_REPLICATES)[:, None] * bins
     return np.bincount(flat.ravel(), minlength=_REPLICATES * bins).reshape(_REPLICATES, bins).astype(np.float32)
@@ -109,11 +109,11 @@ class BinnedTimes:
     """The times of one figure by bin and level.
 
     Args:
-        whole: all of the times, which determine the levels.
+        whole: all of the times. They determine the levels.
 
     Attributes:
         cuts: the greatest value of each level, ascending.
-        counts: ``[bin, level]`` values.
+        counts: number of values, ``[bin, level]``.
     """
 
     def __init__(self, grid_: Grid, whole: Distribution) -> None:
@@ -131,11 +131,11 @@ class BinnedTimes:
         self.counts = np.zeros((grid_.bins, len(self.cuts)), np.int64)
 
     def add(self, places: Ints, values: Floats) -> None:
-        """Add values in ms, each with its bin; NaN is ignored."""
+        """Add values in ms, each with its bin. NaN is ignored."""
         if np.isnan(values.sum()):
             known = np.flatnonzero(~np.isnan(values))
             places, values = places.take(known), values.take(known)
-        # The last level includes greater values, because a histogram's values are rounded.
+        # The values of a histogram are rounded, so the last level includes greater values.
         if self._level_of_bucket is None:
             level = np.searchsorted(self.cuts[:-1], values)
         else:
@@ -144,11 +144,11 @@ class BinnedTimes:
 
     @cached_property
     def pace(self) -> PaceModels | None:
-        """Models of the pace that the times share, valid after the last ``add``; None if too many batches are empty."""
+        """Models of the pace of the times; None if too many batches are empty. Read it only after the last ``add``."""
         return pace_of(self.counts) if fill_batches(self.counts.sum(axis=1)) else None
 
     def error(self, quantile: float) -> float | None:
-        """Return the standard error of the logarithm of a percentile; None if the values cover too few blocks."""
+        """Return the standard error of the logarithm of a percentile; None if too few blocks have values."""
         if not self.grid.carries(self.counts.sum(axis=1)):
             return None
         below = np.cumsum(self.grid.resampled(self.counts), axis=1)
@@ -169,11 +169,11 @@ class StageBlocks:
 
     Attributes:
         times: response time, executionTime and overhead, named as in ``metrics.json``.
-        offered: operations by intended start; ``sent``, ``ok``, ``errors`` and ``throttled`` are counted alike.
-        decided: operations with a known decision of the assumed limiter, by the start of their last run, submit or
-            retrieve.
-        refused: of ``decided``, operations with a 429.
-        expected: of ``decided``, operations that the assumed limiter would reject.
+        offered: number of operations by intended start, as are ``sent``, ``ok``, ``errors`` and ``throttled``.
+        decided: number of operations for which the assumed limiter's decision is known. Their last run, submit or
+            retrieve determines the bin, as in ``refused`` and ``expected``.
+        refused: number of ``decided`` operations with a 429.
+        expected: number of ``decided`` operations that the assumed limiter would reject.
     """
 
     def __init__(self, grid_: Grid, times: dict[str, BinnedTimes]) -> None:
@@ -183,16 +183,16 @@ class StageBlocks:
         self.decided, self.refused, self.expected = decisions
 
     def error(self, figure: Callable[..., Floats], *counts: Ints) -> float | None:
-        """Return the standard error of a figure made of counts; None if the last count covers too few blocks."""
+        """Return the standard error of a figure made of counts; None if the last count is zero in too many blocks."""
         if not self.grid.carries(counts[-1]):
             return None
         return self.grid.scatter(figure(*map(self.grid.resampled, counts)))
 
     def excess_error(self, window_s: float) -> float | None:
-        """Return the standard error of logit(refused) − logit(expected); the window's phase cancels.
+        """Return the standard error of logit(refused) − logit(expected). The phase of the window cancels out.
 
-        Return None if a block is shorter than a window, because the rejections at the end of each window would then
-        look like random variation between blocks.
+        Return None if a block is shorter than a window. Rejections at the end of each window would then look like
+        random variation between blocks.
         """
         if self.grid.block_s < window_s:
             return None
@@ -204,17 +204,17 @@ def _excess(refused: Floats, expected: Floats, n: Floats) -> Floats:
 
 
 def log_goodput(ok: Floats, offered: Floats) -> Floats:
-    """Return the logarithm of ok ÷ offered operations, which varies as goodput does at the scheduled load."""
+    """Return the logarithm of ok ÷ offered operations. At the scheduled load, goodput varies in the same way."""
     some = offered > 0
     found: Floats = np.log((ok[some] + 0.5) / offered[some])
     return found
 
 
 class TimeBlocks:
-    """Collects counts and times by bin of each stage in figures, and the dispatch lag of the whole run.
+    """Collects counts and times by bin for each stage that figures include, and the dispatch lag of the whole run.
 
     Attributes:
-        stages: by the index of the stage, without stages that are too short for blocks.
+        stages: blocks by index of the stage. Stages that are too short for blocks are absent.
     """
 
     def __init__(self, record: Record) -> None:
@@ -230,7 +230,7 @@ class TimeBlocks:
                 wholes |= {name: record.times[name].get([index]) for name in (EXECUTION, OVERHEAD)}
             self.stages[index] = StageBlocks(found, {name: BinnedTimes(found, whole) for name, whole in wholes.items()})
         self.uneven: set[int] = set()
-        """Stages with an executionTime that is not a whole number of ms. In other stages, rounding may hide 1 ms."""
+        """Stages with an executionTime that is not a whole number of ms. In other stages, it may be rounded to ms."""
         lag = record.time("dispatch_lag_ms", record.stages())
         whole_run = grid(0.0, record.covered_s)
         self.dispatch_lag = None if whole_run is None else BinnedTimes(whole_run, lag)

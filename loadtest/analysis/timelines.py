@@ -1,4 +1,4 @@
-"""Times over the course of a run, for plots: single operations, percentiles by bin, or a heat map.
+"""Times over the course of a run, for plots of single operations, of percentiles by bin, and for heat maps.
 
 Every traffic entry has response times. Entries that execute workflows also have executionTimes.
 """
@@ -19,7 +19,7 @@ from loadtest.arrays import Floats, Ints
 from loadtest.contract import EXECUTING_OPERATIONS, THROTTLED_STATUS, Outcome
 
 _RESPONSE_DOTS: Final = 11_000
-"""A layer has at most this many evenly chosen dots. Ok operations have up to ``_SLOW`` more among the slowest 2 %."""
+"""A layer has at most this many evenly chosen dots. For ok operations, up to ``_SLOW`` dots of the slowest 2 % join."""
 _SLOW: Final = 1_000
 _PER_BIN: Final = 25
 _OUTCOMES: Final = {
@@ -35,8 +35,8 @@ class Timelines:
 
     Attributes:
         lags: longest lags by bin.
-        executions: for entries that execute workflows. The jobs of a retrieval ran earlier.
-        heats: for entries with many operations, or all entries of a long run. Each has at most 241 × 96 counts.
+        executions: executionTimes. Retrievals have none, because their jobs ran earlier.
+        heats: heat maps. An entry has one if it has many operations or the run is long. It has at most 241 × 96 counts.
     """
 
     def __init__(self, record: Record) -> None:
@@ -95,7 +95,7 @@ class Responses:
                 self._keep(layer, rows.where(mask))
 
     def _keep(self, layer: str, rows: Rows) -> None:
-        """Keep every n-th operation, and more of the slowest 2 %, so that every stall is visible."""
+        """Keep every n-th operation, and more of the slowest 2 %. They make every stall visible."""
         rows = rows.where(response_time(rows) > 0)
         response, before, total = response_time(rows), self._seen[layer], self._totals[layer]
         self._seen[layer] += len(rows)
@@ -108,7 +108,7 @@ class Responses:
 
     @cached_property
     def dots(self) -> dict[str, Floats]:
-        """Intended starts (s since the epoch) and response times (ms) of a selection of operations, by layer."""
+        """Intended starts (s since the epoch) and response times (ms) of the selected operations, by layer."""
         return {layer: _joined(parts, 2) for layer, parts in self._dots.items() if parts}
 
 
@@ -157,7 +157,7 @@ class Heat:
 
 
 def _heat(record: Record, name: str) -> Heat | None:
-    """Return an entry's empty heat map; None for few operations in a short run, or without times."""
+    """Return an empty heat map for an entry; None without times, or for few operations in a short run."""
     times = record.times["response_time_ms"].get(record.stage_indices_of(name))
     if not times.n or (times.n < MANY and record.covered_s < LONG_S) or times.most <= 0:
         return None
@@ -186,16 +186,16 @@ def _count(heat: Heat, rows: Rows) -> None:
 _EXECUTION_DOTS: Final = 4_000
 """An entry has at most this many evenly chosen dots."""
 _ANOMALOUS_DOTS: Final = 500
-"""An entry has at most this many dots for impossible executionTimes; later dots are dropped."""
+"""An entry has at most this many dots for impossible executionTimes. Later dots are dropped."""
 
 
 class Executions:
-    """Executions of one traffic entry's ok operations with an executionTime.
+    """The executionTimes of one traffic entry's ok operations.
 
     Attributes:
         n: number of possible executionTimes, warm-up included.
         series: the executionTimes.
-        anomaly_count: number of impossible values, warm-up excluded.
+        anomaly_count: number of impossible executionTimes, warm-up excluded.
     """
 
     def __init__(self, record: Record, name: str) -> None:
@@ -222,12 +222,12 @@ class Executions:
 
     @cached_property
     def dots(self) -> Floats:
-        """Intended start (s since the epoch), executionTime and the client's wait (ms) of a selection of operations."""
+        """Intended start (s since the epoch), executionTime and the client's wait (ms) of the selected operations."""
         return _joined(self._dots, 3)
 
     @cached_property
     def anomalous(self) -> Floats:
-        """Impossible executionTimes, and the client's waits for them."""
+        """Impossible executionTimes and the client's waits, in ms."""
         return _joined(self._anomalous, 2)
 
 

@@ -1,13 +1,13 @@
 """All reported latencies and lags: their formulas, and their distributions by stage.
 
-Polling only bounds a job's waits. A job's record has these times: its submit was sent (S) and answered (A), the last
-request that saw it pending was sent (P), and the poll that saw its end was answered (T). The target accepted the job at
-some time from S to A, its result was ready at some time from P to T, and its executionTime is E. Therefore
+Polling shows a job's waits only within bounds. The record of a job has four times. Its submit was sent at S and
+answered at A. The last request that saw it pending was sent at P. The poll that saw its end was answered at T. The
+target accepted the job between S and A, and its result was ready between P and T. Its executionTime is E. Therefore
 
 * the queue wait, from acceptance to the start of execution, is at least P − A − E and at most T − S − E;
 * the poll lag, from the result to the poll that saw it, is at most T − P, and may be zero.
 
-Both bounds hold whatever the target does in between, if its executionTime is true.
+Both bounds hold for any target that reports its executionTime correctly.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ from loadtest.contract import EXECUTING_OPERATIONS, POLLED_OPERATIONS, ErrorCode
 
 _NOT_FOUND: Final = ErrorCode.UNKNOWN_WORKFLOW.status
 GRAIN_MS: Final = 1.0
-"""Tolerance for an executionTime that is rounded up to a whole millisecond."""
+"""An executionTime may be too long by this many ms, because it may be rounded up."""
 
 
 def between(first: str, last: str) -> Callable[[Rows], Floats]:
@@ -38,16 +38,16 @@ def between(first: str, last: str) -> Callable[[Rows], Floats]:
 response_time: Final = between("intended_start", "end")
 service_time: Final = between("start", "end")
 submit_time: Final = between("accepted_start", "accepted_end")
-"""The service time of each operation's successful run, submit or retrieve."""
+"""The service time of an operation's accepted run, submit or retrieve."""
 poll_lag: Final = between("pending_seen", "end")
-"""The upper bound of the poll lag of ended jobs; the lower bound is zero."""
+"""The upper bound of an ended job's poll lag. The lower bound is zero."""
 _FROM_SUBMIT: Final = between("accepted_start", "end")
 
 
 def queue_wait(rows: Rows) -> tuple[Floats, Floats]:
-    """Return the lower and upper bound of the queue wait of ended jobs, in ms.
+    """Return the lower and the upper bound of ended jobs' queue waits, in ms. Both are at least zero.
 
-    Both bounds are NaN if a moment is unknown or the executionTime is impossible (an anomaly). A wait is at least zero.
+    Both bounds are NaN if a moment is unknown, or if the executionTime is impossible (an anomaly).
     """
     execution = rows.floats("execution_time_ms")
     lower = (rows.floats("pending_seen") - rows.floats("accepted_end")) / 1e6 - execution
@@ -64,7 +64,7 @@ def start_lag(rows: Rows) -> Floats:
 
 
 def dispatch_lag(rows: Rows) -> Floats:
-    """Return start − the later of intended start and user free, in ms; NaN for an imported run."""
+    """Return start − max(intended start, user free), in ms; NaN for an imported run."""
     waited = np.fmax(rows.floats("user_free") - rows.floats("intended_start"), 0.0)
     return start_lag(rows) - waited / 1e6
 
@@ -72,8 +72,8 @@ def dispatch_lag(rows: Rows) -> Floats:
 def time_to_result_lower(rows: Rows) -> Floats:
     """Return the lower bound of the time to result of jobs, in ms.
 
-    A result is not ready before the start of the last request that saw the job pending. Nor is it ready before the
-    submit's start + executionTime, unless the executionTime is impossible.
+    The result was not ready when the last request that saw the job pending started. It was also not ready before the
+    executionTime had passed since the start of the submit. The second condition ignores impossible executionTimes.
     """
     executed = rows.floats("accepted_start") + rows.floats("execution_time_ms") * 1e6
     executed = np.where(executed <= rows.floats("end"), executed, np.nan)
@@ -81,23 +81,24 @@ def time_to_result_lower(rows: Rows) -> Floats:
 
 
 def last_pending(rows: Rows) -> Floats:
-    """Return the start of the last request that saw a job pending − intended start, in ms; at least zero."""
+    """Return the time from the intended start to the last request that saw a job pending, in ms; at least zero."""
     return np.maximum((rows.floats("pending_seen") - rows.floats("intended_start")) / 1e6, 0.0)
 
 
 def overhead(rows: Rows) -> Floats:
     """Return the client's wait beyond executionTime, in ms.
 
-    For ``sync_run`` it is the accepted run's service time − executionTime. For ``async_run`` it is end − start −
-    executionTime: submit, queue and poll lag. A retrieval's overhead is NaN, because its job ran before the retrieval.
+    For ``sync_run``, it is the accepted run's service time − executionTime. For ``async_run``, it is end − start −
+    executionTime, and contains submit, queue and poll lag. For a retrieval, it is NaN, because the job ran earlier.
     """
     return _executing(rows, submit_time(rows), service_time(rows)) - rows.floats("execution_time_ms")
 
 
 def longest_execution(rows: Rows) -> Floats:
-    """Return the maximum possible executionTime, in ms: the run's duration, or the time from a job's submit to its end.
+    """Return the longest possible executionTime, in ms.
 
-    NaN for a retrieval, because its job ran before it.
+    For a sync run, it is the service time. For a job, it is the time from its submit to its end. For a retrieval, it is
+    NaN, because the job ran earlier.
     """
     return _executing(rows, submit_time(rows), _FROM_SUBMIT(rows))
 
@@ -108,7 +109,7 @@ def impossible(execution_ms: Floats, longest_ms: Floats) -> Bools:
 
 
 def _executing(rows: Rows, of_run: Floats, of_job: Floats) -> Floats:
-    """Return ``of_run`` for sync runs and ``of_job`` for jobs; NaN for operations that execute nothing."""
+    """Return ``of_run`` for sync runs, ``of_job`` for jobs, and NaN for operations that execute nothing."""
     operation, vocabulary = rows.words("operation"), rows.columns.vocabulary
     (run,) = vocabulary.codes("operation", [Operation.SYNC_RUN])
     executing = np.isin(operation, vocabulary.codes("operation", list(EXECUTING_OPERATIONS)))
@@ -116,7 +117,7 @@ def _executing(rows: Rows, of_run: Floats, of_job: Floats) -> Floats:
 
 
 class _Time(NamedTuple):
-    """A time: the rows that have it, and whether a time-out gives a lower bound of it."""
+    """A time's formula and the rows that have it. It is ``censored`` if a time-out gives its lower bound."""
 
     formula: Callable[[Rows], Floats]
     rows: Callable[[Rows], Rows]
@@ -142,9 +143,9 @@ def _connected(reused: float) -> Callable[[Rows], Rows]:
 NOT_FOUND: Final = "not_found"
 """Response times of operations that are ok because of a 404, deliberate mistakes included."""
 WAITED: Final = "waited"
-"""Response time − service time of the answered request, for ok operations: lag, retries and polls."""
+"""Response time − service time of the accepted request, for ok operations. It contains lag, retries and polls."""
 LAST_PENDING: Final = "last_pending"
-"""Start of the last request that saw the job pending (where the last polling interval begins) − intended start."""
+"""Time from the intended start to the last request that saw the job pending. The last polling interval begins there."""
 _OF_OPERATIONS: Final = {
     "start_lag_ms": _Time(start_lag, _all),
     "dispatch_lag_ms": _Time(dispatch_lag, _all),
@@ -178,8 +179,8 @@ FORMULAS: Final = {name: time.formula for name, time in (_OF_OPERATIONS | _OF_JO
 class TimeDistributions:
     """Distributions of every time, by stage.
 
-    Latencies include ok and timed-out operations and requests without deliberate mistakes. Waits include only jobs that
-    were seen to end. Lags include every operation sent, even with a 429, because they measure the load generator.
+    Latencies include ok and timed-out operations and requests without deliberate mistakes. Waits include only ended
+    jobs. Lags measure the load generator, so they include every operation sent, even with a 429.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:

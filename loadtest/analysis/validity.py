@@ -1,6 +1,6 @@
 """Validity: whether the load generator did its work well enough to judge the service.
 
-The sources are the record and the generator processes' reports about themselves.
+The checks use the record, and the reports of the generator processes about themselves.
 """
 
 from collections.abc import Callable, Mapping
@@ -45,7 +45,7 @@ def _describe(worker: WorkerInfo) -> str:
 
 
 def _lost_workers(info: RunInfo) -> list[WorkerInfo]:
-    """Return the workers that were lost, even temporarily."""
+    """Return the workers that were lost, including those that came back."""
     return [worker for worker in info.worker_processes if worker.end == "lost" or worker.returned > 0]
 
 
@@ -58,10 +58,10 @@ class Generator(GeneratorInfo, kw_only=True, forbid_unknown_fields=True):
     """One generator process: its report about itself, and its CPU usage in percent (None if unknown).
 
     Attributes:
-        cpu_mean: mean of the process; 100 is one core.
-        cpu_peak: the process in its busiest second.
-        machine_mean: mean of the process's machine; 100 is all cores.
-        machine_peak: the machine in its busiest second.
+        cpu_mean: mean usage by the process. 100 is one core.
+        cpu_peak: usage by the process in its busiest second.
+        machine_mean: mean usage of the process's machine. 100 is all cores.
+        machine_peak: usage of the machine in its busiest second.
     """
 
     cpu_mean: float | None
@@ -71,7 +71,7 @@ class Generator(GeneratorInfo, kw_only=True, forbid_unknown_fields=True):
 
 
 def generators(info: RunInfo) -> list[Generator]:
-    """Return each reporting process, by index; none if the run was killed."""
+    """Return each process that reported about itself, by index. A killed run has none."""
     return [_generator(info, own) for own in sorted(info.generators, key=lambda one: one.worker)]
 
 
@@ -89,19 +89,19 @@ def _generator(info: RunInfo, own: GeneratorInfo) -> Generator:
 
 
 UNEVENNESS: Final = 0.5
-"""The sends per 100 ms are uneven if their sd ÷ mean exceeds the schedule's by more than this."""
+"""Sends are uneven if sd ÷ mean of their number per 100 ms exceeds that of the schedule by more than this."""
 
 OF_GENERATOR: Final = (
     "dispatch lag p99", "generator CPU", "event loop", "garbage collection", "users", "evenness",
 )  # fmt: skip
-"""Checks that fail if the generator was the bottleneck, the most specific first."""
+"""These checks fail if the generator was the bottleneck. The most specific check comes first."""
 
 
 class ValidityCheck(Result, frozen=True):
     """One check of validity: its value and its limit, with units, and a sentence.
 
     Attributes:
-        ok: whether the check passed, or could not be made.
+        ok: whether the check passed. It is also true if the check could not be made.
         judged: whether the check could be made.
     """
 
@@ -114,7 +114,7 @@ class ValidityCheck(Result, frozen=True):
 
 
 def check(record: Record, overall: OverallFigures, evenness: Mapping[str, Evenness]) -> list[ValidityCheck]:
-    """Return all validity checks for which the record has data; none for an imported run."""
+    """Return the validity checks for which the record has data. An imported run has none."""
     info = record.info
     if info.imported:
         return []
@@ -137,7 +137,7 @@ def _not_judged(name: str, limit: str, why: str) -> ValidityCheck:
 
 
 def _judged(name: str, value: str, limit: str, good: str, bad: str = "") -> ValidityCheck:
-    """Return a check, which fails if ``bad`` gives a reason."""
+    """Return a check. It fails if ``bad`` is a reason."""
     return ValidityCheck(name, value, limit, not bad, bad or good)
 
 
@@ -163,7 +163,7 @@ def _complete(record: Record) -> ValidityCheck:
 
 def _consistent(record: Record) -> ValidityCheck:
     found = record.consistency.result()
-    # `_complete` reports missing rows. Without them, run.json seems to contradict the rest.
+    # If rows are missing, run.json contradicts the others. `_complete` reports missing rows.
     of_run = list(record.consistency.of_run()) if record.rows == record.info.samples else []
     rows = counted(sum(one.count for one in found), "row")
     good, bad = "no row contradicts another row, the plan or itself", ""
@@ -192,7 +192,7 @@ def _dispatch_lag(record: Record) -> ValidityCheck:
     lags = record.time("dispatch_lag_ms", record.stages())
     if not lags.n:
         return _not_judged("dispatch lag p99", LAG_LIMIT, "nothing was sent")
-    # The nearest rank exists for any n: this check of the load generator must not pass for lack of samples.
+    # The nearest rank exists for any n. This check must not pass because there are too few samples.
     p99 = lags.nearest(0.99)
     bad = ""
     if p99 > DISPATCH_LAG_MS:

@@ -30,22 +30,22 @@ from loadtest.units import Unit, parse_share
 from loadtest.words import NOTHING, counted, percent, quantity
 
 FEWEST_OPERATIONS: Final = 10
-"""A threshold is inconclusive if fewer operations than this were sent in its scope."""
+"""A threshold is inconclusive if its scope has fewer sent operations than this."""
 
 
 class Judged(Result, frozen=True, kw_only=True):
     """A threshold with its judgement. Values are in the threshold's unit.
 
     Attributes:
-        value: null if samples are too few.
-        bounds: bounds of a value that is not known exactly; the upper bound is null if unknown.
+        value: measured value; null if samples are too few.
+        bounds: bounds of a value that is not known exactly. The upper bound is null if it is unknown.
         interval: 95 % interval of a percentile from blocks of time; null if there is none.
-        margin: distance to the nearest edge of the allowed range: above zero inside, below zero outside.
-        marginal: whether a part of the interval would be judged differently from the value.
-        confident: whether the interval was judged, so that a marginal result is inconclusive.
+        margin: distance to the nearest edge of the allowed range. It is positive inside and negative outside.
+        marginal: whether some values in the interval would be judged differently from ``value``.
+        confident: whether the whole interval has to meet the threshold. A marginal result is then inconclusive.
         why: reason for an inconclusive result or a failed default threshold; empty otherwise.
-        implicit: whether it is a default threshold, which the scenario does not write.
-        base: value of the other side of a relative threshold; ``interval`` and ``margin`` are then those of value −
+        implicit: whether it is a default threshold, which the scenario does not contain.
+        base: value of the other side of a relative threshold. ``interval`` and ``margin`` are then those of value −
             factor × base.
     """
 
@@ -91,7 +91,7 @@ def unexpected_errors(info: RunInfo) -> float | None:
     """Return the share of unexpected errors that a stage may have; None if such errors are not judged.
 
     Raises:
-        RecordError: if it is not a share.
+        RecordError: if the recorded value is not a share.
     """
     allowed = info.scenario.effective.get("unexpected_errors", UNEXPECTED_ERRORS)
     try:
@@ -101,7 +101,7 @@ def unexpected_errors(info: RunInfo) -> float | None:
 
 
 def judged_by(threshold: Threshold) -> "partial[Judged]":
-    """Return a constructor of the judgement with the threshold's own fields filled in."""
+    """Return a constructor of ``Judged`` that already has the fields of the threshold."""
     return partial(
         Judged,
         require=threshold.text,
@@ -114,7 +114,7 @@ def judged_by(threshold: Threshold) -> "partial[Judged]":
 
 
 def judge_one(threshold: Threshold, metrics: RunFigures, intervals: Sequence[MetricInterval] = ()) -> Judged:
-    """Judge a threshold that is not relative; it is inconclusive, with a reason, if the record has no answer."""
+    """Judge a threshold that is not relative. Without an answer in the record, it is inconclusive, with a reason."""
     judged = judged_by(threshold)
     figures = find_figures(threshold, metrics)
     if figures is None:
@@ -136,7 +136,7 @@ def judge_one(threshold: Threshold, metrics: RunFigures, intervals: Sequence[Met
     return judged(
         judgement=judgement,
         value=measured.value,
-        # JSON has no infinity: an upper bound that isn't known is null.
+        # JSON has no infinity, so an infinite upper bound becomes null.
         bounds=bounds and (bounds[0], None if bounds[1] == inf else bounds[1]),
         interval=measured.interval,
         expected=expected,
@@ -148,7 +148,7 @@ def judge_one(threshold: Threshold, metrics: RunFigures, intervals: Sequence[Met
 
 
 def too_few(figures: CountedFigures) -> str:
-    """Return why there are too few operations to judge; empty if they suffice."""
+    """Return why there are too few operations to judge; empty if there are enough."""
     sent = figures.operations.sent
     few = f"only {counted(sent, 'operation')} sent; a threshold needs {FEWEST_OPERATIONS}"
     return few if sent < FEWEST_OPERATIONS else ""
@@ -157,7 +157,10 @@ def too_few(figures: CountedFigures) -> str:
 def _interval(
     threshold: Threshold, metrics: RunFigures, intervals: Sequence[MetricInterval]
 ) -> tuple[Interval | None, str]:
-    """Return a percentile's 95 % interval from blocks, or why there is none; neither if time-outs are in it."""
+    """Return a percentile's 95 % interval from blocks or, if there is none, the reason.
+
+    An interval that reaches time-outs is None, without a reason.
+    """
     stages = [
         (traffic, stage)
         for traffic, figures in metrics.traffic.items()
@@ -174,7 +177,7 @@ def _interval(
 
 
 def _marginal(threshold: Threshold, measured: "Measured", judgement: Judgement) -> bool:
-    """Whether a part of a percentile's 95 % interval would be judged differently from its value."""
+    """Whether some values in a percentile's 95 % interval would be judged differently from its value."""
     if measured.value is None or threshold.metric.rpartition(".")[2] not in PERCENTILES:
         return False
     # If the interval reaches time-outs, it has no upper end.
@@ -196,7 +199,7 @@ def _margin(threshold: Threshold, value: float | None, expected: float | None) -
 
 
 def find_figures(threshold: Threshold, metrics: RunFigures) -> CountedFigures | None:
-    """Return the figures in the scope of a threshold; None if the run has none."""
+    """Return the figures in the scope of a threshold; None if the run does not have this scope."""
     whole: OverallFigures | OperationFigures | None = metrics.overall
     if threshold.traffic is not None:
         whole = metrics.traffic.get(threshold.traffic)
@@ -211,9 +214,9 @@ class Measured(NamedTuple):
     """A metric's value.
 
     Attributes:
-        value: None if samples are too few, or nothing was measured.
-        bounds: bounds of a value that is not known exactly: a statistic that reaches a time-out has no upper bound, and
-            a time to result lies within the last polling interval.
+        value: the value; None if samples are too few, or nothing was measured.
+        bounds: bounds of a value that is not known exactly. A time to result lies within the last polling
+            interval, and a statistic that reaches time-outs has no upper bound.
     """
 
     value: float | None
@@ -223,7 +226,7 @@ class Measured(NamedTuple):
 
 
 def measure(metric: str, figures: CountedFigures) -> Measured:
-    """Return a metric of some figures, named as in a threshold."""
+    """Return a metric of some figures. The metric is named as in a threshold."""
     name, _, statistic = metric.partition(".")
     if name in SUMMARIES:
         found = getattr(figures, field_of(name), None)
@@ -277,9 +280,9 @@ class Verdict:
     """The verdict of a run.
 
     Attributes:
-        statement: one sentence without the word.
-        reasons: a sentence each; empty for a pass.
-        interrupted: whether the run was stopped by hand; the verdict then covers the time until the stop.
+        statement: the verdict in one sentence, without the word.
+        reasons: one sentence for each reason; empty for a pass.
+        interrupted: whether the run was stopped by hand. The verdict then covers the time until the stop.
     """
 
     word: VerdictWord
@@ -290,13 +293,13 @@ class Verdict:
 
     @property
     def sentence(self) -> str:
-        """The verdict in one sentence, the word first."""
+        """The verdict in one sentence. The word comes first."""
         word = f"Interrupted; until then {self.word}" if self.interrupted else self.word.capitalize()
         return f"{word}: {self.statement}"
 
 
 def describe_import(record: Record, metrics: RunFigures) -> Verdict | None:
-    """Return an imported run's requests, 429s and limits in place of a verdict; None for another run."""
+    """Return the requests, 429s and limits of an imported run as its verdict; None if the run was not imported."""
     if (source := record.info.source) is None:
         return None
     by_operation = {name: figures.requests for name, figures in metrics.operations.items()}
@@ -315,7 +318,7 @@ def describe_import(record: Record, metrics: RunFigures) -> Verdict | None:
 
 
 def decide(info: RunInfo, checks: list[ValidityCheck], judged: list[Judged]) -> Verdict:
-    """Return the verdict by precedence: a run with a bottlenecked generator neither passes nor fails."""
+    """Return the verdict with the highest precedence. A run whose generator was the bottleneck is invalid."""
     word, statement, reasons = _decide(info, checks, judged)
     interrupted = info.end == "interrupted"
     code = ExitCode.INTERRUPTED if interrupted else ExitCode.__members__.get(word.upper(), ExitCode.PASS)
@@ -323,10 +326,10 @@ def decide(info: RunInfo, checks: list[ValidityCheck], judged: list[Judged]) -> 
 
 
 def _decide(info: RunInfo, checks: list[ValidityCheck], judged: list[Judged]) -> tuple[VerdictWord, str, list[str]]:
-    # An aborted run may have ended before its first request. The generator did not cause that.
+    # An aborted run may have sent nothing. This is not a fault of the generator.
     aborted, why = info.end == "aborted", info.end_reason or "it was stopped before its end"
     if broken := [check.words for check in checks if not check.ok and not (aborted and check.name == "something sent")]:
-        # An invalid run's reader still needs to know what ended the run.
+        # The reason for the abort matters even if the run is invalid.
         ended = [f"it was aborted: {why}"] if aborted else []
         return "invalid", "; ".join([f"{broken[0]}{_more(len(broken) - 1)}", *ended]) + ".", [*broken, *ended]
     if aborted:
@@ -355,7 +358,7 @@ def _nearest(marginal: list[Judged]) -> str:
 
 
 def sentence(one: Judged) -> str:
-    """Return a judged threshold in words: its scope, requirement and value."""
+    """Describe a judged threshold by its scope, requirement and value."""
     where = f"{one.scope}: {one.require}"
     if one.implicit:
         return f"{one.scope}: {one.why}"
@@ -365,7 +368,7 @@ def sentence(one: Judged) -> str:
 
 
 def amount(one: Judged) -> str:
-    """Format the value of a judged threshold with its unit, or its bounds."""
+    """Format the value of a judged threshold, or its bounds, with the unit."""
     if one.value is None:
         return NOTHING
     if one.bounds is not None:
@@ -377,7 +380,7 @@ def amount(one: Judged) -> str:
 
 
 def _notes(info: RunInfo, judged: list[Judged]) -> list[str]:
-    """Return the lines of the scenario's notes on the thresholds that failed."""
+    """Return the scenario's notes on failed thresholds, line by line."""
     failed = {(one.require, one.traffic, one.operation, one.stage) for one in judged if one.judgement == "fail"}
     pairs = zip(written(info, WrittenThreshold), thresholds_of(info), strict=True)
     found = [each.note for each, read in pairs if (read.text, each.traffic, each.operation, each.stage) in failed]
