@@ -107,7 +107,7 @@ async def finished(
 
 
 def written(work: Work, limits: Limits, policy: Policy) -> Any:
-    """The module that a user copies, who does not know of the other clients."""
+    """The module that a user copies. Its clients do not know of each other."""
     execution_s = tuple(np.percentile(work.execution_s, [50, 95, 100]).tolist())
     found: Any = SimpleNamespace(clients=1, source="a bench", poll_times_s=policy.poll_times, execution_s=execution_s)
     module: Any = types.ModuleType("client")

@@ -92,7 +92,7 @@ def _plain(value: Any) -> Any:
 
 
 def _advised(work: Work, limits: Limits, polling: Polling) -> tuple[Policy, list[float]]:
-    """Return the advised policy without adaptation, one poll a job, and the times in s at which its jobs start."""
+    """Return the advised policy without adaptation, one poll a job, and the start times of its jobs in s."""
     count, seconds, burst, spacing = pace(limits, work.names)
     if limits.shared:  # Each poll takes a place of a submit.
         count, burst, spacing = max(1, count // 2), max(1, burst // 2), 2 * spacing

@@ -36,7 +36,7 @@ class Policy:
         wait: gives the wait after a 429; a client with gates ignores it.
         retries_polls: whether a rejected poll is retried after ``wait``; otherwise the next poll follows as usual.
         in_flight: number of jobs in progress at the same time.
-        start: gives the time in s at which the client starts its k-th job, from 0; None if it follows no schedule.
+        start: gives the start time in s of the client's k-th job, from 0; None if the client has no schedule.
         gates: makes a paced client's gates from the client's number.
         quota: tokens of a client's quota of retries in AWS SDKs' standard mode; 0 if retries have no quota.
         poll_times: planned times of polls, in s since acceptance.

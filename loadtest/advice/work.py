@@ -96,10 +96,6 @@ class Limits:
     jitter_s: float = JITTER_S
     round_trip_s: float = ROUND_TRIP_S
 
-    def of(self, names: Sequence[LimitName]) -> "Limits":
-        """Return the limits of these names only."""
-        return replace(self, candidates={name: self.candidates[name] for name in names})
-
     def stated_wait(self, decision: Decision) -> float | None:
         """Return the whole seconds that a 429's header states; None if 429s have no such header."""
         return float(math.ceil(decision.retry_after or 1.0)) if self.retry_after else None

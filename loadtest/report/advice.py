@@ -33,7 +33,6 @@ def build(directory: Path) -> Page:
         confirmed = found.confirmation
         done = {name: f" ({count(each)} of {count(found.count)} results)" for name, each in confirmed.done.items()}
         times = ", ".join(f"{name} {seconds(each)}{done.get(name, '')}" for name, each in confirmed.seconds.items())
-        facts.append(("Virtual times of the confirming run", times))
         words = f"Run both policies for real. Expected times: {times}."
         steps = (NextStep(words, command_line("run", short(directory) / confirmed.file, **confirmed.options)),)
     return Page(

@@ -102,7 +102,10 @@ def advise(
     count = jobs or runs or endless_count(rate or 1.0, limits)
     work = Work(operation, count, rate, min(clients, count), np.sort(execution_s))
     name, policy = _present(known, operation)
-    limited, shown = limits.of(work.names), policy or known.recorded
+    limited, shown = (
+        replace(limits, candidates={each: known.candidates[each] for each in work.names}),
+        policy or known.recorded,
+    )
     found = compare(work, limited, source=known.source, present=shown, deadline_s=deadline, notes=notes)
     files: dict[str, str] = {}
     if policy is not None and known.effective is not None and known.options is not None and rate is None:
