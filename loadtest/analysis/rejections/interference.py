@@ -1,11 +1,12 @@
 """Effect of one party's excess traffic on the 429s, times and errors of all other traffic.
 
-A party is a traffic entry or a key. The other traffic's 429s are compared between seconds in which the party gets a 429
-and all other seconds. More 429s alone prove no shared limit: all parties may exceed their own limits in the same stage.
-Only 429s that the assumed limiter does not explain count, because this limiter models which requests share a limit.
+A party is a traffic entry or a key. The other traffic's 429s are compared between two sets of seconds: those in which
+the party gets a 429, and all others. More 429s alone do not prove a shared limit, because all parties may exceed their
+own limits in the same stage. The assumed limiter models which requests share a limit, so only 429s that it does not
+explain count.
 
-Times and errors are compared between the party's stages that contain a 429 and the rest of the run, by traffic entry
-and kind of request. A flood slows other traffic long before the first 429 of a window.
+Times and errors of other traffic are compared between the stages in which the party gets a 429 and the rest of the run.
+Each traffic entry and kind of request is compared separately. A flood slows other traffic long before the first 429.
 """
 
 from collections import Counter
@@ -25,9 +26,9 @@ from loadtest.contract import THROTTLED_STATUS
 from loadtest.stats.shares import more_often
 
 _COMPARED: Final = 100_000
-"""Maximum number of requests compared, sampled evenly."""
+"""At most this many requests are compared. They are sampled evenly."""
 _LEAST_MS: Final = 1.0
-"""Minimum difference of times that counts, as between runs (``compare.changes``)."""
+"""Times differ only if the difference is at least this, as between runs (``compare.changes``)."""
 
 
 class Slowdown(Result, frozen=True, kw_only=True):
@@ -35,8 +36,8 @@ class Slowdown(Result, frozen=True, kw_only=True):
 
     Attributes:
         time: ``service_time`` of a request, or its ``execution_time``.
-        statistic: ``p50`` if it is longer, else ``p95``.
-        meanwhile_ms: value in the party's stages with 429s.
+        statistic: ``p50`` if p50 became significantly longer; otherwise ``p95``.
+        meanwhile_ms: value during the party's stages with 429s.
         otherwise_ms: value at other times.
     """
 
@@ -53,10 +54,11 @@ class Felt(Result, frozen=True, kw_only=True):
     """A party's effect on the times and errors of other traffic.
 
     Attributes:
-        slower: longer times, by descending factor.
-        errors_meanwhile: requests of other traffic in the party's stages with 429s, and how many failed or timed out.
+        slower: significantly longer times. The greatest factor comes first.
+        errors_meanwhile: two counts of other traffic during the party's stages with 429s: requests, and requests that
+            failed or timed out.
         errors_otherwise: the same counts at other times.
-        more_errors: whether failures are significantly more frequent in these stages (p < 0.001).
+        more_errors: whether failures are significantly more frequent during these stages (p < 0.001).
     """
 
     slower: tuple[Slowdown, ...]
@@ -66,7 +68,7 @@ class Felt(Result, frozen=True, kw_only=True):
 
 
 def _felt_by_others(sent: NamedColumns, entries: Sequence[str], party: Bools) -> Felt | None:
-    """Return a party's effect on times and errors; None if there is no other time to compare with."""
+    """Return a party's effect on times and errors; None if other traffic has no time to compare with."""
     meanwhile = _meanwhile(sent["start"], sent["stage_index"], party, sent["status"] == THROTTLED_STATUS)
     others = np.flatnonzero(~party)
     if not meanwhile[others].any() or meanwhile[others].all():
@@ -84,7 +86,7 @@ def _felt_by_others(sent: NamedColumns, entries: Sequence[str], party: Bools) ->
 
 
 def _meanwhile(start: Floats, stage: Ints, party: Bools, rejected: Bools) -> Bools:
-    """Return True for requests sent during a stage of the party that contains a 429 of the party."""
+    """Return True for requests sent during a stage in which the party got a 429."""
     found = np.zeros(len(start), bool)
     for index in np.unique(stage[party & rejected]).tolist():
         own = start[party & (stage == index)]
@@ -115,22 +117,22 @@ def _slower(sent: NamedColumns, entries: Sequence[str], meanwhile: Bools) -> lis
 _BIN_NS: Final = 1e9
 _BINS_MOST: Final = 100_000
 MOST: Final = 20
-"""Maximum number of parties analysed per kind, by descending number of 429s."""
+"""At most this many parties of a kind are analysed. They are those with the most 429s."""
 
 PartyKind = Literal["traffic", "key"]
 
 
 class Interference(Result, frozen=True, kw_only=True):
-    """Other traffic in seconds in which a party got a 429, compared with all other seconds.
+    """Other traffic in the seconds in which a party got a 429, compared with all other seconds.
 
     Attributes:
-        party: the traffic entry's name, or the key's number.
-        while_refused: requests of other traffic in seconds with a 429 of the party: sent, 429s, and 429s that the
-            assumed limiter does not explain.
+        party: name of the traffic entry, or number of the key.
+        while_refused: three counts of other traffic in the seconds with a 429 of the party: requests, 429s, and 429s
+            that the assumed limiter does not explain.
         while_not: the same counts in all other seconds.
-        refusals_felt: whether unexplained 429s of other traffic are significantly more frequent while the party gets
-            429s (p < 0.001); None if no limiter was replayed, or other traffic was sent in no other second.
-        others: effect on times and errors; None if there is no other time to compare with.
+        refusals_felt: whether other traffic has significantly more unexplained 429s in the seconds with a 429 of the
+            party (p < 0.001). None if no limiter was replayed, or other traffic was sent only in these seconds.
+        others: effect on times and errors; None if other traffic has no time to compare with.
         felt: whether 429s, times or errors of other traffic were affected; None if all of these are unknown.
     """
 
@@ -146,14 +148,14 @@ class Interference(Result, frozen=True, kw_only=True):
 def interference(record: Record, wrong: Bools | None) -> list[Interference]:
     """Return each party that got a 429 while other traffic was sent.
 
-    ``wrong`` is True for rejected requests in figures that the assumed limiter would have accepted; None if unknown.
+    ``wrong`` is True for rejected requests that the assumed limiter would have accepted; None if unknown.
     """
     sent, entries = record.requests, record.vocabulary.words["traffic"]
     codes, keys = sent["traffic"].astype(np.int64), np.fmax(sent["key_index"], 0).astype(np.int64)
     width = int(keys.max(initial=0)) + 1
     pairs = [each.tolist() for each in divmod(np.unique(codes * width + keys), width)]
     often = [Counter(each) for each in pairs]
-    # An entry with a key of its own is one client, not two.
+    # If an entry and a key are used only with each other, they are one client and one party.
     own = {str(key) for entry, key in zip(*pairs, strict=True) if often[0][entry] == often[1][key] == 1}
     by_key = [one for one in _parties("key", sent, entries, keys, wrong) if one.party not in own]
     return _parties("traffic", sent, entries, codes, wrong) + by_key

@@ -1,7 +1,7 @@
 """The limits of an imported run, inferred from the 429s of its log.
 
-A log does not state which requests share a limiter, so each key (or address) and all keys together are tried. A limit's
-count is stated only if the decisions exclude every count that differs from it by more than 3 %.
+A log does not state which requests share a limiter. Two scopes are tried: a limiter for each key (or address), and one
+for all keys. The count of a limit is stated only if the decisions exclude counts that differ from it by more than 3 %.
 """
 
 from collections.abc import Sequence
@@ -24,17 +24,17 @@ from loadtest.units import Limit
 from loadtest.words import count, share
 
 _SURE: Final = 0.03
-"""Largest relative difference of a stated count from any count that the decisions allow."""
+"""A count is stated only if all counts that the decisions allow differ from it by at most this share."""
 _OPEN: Final = 0.999
-"""Factor that makes a range of times exclude its ends."""
+"""This factor excludes the ends of a range of times."""
 _WINDOWS_S: Final = (1, 5, 10, 15, 30, 60, 300, 600, 900, 1800, 3600)
-"""Usual windows, which are tried if the documented window explains nothing."""
+"""Usual windows. They are tried if no limiter with the documented window fits."""
 _TRIED: Final = 3_000
-"""Maximum number of requests with which other windows are tried, to bound the run time."""
+"""Other windows are tried with at most this many requests, to limit the time of the analysis."""
 _GROUPS: Final = 10
-"""Maximum number of keys whose requests are tried; the keys with the most requests are tried."""
+"""Other windows are tried with the requests of at most this many keys. They are those with the most requests."""
 _HELD_S: Final = 0.25
-"""Assumed seconds from a decision to the stamp, if a log is stamped at a request's end and lacks durations."""
+"""Assumed seconds from a decision to the stamp, if a log has stamps of requests' ends but no durations."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +42,8 @@ class LoggedLimit:
     """A limit as a log shows it.
 
     Attributes:
-        requests: requests in the scope (each key, or all keys together) that explains more; by key if neither does.
-        inference: the inference from these requests; ``nothing`` if the count is uncertain.
+        requests: requests in the scope that explains more decisions. If none does, the scope is each key.
+        inference: the inference from these requests. Its word is ``nothing`` if the count is uncertain.
         shared: whether all keys were found to share a limiter.
     """
 
@@ -56,10 +56,10 @@ class LoggedLimit:
 def logged_limit(
     name: str, groups: list[RequestLog], source: SourceInfo, assumed: LimiterSpec, clock: tuple[float, float]
 ) -> LoggedLimit:
-    """Infer a limit from a log's requests, grouped by key; ``clock`` is that of ``Record.clock``."""
+    """Infer a limit from a log's requests, grouped by key. ``clock`` is ``Record.clock``."""
     tolerance = decision_delay(groups) + 2 * source.grain_s
     if source.coarse:
-        # Two requests with stamps k s apart are more than k − 1 and less than k + 1 s apart.
+        # If stamps of two requests differ by k s, the requests are more than k − 1 and less than k + 1 s apart.
         tolerance = _OPEN * source.grain_s
         groups = [replace(group, grain_s=source.grain_s) for group in groups]
     elif source.stamp == "end" and not source.service_times:
@@ -114,7 +114,7 @@ def _better(found: list[_Found]) -> list[_Found]:
 
 
 def _together(groups: Sequence[RequestLog]) -> RequestLog:
-    """Return the requests of several limiters as those of one limiter."""
+    """Return the requests of several limiters as if they had one limiter."""
     order = np.argsort(np.concatenate([group.times for group in groups]), kind="stable")
     names = ("times", "ends", "rejected", "answered", "judged", "place")
     columns: dict[str, Any] = {name: np.concatenate([getattr(each, name) for each in groups])[order] for name in names}
@@ -122,29 +122,30 @@ def _together(groups: Sequence[RequestLog]) -> RequestLog:
 
 
 def _within(times: Floats, seconds: float) -> Ints:
-    """Return, for each request, the number of requests in the ``seconds`` that begin with it."""
+    """Return for each request the number of requests in the next ``seconds``, including itself."""
     return np.searchsorted(times, times + seconds) - np.arange(len(times))
 
 
 def _count(requests: RequestLog, inference: Inference, source: SourceInfo, clock: tuple[float, float]) -> int | None:
-    """Return the limit's count, which all fitting limiters allow; None if it is uncertain."""
+    """Return a count of the limit that all fitting limiters allow; None if the count is uncertain."""
     if inference.word not in ("named", "several"):
         return None
     fits = list(inference.named)
     if source.coarse:
-        # A limiter that leaves most decisions open is hardly contradicted. Requests of one second are one observation.
+        # Few decisions contradict a limiter that leaves most of them open, so the best scores are compared. Requests
+        # of one second count as one observation.
         together = max(1.0, float(np.median(_within(requests.times, requests.tolerance_s))))
         least_score = max(fit.score for fit in fits) - EVIDENCE * together
         fits = [fit for fit in fits if fit.score >= least_score]
-        # If requests are stamped long after their decisions, accepted requests contradict every limiter.
+        # If stamps are much later than decisions, accepted requests contradict every limiter.
         if int(fits[0].wrong.sum()) > _SURE / 3 * fits[0].accepted:
             return None
     ranges = [count_interval(requests, fit, *clock) for fit in fits]
-    # Every limiter that fits must allow the count, and the best must exclude any other count.
+    # Every fitting limiter must allow the count, and the best must exclude all others.
     least, most = max(low for low, _ in ranges), min(high for _, high in ranges)
     documented = requests.limit.count
     number = documented if least <= documented <= most else round((least + most) / 2)
-    # Stamps of whole seconds hide which limiter is the best, so each must exclude any other count.
+    # Stamps of whole seconds do not show which limiter is the best. Each of them must therefore exclude all others.
     judged = ranges if source.coarse else ranges[:1]
     sure = all((1 - _SURE) * number <= low and high <= (1 + _SURE) * number for low, high in judged)
     return number if sure and least <= most else None
@@ -153,7 +154,7 @@ def _count(requests: RequestLog, inference: Inference, source: SourceInfo, clock
 def _proposal(
     scopes: list[list[RequestLog]], tolerance_s: float, assumed: LimiterSpec, clock: tuple[float, float]
 ) -> str | None:
-    """Return the limit with a usual window that explains most decisions, such as ``20/10s``; None if none fits."""
+    """Return the limit with a usual window that explains the most decisions, such as ``20/10s``; None if none fits."""
     found: list[tuple[float, bool, int, str]] = []
     for scope, window in product(scopes, _WINDOWS_S):
         limit = Limit(scope[0].limit.count, float(window))

@@ -1,6 +1,6 @@
 """Facts about a record's 429s: the inferred limiter, contradictions of the assumed limiter, headers, recovery.
 
-These facts do not affect the verdict, which depends only on the assumed limiter's expectation and on thresholds.
+These facts do not affect the verdict. It depends only on thresholds and on the 429s that the assumed limiter predicts.
 """
 
 from collections import Counter
@@ -34,29 +34,29 @@ from loadtest.limits.inference import FITTED, Inference, InferenceOutcome, infer
 from loadtest.limits.loads import RequestLog
 
 NO_CODE: Final = "none"
-"""Placeholder for the error code of a 429 that has none."""
+"""This code stands for a 429 without an error code."""
 
 
 class FitResult(Result, frozen=True, kw_only=True):
     """One limiter's fit to the recorded decisions.
 
     Attributes:
-        burst: requests accepted at once; null if the algorithm has no burst.
+        burst: number of requests accepted at once; null if the algorithm has no burst.
         bursts: the smallest and largest burst that fit equally well; null if only one was tried.
-        phase_s: seconds from the multiples of the window on the server's clock to the start of windows.
-        phases: the interval of a fitted phase; null if it was not fitted.
+        phase_s: phase of the windows on the server's clock: their start after a multiple of the window, in s.
+        phases: interval of a fitted phase; null if it was not fitted.
         round_down: whether a counter rounds its estimate down, or a bucket refills in whole seconds.
-        counts: the interval of a fitted count; null if no count was fitted, or the interval holds the documented count.
-        rates: the interval of a bucket's fitted rate in requests/s; null in the same cases as ``counts``.
-        window_s: null for a concurrency limit.
+        counts: interval of a fitted count; null if no count was fitted, or if it contains the documented count.
+        rates: interval of a bucket's fitted rate in requests/s; null in the same cases as ``counts``.
+        window_s: length of the window; null for a concurrency limit.
         fitted: the parameters fitted to the record: ``count``, ``burst``, ``shift``, ``rate``, ``phase``.
         clock_shift_s: the server's clock minus the client's, for wall-aligned windows.
-        explained: predicted share of decided 429s or of decided accepted requests, whichever is smaller.
-        wrongly_rejected: rejected requests that the limiter would accept.
-        wrongly_admitted: accepted requests that the limiter would reject.
-        not_held: accepted requests that took less time than they would have waited in the limiter's queue.
-        undecidable: requests that the limiter cannot decide within the tolerance of times.
-        score: log-likelihood, less half the logarithm of n for each fitted parameter.
+        explained: predicted share of the decided 429s, or of the decided accepted requests if that is smaller.
+        wrongly_rejected: number of rejected requests that the limiter would accept.
+        wrongly_admitted: number of accepted requests that the limiter would reject.
+        not_held: number of accepted requests that took less time than a wait in the limiter's queue.
+        undecidable: number of requests that the limiter may accept or reject, because times have a tolerance.
+        score: log-likelihood minus a penalty of half the logarithm of n for each fitted parameter.
     """
 
     limiter: str
@@ -86,18 +86,18 @@ class InferenceResult(Result, frozen=True, kw_only=True):
 
     Attributes:
         verdict: ``nothing`` can be inferred, one limiter is ``named``, ``several`` fit equally well, or ``none`` fits.
-        n: decisions compared.
+        n: number of decisions compared.
         bar: share of the decisions that a fitting limiter has to predict.
-        named: the limiters that fit, best first.
+        named: the limiters that fit. The best comes first.
         set_aside_next: the best limiter that was excluded.
-        decisions_for_it: decisions that contradict only the excluded limiter.
-        decisions_against_it: decisions that contradict only the best limiter.
-        log10_p: log10 of the p-value of the sign test between the best and the excluded limiter.
-        held_correlation: correlation between accepted requests' durations and their places in a queue.
-        other_count: the limit that the decisions suggest, if it differs from the documented limit.
-        other_counts: the interval of this limit over all named limiters.
-        blocked_s: seconds from a limiter's first 429 to its last request, if none was accepted in between.
-        candidates: each algorithm's best fit, best first.
+        decisions_for_it: number of decisions that contradict only the excluded limiter.
+        decisions_against_it: number of decisions that contradict only the best limiter.
+        log10_p: log10 of p of a sign test between the best limiter and the excluded limiter.
+        held_correlation: correlation between the durations of accepted requests and their places in a queue.
+        other_count: count that the decisions suggest; null if it is the documented count.
+        other_counts: interval of this count over all named limiters.
+        blocked_s: seconds from a limiter's first 429 to its last request, if it accepted no request after the 429.
+        candidates: the best fit of each algorithm. The best of all comes first.
     """
 
     verdict: InferenceOutcome
@@ -120,9 +120,10 @@ class LimitResult(Result, frozen=True, kw_only=True):
     """Facts about the 429s of one limit.
 
     Attributes:
-        sent: requests including warm-up, set-up and drain, which use quota too.
-        tolerance_s: assumed maximum time from sending to the server's decision: the 90th percentile of 429s' durations.
-        assumed: the assumed limiter's fit; null if no limiter could be replayed.
+        sent: number of requests. Warm-up, set-up and drain also use quota, so they count.
+        tolerance_s: assumed maximum time from sending to the server's decision. It is the 90th percentile of the
+            durations of 429s.
+        assumed: fit of the assumed limiter; null if no limiter could be replayed.
         windows: accepted requests by window; null if the limiter has no windows.
     """
 
@@ -143,11 +144,11 @@ class Observed429Result(Result, frozen=True, kw_only=True):
     """Facts about all 429s.
 
     Attributes:
-        why_not: reason for the absence of results; null if there are results.
+        why_not: reason why there are no results; null if there are any.
         complete: whether all requests were analysed.
-        most_requests: maximum number of requests analysed per limit name; later requests are ignored.
-        most_requests_inferred_from: maximum number of requests that algorithms are compared with.
-        limits: by limit: the inferred limiter, windows, Retry-After, headers, recovery.
+        most_requests: maximum number of requests analysed per limit name. Later requests are ignored.
+        most_requests_inferred_from: maximum number of requests with which algorithms are compared.
+        limits: the inferred limiter, windows, Retry-After, headers and recovery of each limit.
     """
 
     why_not: str | None
@@ -160,7 +161,7 @@ class Observed429Result(Result, frozen=True, kw_only=True):
 
 
 class LimitObserved429(LimitResult, frozen=True, kw_only=True):
-    """Facts about the 429s of one limit, with the fits and windows that they come from."""
+    """Facts about the 429s of one limit. It also has the fits and windows that these facts come from."""
 
     inference: Inference
     fit: Fit | None
@@ -178,7 +179,7 @@ class Observed429(Observed429Result, frozen=True, kw_only=True):
 
 
 def look_into(record: Record) -> Observed429:
-    """Analyse the 429s of a record; a later pass over operations fills ``retries``."""
+    """Analyse the 429s of a record. ``retries`` stays empty until a later pass over the operations."""
     sent = record.sent_requests
     found = partial(Observed429, retries={}, most_requests=MOST, most_requests_inferred_from=FITTED)
     if not len(sent) or record.info.epoch_unix_ns is None:
@@ -254,7 +255,7 @@ def _inferred(found: Inference) -> InferenceResult:
         decisions_for_it=found.against[0],
         decisions_against_it=found.against[1],
         held_correlation=found.held,
-        # Alternative bursts matter only for limiters that fit.
+        # The bursts that fit equally well matter only for the named limiters.
         candidates=tuple(_fitted(replace(fit, bursts=None)) for fit in found.best_of_each),
     )
 

@@ -1,9 +1,10 @@
-"""The server's windows in a run, and the range of 429s over the phases at which the run may meet them.
+"""The server's windows in a run, and the range of 429s over all phases of these windows.
 
-The phase at which a run starts differs between runs, and so does the number of 429s for the same sends. The range of
-this number comes from replays at one phase between each two neighbouring sends, modulo the window. This is exact for
-fixed windows. For other clock-aligned limiters, and for very many sends, phases are evenly spaced. The range is valid
-only if sends do not depend on responses and the assumed limiter is in force.
+Each run starts at another phase of the server's windows. The number of 429s for the same sends differs accordingly. To
+find the range of this number, the sends are replayed at many phases. For fixed windows, there is a phase between each
+two neighbouring sends, modulo the window, so the range is exact. For other clock-aligned limiters, and for very many
+sends, phases are evenly spaced. The range is valid only if sends do not depend on responses and the server uses the
+assumed limiter.
 """
 
 import math
@@ -27,11 +28,11 @@ from loadtest.units import Limit
 
 _MOST_WINDOWS: Final = 1_000_000
 _RARE: Final = 0.025
-"""Share of the phases excluded on each side of a range."""
+"""A range excludes this share of the phases on each side."""
 _MOST_PLACES: Final = 4_000_000
-"""If phases × windows of a limiter exceed this, the phases are evenly spaced."""
+"""If a limiter has more phases × windows than this, phases are evenly spaced."""
 _MOST_DECISIONS: Final = 200_000
-"""At most this many phases × requests are replayed for a limiter without a vectorised replay."""
+"""For a limiter without a vectorised replay, at most this many phases × requests are replayed."""
 _LEAST_PHASES: Final = 16
 NEXT_WINDOW: Final = "the server's next window, which each run meets at another second"
 
@@ -39,10 +40,10 @@ NEXT_WINDOW: Final = "the server's next window, which each run meets at another 
 def boundaries(record: Record, window_s: float) -> Floats:
     """Return the starts of the server's wall-aligned windows within the run, in seconds since the epoch.
 
-    Empty if windows are not wall-aligned, their phase is unknown, or there are more than a million.
+    The result is empty if windows are not wall-aligned, their phase is unknown, or there are more than a million.
     """
     assumed = record.assumed_limits
-    # The shift is None unless the limiter depends on the server's clock.
+    # If the limiter does not depend on the server's clock, the shift is None.
     shift_s = record.expectation.shift_s
     unknown = shift_s is None or not assumed.windowed or record.info.epoch_unix_ns is None
     if unknown or record.covered_s > _MOST_WINDOWS * window_s:
@@ -52,10 +53,10 @@ def boundaries(record: Record, window_s: float) -> Floats:
 
 
 class PhaseRange(NamedTuple):
-    """The range of rejected requests in one stage over all phases, or the reason for its absence.
+    """The range of the number of rejected requests in a stage, over all phases, or the reason for its absence.
 
     Attributes:
-        usual: the 2.5th and 97.5th percentiles over all phases.
+        usual: 2.5th and 97.5th percentile over all phases.
     """
 
     least: int = 0
@@ -76,9 +77,9 @@ def waits(stage: StagePlan, operation: str, *, retried: bool) -> str:
 
 
 def depends_on_phase(record: Record, traffic: str, *, polls: bool = True) -> str:
-    """Return the entry's requests that depend on the server's windows, in words; empty if there are none.
+    """Describe the entry's requests that depend on the server's windows; empty if there are none.
 
-    ``polls``: whether polls matter; False for a limiter of submits alone.
+    ``polls`` is False for a limiter without polls.
     """
     if polls and record.info.traffic[traffic].operation in POLLED_OPERATIONS:
         return "polls"
@@ -88,7 +89,7 @@ def depends_on_phase(record: Record, traffic: str, *, polls: bool = True) -> str
 def phase_ranges(record: Record) -> dict[int, PhaseRange]:
     """Return the range of 429s over phases, by stage index; empty if windows are not aligned with the server's clock.
 
-    A range counts the requests that begin a stage's operations: for jobs the submits, whose limiter rarely sees polls.
+    A range counts the requests that begin a stage's operations. For jobs, these are the submits.
     """
     assumed = record.assumed_limits
     if record.expectation.why_not is not None or not assumed.aligned or record.info.epoch_unix_ns is None:
@@ -100,7 +101,7 @@ def phase_ranges(record: Record) -> dict[int, PhaseRange]:
             stages = np.unique(np.concatenate([each for _, each in linked]))
             present = stages[stages >= 0].tolist()
             own = [i for i in present if assumed.drawn_on(LIMIT_OF_OPERATION[keys[i].operation]) == name]
-            if not own:  # only requests of the set-up, or polls, draw on this limit
+            if not own:  # only polls or requests of the set-up draw on this limit
                 continue
             if why := _why_not(record, [log for log, _ in linked], present):
                 found |= dict.fromkeys(own, PhaseRange(why_not=why))
@@ -111,7 +112,7 @@ def phase_ranges(record: Record) -> dict[int, PhaseRange]:
 
 
 _Placed = tuple[RequestLog, Ints]
-"""A limiter's log, and the index of each request's stage; -1 outside all stages."""
+"""A limiter's log, and the index of the stage of each request. It is -1 outside all stages."""
 
 
 def _stages(record: Record, log: RequestLog) -> Ints:
@@ -120,7 +121,7 @@ def _stages(record: Record, log: RequestLog) -> Ints:
 
 
 def _linked(logs: list[_Placed]) -> list[list[_Placed]]:
-    """Group the limiters of one limit, one per key, that got requests in the same stage."""
+    """Group the limiters of one limit. Limiters of different keys form a group if they got requests in one stage."""
     found: list[tuple[set[int], list[_Placed]]] = []
     for log, stages in logs:
         reached, together = {index for index in stages.tolist() if index >= 0}, [(log, stages)]
@@ -135,7 +136,7 @@ def _linked(logs: list[_Placed]) -> list[list[_Placed]]:
 
 
 def _why_not(record: Record, logs: list[RequestLog], present: list[int]) -> str:
-    """Return why replays at other phases would be invalid for these limiters; empty if they are valid."""
+    """Return why replays of these limiters at other phases would be invalid; empty if they are valid."""
     if not record.sent.complete:
         return "the record is so long that only its first requests are replayed"
     kinds = record.sent_requests["kind"]
@@ -152,7 +153,7 @@ def _why_not(record: Record, logs: list[RequestLog], present: list[int]) -> str:
 
 
 def _over_phases(spec: LimiterSpec, placed: Sequence[_Placed], present: list[int]) -> dict[int, PhaseRange]:
-    """Return the ranges of the stages that are present; all limiters share the same windows."""
+    """Return the range of each stage in ``present``. All limiters have the same windows."""
     asked = [(log.times, stages[:, None] == present) for log, stages in placed]
     replayed = rejected_by_phase(spec, placed[0][0].limit, asked)
     if replayed is None:
@@ -167,17 +168,17 @@ def _over_phases(spec: LimiterSpec, placed: Sequence[_Placed], present: list[int
 
 
 def extent(spec: LimiterSpec, rejected: Ints, sent: int) -> tuple[int, int]:
-    """Return the range's ends, each widened by a request if phases are evenly spaced and may miss the extremes."""
+    """Return the ends of a range. Evenly spaced phases may miss the extremes, so each end is widened by a request."""
     between = 0 if spec.algorithm == VECTORISED else 1
     return max(int(rejected.min()) - between, 0), min(int(rejected.max()) + between, sent)
 
 
 class Replayed(NamedTuple):
-    """Requests rejected at each phase of the windows.
+    """Number of requests rejected at each phase of the windows.
 
     Attributes:
-        rejected: ``[phase, stage]``.
-        lasting: the share of a window that each phase represents.
+        rejected: number of rejected requests, ``[phase, stage]``.
+        lasting: share of a window that each phase represents.
     """
 
     rejected: Ints
@@ -200,7 +201,7 @@ def rejected_by_phase(spec: LimiterSpec, limit: Limit, asked: Sequence[tuple[Flo
         asked: for each limiter, ascending request times in s, and ``[request, stage]`` whether the request counts.
     """
     times = [each for each, _ in asked if len(each)]
-    # Floats are more precise near zero; subtracting whole windows keeps phases.
+    # Floats are more precise near zero. Whole windows are subtracted, which does not change phases.
     base = math.floor(min(each[0] for each in times) / limit.window) * limit.window
     fixed, requests = spec.algorithm == VECTORISED, sum(len(each) for each in times)
     windows = math.ceil((max(each[-1] for each in times) - base) / limit.window) + 2
@@ -219,7 +220,7 @@ def rejected_by_phase(spec: LimiterSpec, limit: Limit, asked: Sequence[tuple[Flo
 
 
 def _phases(times: Floats, window: float, most: int, *, exact: bool) -> tuple[Floats, Floats]:
-    """Return phases, one between each two neighbouring sends, and the share of a window that each represents."""
+    """Return a phase between each two neighbouring sends, and the share of a window that each phase represents."""
     places = np.unique(times % window)
     number = min(most, len(places))
     if not exact or number < len(places):

@@ -1,8 +1,8 @@
 """Accuracy of Retry-After and other headers of a limit's 429s, recovery after 429s, and retries.
 
-A Retry-After is compared with the time at which the limiter could accept again, which lies between its last rejected
-and its next accepted request. The wait is too short if it ends before this range, and too long if it ends after. Whole
-seconds are rounded up, so a wait of up to a second too long is correct.
+The limiter could accept requests again at some time between its last rejected and its next accepted request. A wait
+that ends before this range is too short. A wait that ends after it is too long. Whole seconds are rounded up, so a wait
+may be a second too long and still correct.
 """
 
 from collections import Counter
@@ -26,23 +26,24 @@ from loadtest.limits.headers import stated_limits
 from loadtest.limits.loads import RequestLog
 
 ROUNDED_S: Final = 1.0
-"""A correct Retry-After may exceed the true wait by these seconds, because it is in whole seconds or a date."""
+"""A correct Retry-After may be this many seconds too long, because it is in whole seconds or a date."""
 
 
 class RetryAfter(Result, frozen=True, kw_only=True):
-    """The ``Retry-After`` of one limit's 429s. Times in s.
+    """The ``Retry-After`` headers of one limit's 429s. Times are in s.
 
     Attributes:
-        seconds: 429s with a number of seconds.
-        unreadable: 429s with any other value.
+        seconds: number of 429s whose header is a number of seconds.
+        dates: number of 429s whose header is a date.
+        unreadable: number of 429s whose header is neither.
         waits: minimum, median and maximum of readable waits; None if there are none.
-        judged: 429s whose wait can be checked, because their limiter accepted a later request; without 429s that only
-            requests of a burst contradict.
-        honest: waits that were correct, apart from rounding and tolerance.
-        early: waits that were too short: a request sent after the wait was rejected.
-        late: waits that were too long: a request sent more than a second before the wait's end was accepted.
-        early_s: median, 95th percentile and maximum error of ``early``; None if there are none.
-        late_s: the same statistics of ``late``.
+        judged: number of 429s whose wait can be checked, because the limiter accepted a later request. A wait that only
+            requests of a burst contradict does not count.
+        honest: number of correct waits. Rounding and the tolerance of times are allowed.
+        early: number of waits that were too short. A request sent after the wait was rejected.
+        late: number of waits that were too long. A request sent over a second before the end of the wait was accepted.
+        early_s: median, 95th percentile and maximum error of waits that were too short; None if there are none.
+        late_s: the same statistics of waits that were too long.
     """
 
     n: Count = msgspec.field(name="throttled")
@@ -64,7 +65,7 @@ class RetryAfter(Result, frozen=True, kw_only=True):
 
 
 def readings(words: list[str]) -> tuple[Floats, Floats]:
-    """Return each header's seconds to wait and unix time of a date, NaN if absent; the last place is for no header."""
+    """Return seconds to wait and unix times of dates, by header. NaN means absent. The last place has no header."""
     waits, dates = np.full(len(words) + 1, np.nan), np.full(len(words) + 1, np.nan)
     for place, word in enumerate(words):
         wanted = parse_retry_after(word)
@@ -80,8 +81,8 @@ def retry_after(
 ) -> RetryAfter:
     """Check the Retry-After of one limit's 429s.
 
-    ``codes`` are the places of the requests' headers in ``words``, -1 for none; ``unix_s`` are send times by the
-    client's clock, and ``clock`` is that of ``Record.clock``.
+    ``codes`` are the places of the requests' headers in ``words``, with -1 for no header. ``unix_s`` are send times by
+    the client's clock. ``clock`` is ``Record.clock``.
     """
     offset, unsure_s = clock
     rejected = np.flatnonzero(requests.rejected & requests.judged)
@@ -92,11 +93,11 @@ def retry_after(
     wait = np.where(dated, date - offset - unix_s[rejected], wait)
     known = ~np.isnan(wait)
     last, again, unsure = _room(requests)
-    # A wait in seconds counts from the response. The tolerance of a request's arrival covers the response's way back.
+    # A wait in seconds starts when the response arrives. The tolerance includes the time of the response's way back.
     over = np.where(dated, requests.times[rejected] + wait, requests.ends[rejected] + wait)
     slack = requests.tolerance_s + np.where(dated, unsure_s, 0.0)
     early, late = last[rejected] - over - slack, over - again[rejected] - slack - ROUNDED_S
-    # Requests of a burst arrive in any order, so they contradict no wait.
+    # Requests of a burst arrive in any order, so they cannot contradict a wait.
     judged = known & np.isfinite(again[rejected]) & ~(unsure[rejected] & ((early > 0) | (late > 0)))
     early, late = np.where(judged, early, 0.0), np.where(judged, late, 0.0)
     return RetryAfter(
@@ -115,9 +116,9 @@ def retry_after(
 
 
 def _room(requests: RequestLog) -> tuple[Floats, Floats, Bools]:
-    """Return two send times for each request: of the last 429 before the next acceptance, and of that acceptance.
+    """Return for each request when its limiter's next accepted request, and the last 429 before that, were sent.
 
-    The acceptance is by the same limiter; its time is infinite if none follows. The third result is whether either of
+    The last 429 comes first. If no accepted request follows, its time is infinite. The third result is True if one of
     the two requests belongs to a burst, whose order is unknown.
     """
     times, n = requests.times, len(requests.times)
@@ -146,14 +147,14 @@ class RateHeaders(Result, frozen=True, kw_only=True):
     """Rate-limit headers of one limit's responses.
 
     Attributes:
-        n: responses with such a header.
+        n: number of responses with such a header.
         names: number of responses by header.
-        counts: number of responses by the limit in the header.
-        remaining: responses with a number of remaining requests.
-        held: ``remaining`` responses that can be checked, because the limiter's next request was sent after them.
-        untrue: ``held`` responses with requests remaining, followed by a 429.
-        spent_and_passed: ``held`` responses with none remaining, followed by an accepted request (perhaps after the
-            quota was renewed).
+        counts: number of responses by the limit that the header states.
+        remaining: number of responses that state how many requests remain.
+        held: number of these that can be checked, because the limiter's next request was sent after the response.
+        untrue: number of checked responses that state a remaining request although a 429 follows.
+        spent_and_passed: number of checked responses that state no remaining request although an accepted request
+            follows. The quota may have been renewed in between.
     """
 
     n: Count
@@ -166,7 +167,7 @@ class RateHeaders(Result, frozen=True, kw_only=True):
 
 
 def rate_headers(requests: RequestLog, headers: dict[int, str]) -> RateHeaders:
-    """Check the rate-limit headers of one limit's responses: lines of ``name: value``, by place of the request."""
+    """Check the rate-limit headers of one limit's responses. ``headers`` has lines of ``name: value`` by request."""
     having = np.flatnonzero(np.isin(requests.place, list(headers)))
     carried = [
         (place, headers[row]) for place, row in zip(having.tolist(), requests.place[having].tolist(), strict=True)
@@ -197,23 +198,23 @@ def _fields(text: str) -> dict[str, str]:
 
 
 def _shown(requests: RequestLog, places: Ints) -> Bools:
-    """Return True if the limiter's next request was answered, and was sent after all earlier requests had ended."""
+    """Return True if the limiter's next request was answered, and was sent when all earlier requests had ended."""
     following = np.minimum(places + 1, len(requests.times) - 1)
-    # An earlier request still in flight may use quota later.
+    # An earlier request that is still in flight may use quota later.
     busy = np.maximum.accumulate(requests.ends)[places] > requests.times[following]
     same = (following > places) & ~np.isin(following, requests.begins)
     return np.asarray(same & ~busy & requests.answered[following])
 
 
 class Recovery(Result, frozen=True, kw_only=True):
-    """Recovery of one limit. Times in s, from the send time of a 429 to that of the next accepted request.
+    """Recovery of one limit after 429s. A recovery lasts from the send time of a 429 to the next accepted request.
 
     Attributes:
-        limiters: limiters that rejected a request.
-        recovered: limiters that accepted a request afterwards.
-        first_s: minimum, median and maximum time from a limiter's first 429; None if none recovered.
-        spells: uninterrupted series of 429s, over all limiters.
-        spell_s: minimum, median and maximum duration of series that ended; None if there are none.
+        limiters: number of limiters that rejected a request.
+        recovered: number of these limiters that accepted a later request.
+        first_s: minimum, median and maximum recovery in s after a limiter's first 429; None if no limiter recovered.
+        spells: number of uninterrupted series of 429s, over all limiters.
+        spell_s: minimum, median and maximum recovery in s after the first 429 of a series; None if no series ended.
     """
 
     limiters: Count
@@ -224,7 +225,7 @@ class Recovery(Result, frozen=True, kw_only=True):
 
 
 def recovery(requests: RequestLog) -> Recovery:
-    """Return the times to the next accepted request of one limit's limiters."""
+    """Return how long one limit's limiters needed to accept a request again."""
     known = np.flatnonzero(requests.answered)
     times, rejected = requests.times[known], requests.rejected[known]
     limiter = np.searchsorted(requests.begins, known, side="right")
@@ -256,10 +257,10 @@ class Retries(Result, frozen=True, kw_only=True):
     """Retries of one traffic entry after 429s.
 
     Attributes:
-        operations: operations with more than one attempt.
-        ok: successful operations among them.
-        throttled: operations among them that ended with a 429.
-        time_to_success_ms: response time of ``ok``, including waits.
+        operations: number of operations with more than one attempt.
+        ok: number of these operations that succeeded.
+        throttled: number of these operations that ended with a 429.
+        time_to_success_ms: response time of the successful operations, including waits.
     """
 
     operations: Count
@@ -270,7 +271,7 @@ class Retries(Result, frozen=True, kw_only=True):
 
 
 class Retried:
-    """Collects the operations in figures with more than one attempt."""
+    """Collects the operations with more than one attempt that figures include."""
 
     def __init__(self, record: Record) -> None:
         entries = len(record.vocabulary.entries)

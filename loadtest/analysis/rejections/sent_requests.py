@@ -1,9 +1,9 @@
-"""Sent requests: a compact table, each limiter's log, and the assumed limiter's decisions in a replay of these logs.
+"""Sent requests as a compact table and as logs of limiters, and a replay of the assumed limiter with these logs.
 
-The phase of wall-aligned windows is as uncertain as the server's clock. For these windows, the limiter is replayed at a
-grid of clock shifts within the uncertainty, and the shift that predicts the most observed decisions is kept. Clock
-errors do not affect other algorithms. A concurrency limit also needs the ends of requests; the time from the end at the
-server to the end at the client is fitted in the same way.
+The phase of wall-aligned windows is as uncertain as the server's clock. The limiter is therefore replayed at several
+clock shifts within the uncertainty. The shift that predicts the most observed decisions is kept. Clock errors do not
+affect other algorithms. A concurrency limit also depends on the ends of requests. A request ends earlier at the server
+than at the client, and this time is fitted in the same way.
 """
 
 from collections import defaultdict
@@ -34,7 +34,7 @@ _COLUMNS: Final = {
     **dict.fromkeys(("start", "end", "status", "key_index", "parent_arrival", "execution_time_ms"), np.float64),
     **dict.fromkeys(("traffic", "mistake"), np.int16),
     "outcome": np.int8,
-    **dict.fromkeys(("error_code", "retry_after"), np.int32),  # a target may send any number of distinct texts
+    **dict.fromkeys(("error_code", "retry_after"), np.int32),  # a target may send very many different texts
     "stage_index": np.int64,
     "kind": np.int8,
     "limit": np.int8,
@@ -42,10 +42,10 @@ _COLUMNS: Final = {
 
 
 class SentRequests:
-    """Sent requests, including set-up and warm-up, which use quota too.
+    """Sent requests. Set-up and warm-up also use quota, so they are included.
 
     Attributes:
-        rate_headers: rate-limit headers of a response, as lines of ``name: value``, by the place in ``table``.
+        rate_headers: rate-limit headers of responses, as lines of ``name: value``, by place in ``table``.
     """
 
     def __init__(self) -> None:
@@ -106,25 +106,25 @@ class SentRequests:
 BURST_GAP_S: Final = 0.002
 BURST_SPAN_S: Final = 0.02
 _BURST_SIZE: Final = 5
-"""Minimum number of requests to one limiter in a burst, which the gap and span above (in s) delimit."""
+"""A burst has at least this many requests to one limiter. The gap and the span above, in s, separate bursts."""
 _LEAST_S: Final = 0.001
 _MOST_S: Final = 0.25
-"""Minimum and maximum assumed seconds from sending a request to the server's decision."""
+"""The assumed time from sending a request to the server's decision is within these limits, in s."""
 _SILENCE: Final = 50
-"""Idle windows between two limiters in a log: a bucket in debt needs 2 × burst ÷ N windows to refill."""
+"""Number of idle windows between two limiters in a log. A bucket in debt needs 2 × burst ÷ N windows to refill."""
 _INVALID: Final = (400, 404, 405, 413, 431, 503)
-"""Statuses of invalid requests, which use no quota if only valid requests do."""
+"""Statuses of invalid requests. They use no quota if only valid requests use quota."""
 
 
 def limiter_requests(
     sent: NamedColumns, vocabulary: Vocabulary, info: RunInfo, assumed_limits: AssumedLimits
 ) -> dict[str, list[RequestLog]]:
-    """Return each assumed limiter's requests, by the limit's name; the run must have reached its epoch.
+    """Return the requests of each assumed limiter, by the name of the limit. The run must have reached its epoch.
 
-    Times are unix seconds of the client's clock. For a concurrency limit, a rejected request is given the duration of
-    the last accepted request of its kind, because a replay that accepts it would otherwise free its slot at once.
+    Times are unix seconds of the client's clock. A replay of a concurrency limit may accept a rejected request, which
+    must then hold its slot for some time. It gets the duration of the last accepted request of its kind.
     """
-    # Assumption: a request with a bad key is rejected before any limit is checked, and uses no quota.
+    # A request with a bad key is assumed to be rejected before any limit is checked. It uses no quota.
     (bad_key,) = vocabulary.codes("mistake", ["bad_key"])
     counted = sent["mistake"] != bad_key
     if info.imported:
@@ -141,8 +141,8 @@ def limiter_requests(
         start, status = sent["start"][place], sent["status"][place]
         took = _took(sent[place]) if assumed_limits.spec.algorithm == CONCURRENCY else sent["end"][place] - start
         times = start / 1e9 + epoch
-        # Requests sent within a few ms on different connections arrive in any order, so a replay can predict only the
-        # number of accepted requests: in a burst, these come first.
+        # Requests sent within a few ms on different connections arrive in any order. A replay can predict only the
+        # number of accepted requests, so these come first in a burst.
         bursts, crowded = in_bursts(times)
         order = np.lexsort((np.arange(len(times)), crowded & (status == THROTTLED_STATUS), bursts))
         ends = np.fmax(times, (start + took)[order] / 1e9 + epoch)
@@ -159,7 +159,7 @@ def limiter_requests(
 
 
 def _by_limiter(sent: NamedColumns, counted: Ints, assumed_limits: AssumedLimits) -> Iterator[tuple[str, float, Ints]]:
-    """Yield the limit, the key (0 if keys share it) and the requests of each assumed limiter, in the order sent."""
+    """Yield each assumed limiter's limit, key (0 if keys share the limit) and requests, in the order of sending."""
     ordered = counted[np.argsort(sent["start"][counted], kind="stable")]
     limits = [each for each in LIMIT_NAMES if each in assumed_limits.limits]
     names = list(dict.fromkeys(map(assumed_limits.drawn_on, limits)))
@@ -178,8 +178,8 @@ def log_of(limit: Limit, times: Floats, ends: Floats, status: Floats, place: Int
         times: send times, in any order.
         ends: times of the response or time-out.
         status: NaN without a response.
-        place: index of each request in ``SentRequests.table``; -1 for a preflight's request, which used quota but is
-            not in the record.
+        place: index of each request in ``SentRequests.table``. A preflight's request has -1, because it used quota but
+            is not in the record.
     """
     order = np.argsort(times, kind="stable")
     times, ends, status, place = times[order], ends[order], status[order], place[order]
@@ -188,7 +188,7 @@ def log_of(limit: Limit, times: Floats, ends: Floats, status: Floats, place: Int
 
 
 def _took(rows: NamedColumns) -> Floats:
-    """Return each request's duration in ns; a rejected request has the duration of an accepted neighbour."""
+    """Return each request's duration in ns. A rejected request has the duration of an accepted neighbour."""
     took: Floats = rows["end"] - rows["start"]
     for _, at in groups(rows["traffic"].astype(np.int64) * len(KINDS) + rows["kind"]):
         own = np.arange(len(rows)) if at is None else at
@@ -199,7 +199,7 @@ def _took(rows: NamedColumns) -> Floats:
 
 
 def in_bursts(times: Floats) -> tuple[Ints, Bools]:
-    """Return the index of each request's burst, and whether the burst is so large that its order is unknown.
+    """Return the index of each request's burst, and True if the burst is so large that its order is unknown.
 
     Send times are in s and ascend.
     """
@@ -212,13 +212,13 @@ def in_bursts(times: Floats) -> tuple[Ints, Bools]:
 
 
 def decision_delay(logs: list[RequestLog]) -> float:
-    """Return the assumed maximum time in s from a request's start to its decision: the 429s' 90th percentile."""
+    """Return the assumed maximum time from a request's start to its decision, in s. 90 % of the 429s take less time."""
     took = np.concatenate([(log.ends - log.times)[log.rejected] for log in logs])
     return float(np.clip(np.quantile(took, 0.9), _LEAST_S, _MOST_S)) if len(took) else _LEAST_S
 
 
 def join(logs: list[RequestLog], tolerance_s: float) -> RequestLog:
-    """Join the logs of one limit's limiters, at least one, into one log, one limiter after another."""
+    """Join the logs of one limit's limiters into one log, one limiter after another. There must be at least one."""
     window = logs[0].limit.window
     base = np.floor(min(log.times[0] for log in logs) / window) * window
     stride = (np.ceil((max(log.times[-1] for log in logs) - base) / window) + _SILENCE) * window
@@ -234,11 +234,11 @@ def join(logs: list[RequestLog], tolerance_s: float) -> RequestLog:
 
 _STEPS: Final = 41
 _TOO_MANY: Final = 200_000
-"""Maximum product of requests and shifts for a limiter without a vectorised replay; above it, the grid is coarser."""
+"""For a limiter without a vectorised replay, fewer shifts are tried if requests × shifts would exceed this."""
 _FITTED: Final = 50_000
-"""Maximum number of requests per limiter used to fit the clock shift."""
+"""The clock shift is fitted with at most this many requests per limiter."""
 _LEADS_S: Final = (0.0, 0.0002, 0.0005, 0.001, 0.002, 0.005)
-"""Seconds from a request's end at the server to its end at the client, tried for a concurrency limit."""
+"""These times from a request's end at the server to its end at the client, in s, are tried for a concurrency limit."""
 
 
 @dataclass(frozen=True)
@@ -246,13 +246,13 @@ class Expectation:
     """The assumed limiter's decisions.
 
     Attributes:
-        rejected: for each sent request, warm-up included: 1.0 for a 429, else 0.0; NaN if no
+        rejected: decision on each sent request, warm-up included: 1.0 for a 429, 0.0 for an accepted request, NaN if no
             limit is assumed.
-        shift_s: best-fitting value of the server's clock minus the client's; None if it does not matter or is unknown.
+        shift_s: the server's clock minus the client's, as it fits best; None if it does not matter or is unknown.
         agreement: share of the observed decisions (429 or not) that the replay predicts; None without decisions.
-        agreement_as_sent: ``agreement`` in the order of sending, without reordered bursts; None if unknown.
-        reordered: requests of bursts that were moved because accepted requests are replayed first.
-        why_not: reason why nothing could be replayed, in words.
+        agreement_as_sent: ``agreement`` if bursts keep the order of sending; None if unknown.
+        reordered: number of requests in bursts that the replay reordered, because accepted requests come first.
+        why_not: reason for a missing replay; None if there is a replay.
     """
 
     rejected: Floats
@@ -264,7 +264,7 @@ class Expectation:
 
 
 def expect(info: RunInfo, sent: NamedColumns, logs: list[RequestLog], clock: tuple[float, float]) -> Expectation:
-    """Replay each assumed limiter over all sent requests that use its quota; ``clock`` is that of ``Record.clock``."""
+    """Replay each assumed limiter with all sent requests that use its quota. ``clock`` is ``Record.clock``."""
     nothing = np.full(len(sent), np.nan)
     if not len(sent):
         return Expectation(nothing, why_not="no request was sent")
@@ -286,11 +286,11 @@ def expect(info: RunInfo, sent: NamedColumns, logs: list[RequestLog], clock: tup
         own = log.judged
         place, refused, was_429, answered = log.place[own], ~allowed[own], log.rejected[own], log.answered[own]
         rejected[place] = refused
-        # Reordered requests exchanged their times, so the replay is the same.
+        # Reordered requests exchanged their times, so the replay does not change.
         order = np.lexsort((place, start[place]))
         reordered += int((order != np.arange(len(order))).sum())
         agreed_as_sent += int(((refused == was_429[order]) & answered[order]).sum())
-    held = assumed_limits.spec.algorithm == CONCURRENCY  # the order changes which request holds a slot
+    held = assumed_limits.spec.algorithm == CONCURRENCY  # the order decides which request holds a slot
     return Expectation(
         rejected,
         shift if assumed_limits.aligned else None,
@@ -301,24 +301,24 @@ def expect(info: RunInfo, sent: NamedColumns, logs: list[RequestLog], clock: tup
 
 
 _Tried = tuple[int, float, list[Bools]]
-"""The number of observed decisions that a replay predicts, the clock shift, and each limiter's decisions."""
+"""Number of observed decisions that a replay predicts, clock shift, and decisions of each limiter."""
 
 
 def _fit(assumed_limits: AssumedLimits, logs: list[RequestLog], clock: tuple[float, float]) -> _Tried:
-    """Return the replay that agrees best; in a tie, the replay with the shift nearest to the measured clock offset."""
+    """Return the replay that agrees best. Of equal replays, the shift is nearest to the measured clock offset."""
     offset, reach = clock
     if assumed_limits.spec.algorithm == CONCURRENCY:
         tried = [_try(assumed_limits.spec, logs, offset, lead) for lead in _LEADS_S]
         return max(tried, key=lambda each: each[0])
     if not assumed_limits.aligned:
         return _try(assumed_limits.spec, logs, offset)
-    # The phase is constant, so a limiter's first requests are enough to fit it.
+    # The phase does not change, so a limiter's first requests are enough to fit it.
     first = [log.part(0, _FITTED) for log in logs]
     best = _try(assumed_limits.spec, first, offset)
     requests, steps = sum(len(log.times) for log in first), _STEPS
     if assumed_limits.spec.algorithm != VECTORISED and requests * steps > _TOO_MANY:
         steps = max(3, _TOO_MANY // requests) | 1
-    # At hundreds of requests/s, a step of the first grid spans several requests: refine it around the best shift.
+    # At hundreds of requests/s, a step of the first grid spans several requests. A finer grid around the best follows.
     for around, width in ((offset, reach), (None, 2 * reach / (steps - 1))):
         centre = best[1] if around is None else around
         grid = np.clip(centre + np.linspace(-width, width, steps), offset - reach, offset + reach)
@@ -330,7 +330,7 @@ def _fit(assumed_limits: AssumedLimits, logs: list[RequestLog], clock: tuple[flo
 
 
 def _try(spec: LimiterSpec, logs: list[RequestLog], shift: float, lead: float = 0.0) -> _Tried:
-    """Replay with a clock shift (server minus client) and requests that ended ``lead`` earlier, in seconds."""
+    """Replay with a clock shift (server minus client). Requests end ``lead`` seconds earlier than recorded."""
     decisions = [
         replay(spec, log.limit, log.times + shift, np.maximum(log.times, log.ends - lead) + shift) for log in logs
     ]

@@ -1,4 +1,4 @@
-"""Usage of each limit by stretch between stage boundaries, over time and by window; the run's bottleneck limit."""
+"""Usage of each limit between stage boundaries, over time and by window. It also finds the bottleneck limit."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ from loadtest.limits.fits import Fit
 from loadtest.limits.loads import RequestLog, opened
 
 MOST_KEYS: Final = 64
-"""Maximum number of keys kept per stretch; the busiest keys are kept."""
+"""Between two stage boundaries, the busiest keys are kept, at most this many."""
 _UNEVEN: Final = 1.05
 
 
 class KeyUse(Result, frozen=True, kw_only=True):
-    """Usage of one key's quota: ``share`` is its requests ÷ its quota."""
+    """Usage of one key's quota. ``share`` is the number of its requests ÷ its quota."""
 
     key: Count
     sent: Count
@@ -38,11 +38,13 @@ class KeyUse(Result, frozen=True, kw_only=True):
 class LimitUsage(Result, frozen=True, kw_only=True):
     """Usage of one limit between two stage boundaries.
 
-    ``stretch`` names the stages whose requests count. The limit ``all`` is that of all requests
-    together. ``share`` is the requests sent ÷ the requests allowed at the sustained rate, over all quotas; for a
-    concurrency limit, the mean number of accepted requests in flight ÷ the limit. ``throttled_rate`` is 429s ÷ requests
-    sent. ``keys`` lists keys with their own quotas, busiest first; it is empty for a single quota or a concurrency
-    limit.
+    Attributes:
+        limit: name of the limit. All requests together draw on the limit ``all``.
+        stretch: names of the stages in this period.
+        share: requests sent ÷ requests that the sustained rate allows, over all quotas. For a concurrency limit, it is
+            the mean number of accepted requests in flight ÷ the limit.
+        throttled_rate: 429s ÷ requests sent.
+        keys: keys with their own quotas, the busiest first. Empty for a single quota or a concurrency limit.
     """
 
     limit: str
@@ -57,7 +59,7 @@ class LimitUsage(Result, frozen=True, kw_only=True):
 
     @property
     def busiest(self) -> float:
-        """The share of the busiest key, which is rejected first; the total share if there is one quota."""
+        """The share of the busiest key, which is rejected first. With a single quota, this is the total share."""
         return self.keys[0].share if self.keys else self.share
 
     @property
@@ -69,7 +71,7 @@ class LimitUsage(Result, frozen=True, kw_only=True):
 def limit_uses(record: Record) -> list[LimitUsage]:
     """Return the usage of each limit between neighbouring stage boundaries of the traffic, without the warm-up.
 
-    A request counts in the stretch of its send time: late polls of one stage use quota during the next.
+    A request counts in the period of its send time, because late polls of one stage use quota during the next.
     """
     uses, assumed = [], record.assumed_limits
     ends = {min(t, record.covered_s) for key in record.stages() for t in (key.stage.start_s, key.stage.end_s)}
@@ -107,7 +109,7 @@ def limit_uses(record: Record) -> list[LimitUsage]:
 
 
 def _by_key(record: Record, kinds: list[int], begin_s: float, end_s: float) -> tuple["Counter[int]", "Counter[int]"]:
-    """Return the requests of some kinds sent within a span, and the 429s among them, by key."""
+    """Return two counts by key: requests of some kinds sent within a span, and the 429s among them."""
     sent, throttled = Counter[int](), Counter[int]()
     for cell, count in record.counts.sent_within([(begin_s, end_s)]).items():
         if cell.kind in kinds:
@@ -117,7 +119,7 @@ def _by_key(record: Record, kinds: list[int], begin_s: float, end_s: float) -> t
 
 
 def _stretch(record: Record, limit: str, begin: float, end: float) -> str:
-    """Return the stages that use the limit; all stages if only polls of earlier stages use it."""
+    """Return the stages in a period that use the limit. If only polls of earlier stages use it, return all stages."""
     on = [key for key in record.stages() if key.stage.start_s < end and key.stage.end_s > begin]
     together = set(record.assumed_limits.together(limit))
     own = [key.stage.name for key in on if together & set(LIMITS_OF_OPERATION[key.operation])]
@@ -125,7 +127,7 @@ def _stretch(record: Record, limit: str, begin: float, end: float) -> str:
 
 
 def bottleneck_limit(uses: list[LimitUsage]) -> LimitUsage | None:
-    """Return the bottleneck limit: the limit with the most 429s, else that with the highest share."""
+    """Return the usage with the most 429s. If there are none, it has the highest share."""
     return max(uses, key=lambda use: (use.throttled, use.busiest), default=None)
 
 
@@ -136,8 +138,8 @@ class LimitSeries:
     Attributes:
         cuts: bin edges in s since the epoch, aligned with the server's windows.
         boundaries: assumed starts of the server's windows, in s since the epoch.
-        offered: requests by intended time, including requests that were never sent.
-        sent: requests by send time, as are ``accepted`` and ``throttled``.
+        offered: number of requests by intended time. Requests that were never sent count.
+        sent: number of requests by send time, as are ``accepted`` and ``throttled``.
         expected: share of sent requests that the assumed limiter would reject; NaN if unknown.
     """
 
@@ -198,19 +200,20 @@ class LimitRates:
 
 
 KEPT: Final = 2_000
-"""Maximum number of windows kept individually; later windows count in totals only."""
+"""The first windows are kept individually, at most this many. Later windows count only in totals."""
 
 
 class WindowCounts(Result, frozen=True, kw_only=True):
     """Accepted requests in the windows of one limit's limiters.
 
     Attributes:
-        windows: windows with at least one request.
-        whole: windows entirely between a limiter's first and last request, without an edge within a burst.
-        saturated: whole windows with a rejected request.
+        windows: number of windows with at least one request.
+        whole: number of windows that are entirely between a limiter's first and last request. Neither of their edges is
+            within a burst.
+        saturated: number of whole windows with a rejected request.
         spread: minimum, median and maximum of accepted requests in saturated windows; None if there are none.
-        over: windows, whole or not, with more than ``count`` accepted requests even without those near an edge.
-        most_in_any: the maximum number of requests that one limiter accepted in any period as long as a window.
+        over: number of windows with more than ``count`` accepted requests, even without requests near an edge.
+        most_in_any: maximum number of requests that a limiter accepted in any period as long as a window.
         seems: the limit that saturated windows suggest; None if they disagree.
     """
 
@@ -231,7 +234,7 @@ class AcceptedWindows:
     """The windows of one limit's limiters.
 
     Attributes:
-        counts: totals of all windows, whereas the arrays hold the first ``KEPT``.
+        counts: totals of all windows. The arrays hold only the first ``KEPT`` windows.
         begins_s: start of each window in s since the epoch.
     """
 
@@ -247,8 +250,8 @@ class AcceptedWindows:
 def accepted_windows(requests: RequestLog, fit: Fit, since_epoch: Floats) -> AcceptedWindows:
     """Count a limit's accepted requests in each window with at least one request.
 
-    The limiter of ``fit`` defines the windows: aligned with the server's clock, or each starting with a request. Send
-    times ``since_epoch`` are in s; NaN for the preflight.
+    Windows are aligned with the server's clock, or each starts with a request. This depends on the limiter of ``fit``.
+    Send times ``since_epoch`` are in s, with NaN for the preflight.
     """
     times, window = requests.times, requests.limit.window
     firsts, begins = _begins(requests, fit)
@@ -297,14 +300,14 @@ def _begins(requests: RequestLog, fit: Fit) -> tuple[Ints, Floats]:
 
 
 def _torn(times: Floats, firsts: Ints) -> Bools:
-    """Return True for windows with an edge within a burst, whose requests arrive in any order."""
+    """Return True for windows with an edge within a burst. Requests of a burst arrive in any order."""
     gaps, crowded = np.diff(times, prepend=-np.inf), in_bursts(times)[1]
     torn = np.append(crowded[firsts] & crowded[firsts - 1] & (gaps[firsts] <= BURST_GAP_S), False)
     return np.asarray(torn[:-1] | torn[1:])
 
 
 def _whole(requests: RequestLog, firsts: Ints, begins: Floats) -> Bools:
-    """Return True for windows entirely between their limiter's first and last request."""
+    """Return True for windows that are entirely between the first and last request of their limiter."""
     of = np.searchsorted(requests.begins, firsts, side="right") - 1
     first = requests.times[requests.begins]
     last = requests.times[np.append(requests.begins[1:], len(requests.times)) - 1]
@@ -313,7 +316,7 @@ def _whole(requests: RequestLog, firsts: Ints, begins: Floats) -> Bools:
 
 
 def _beside(requests: RequestLog, firsts: Ints, begins: Floats) -> Ints:
-    """Return the number of requests in each window that are near an edge and may belong to the next window."""
+    """Return for each window how many requests are near an edge, and may belong to a neighbouring window."""
     ends = np.append(firsts[1:], len(requests.times))
     early = np.searchsorted(requests.times, begins + requests.tolerance_s) - firsts
     late = ends - np.searchsorted(requests.times, begins + requests.limit.window - requests.tolerance_s)
