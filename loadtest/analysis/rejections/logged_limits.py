@@ -161,6 +161,8 @@ def _proposal(
         most = nlargest(_GROUPS, scope, key=lambda group: len(group.times))
         log = join([replace(group.part(0, _TRIED), limit=limit) for group in most], tolerance_s).part(0, _TRIED)
         for fit in infer(log, assumed, *clock).named[:1]:
+            if fit.undecidable > _SURE * len(log.times):  # it would fit with many other windows, too
+                continue
             number = max(1, round(fit.limit.rate * window))
             found.append((fit.score, fit.spec.burst in (None, number), -window, f"{number}/{window}s"))
     near = [each for each in found if each[0] >= max(found)[0] - EVIDENCE]
