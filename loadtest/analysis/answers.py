@@ -53,12 +53,12 @@ class SideFigure(Result, frozen=True, kw_only=True):
 
     @property
     def size(self) -> float:
-        """The value. It is infinite if an arrival never became ok, and NaN if it is missing."""
+        """The value; infinite if an arrival never became ok, NaN if the value is missing."""
         return math.inf if self.infinite else math.nan if self.value is None else self.value
 
 
 class ComparedSide(Result, frozen=True, kw_only=True):
-    """A traffic entry or a stage of it. Its figures have the order of the comparison's metrics."""
+    """A traffic entry, or a stage of an entry. ``figures`` has the order of the comparison's metrics."""
 
     name: str
     sent: Count
@@ -101,10 +101,9 @@ class ComparisonAnswer(Result, frozen=True, kw_only=True):
         differences: differences by metric: of each pair of alternatives, or of each stage to the baseline.
         best: the best alternative by the first metric; null if there is none.
         chosen: ``best``, or a tied alternative that a later metric makes significantly cheaper.
-        tied: alternatives that do not differ significantly from ``best`` by the first metric. They include ``best`` and
-            ``chosen``.
+        tied: ``best``, and alternatives that do not differ significantly from ``best`` by the first metric.
         thinned: whether sides had more arrivals than were compared.
-        bursts: whether arrivals came all at once. They met the limiter at a single moment of its window.
+        bursts: whether all arrivals came at once, and thus met the limiter at a single moment of its window.
     """
 
     kind: Literal["alternatives", "effect"]
@@ -222,7 +221,7 @@ class _Maker:
 
 
 def _figure(metric: str, values: Values | None, figures: CountedFigures) -> SideFigure:
-    """Return a metric of a side. It is computed from the arrivals' values, or taken from the run's figures."""
+    """Return a metric of a side, from the values of its arrivals or, without such values, from the run's figures."""
     unit = METRICS[metric].unit
     if values is None:
         measured = measure(metric, figures)

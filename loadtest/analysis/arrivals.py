@@ -1,6 +1,6 @@
 """Arrivals compared with the schedule: lost arrivals, send times, delay and evenness.
 
-An arrival without a row is lost. It counts in its scheduled stage. Uneven arrivals change the 429 rate.
+An arrival without a row is lost, and counts in its scheduled stage. Uneven arrivals change the 429 rate.
 """
 
 from itertools import chain
@@ -57,8 +57,8 @@ class Arrivals:
     def missing(self, info: RunInfo, consistency: Consistency) -> dict[int, int]:
         """Return the number of arrivals without an operation row, by the index of their stage.
 
-        In a completed run, each arrival number below ``offered`` must have a row. A killed run has no ``offered``. Its
-        missing arrivals are those with requests but without an outcome.
+        In a completed run, each arrival number below ``offered`` must have a row. In a killed run, ``offered`` is
+        unknown, and an arrival is missing if it has requests but no outcome.
         """
         lost: dict[str, tuple[Ints, range]] = {}
         for ended, (name, plan) in zip(consistency.ended, info.traffic.items(), strict=True):

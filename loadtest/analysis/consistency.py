@@ -44,7 +44,7 @@ class Inconsistency(Result, frozen=True, kw_only=True):
     """Rows of a record that cannot be true, for one reason.
 
     Attributes:
-        what: the reason. It continues "a row that".
+        what: the reason, in words that continue "a row that".
         rows: numbers of the first such rows in the record, counted from 1.
     """
 
@@ -78,7 +78,7 @@ class Consistency:
         self._last_due = np.full(len(vocabulary.stage_keys), -np.inf)
         self._operations = [plan.operation for plan in info.traffic.values()]
         stages = [(key.stage.start_s, key.stage.duration_s) for key in vocabulary.stage_keys]
-        # The last place is for rows without a stage. Their moments are never outside a stage.
+        # Rows without a stage have the last place, and their moments are never outside a stage.
         self._begin, lasting = np.array([*stages, (np.nan, np.nan)]).T * 1e9
         self._end = self._begin + lasting
         self.ended: list[Bools] = [np.zeros(0, bool) for _ in vocabulary.entries]

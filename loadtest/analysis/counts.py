@@ -21,9 +21,9 @@ from loadtest.contract import FIRST_KINDS, LIMIT_OF_KIND, THROTTLED_STATUS
 from loadtest.record.run_info import RunInfo
 
 NO_ANSWER: Final = 0
-"""This status stands for a missing response."""
+"""Status of a request without a response."""
 FIRST: Final = len(FIRST_KINDS)
-"""The first kinds in ``KINDS`` begin an operation. This is their number; the others are polls."""
+"""Number of kinds that begin an operation. These come first in ``KINDS``; the others are polls."""
 _STATUSES: Final = 1000
 _DENSE: Final = 100_000
 """If more cells than this are possible, only those that occur are counted."""
@@ -56,8 +56,8 @@ class RequestCell(NamedTuple):
 class Counts:
     """Counts of operations and requests by stage and cell. Cells that do not occur are absent.
 
-    A request draws on the quota at its send time. The polls of a stage's last jobs may be sent in the next stage. They
-    may also be sent in the drain, which no figure includes.
+    A request draws on the quota at its send time. The polls of a stage's last jobs may be sent in the next stage,
+    or in the drain, which no figure includes.
 
     Attributes:
         operations: counts by stage index, warm-up included.
@@ -145,7 +145,7 @@ class Counts:
 
     @cached_property
     def on_limit(self) -> "dict[str, Counter[int]]":
-        """Number of requests by limit name and key, set-up included. It is known after the scan."""
+        """Number of requests by limit name and key, set-up included. Read this only after the scan."""
         found: dict[str, Counter[int]] = defaultdict(Counter)
         for cells in self.requests.values():
             for cell, count in cells.items():

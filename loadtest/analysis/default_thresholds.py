@@ -28,8 +28,8 @@ _REPLACING: Final = frozenset({"error_rate", "operations.ok", "operations.failed
 class UnexpectedErrors:
     """Counts the sent operations that failed or timed out unexpectedly, by the index of their stage.
 
-    An error is expected if the stage's ``expect`` lists its last status. It is also expected if it follows a 429 and
-    has the reason ``give_up`` or ``drain``.
+    An error is expected if the stage's ``expect`` lists its last status. An error
+    after a 429 is also expected if its reason is ``give_up`` or ``drain``.
     """
 
     def __init__(self, vocabulary: Vocabulary, info: RunInfo) -> None:

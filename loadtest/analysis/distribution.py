@@ -6,8 +6,8 @@ as wide as 1/128 of its lower edge, and its middle stands for its values. Percen
 relative error of at most 0.4 % (as in HdrHistogram and DDSketch: Masson et al., "DDSketch", VLDB 2019). Counts, sums,
 minima and maxima are exact. Histograms can be merged.
 
-Percentiles use the nearest rank. A percentile has an interval. It is None if there are too few samples. All outputs use
-this module, so a record shows the same number everywhere.
+Percentiles use the nearest rank. A percentile has an interval, and is None if there are too few samples. All outputs
+use this module, so a record shows the same number everywhere.
 """
 
 import math
@@ -75,7 +75,7 @@ class Distribution:
         least: the minimum; NaN if empty.
         most: the maximum; NaN if empty.
         late: the values that are lower bounds (time-outs); None if there are none.
-        ordered: all values, ascending. It is meaningless in a histogram.
+        ordered: all values, ascending; meaningless in a histogram.
         counts: number of values by bucket in a histogram; None if all values are kept.
     """
 
@@ -121,7 +121,7 @@ class Distribution:
         return float(ended.at([number])[0]) if number <= ended.n else math.inf
 
     def nearest(self, quantile: float) -> float:
-        """Return a percentile by nearest rank. It exists for any n above zero."""
+        """Return a percentile by nearest rank, which exists for any n above zero."""
         return float(self.at([rank(self.n, quantile)])[0])
 
     def at(self, ranks: Sequence[int] | Ints) -> Floats:

@@ -96,7 +96,7 @@ class Results(Result, frozen=True, kw_only=True):
 
 
 class Findings(Results, frozen=True, kw_only=True, eq=False):
-    """The analysis of a record. It adds results that only reports show to the content of ``metrics.json``.
+    """The analysis of a record: the content of ``metrics.json``, and results that only reports show.
 
     Attributes:
         responses: response times over the run, by traffic entry. ``lags``, ``heats`` and ``executions`` are also by
@@ -118,8 +118,7 @@ class Findings(Results, frozen=True, kw_only=True, eq=False):
 def find(record: Record) -> Findings:
     """Analyse a record. The same record always gives the same findings.
 
-    Series over time need a second pass over the record. Their bins depend on the amount of data and the start of
-    windows.
+    Series over time need a second pass over the record, because their bins depend on the amount of data.
     """
     observed_429 = look_into(record)
     metrics = compute(record)
@@ -209,7 +208,7 @@ def write(findings: Findings) -> Path:
 
 
 def understand(run: str | Path, reports: Path = Path("reports")) -> Findings:
-    """Analyse a run. It is given by its directory, by its id below ``reports``, or as ``latest``.
+    """Analyse a run. ``run`` is its directory, its id below ``reports``, or ``latest``.
 
     Raises:
         InputError: if there is no such run.

@@ -62,7 +62,7 @@ class _Part:
         return found
 
     def recorded(self, name: str) -> pa.Array:
-        """Return a column as recorded. It must not be a word column."""
+        """Return a column as recorded, unless it holds words."""
         return self.rows.columns.arrow(name).take(pa.array(self.rows.places))
 
 

@@ -3,8 +3,8 @@
 * If windows on the server's clock decide which requests are rejected, only one thing is random: the phase of the
   windows at the start of the run. The 429 rate and goodput then have the range over 95 % of phases
   (``rejections.phases``).
-* Otherwise the service varies. Shares, goodput and percentiles have 95 % intervals from blocks. They are valid even if
-  requests are correlated.
+* Otherwise the service varies. Shares, goodput and percentiles have 95 % intervals from blocks, which are valid even
+  if requests are correlated.
 * If neither method is valid, there is no interval, and ``why_not`` has the reason.
 
 The covariance of counts in neighbouring time bins gives the effective number of independent requests of a stage
@@ -252,9 +252,9 @@ def share_interval(events: Ints, whole: Ints, pace: BinnedTimes | None = None) -
 
 
 def percentile_interval(times: BinnedTimes, values: Distribution, quantile: float) -> FoundInterval:
-    """Return the interval of a percentile, in ms. It contains each value that the share of times below it allows.
+    """Return the interval of a percentile, in ms. A value is in it if the share of times below the value allows this.
 
-    ``values`` are the same times without bins. Their time-outs are marked.
+    ``values`` are the same times without bins, with marked time-outs.
     """
     pace, whole = times.pace, times.counts.sum(axis=1)
     if pace is None:

@@ -1,4 +1,4 @@
-"""Response times by API key. They show whether a target treats one key worse than the others.
+"""Response times by API key, to find out whether a target treats one key worse than the others.
 
 Records hold only the index of a key. Arrivals use the keys of their traffic entry in turn, so all keys are used in the
 same stages and at the same time. The target therefore causes the differences between keys.

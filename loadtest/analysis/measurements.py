@@ -11,9 +11,9 @@ Each stage of each traffic entry has these measurements, except in warm-up and s
 * Goodput. Within the limits, goodput follows the schedule. Above a limit, it depends on the window's phase, so it is
   shown but not judged. Lost goodput appears as unexpected 429s.
 
-In a stage above a limit, some figures depend on the server's windows. These are the times and errors of jobs with
-rejected polls, and response times with retries. They are shown but not judged. Windows do not change executionTime or
-the overhead of sync runs.
+In a stage above a limit, the server's windows change the times and errors of jobs with rejected polls, and response
+times with retries. Such figures are shown but not judged. Windows do not change executionTime or the overhead of sync
+runs.
 """
 
 import math

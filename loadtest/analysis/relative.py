@@ -5,7 +5,7 @@ base. The interval is computed from all values of both sides (``loadtest.stats.d
 same rows of the same inputs, arrivals are compared in pairs.
 
 A record may be of any size, so most figures come from counts and distributions. A difference needs the values
-themselves, by time and arrival. They are kept only for the entries that are compared, and only for the first ``MOST``
+themselves, by time and arrival. Values are kept only for the entries that are compared, and only for the first ``MOST``
 arrivals of each stage.
 """
 
@@ -40,7 +40,7 @@ MOST: Final = 100_000
 _OURS: Final = ("start_lag", "dispatch_lag")
 """Times of the load generator instead of the service. Every sent operation has them."""
 _SCATTER: Final = 0.6180339887498949
-"""Golden ratio − 1. Its multiples are spread evenly modulo 1."""
+"""Golden ratio − 1, whose multiples are spread evenly modulo 1."""
 _Table = Literal["operations", "requests"]
 _COLUMNS: Final[dict[_Table, dict[str, Callable[[Rows], Floats | Ints]]]] = {
     "operations": {
@@ -63,7 +63,7 @@ class Values:
 
     Attributes:
         numbers: the values. A time that never ended is infinite.
-        arrivals: number of each value's arrival. It is None for values of requests, as an arrival may have several.
+        arrivals: number of each value's arrival. Values of requests have None, as an arrival may have several requests.
     """
 
     numbers: Floats
@@ -94,9 +94,9 @@ class ArrivalValues:
     def get(self, metric: str, stages: Stages, *, whole: bool) -> Values | None:
         """Return the values of a metric, named with its statistic, in some stages of one entry.
 
-        With ``whole``, every sent arrival counts. Its time is infinite if it never became ok. Otherwise only ok and
-        timed-out operations count, as in ``metrics.json``. The result is None for a count or a rate, because a single
-        arrival has none.
+        With ``whole``, every sent arrival counts, and an arrival that never became ok has an infinite time. Otherwise
+        only ok and timed-out operations count, as in ``metrics.json``. The result is None for a count or a rate,
+        because a single arrival has none.
         """
         name, entry = metric.partition(".")[0], METRICS[metric]
         if name == "service_time":

@@ -1,7 +1,7 @@
 """Types of ``metrics.json``: counts, rates and summaries of times.
 
 Fields are named as in the file. Errors, jobs, slow operations and 429s have their own types, beside the code that finds
-them. The whole file is ``findings.Results``. Its JSON schema is generated from these types.
+them. The whole file is ``findings.Results``. The JSON schema of the file is generated from these types.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,7 +31,7 @@ _AnyResult = TypeVar("_AnyResult", bound=Result)
 
 
 def result_of(kind: type[_AnyResult], source: object, /, **given: Any) -> _AnyResult:
-    """Return a result with the given fields. Its other fields are attributes of ``source``."""
+    """Return a result with the given fields. All other fields are copied from the attributes of ``source``."""
     taken = {name: getattr(source, name) for name in kind.__struct_fields__ if name not in given}
     return kind(**taken, **given)
 
@@ -44,7 +44,7 @@ class Value(NamedTuple):
         low: lower end of the 95 % interval from order statistics, which treats requests as independent. None for a mean
             and a maximum.
         high: upper end of this interval. A time-out counts as infinite.
-        most: upper bound of the statistic. It is infinite if the statistic reaches time-outs.
+        most: upper bound of the statistic; infinite if the statistic reaches time-outs.
     """
 
     value: float | None = None
@@ -76,7 +76,7 @@ def bounded(value: Value, say: Callable[[float | None], str] = duration_ms) -> s
 
 
 class Summary(Result, frozen=True, kw_only=True):
-    """A distribution of n values. They are in ms, except for ``polls``.
+    """A distribution of n values, in ms except for ``polls``.
 
     Attributes:
         at_least: statistics that are lower bounds, because they reach a time-out.
@@ -183,7 +183,7 @@ class CountedFigures(Result, frozen=True, kw_only=True):
 
 
 class OverallStage(CountedFigures, frozen=True, kw_only=True):
-    """All traffic in the stages with one name. It has no times, because different operations take different times."""
+    """All traffic in the stages with one name. Times are left out, as different operations take different times."""
 
     statuses: dict[str, Count]
     reasons: dict[str, Count]
@@ -235,7 +235,7 @@ class OperationFigures(OperationStage, frozen=True, kw_only=True):
 
 
 class JobStage(OperationStage, frozen=True, kw_only=True):
-    """One stage of an ``async_run`` entry, or of all such entries. It has all figures of jobs."""
+    """One stage of an ``async_run`` entry, or of all such entries, with the figures of jobs."""
 
     submit_ms: Summary
     time_to_result_ms: Summary

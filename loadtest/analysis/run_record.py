@@ -1,4 +1,4 @@
-"""A run's record after the first pass of the analysis. It holds counts, times and other sums, but not the samples."""
+"""A run's record after the first pass of the analysis: counts, times and other sums, but not the samples."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -118,7 +118,7 @@ class Record:
             return planned
         if self.info.elapsed_s is not None:
             return min(planned, max(0.0, self.info.elapsed_s))
-        # A killed run has no recorded end. Its last event replaces it.
+        # A killed run has no recorded end, so the last event counts as its end.
         return min(planned, max(0.0, self.arrivals.last / 1e9))
 
     @cached_property
@@ -173,7 +173,7 @@ class Record:
         return self.times[NOT_FOUND] if traffic in self.not_found_entries else self.times["response_time_ms"]
 
     def cut_off(self, stages: Stages) -> int:
-        """Return the number of operations that the end of the run cut off. They also count as timed out."""
+        """Return the number of operations that the end of the run cut off. Such operations also count as timed out."""
         (drain,) = self.vocabulary.codes("reason", [Reason.DRAIN])
         cells = self.counts.of_operations(self.stage_indices(stages))
         return sum(count for cell, count in cells.items() if cell.reason == drain and cell.outcome == TIMED_OUT)

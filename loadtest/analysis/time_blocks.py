@@ -1,4 +1,4 @@
-"""Standard errors of a run's figures. They come from blocks of time, because requests are correlated.
+"""Standard errors of a run's figures, computed from blocks of time because requests are correlated.
 
 Machine and service have slow and fast periods, which all requests share. Standard errors that treat requests as
 independent are too small by half or more. Each stage is therefore divided into bins of time. Blocks of neighbouring
@@ -46,7 +46,7 @@ _SEED: Final = 1992
 _EVEN_LEVELS: Final = 160
 """Number of a time's levels at evenly spaced ranks."""
 _TAIL_LEVELS: Final = 64
-"""Number of additional levels in the slowest fifth of a time. They become denser towards the slowest values."""
+"""Number of additional levels in the slowest fifth of a time. Levels are denser towards the slowest values."""
 
 
 class Grid(NamedTuple):
@@ -109,7 +109,7 @@ class BinnedTimes:
     """The times of one figure by bin and level.
 
     Args:
-        whole: all of the times. They determine the levels.
+        whole: all of the times, which determine the levels.
 
     Attributes:
         cuts: the greatest value of each level, ascending.
@@ -144,7 +144,7 @@ class BinnedTimes:
 
     @cached_property
     def pace(self) -> PaceModels | None:
-        """Models of the pace of the times; None if too many batches are empty. Read it only after the last ``add``."""
+        """Models of the times' pace; None if too many batches are empty. Read this only after the last ``add``."""
         return pace_of(self.counts) if fill_batches(self.counts.sum(axis=1)) else None
 
     def error(self, quantile: float) -> float | None:
@@ -170,8 +170,8 @@ class StageBlocks:
     Attributes:
         times: response time, executionTime and overhead, named as in ``metrics.json``.
         offered: number of operations by intended start, as are ``sent``, ``ok``, ``errors`` and ``throttled``.
-        decided: number of operations for which the assumed limiter's decision is known. Their last run, submit or
-            retrieve determines the bin, as in ``refused`` and ``expected``.
+        decided: number of operations for which the assumed limiter's decision is known, by the start of the last run,
+            submit or retrieve.
         refused: number of ``decided`` operations with a 429.
         expected: number of ``decided`` operations that the assumed limiter would reject.
     """

@@ -36,7 +36,8 @@ class Timelines:
     Attributes:
         lags: longest lags by bin.
         executions: executionTimes. Retrievals have none, because their jobs ran earlier.
-        heats: heat maps. An entry has one if it has many operations or the run is long. It has at most 241 × 96 counts.
+        heats: heat maps of entries with many operations, or of all entries in a long run. A map has at most 241 × 96
+            counts.
     """
 
     def __init__(self, record: Record) -> None:
@@ -95,7 +96,7 @@ class Responses:
                 self._keep(layer, rows.where(mask))
 
     def _keep(self, layer: str, rows: Rows) -> None:
-        """Keep every n-th operation, and more of the slowest 2 %. They make every stall visible."""
+        """Keep every n-th operation, and more of the slowest 2 % to make every stall visible."""
         rows = rows.where(response_time(rows) > 0)
         response, before, total = response_time(rows), self._seen[layer], self._totals[layer]
         self._seen[layer] += len(rows)

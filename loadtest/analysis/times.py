@@ -1,8 +1,8 @@
 """All reported latencies and lags: their formulas, and their distributions by stage.
 
-Polling shows a job's waits only within bounds. The record of a job has four times. Its submit was sent at S and
+Polling shows a job's waits only within bounds. The record of a job has four times. The submit was sent at S and
 answered at A. The last request that saw it pending was sent at P. The poll that saw its end was answered at T. The
-target accepted the job between S and A, and its result was ready between P and T. Its executionTime is E. Therefore
+target accepted the job between S and A, and the result was ready between P and T. The executionTime is E. Therefore
 
 * the queue wait, from acceptance to the start of execution, is at least P − A − E and at most T − S − E;
 * the poll lag, from the result to the poll that saw it, is at most T − P, and may be zero.
@@ -72,8 +72,8 @@ def dispatch_lag(rows: Rows) -> Floats:
 def time_to_result_lower(rows: Rows) -> Floats:
     """Return the lower bound of the time to result of jobs, in ms.
 
-    The result was not ready when the last request that saw the job pending started. It was also not ready before the
-    executionTime had passed since the start of the submit. The second condition ignores impossible executionTimes.
+    The result was not ready when the last request that saw the job pending started. The executionTime must also have
+    passed since the start of the submit, unless this executionTime is impossible.
     """
     executed = rows.floats("accepted_start") + rows.floats("execution_time_ms") * 1e6
     executed = np.where(executed <= rows.floats("end"), executed, np.nan)
@@ -117,7 +117,7 @@ def _executing(rows: Rows, of_run: Floats, of_job: Floats) -> Floats:
 
 
 class _Time(NamedTuple):
-    """A time's formula and the rows that have it. It is ``censored`` if a time-out gives its lower bound."""
+    """A time's formula and the rows that have it. If a time-out is a lower bound of the time, ``censored`` is True."""
 
     formula: Callable[[Rows], Floats]
     rows: Callable[[Rows], Rows]
@@ -143,7 +143,7 @@ def _connected(reused: float) -> Callable[[Rows], Rows]:
 NOT_FOUND: Final = "not_found"
 """Response times of operations that are ok because of a 404, deliberate mistakes included."""
 WAITED: Final = "waited"
-"""Response time − service time of the accepted request, for ok operations. It contains lag, retries and polls."""
+"""Response time − service time of the accepted request, for ok operations: lag, retries and polls."""
 LAST_PENDING: Final = "last_pending"
 """Time from the intended start to the last request that saw the job pending. The last polling interval begins there."""
 _OF_OPERATIONS: Final = {

@@ -94,14 +94,14 @@ UNEVENNESS: Final = 0.5
 OF_GENERATOR: Final = (
     "dispatch lag p99", "generator CPU", "event loop", "garbage collection", "users", "evenness",
 )  # fmt: skip
-"""These checks fail if the generator was the bottleneck. The most specific check comes first."""
+"""Checks that fail if the generator was the bottleneck. The most specific check comes first."""
 
 
 class ValidityCheck(Result, frozen=True):
     """One check of validity: its value and its limit, with units, and a sentence.
 
     Attributes:
-        ok: whether the check passed. It is also true if the check could not be made.
+        ok: whether the check passed. A check that could not be made also passes.
         judged: whether the check could be made.
     """
 
@@ -137,7 +137,7 @@ def _not_judged(name: str, limit: str, why: str) -> ValidityCheck:
 
 
 def _judged(name: str, value: str, limit: str, good: str, bad: str = "") -> ValidityCheck:
-    """Return a check. It fails if ``bad`` is a reason."""
+    """Return a check, which fails if ``bad`` is not empty."""
     return ValidityCheck(name, value, limit, not bad, bad or good)
 
 
@@ -192,7 +192,7 @@ def _dispatch_lag(record: Record) -> ValidityCheck:
     lags = record.time("dispatch_lag_ms", record.stages())
     if not lags.n:
         return _not_judged("dispatch lag p99", LAG_LIMIT, "nothing was sent")
-    # The nearest rank exists for any n. This check must not pass because there are too few samples.
+    # The nearest rank exists for any n, so too few samples cannot make the check pass.
     p99 = lags.nearest(0.99)
     bad = ""
     if p99 > DISPATCH_LAG_MS:

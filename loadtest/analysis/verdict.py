@@ -40,7 +40,7 @@ class Judged(Result, frozen=True, kw_only=True):
         value: measured value; null if samples are too few.
         bounds: bounds of a value that is not known exactly. The upper bound is null if it is unknown.
         interval: 95 % interval of a percentile from blocks of time; null if there is none.
-        margin: distance to the nearest edge of the allowed range. It is positive inside and negative outside.
+        margin: distance to the nearest edge of the allowed range; positive inside and negative outside.
         marginal: whether some values in the interval would be judged differently from ``value``.
         confident: whether the whole interval has to meet the threshold. A marginal result is then inconclusive.
         why: reason for an inconclusive result or a failed default threshold; empty otherwise.
@@ -326,7 +326,7 @@ def decide(info: RunInfo, checks: list[ValidityCheck], judged: list[Judged]) -> 
 
 
 def _decide(info: RunInfo, checks: list[ValidityCheck], judged: list[Judged]) -> tuple[VerdictWord, str, list[str]]:
-    # An aborted run may have sent nothing. This is not a fault of the generator.
+    # If an aborted run has sent nothing, this is not a fault of the generator.
     aborted, why = info.end == "aborted", info.end_reason or "it was stopped before its end"
     if broken := [check.words for check in checks if not check.ok and not (aborted and check.name == "something sent")]:
         # The reason for the abort matters even if the run is invalid.

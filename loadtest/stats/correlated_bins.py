@@ -1,4 +1,4 @@
-"""The uncertainty of shares and percentiles of correlated values. It is computed from counts in bins of time.
+"""The uncertainty of shares and percentiles of correlated values, computed from counts in bins of time.
 
 In the model, each value is the sum of a pace and independent noise. All values at one time share the pace, which is a
 first-order autoregression. A few bins determine neither its correlation time nor its variance. A grid therefore covers
@@ -45,7 +45,7 @@ _HALVINGS: Final = 30
 _BATCHES: Final = 8
 """Number of batches in a stage."""
 NORMAL: Final = 1.959963984540054
-"""Normal deviate of a two-sided 95 % interval."""
+"""A 95 % interval of a normal distribution ends this many standard deviations from the mean."""
 
 
 class PaceModels(NamedTuple):
@@ -117,15 +117,15 @@ def effective_n(values: Floats) -> float:
 def plausible(below: Ints, whole: Ints, pace: PaceModels, quantile: float) -> tuple[Bools, float]:
     """Return whether each level may be the quantile, and the effective number of independent values.
 
-    A level is rejected if the share of values up to it is significantly too low. It is also rejected if the share up to
-    the previous level is significantly too high. Two models have to agree. The first uses the pace of all times. The
-    second uses these events alone, because the slowest times may vary differently.
+    A level is rejected if the share of values up to it is significantly too low, or if the share up to the previous
+    level is significantly too high. Two models have to agree: one with the pace of all times, and one of these events
+    alone, because the slowest times may vary differently.
 
     Args:
         below: number of values up to each level, ``[bin, level]``.
         whole: number of values in each bin.
         pace: models of the same values.
-        quantile: 0.5 for p50.
+        quantile: the quantile, such as 0.5 for p50.
     """
     n, spread = float(whole.sum()), math.sqrt(quantile * (1 - quantile))
     share = below.sum(axis=0) / n
@@ -229,7 +229,7 @@ def _log_likelihood(spectrum: _Spectrum, rest: Floats, models: Floats) -> Floats
 
 
 def _normalised(logs: Floats) -> Floats:
-    """Convert logarithms to weights. The last two axes are the models; the weights over them add up to 1."""
+    """Convert logarithms to weights. All weights along the last two axes, the models, add up to 1."""
     weights = np.exp(logs - logs.max(axis=(-2, -1), keepdims=True))
     return np.asarray(weights / weights.sum(axis=(-2, -1), keepdims=True))
 

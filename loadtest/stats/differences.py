@@ -3,7 +3,7 @@
 Values come in order of time, because neighbouring values are correlated. Each side's interval is computed for its
 *effective* number of values (``loadtest.stats.correlated_bins``), which is at most n. MOVER, the square-and-add method,
 combines both intervals (Zou & Donner, "Construction of confidence limits about effect measures", Statistics in Medicine
-2008; for shares it is Newcombe's hybrid score interval, 1998). It accepts asymmetric intervals and infinite bounds.
+2008; for shares it is Newcombe's hybrid score interval, 1998). MOVER accepts asymmetric intervals and infinite bounds.
 
 If row k of both sides has the same input, differences between inputs cancel. Means and shares then use the correlation
 between the rows. Percentiles use resampled blocks of rows (circular block bootstrap: Politis & Romano, 1992).
@@ -37,7 +37,7 @@ class Difference(NamedTuple):
     """The difference of two sides: head − factor × base.
 
     Attributes:
-        base: value of the base side. It is infinite if it reaches time-outs, and None without values.
+        base: value of the base side; infinite if it reaches time-outs, None without values.
         difference: None if both values are infinite, or if one is missing.
         interval: interval at the requested confidence; if it is None, ``why`` has the reason.
         n: number of values of base and head.
@@ -170,7 +170,7 @@ def _joined(base: Estimate, head: Estimate, n: tuple[int, int], *, paired: bool,
     high = _reach(head.high - head.value, factor * (base.value - base.low), correlation)
     difference = _minus(base.value, head.value, factor)
     if difference is None:
-        return Difference(base.value, head.value, None, None, paired, n, "half or more of both sides timed out")
+        return Difference(base.value, head.value, None, None, paired, n, "both values reach time-outs")
     if math.isfinite(difference):
         interval = (difference - low, difference + high)
     else:

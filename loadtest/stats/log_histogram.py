@@ -16,7 +16,7 @@ GROWTH: Final = 1.04
 """The ratio of the widths of neighbouring buckets."""
 _LOG_GROWTH: Final = math.log(GROWTH)
 _ZERO: Final = -(10**6)
-"""The bucket of zero. It is below the bucket of any positive float."""
+"""The bucket of zero, which is below the bucket of any positive float."""
 
 
 class LogHistogram:

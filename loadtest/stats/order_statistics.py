@@ -21,7 +21,7 @@ def rank(n: int, quantile: float) -> int:
 
 
 def ranks_to_draw(n: int, most: int) -> Ints:
-    """Return at most ``most`` ranks from 1 to n for a plot. They are evenly spaced and include both ends."""
+    """Return at most ``most`` evenly spaced ranks from 1 to n, with both ends, for a plot."""
     return np.unique(np.linspace(1, n, min(n, most)).astype(np.int64))
 
 
@@ -45,7 +45,7 @@ def interval_ranks(n: int, quantile: float, tail: float = _TAIL) -> tuple[int, i
 
 
 def needed(quantile: float) -> int:
-    """Return the sample size that a percentile needs. It is the least n for which ``interval_ranks`` has a result."""
+    """Return the sample size that a percentile needs: the least n for which ``interval_ranks`` has a result."""
     n = math.ceil(math.log(_TAIL) / math.log(max(quantile, 1 - quantile)))
     # The logarithms are rounded, so n may be off by one.
     return next(each for each in count(max(1, n - 1)) if _has_ranks(each, quantile))

@@ -1,7 +1,7 @@
 """Shares of a count: intervals, log odds, exact tail probabilities, and tests of a difference.
 
 Each ``EventCount`` has expected log odds, for example those of 429s under a known limiter. Functions of several counts
-use them as an offset. They estimate the common log odds by maximum likelihood (McCullagh & Nelder, "Generalized Linear
+use them as an offset, and estimate the common log odds by maximum likelihood (McCullagh & Nelder, "Generalized Linear
 Models", 1989, §4.4).
 """
 
@@ -39,7 +39,7 @@ def clopper_pearson(count: int, of: int, confidence: float = 0.95) -> float:
 
 
 def log10_at_most(k: int, n: int, p: float) -> float:
-    """Return log10 of the binomial probability of at most k events among n. Each has the probability p, 0 < p < 1."""
+    """Return log10 of the binomial probability of at most k events among n, for 0 < p < 1."""
     from scipy.special import bdtr, gammaln, logsumexp  # noqa: PLC0415 - slow to import
 
     if k >= n:
@@ -74,7 +74,7 @@ def expit(log_odds: float) -> float:
 
 
 def share_score(events: float, n: float) -> float:
-    """Return the log odds of a share. Half an event and half a non-event make it finite (Haldane–Anscombe)."""
+    """Return the log odds of a share, with half an event and half a non-event added (Haldane–Anscombe)."""
     return logit((events + 0.5) / (n + 1))
 
 
@@ -149,7 +149,7 @@ def fisher_deviate(base: EventCount, head: EventCount, *, better: bool) -> float
 
 
 def deviance_root(base: Sequence[EventCount], head: Sequence[EventCount], log_odds: float) -> float:
-    """Return the signed root of the deviance from common log odds. It is positive if the head has more events.
+    """Return the signed root of the deviance from common log odds, which is positive if the head has more events.
 
     Half an event is moved between the sides towards the expected counts (Yates' correction for continuity).
     """

@@ -26,7 +26,7 @@ from loadtest.contract import THROTTLED_STATUS
 from loadtest.stats.shares import more_often
 
 _COMPARED: Final = 100_000
-"""At most this many requests are compared. They are sampled evenly."""
+"""At most this many evenly sampled requests are compared."""
 _LEAST_MS: Final = 1.0
 """Times differ only if the difference is at least this, as between runs (``compare.changes``)."""
 
@@ -117,7 +117,7 @@ def _slower(sent: NamedColumns, entries: Sequence[str], meanwhile: Bools) -> lis
 _BIN_NS: Final = 1e9
 _BINS_MOST: Final = 100_000
 MOST: Final = 20
-"""At most this many parties of a kind are analysed. They are those with the most 429s."""
+"""The parties with the most 429s are analysed, at most this many of a kind."""
 
 PartyKind = Literal["traffic", "key"]
 

@@ -26,13 +26,13 @@ from loadtest.words import count, share
 _SURE: Final = 0.03
 """A count is stated only if all counts that the decisions allow differ from it by at most this share."""
 _OPEN: Final = 0.999
-"""This factor excludes the ends of a range of times."""
+"""A range of times is multiplied by this factor, so that its ends are excluded."""
 _WINDOWS_S: Final = (1, 5, 10, 15, 30, 60, 300, 600, 900, 1800, 3600)
-"""Usual windows. They are tried if no limiter with the documented window fits."""
+"""Usual windows to try if no limiter with the documented window fits."""
 _TRIED: Final = 3_000
 """Other windows are tried with at most this many requests, to limit the time of the analysis."""
 _GROUPS: Final = 10
-"""Other windows are tried with the requests of at most this many keys. They are those with the most requests."""
+"""Other windows are tried with the requests of the busiest keys, at most this many."""
 _HELD_S: Final = 0.25
 """Assumed seconds from a decision to the stamp, if a log has stamps of requests' ends but no durations."""
 
@@ -43,7 +43,7 @@ class LoggedLimit:
 
     Attributes:
         requests: requests in the scope that explains more decisions. If none does, the scope is each key.
-        inference: the inference from these requests. Its word is ``nothing`` if the count is uncertain.
+        inference: the inference from these requests, with the word ``nothing`` if the count is uncertain.
         shared: whether all keys were found to share a limiter.
     """
 

@@ -1,6 +1,6 @@
 """Facts about a record's 429s: the inferred limiter, contradictions of the assumed limiter, headers, recovery.
 
-These facts do not affect the verdict. It depends only on thresholds and on the 429s that the assumed limiter predicts.
+These facts do not affect the verdict, which depends only on thresholds and on the assumed limiter's prediction.
 """
 
 from collections import Counter
@@ -34,7 +34,7 @@ from loadtest.limits.inference import FITTED, Inference, InferenceOutcome, infer
 from loadtest.limits.loads import RequestLog
 
 NO_CODE: Final = "none"
-"""This code stands for a 429 without an error code."""
+"""Error code of a 429 without an error code."""
 
 
 class FitResult(Result, frozen=True, kw_only=True):
@@ -121,8 +121,7 @@ class LimitResult(Result, frozen=True, kw_only=True):
 
     Attributes:
         sent: number of requests. Warm-up, set-up and drain also use quota, so they count.
-        tolerance_s: assumed maximum time from sending to the server's decision. It is the 90th percentile of the
-            durations of 429s.
+        tolerance_s: assumed maximum time from sending to the server's decision: 90 % of the 429s took less time.
         assumed: fit of the assumed limiter; null if no limiter could be replayed.
         windows: accepted requests by window; null if the limiter has no windows.
     """
@@ -161,7 +160,7 @@ class Observed429Result(Result, frozen=True, kw_only=True):
 
 
 class LimitObserved429(LimitResult, frozen=True, kw_only=True):
-    """Facts about the 429s of one limit. It also has the fits and windows that these facts come from."""
+    """Facts about the 429s of one limit, and the fits and windows that these facts come from."""
 
     inference: Inference
     fit: Fit | None

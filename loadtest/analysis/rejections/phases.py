@@ -112,7 +112,7 @@ def phase_ranges(record: Record) -> dict[int, PhaseRange]:
 
 
 _Placed = tuple[RequestLog, Ints]
-"""A limiter's log, and the index of the stage of each request. It is -1 outside all stages."""
+"""A limiter's log, and the index of each request's stage. The index is -1 outside all stages."""
 
 
 def _stages(record: Record, log: RequestLog) -> Ints:

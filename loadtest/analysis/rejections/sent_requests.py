@@ -113,7 +113,7 @@ _MOST_S: Final = 0.25
 _SILENCE: Final = 50
 """Number of idle windows between two limiters in a log. A bucket in debt needs 2 × burst ÷ N windows to refill."""
 _INVALID: Final = (400, 404, 405, 413, 431, 503)
-"""Statuses of invalid requests. They use no quota if only valid requests use quota."""
+"""Statuses of invalid requests, which use no quota if the limiter counts only valid requests."""
 
 
 def limiter_requests(
@@ -121,10 +121,10 @@ def limiter_requests(
 ) -> dict[str, list[RequestLog]]:
     """Return the requests of each assumed limiter, by the name of the limit. The run must have reached its epoch.
 
-    Times are unix seconds of the client's clock. A replay of a concurrency limit may accept a rejected request, which
-    must then hold its slot for some time. It gets the duration of the last accepted request of its kind.
+    Times are unix seconds of the client's clock. A replay of a concurrency limit may accept a rejected request. The
+    request then holds its slot for the duration of the last accepted request of its kind.
     """
-    # A request with a bad key is assumed to be rejected before any limit is checked. It uses no quota.
+    # Assume that a request with a bad key is rejected before any limit is checked, and uses no quota.
     (bad_key,) = vocabulary.codes("mistake", ["bad_key"])
     counted = sent["mistake"] != bad_key
     if info.imported:
@@ -238,7 +238,7 @@ _TOO_MANY: Final = 200_000
 _FITTED: Final = 50_000
 """The clock shift is fitted with at most this many requests per limiter."""
 _LEADS_S: Final = (0.0, 0.0002, 0.0005, 0.001, 0.002, 0.005)
-"""These times from a request's end at the server to its end at the client, in s, are tried for a concurrency limit."""
+"""For a concurrency limit, a request ends at the server earlier than at the client, by one of these times in s."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Usage of each limit between stage boundaries, over time and by window. It also finds the bottleneck limit."""
+"""Usage of each limit between stage boundaries, over time and by window, and the bottleneck limit."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -208,8 +208,8 @@ class WindowCounts(Result, frozen=True, kw_only=True):
 
     Attributes:
         windows: number of windows with at least one request.
-        whole: number of windows that are entirely between a limiter's first and last request. Neither of their edges is
-            within a burst.
+        whole: number of windows that are entirely between a limiter's first and last request, and have no edge within a
+            burst.
         saturated: number of whole windows with a rejected request.
         spread: minimum, median and maximum of accepted requests in saturated windows; None if there are none.
         over: number of windows with more than ``count`` accepted requests, even without requests near an edge.
@@ -250,8 +250,8 @@ class AcceptedWindows:
 def accepted_windows(requests: RequestLog, fit: Fit, since_epoch: Floats) -> AcceptedWindows:
     """Count a limit's accepted requests in each window with at least one request.
 
-    Windows are aligned with the server's clock, or each starts with a request. This depends on the limiter of ``fit``.
-    Send times ``since_epoch`` are in s, with NaN for the preflight.
+    The limiter of ``fit`` determines whether windows are aligned with the server's clock or start with a request. Send
+    times ``since_epoch`` are in s, with NaN for the preflight.
     """
     times, window = requests.times, requests.limit.window
     firsts, begins = _begins(requests, fit)
