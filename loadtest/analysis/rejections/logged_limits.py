@@ -161,7 +161,7 @@ def _proposal(
         most = nlargest(_GROUPS, scope, key=lambda group: len(group.times))
         log = join([replace(group.part(0, _TRIED), limit=limit) for group in most], tolerance_s).part(0, _TRIED)
         for fit in infer(log, assumed, *clock).named[:1]:
-            if fit.undecidable > _SURE * len(log.times):  # it would fit with many other windows, too
+            if log.grain_s and fit.undecidable > _SURE * len(log.times):  # many other windows would fit, too
                 continue
             number = max(1, round(fit.limit.rate * window))
             found.append((fit.score, fit.spec.burst in (None, number), -window, f"{number}/{window}s"))
