@@ -1,4 +1,4 @@
-"""A lower bound on the time that any client needs for its work, from a replay of the limiters in virtual time."""
+"""A lower bound on the time that any client needs for its work. A replay of the limiters in virtual time gives it."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -15,8 +15,8 @@ _GRAIN_S: Final = 1e-6
 def let_through(candidate: Candidate, ready: Iterable[float], epoch: float) -> list[float]:
     """Return the earliest times at which a new limiter lets requests through. All times are in s from ``epoch``.
 
-    ``ready`` are the earliest times of sending. To send as soon as the limiter accepts is optimal for windows, logs,
-    counters and buckets. A queue accepts a request, then holds it. For a concurrency limit, ``ready`` is returned.
+    No request is sent before its time in ``ready``. For windows, logs, counters and buckets, it is optimal to send as
+    soon as the limiter accepts. A queue holds the requests that it accepts. A concurrency limit returns ``ready``.
     """
     if candidate.algorithm == CONCURRENCY:
         return [*ready]
@@ -33,12 +33,12 @@ def let_through(candidate: Candidate, ready: Iterable[float], epoch: float) -> l
 
 
 def bound(work: Work, limits: Limits, world: World) -> float:
-    """Return a time in s before which no client can finish the work, unless it knows execution times beforehand."""
+    """Return a time in s before which no client can finish the work. No client knows execution times beforehand."""
     first, executions = world[work.submit], np.array(work.executions)
     if first.algorithm == CONCURRENCY and not work.polled:
         return float(max(executions.sum() / first.limit.count, executions.max()))
     through = np.array(let_through(first, [0.0] * work.count, work.epoch))
-    # Element k is a time before which no client has k + 1 ended jobs.
+    # No client has k + 1 ended jobs before the time in element k.
     ended = np.sort(through + executions)
     if not work.polled:
         return float(ended[-1])
@@ -48,7 +48,7 @@ def bound(work: Work, limits: Limits, world: World) -> float:
     algorithm = ALGORITHMS[candidate.algorithm]
     if not algorithm.windowed or algorithm.aligned or candidate.algorithm == "sliding-log":
         return let_through(candidate, ended.tolist(), work.epoch)[-1]
-    # An earlier request may have opened the first window, so that it ends at once. But no retrieval precedes the jobs.
+    # The first window may end at once, if an earlier request opened it. But no retrieval precedes the first job.
     windows = np.maximum(0, -(-np.arange(work.count, 0, -1) // candidate.limit.count) - 2)
     earliest = let_through(candidate, [float(through[0])] * work.count, work.epoch)[-1]
     return max(float((ended + windows * candidate.limit.window).max()), earliest)

@@ -1,4 +1,4 @@
-"""Comparison of policies, each under every limiter that may be in force, and the answer in a sentence."""
+"""Comparison of policies under every limiter that may be in force. The answer is a sentence."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,8 +27,8 @@ def compare(
 ) -> Advice:
     """Compare the present policy, the policies of usual clients, and the paced policy.
 
-    ``source`` is the origin of limits and execution times, as a noun phrase. ``present`` is the client's policy or the
-    recorded result; None if both are unknown. ``notes`` are further reasons.
+    ``source`` is a noun phrase that names the origin of limits and execution times. ``present`` is the client's policy
+    or its recorded result. It is None if neither is known. ``notes`` are added to the reasons.
     """
     bound_s = None if work.rate is not None else max(bound(work, limits, world) for world in limits.worlds)
     given = [] if present is None else [present]
@@ -78,7 +78,7 @@ def _worst(policy: Policy, work: Work, limits: Limits, bound_s: float | None) ->
 
 
 def _worst_limit(end: SimulatedEnd, world: World, limits: Limits) -> str:
-    """Return the limit that rejected most, with its algorithm if several algorithms may be in force."""
+    """Return the limit that rejected most requests. Its algorithm is added if several may be in force."""
     name = max(end.sent, key=lambda each: (end.rejected[each], end.sent[each] / world[each].limit.rate))
     return f"{name}: {world[name].algorithm}" if len(limits.worlds) > 1 else str(name)
 

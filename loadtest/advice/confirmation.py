@@ -1,4 +1,4 @@
-"""A scenario that really runs the present and the advised policy, each with an API key of its own."""
+"""A scenario that runs the present and the advised policy for real. Each policy has its own API key."""
 
 import math
 from collections.abc import Mapping
@@ -19,19 +19,19 @@ INPUTS: Final = "executions.jsonl"
 STARTS: Final = "starts.txt"
 ADVISED: Final = "advised"
 _TOLERANCE: Final = 1.03
-"""Maximum ratio of real time to virtual time that passes the scenario's thresholds."""
+"""A policy passes the scenario's thresholds if it takes at most this multiple of its virtual time."""
 _BEYOND: Final = 1.02
-"""The poll comes after this multiple of the longest execution time, plus ``_BEYOND_S``, because jobs start late."""
+"""The poll comes ``_BEYOND_S`` after this multiple of the longest execution time, because jobs start late."""
 _BEYOND_S: Final = 0.05
-"""Seconds from that multiple to the poll."""
+"""Seconds from ``_BEYOND`` times the longest execution time to the poll."""
 _WORKERS: Final = 10_000
-"""Jobs that the embedded target executes at once: as in the simulation, every job starts when it is accepted."""
+"""Jobs that the embedded target executes at once. Every job starts when it is accepted, as in the simulation."""
 _KEPT: Final = ("operation", "workflow", "timeout", "connect_timeout", "read_timeout", "parameters")
 """Keys of the present traffic entry that both policies use. The embedded target's jobs have other parameters."""
 _REST_S: Final = 5.0
 """Seconds added to a client's give-up time and to the end of the run."""
 _BURST_S: Final = 0.25
-"""Assumed time, in s, within which the requests of a real burst reach the server."""
+"""The requests of a real burst are assumed to reach the server within this time in s."""
 
 
 def confirmation(
@@ -45,8 +45,8 @@ def confirmation(
 ) -> tuple[Confirmation, dict[str, str]]:
     """Return the scenario's virtual times, and its files by name.
 
-    ``written`` is the present traffic entry of the scenario. ``target`` is the ``[target]`` table for the embedded
-    target, whose jobs sleep for the observed times; None for another target, which ``options`` of ``run`` choose.
+    ``written`` is the present traffic entry of the scenario. ``target`` is the embedded target's ``[target]`` table,
+    with jobs that sleep for the observed times. If it is None, the ``options`` of ``run`` choose another target.
     """
     work = replace(work, clients=1)
     longest = float(work.execution_s[-1])
@@ -80,7 +80,7 @@ def confirmation(
 
 
 def _steady(count: int, every_s: float) -> dict[str, str]:
-    """Return a stage of ``count`` jobs; it ends half a period early, so that rounding adds no job."""
+    """Return a stage of ``count`` jobs. It ends half a period early, so that rounding adds no job."""
     return {"name": "work", "rate": f"{1 / every_s:.9g}/s", "duration": f"{(count - 0.5) * every_s:.3f}s"}
 
 
@@ -92,9 +92,9 @@ def _plain(value: Any) -> Any:
 
 
 def _advised(work: Work, limits: Limits, polling: Polling) -> tuple[Policy, list[float]]:
-    """Return the advised policy without adaptation, one poll a job, and the start times of its jobs in s."""
+    """Return the advised policy and the start times of its jobs in s. It polls once and does not adapt."""
     count, seconds, burst, spacing = pace(limits, work.names)
-    if limits.shared:  # Each poll takes a place of a submit.
+    if limits.shared:  # Each poll uses a request of the limit.
         count, burst, spacing = max(1, count // 2), max(1, burst // 2), 2 * spacing
     burst = max(1, burst - math.ceil(_BURST_S / spacing)) if spacing else burst
     starts: list[float] = []
@@ -107,6 +107,6 @@ def _advised(work: Work, limits: Limits, polling: Polling) -> tuple[Policy, list
 
 
 def _end(work: Work, limits: Limits, policy: Policy) -> SimulatedEnd:
-    """Return a policy's end under the limiters that are worst for the policy."""
+    """Simulate a policy under the limiters that are worst for it."""
     ends = [Simulation(work, limits, world, policy).run() for world in limits.worlds]
     return max(ends, key=lambda each: (-each.done, each.last_s))

@@ -1,7 +1,7 @@
-"""The gate of a paced client, which lets requests through as fast as every limiter that may be in force accepts them.
+"""The gate of a paced client. It lets requests through as fast as every limiter that may be in force accepts them.
 
-The gate has a replica of each such limiter, to compute when the limiter accepts the next request. Clients that share a
-limit send in turns instead, by their clocks. A 429 slows a client down to the accepted pace; the pace then recovers.
+The gate replicates these limiters and computes when each accepts the next request. Clients that share a limit have no
+replicas: they send in turns, by their clocks. After a 429, a client slows down to the accepted pace and then recovers.
 """
 
 import math
@@ -17,25 +17,25 @@ from loadtest.contract import LimitName
 from loadtest.limits import CONCURRENCY, Decision
 
 _MOST_UNANSWERED: Final = 32
-"""Maximum number of unanswered requests, which may all be rejected. A client starts with one."""
+"""A client has at most this many unanswered requests, because all of them may be rejected. It starts with one."""
 _CREDIT: Final = 1 / 16
-"""Unanswered requests that an accepted request adds, until the next 429."""
+"""Each accepted request allows this many more unanswered requests, until the next 429."""
 _DECREASE: Final = 0.75
-"""Factor by which a 429 reduces the pace, unless the last window accepted even less."""
+"""A 429 multiplies the pace by this factor, unless the last window accepted even less."""
 _SETTLE: Final = 0.25
-"""Part of a window after a 429 in which further 429s count as the same event."""
+"""Further 429s count as the same event if they come within this part of a window."""
 _INCREASE: Final = 0.1
 """Relative growth of the pace in the window after a 429. The growth doubles in each further window without a 429."""
 _MOST_DOUBLED: Final = 5.0
-"""Number of windows after which the growth no longer doubles."""
+"""The growth stops doubling after this many windows."""
 _FAST: Final = 4.0
-"""Relative growth of the pace in a window until the second 429, because the first pace may be low."""
+"""Relative growth of the pace per window until the second 429. It is fast, because the first pace may be low."""
 _LEAST: Final = 0.5
-"""Minimum number of accepted requests that an estimate of the accepted pace assumes."""
+"""Fewer accepted requests count as this many when the accepted pace is estimated."""
 _GRAIN_S: Final = 1e-6
 """A step in s that exceeds the rounding of unix times."""
 _NEAR: Final = 40
-"""Nothing is sent near a window's edge: within the jitter or, if this is less, within a window ÷ this number."""
+"""No request is sent near a window's edge. Near means within the jitter, but at most the window ÷ this number."""
 Action = Callable[[], None]
 
 
@@ -49,7 +49,7 @@ class Scheduler:
         self._serial = 0
 
     def after(self, delay: float, action: Action) -> None:
-        """Do something ``delay`` s from now."""
+        """Run ``action`` in ``delay`` s."""
         self._serial += 1
         heappush(self._heap, (self.now + delay, self._serial, action))
 
@@ -60,7 +60,7 @@ class Gate:
     Args:
         number: number of this client, from 0. Clients that know of each other send in turns, by their clocks.
         clients: number of clients that share the limit, as far as this client knows.
-        pace: the first pace, as a multiple of the documented pace; None to follow the replicas.
+        pace: the first pace, as a multiple of the documented pace. If it is None, the gate follows its replicas.
     """
 
     def __init__(
@@ -90,24 +90,24 @@ class Gate:
         self._spaced = clients > 1 or pace is not None
         models = [] if self._spaced else [each.stricter(self._jitter) for each in counted]
         self._replicas = [each.limiter().decide for each in models]
-        # Length and phase of windows on the server's clock; a bucket that refills in whole seconds has windows of 1 s.
+        # Length and phase of windows on the server's clock. A bucket that refills in whole seconds has windows of 1 s.
         aligned = [each for each in models if each.spec.on_clock]
         self._edges = {(each.limit.window, each.spec.phase) if each.windowed else (1.0, 0.0) for each in aligned}
         self._in_turns = clients > 1
         self._next_even = number / clients * self._spacing
         self._ready = self._changed = 0.0
-        self._clear = 0.0  # no window's edge is near until then
+        self._clear = 0.0  # until this time, no window's edge is near
         most = max((each.limit.count for each in counted), default=1)
         self._credit = 1.0
         self._accepted: deque[float] = deque(maxlen=most)
         self._pause, self._slowed, self._unsure = 0.0, 0.0, True
-        self._answers: list[tuple[float, Decision]] = []  # a heap, because a queue holds accepted requests
+        self._answers: list[tuple[float, Decision]] = []  # a heap, because a leaky queue delays answers
         self._idle = True
         self._submits: deque[Action] = deque()
         self._polls: deque[Action] = deque()
 
     def join(self, send: Action, *, poll: bool) -> None:
-        """Queue a request, which ``send`` sends. Polls go first."""
+        """Queue a request. ``send`` sends it later. Polls go first."""
         (self._polls if poll else self._submits).append(send)
         self._wake()
 
@@ -118,7 +118,7 @@ class Gate:
             self._scheduler.after(0.0, self._serve)
 
     def learn(self, decision: Decision) -> None:
-        """Note the answer to the last request. The client knows it after the limiter's queue and a round trip."""
+        """Note the answer to the last request. It reaches the client after the limiter's delay and a round trip."""
         self._busy += decision.allowed
         heappush(self._answers, (self._scheduler.now + decision.delay + self._trip, decision))
 
@@ -159,7 +159,7 @@ class Gate:
         return self._past_edges(ready) if ready >= self._clear else ready
 
     def _past_edges(self, ready: float) -> float:
-        """Return the first time from ``ready`` on that is not near an edge, where either window may count a request."""
+        """Return the first time from ``ready`` on that is not near an edge. Near edges, either window may count it."""
         self._clear = math.inf
         for window, phase in self._edges:
             near = min(self._jitter, window / _NEAR)
@@ -208,7 +208,7 @@ class Gate:
 def gates(
     work: Work, limits: Limits, pace: float | None, scheduler: Scheduler, number: int, *, told: bool = True
 ) -> Mapping[LimitName, Gate]:
-    """Return a client's gates for submits and polls: one for both if the limits are shared."""
+    """Return a client's gates for submits and polls. Both share a gate if the limits are shared."""
     number, clients = (number, work.clients) if told else (0, 1)
     make = partial(Gate, scheduler, work, limits, number=number, clients=clients, pace=pace)
     first = make(work.submit)

@@ -25,7 +25,7 @@ IN_FLIGHT: Final = 10
 """Minimum number of jobs in progress at the same time in a client that does not pace itself."""
 _AIMD: Final = "begins at a tenth of the limit, and adapts its pace to 429s"
 _POLL_S: Final = 1.0
-"""Seconds between polls if the client's policy states none."""
+"""Seconds between polls if the client's policy does not state them."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class Policy:
     """A client's policy.
 
     Attributes:
-        wait: gives the wait after a 429; a client with gates ignores it.
+        wait: returns the wait after a 429. Clients with gates ignore it.
         retries_polls: whether a rejected poll is retried after ``wait``; otherwise the next poll follows as usual.
         in_flight: number of jobs in progress at the same time.
-        start: gives the start time in s of the client's k-th job, from 0; None if the client has no schedule.
-        gates: makes a paced client's gates from the client's number.
-        quota: tokens of a client's quota of retries in AWS SDKs' standard mode; 0 if retries have no quota.
+        start: returns the start time in s of job k, counted from 0. It is None without a schedule.
+        gates: makes the gates of a paced client, given the client's number.
+        quota: tokens of a client's retry quota, as in AWS SDKs' standard mode; 0 without a quota.
         poll_times: planned times of polls, in s since acceptance.
     """
 
@@ -55,7 +55,7 @@ class Policy:
 
 
 def waits(retry: Retry) -> Wait:
-    """Return the waits of a scenario's retry policy."""
+    """Return a function that computes the waits of a scenario's retry policy."""
     return lambda attempt, _elapsed, draw, stated: retry.wait(attempt, draw, stated)
 
 
@@ -95,7 +95,7 @@ def every_second(_number: int, _elapsed: float, _draw: _Draw) -> float:
 
 def usual(work: Work, limits: Limits) -> list[Policy]:
     """Return the policies of usual clients."""
-    # At least ten jobs are in progress, or as many as keep the limits busy with this polling.
+    # Ten jobs are in progress, or more if this polling needs more to keep the limits busy.
     rate = min(limits.rate(name) for name in work.names)
     mean = float(work.execution_s.mean()) + _POLL_S * work.polled
     busy = math.ceil(2 * rate * mean / work.clients) if math.isfinite(rate) else IN_FLIGHT
@@ -112,7 +112,7 @@ def usual(work: Work, limits: Limits) -> list[Policy]:
 
 
 def present(traffic: Traffic, rate: float) -> Policy:
-    """Return the policy of a scenario's traffic entry: its schedule, retries and polls; ``rate`` is in operations/s."""
+    """Return the policy of a scenario's traffic entry. ``rate`` is in operations/s."""
     retry, polling = traffic.retry, traffic.polling
     return scheduled(PRESENT, f"as the scenario says, at {words.rate(rate)}", retry, polling, rate)
 

@@ -1,4 +1,4 @@
-"""The paced policy. It polls at the times that cost least, by dynamic programming over observed execution times."""
+"""The paced policy. Dynamic programming over observed execution times finds the times of polls that cost least."""
 
 import math
 from dataclasses import replace
@@ -16,17 +16,17 @@ from loadtest.arrays import Floats
 from loadtest.contract import LimitName
 
 _POINTS: Final = 64
-"""Number of quantiles of the execution time at which a poll may come."""
+"""A poll may come at each of this many quantiles of the execution time."""
 _MARGIN_S: Final = 0.001
 """Seconds from the job's expected end to the poll."""
 _COSTS: Final = (0.01, 0.1, 0.3, 1.0, 3.0, 10.0, math.inf)
 """Costs of a poll that are tried, as multiples of the median execution time."""
 _SIMULATED: Final = 10_000
-"""Maximum number of jobs for which plans are simulated. In longer work, one window more or less matters little."""
+"""Plans are simulated for at most this many jobs. In longer work, one window more or less matters little."""
 _EQUAL: Final = 1.005
-"""Maximum ratio of two times that count as equal."""
+"""Two times count as equal if their ratio is at most this."""
 _QUOTA: Final = 0.9
-"""Share of the retrieval limit that polls may use if plans are not simulated."""
+"""Polls may use this share of the retrieval limit if plans are not simulated."""
 
 
 def poll_times(execution_s: Floats, cost_s: float) -> tuple[float, ...]:
@@ -42,7 +42,7 @@ def poll_times(execution_s: Floats, cost_s: float) -> tuple[float, ...]:
     if math.isinf(cost_s):
         return (float(ends[-1]) + _MARGIN_S,)
     share = np.diff(np.searchsorted(execution_s, ends, side="right"), prepend=0) / len(execution_s)
-    # For each point, two sums over the jobs that end until then: their share, and their share times their end.
+    # Two sums over the jobs that end up to each point: their share, and their share times their end.
     ended, moments = np.cumsum(share), np.cumsum(share * ends)
     before, earlier = np.concatenate([[0.0], ended]), np.concatenate([[0.0], moments])
     best, following = np.zeros(len(ends) + 1), np.zeros(len(ends), int)
@@ -60,9 +60,9 @@ def poll_times(execution_s: Floats, cost_s: float) -> tuple[float, ...]:
 
 
 def paced(work: Work, limits: Limits, *, told: bool = True) -> Policy:
-    """Return our policy: paced by the limiters that may be in force, with polls at the times that cost least.
+    """Return the paced policy. It follows the limiters that may be in force and polls at the times that cost least.
 
-    ``told`` is whether the clients know how many clients share the limits.
+    If ``told`` is False, the clients do not know that other clients share the limits.
     """
     policy = Policy(
         PACED,
@@ -79,7 +79,7 @@ def _with_polls(policy: Policy, times: tuple[float, ...]) -> Policy:
 
 
 def _plan_polls(work: Work, limits: Limits, policy: Policy) -> tuple[float, ...]:
-    """Return the most frequent of the tried polls with which the retrieval limit does not delay the end of the work."""
+    """Return the plan with the most polls for which the retrieval limit does not delay the end of the work."""
     typical = float(np.median(work.execution_s)) or 1.0
     plans = list(dict.fromkeys(poll_times(work.execution_s, cost * typical) for cost in _COSTS))
     if work.rate is None and work.count <= _SIMULATED:

@@ -1,4 +1,4 @@
-"""The results of a comparison of policies, and ``advice.json``, the file from which the page is made."""
+"""The results of a comparison of policies. The page is made from their file, ``advice.json``."""
 
 from pathlib import Path
 from typing import Final
@@ -18,7 +18,7 @@ class PolicyResult(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     words: str
     done: int | None
-    """Jobs or runs whose result was seen; the rest were given up. None for a log, whose work has another size."""
+    """Jobs or runs whose result was seen. The rest were given up. None for a log, because its work has another size."""
     seconds: float | None = None
     """Time of the last result; None for a log, for work without end, and if the work was not finished."""
     bound_ratio: float | None = None
@@ -31,7 +31,7 @@ class PolicyResult(msgspec.Struct, frozen=True, kw_only=True):
     polls_per_job: float | None = None
     """None for sync runs."""
     worst: str = ""
-    """The limit that rejected most, and its limiter."""
+    """The limit that rejected most requests, with its limiter."""
 
     @property
     def rejected_per_1000(self) -> float:
@@ -39,13 +39,13 @@ class PolicyResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Confirmation(msgspec.Struct, frozen=True, kw_only=True):
-    """A scenario that really runs two policies."""
+    """A scenario that runs two policies for real."""
 
     file: str
     seconds: dict[str, float]
     """Virtual time of the last result of each traffic entry."""
     done: dict[str, int] = {}
-    """Jobs or runs of each entry whose result is seen in virtual time."""
+    """Jobs or runs of each entry that get a result in the simulation."""
     options: dict[str, str] = {}
     """Options of ``run`` that choose the target; none for the embedded target."""
 
@@ -59,7 +59,7 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
     operation: Operation
     count: int
     rate: float | None
-    """Arrivals/s of work without end; ``count`` is then the number that was simulated."""
+    """Arrivals/s of work without end. In this case, ``count`` is the simulated number."""
     clients: int
     deadline_s: float | None
     execution_s: tuple[float, float, float]
@@ -69,7 +69,7 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
     spacing_s: dict[LimitName, float]
     """Safe time between two requests of each client if all clients share the limit."""
     poll_times_s: tuple[float, ...]
-    """Times of polls since acceptance."""
+    """Times from a job's acceptance to its polls."""
     bound_s: float | None
     """The bound under the strictest limiter; None for work without end."""
     policies: tuple[PolicyResult, ...]

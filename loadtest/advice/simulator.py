@@ -1,6 +1,6 @@
 """Simulation of clients and rate limiters in virtual time. Each event of a job schedules the job's next event.
 
-Requests reach the server at once; an answer is known a round trip later. Jobs start when their submit is let through.
+Requests reach the server at once. Answers arrive a round trip later. A job starts when its submit is let through.
 """
 
 import math
@@ -22,9 +22,9 @@ MOST_S: Final = 86_400.0
 """Seconds after which a simulation ends, whether or not the work is done."""
 _MOST_PER_JOB: Final = 200
 _MOST_MORE: Final = 10_000
-"""A simulation also ends after ``_MOST_PER_JOB`` 429s per job plus this number: some limiters may lock clients out."""
+"""A simulation also ends after ``_MOST_PER_JOB`` 429s per job plus this number. Some limiters may reject forever."""
 _RETRY_TOKENS: Final = 5
-"""Tokens that a retry takes, and returns if it succeeds. A success without retries adds one token."""
+"""Tokens that a retry takes. It returns them if it succeeds. A success without retries adds one token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,8 @@ class SimulatedEnd:
     """The end of one simulation.
 
     Attributes:
-        seconds: time of the last result; infinite if some job has none.
-        sent: requests by limit.
+        seconds: time of the last result; infinite if a job has no result.
+        sent: number of requests sent to each limit.
         last_s: time of the last result that was seen.
         wait_p95_s: 95th percentile of the times from a job's acceptance to its result; infinite without results.
     """
@@ -55,7 +55,7 @@ class SimulatedEnd:
 
 
 class _Served:
-    """A limit of the server, with its requests."""
+    """The state of a limit of the server, with counts of its requests."""
 
     __slots__ = ("decide", "held", "limiter", "rejected", "sent")
 
@@ -66,7 +66,7 @@ class _Served:
 
 
 class Simulation(Scheduler):
-    """One policy under one limiter for each limit. A simulation can run only once."""
+    """A simulation of one policy, with one limiter for each limit. It can run only once."""
 
     def __init__(self, work: Work, limits: Limits, world: World, policy: Policy, seed: int = 0) -> None:
         super().__init__(seed)
@@ -98,7 +98,7 @@ class Simulation(Scheduler):
 
 
 class _Client:
-    """A client. Jobs start at a rate, or each when another ends; with gates and no rate, all start at once."""
+    """A client. Without a schedule, gates start all jobs at once. Without gates, a job starts when another ends."""
 
     def __init__(self, simulation: Simulation, number: int) -> None:
         self.simulation = simulation
@@ -124,7 +124,7 @@ class _Client:
     def ended(self) -> None:
         """Start the next job in place of a job that ended."""
         self._free += self._in_slots
-        while self._free == 1 and self._jobs:  # A job that ends at once adds to the free slots and returns here.
+        while self._free == 1 and self._jobs:  # A job that ends at once frees its slot and calls this method.
             self._jobs.popleft()
             _Job(self)
             self._free -= 1
@@ -175,7 +175,7 @@ class _Job:
             self._again(simulation.limits.stated_wait(decision))
 
     def _pass(self, delay: float) -> None:
-        """Schedule what follows an accepted request, which a queue holds for ``delay`` s."""
+        """Schedule what follows an accepted request. A leaky queue first holds it for ``delay`` s."""
         simulation, limiter = self._simulation, self._limit.limiter
         if not self._polls:
             self._execution = next(simulation.executions)
@@ -206,7 +206,7 @@ class _Job:
             client.ended()
 
     def _poll(self, late: float) -> None:
-        """Schedule the next poll. The client knows the last answer in ``late`` s."""
+        """Schedule the next poll. The last answer reaches the client in ``late`` s."""
         self._polls += 1
         simulation = self._simulation
         elapsed = simulation.now + late - self._accepted

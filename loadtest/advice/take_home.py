@@ -1,4 +1,4 @@
-"""The advised client as a file for users: ``client.py`` of this folder with the numbers of an advice."""
+"""The advised client as a file for users. It is ``client.py`` of this folder with the numbers of an advice."""
 
 import math
 import re
@@ -13,7 +13,7 @@ from loadtest.limits import CONCURRENCY, at_once
 
 _TEMPLATE: Final = Path(__file__).with_name("client.py")
 _JITTER_S: Final = 0.02
-"""Minimum assumed variation, in s, of a request's time to the server."""
+"""A request's time to the server is assumed to vary by at least this many seconds."""
 _MOST_UNFINISHED: Final = 10_000
 _COUNTERS: Final = ("sliding-counter", "sliding-counter-from-first")
 
@@ -42,7 +42,7 @@ def _jitter_s(limits: Limits) -> float:
 
 
 def pace(limits: Limits, names: Sequence[LimitName], clients: int = 1) -> tuple[int, float, int, float]:
-    """Return COUNT, SECONDS, BURST and SPACING, with which every candidate on these limits accepts all requests."""
+    """Return a COUNT, SECONDS, BURST and SPACING that every candidate for these limits accepts."""
     each = [_rule(one, clients, _jitter_s(limits)) for name in names for one in limits.candidates[name]]
     counts, seconds, bursts, spacings = zip(*each, strict=True)
     return min(counts), max(seconds), min(bursts), max(spacings)

@@ -18,9 +18,9 @@ from loadtest.words import limit as limit_words
 ROUND_TRIP_S: Final = 0.002
 """Default seconds from a request to its answer, typical of a loopback target."""
 JITTER_S: Final = 0.001
-"""Default variation of a request's time to the server."""
+"""Default variation of a request's time to the server, in s."""
 _SPARE: Final = 1.25
-"""Unfinished jobs of a paced client ÷ the jobs that keep the retrieval limit busy."""
+"""A paced client has this many times the unfinished jobs that keep the retrieval limit busy."""
 MOST: Final = 200_000
 """Maximum number of jobs or runs that are simulated."""
 _STREAM_WINDOWS: Final = 3
@@ -48,7 +48,7 @@ class Candidate(NamedTuple):
         return f"{in_words(self.spec)}, {limit_words(self.limit.count, self.limit.window)}"
 
     def spacing(self, clients: int, jitter_s: float) -> float:
-        """Return a safe time in s between two requests of each client. Without windows, clients must send in turns."""
+        """Return a safe time in s between two requests of a client. Without windows, clients must send in turns."""
         limit = self.limit
         if self.algorithm == CONCURRENCY:  # This limit has no pace, so adaptation begins with this spacing.
             return clients / limit.count
@@ -57,9 +57,9 @@ class Candidate(NamedTuple):
         return clients * (limit.window / limit.count + jitter_s)
 
     def stricter(self, jitter_s: float) -> "Candidate":
-        """Return a limiter whose accepted requests this candidate accepts, too, if their times vary by ``jitter_s``."""
+        """Return a stricter limiter. This candidate also accepts its requests if their times vary by ``jitter_s``."""
         spec, limit = self
-        if spec.on_clock:  # Nothing is sent near the edges of its windows.
+        if spec.on_clock:  # The gate sends no requests near the edges of its windows.
             return self
         if self.windowed:
             return Candidate(spec, Limit(limit.count, limit.window + jitter_s))
@@ -97,12 +97,12 @@ class Limits:
     round_trip_s: float = ROUND_TRIP_S
 
     def stated_wait(self, decision: Decision) -> float | None:
-        """Return the whole seconds that a 429's header states; None if 429s have no such header."""
+        """Return the whole seconds in a 429's Retry-After header, or None if 429s have no such header."""
         return float(math.ceil(decision.retry_after or 1.0)) if self.retry_after else None
 
     @property
     def worlds(self) -> list[World]:
-        """Combinations of candidates, in which every candidate of every limit occurs."""
+        """Combinations of candidates. Every candidate of every limit occurs in at least one of them."""
         most = max(len(each) for each in self.candidates.values())
         return [{name: each[k % len(each)] for name, each in self.candidates.items()} for k in range(most)]
 
@@ -136,7 +136,7 @@ class Work:
 
     Attributes:
         count: number of jobs or runs; for work without end, the simulated number.
-        rate: arrivals/s of work without end; None if all work is there at the start.
+        rate: arrivals/s of work without end. If it is None, all work is present at the start.
         execution_s: observed execution times in s, ascending.
         epoch: the beginning of the work, in unix seconds.
     """
@@ -164,7 +164,7 @@ class Work:
 
     @cached_property
     def executions(self) -> list[float]:
-        """The execution time of each job: the observed distribution, always in the same mixed order."""
+        """The execution time of each job. The observed times are mixed, always in the same order."""
         order = np.random.Generator(np.random.PCG64(self.count)).permutation(self.count)
         places = (order + 0.5) / self.count * len(self.execution_s)
         values: list[float] = self.execution_s[places.astype(int)].tolist()
