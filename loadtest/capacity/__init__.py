@@ -1,3 +1,3 @@
-"""The capacity of a service for a scenario, and its bottleneck: a model of each constraint, confirmed by a few runs."""
+"""Search for the capacity of a service and its bottleneck. Models guess each constraint, and a few runs confirm it."""
 
 __all__ = ["models", "results", "search", "sentences"]

@@ -1,8 +1,8 @@
-"""Guesses of limits, causes of failures, and the rates at which times stay flat; from forecast and levels. Pure.
+"""Models of a service's constraints, computed from the forecast and the levels. Pure.
 
-The forecast replays the scenario's schedule through the assumed limiters. A limit's guess is the highest multiplier
-without rejections in the judged stage, or with as many as a threshold allows. Levels improve the guess: the share of
-429s shows by how much a rate exceeds the real limit.
+The forecast replays the scenario's schedule through the assumed limiters. A limit's guess is the highest multiplier at
+which the judged stage has no more 429s than the thresholds allow. Levels improve the guess, because their share of 429s
+shows by how much a rate exceeds the real limit.
 """
 
 from collections.abc import Sequence
@@ -21,21 +21,21 @@ from loadtest.plan import Question, forecast, traffic_plans
 from loadtest.scenario import Scenario
 
 _HALVINGS: Final = 7
-"""Bisections of an octave: the guess is exact to 0.6 %."""
+"""An octave is bisected this many times, so the guess is exact to 0.6 %."""
 _TOLERATED: Final = ("throttled_rate", "requests.throttled_rate")
 _FLAT: Final = 1.25
-"""Maximum ratio of a median time to the smallest median, up to which times count as flat."""
+"""A median time counts as flat if it exceeds the smallest median by at most this factor."""
 _GROWTH_MS: Final = 5.0
-"""Minimum growth of a median that counts, because other processes lengthen medians of 1 ms by several ms."""
+"""Smaller growth of a median does not count, because other processes lengthen medians of 1 ms by several ms."""
 _OWN: Final = 0.97
-"""Share of the retrieval limit. If jobs that do not wait need fewer polls, waiting exhausted the limit."""
+"""Share of the retrieval limit. If jobs that do not wait need less than this share, waiting exhausted the limit."""
 
 
 class LimitForecast:
-    """The forecast of each limit's share of 429s at multiples of a scenario's rate, and the guesses that follow.
+    """Forecasts each limit's share of 429s at multiples of a scenario's rate, and guesses the limits' multipliers.
 
-    The scenario has only the judged stage, from the start of a window. Whole windows are judged, so the start changes
-    no share.
+    The scenario has only the judged stage, and starts with a window. This does not change the shares, because whole
+    windows are judged.
     """
 
     def __init__(self, question: Question) -> None:
@@ -45,11 +45,11 @@ class LimitForecast:
         drawn = {name for each in scenario.traffic.values() for name in LIMITS_OF_OPERATION[each.operation]}
         # A limit that may reject everything stops no rate.
         self._drawn = [name for name in LIMIT_NAMES if name in drawn and self._allowed.get(name, 0.0) < 1]
-        # The searches for the limits mostly try the same multipliers.
+        # The searches for different limits mostly try the same multipliers.
         self._shares = cache(self._rejected_shares)
 
     def guesses(self, levels: Sequence[Level] = ()) -> list[Guess]:
-        """Return the guess for each limit that the scenario uses, measured if it was the bottleneck of a level."""
+        """Return a guess for each limit that the scenario uses. If the limit was a bottleneck, levels measure it."""
         scenario = self._question.scenario
         found = {name: self._measured(name, levels) or self._highest(name) for name in self._drawn}
         return [
@@ -59,12 +59,12 @@ class LimitForecast:
         ]
 
     def _measured(self, name: LimitName, levels: Sequence[Level]) -> float | None:
-        """The median of the multipliers that the levels with this bottleneck show; None without such a level.
+        """Return the median multiplier from levels with this bottleneck; None if there is no such level.
 
-        A limit that rejects a share of a level's first requests rejects the same share at some multiplier of the
-        forecast: the real limit differs from the assumed one by the ratio of both multipliers. Polls are forecast less
-        well, because jobs that wait need more. Their limit accepts its real rate while it rejects, and a level without
-        rejections shows how many polls a job needs.
+        The forecast reaches a level's share of rejected first requests at another multiplier than the level. The ratio
+        of the two is that of the real limit to the assumed one. Polls are forecast less well, because waiting jobs need
+        more of them. While their limit rejects, it accepts its real rate. A level without rejections shows how many
+        polls a job needs.
         """
         on = [(level, level.limits[name]) for level in levels if name in level.limits]
         calm = [seen.sent_rate / level.multiplier for level, seen in on if not seen.throttled_rate]
@@ -80,9 +80,9 @@ class LimitForecast:
         return multiplier if LOWEST <= multiplier <= HIGHEST else None
 
     def _highest(self, name: LimitName, tolerance: float | None = None) -> float | None:
-        """The highest multiplier within a tolerance, by bisection in log-rate; None if all are within it.
+        """Return the highest multiplier within a tolerance, by bisection in log-rate; None if all are within it.
 
-        The default tolerance is that of the thresholds.
+        Thresholds set the default tolerance.
         """
         tolerance = self._allowed.get(name, 0.0) if tolerance is None else tolerance
         low = high = LOWEST
@@ -101,7 +101,7 @@ class LimitForecast:
         scenario = question.scenario
         faster = scenario.model_copy(update={"rate_multiplier": scenario.rate_multiplier * multiplier})
         keys = max(plan.keys.stop for plan in question.plans.values())
-        # Only this schedule: other seeds are not needed.
+        # Only this schedule is forecast, because other seeds are not needed.
         asked = forecast(replace(question, scenario=faster, plans=traffic_plans(faster, assumed, keys)), most_seeds=0)
         seen = asked.phases[0] if asked.phases else None
         return {
@@ -111,7 +111,7 @@ class LimitForecast:
 
 
 def tolerances(scenario: Scenario) -> dict[LimitName, float]:
-    """Return the share of 429s (0-1) that the strictest threshold on 429 rates allows on each limit.
+    """Return the share of 429s (0-1) that thresholds allow on each limit. The strictest threshold counts.
 
     The scenario must have only the judged stage.
     """
@@ -148,7 +148,7 @@ def flat_until(levels: Sequence[Level]) -> float | None:
 
 
 def with_causes(levels: Sequence[Level]) -> list[Level]:
-    """Return the levels, with the service as the constraint if polls exhausted a limit only because jobs waited.
+    """Return the levels with their causes. If waiting jobs exhausted the poll budget, the cause is the service.
 
     Jobs that do not wait need as many polls as in the calmest level that passed. If the limit accepts that many polls,
     waiting is the cause.

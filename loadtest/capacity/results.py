@@ -1,4 +1,4 @@
-"""Levels of a capacity search, read from their runs, and the search's result in ``capacity.json``."""
+"""The levels of a capacity search and its result. Levels are read from runs. ``capacity.json`` has the result."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -18,19 +18,19 @@ FILE_NAME: Final = "capacity.json"
 SCHEMA_VERSION: Final = 1
 
 LevelOutcome = Literal["holds", "breaks", "inconclusive", "invalid"]
-"""A level holds if every threshold of the judged stage passed, and breaks if one failed. It is inconclusive if none
-failed but one cannot be judged, and invalid if the load generator was the bottleneck."""
+"""A level holds if every threshold of the judged stage passed. It breaks if a threshold failed. It is inconclusive if
+none failed but one cannot be judged. It is invalid if the load generator was the bottleneck."""
 
 
 class Constraint(StrEnum):
-    """The bottleneck."""
+    """The bottleneck of a level."""
 
     LIMIT = "limit"
     """A rate limit rejects the first requests of operations."""
     POLL_BUDGET = "poll budget"
     """Polls exhaust the retrieval limit."""
     SERVICE = "service capacity"
-    """Requests wait for each other: they take longer, without any 429."""
+    """Requests wait for each other in the service. They take longer, without any 429."""
     ERRORS = "errors"
     """Requests fail, without any 429."""
     GENERATOR = "generator"
@@ -38,13 +38,12 @@ class Constraint(StrEnum):
 
 
 class EntryLevel(msgspec.Struct, frozen=True, kw_only=True):
-    """A traffic entry in the judged stage of a level. Rates of outcomes are 0-1; times are None if n is too small."""
+    """A traffic entry in the judged stage of a level. Rates of outcomes are 0-1. Times are None if n is too small."""
 
     operation: str
     offered_rate: float
     """Operations/s."""
     response_p50_ms: float | None
-    """From the intended start."""
     response_p95_ms: float | None
     execution_p50_ms: float | None
     """The service's own execution time."""
@@ -55,7 +54,7 @@ class EntryLevel(msgspec.Struct, frozen=True, kw_only=True):
     error_rate: float = 0.0
     """Operations that failed or timed out ÷ operations."""
     unavailable_rate: float = 0.0
-    """Requests that got 503 ÷ requests: some services throttle this way."""
+    """Requests that got 503 ÷ requests. Some services throttle with 503."""
 
     @property
     def typical_ms(self) -> float | None:
@@ -81,18 +80,18 @@ class LimitLevel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Level(msgspec.Struct, frozen=True, kw_only=True):
-    """One run of the search, with only the judged stage."""
+    """One run of the search. It has only the judged stage."""
 
     multiplier: float
     """The run's ``rate_multiplier``."""
     directory: str
-    """Relative to the search's directory."""
+    """The run's directory, relative to the search's directory."""
     outcome: LevelOutcome
     broken: tuple[str, ...]
     """Thresholds that did not pass, as the scenario states them; for an invalid run, its failed checks."""
     stage_s: float
     requests: int
-    """Total of the run."""
+    """Requests of the whole run."""
     entries: dict[str, EntryLevel]
     limits: dict[LimitName, LimitLevel]
     """The limits that requests used."""
@@ -164,7 +163,7 @@ def _entry(stage: StageMetrics, scenario: "Scenario", name: str) -> EntryLevel:
 def _rejecting(
     limits: Mapping[LimitName, LimitLevel], broken: list[JudgedThreshold], scenario: "Scenario"
 ) -> LimitName | None:
-    """The limit with the highest share of 429s that the failed thresholds' traffic uses; None without 429s."""
+    """Return the limit with the highest share of 429s among those that the failed thresholds' traffic uses."""
     drawn = [
         limit
         for name, each in scenario.traffic.items()
@@ -185,7 +184,7 @@ def kind_of(name: LimitName, scenario: "Scenario") -> Constraint:
 
 
 class Guess(msgspec.Struct, frozen=True, kw_only=True):
-    """A model's guess of a constraint: the highest multiplier that it permits."""
+    """A model's guess of the highest multiplier that a constraint permits."""
 
     multiplier: float
     constraint: Constraint
@@ -205,17 +204,17 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
     multiplier: float | None
     """The middle of the range that contains the true rate; None without an answer."""
     low: float | None
-    """The low end of the range; without a range, the fastest multiplier that passed, or None."""
+    """The low end of the range. Without a range, it is the fastest multiplier that passed, or None."""
     high: float | None
     """The high end of the range; None without an answer."""
     constraint: Constraint | None
     limit: LimitName | None
     sentence: str
-    """The answer, or the reason for its absence."""
+    """The answer, or the reason why there is none."""
     reasons: tuple[str, ...]
     """Further notes for the reader."""
     levels: tuple[Level, ...]
-    """In the order of their runs."""
+    """The levels in the order of their runs."""
     guesses: tuple[Guess, ...]
     """The models' guesses, before and during the search."""
     exit_code: int

@@ -1,12 +1,12 @@
-"""The choice of the next rate, and the range that contains the true rate: Bayesian bisection. Pure.
+"""Bayesian bisection. It chooses the next rate and estimates the range that contains the true rate. Pure.
 
 The true rate θ is the rate at which half of the runs with fresh seeds pass. A run at rate x passes with probability
-1 / (1 + (x/θ)^(1/s)), a logistic curve over log-rate, except for a small share of lapses. A grid holds the posterior of
-θ and s. Each level runs at the median of θ, so that a pass and a failure are equally likely (Waeber, Frazier and
-Henderson, "Bisection search with noisy responses", 2013). The answer is a credible interval of θ.
+1 / (1 + (x/θ)^(1/s)). This is a logistic curve over log-rate; a small share of runs, the lapses, ignore it. A grid
+holds the posterior of θ and s. Each level runs at the median of θ, so that a pass and a failure are equally likely
+(Waeber, Frazier and Henderson, "Bisection search with noisy responses", 2013). The answer is a credible interval of θ.
 
 *Prior of θ.* Guesses from rate limits have half of the weight. The other half falls by a factor of e for each factor of
-e from the scenario's own rate. The median of what remains after a pass or a failure is then twice or half the rate.
+e from the scenario's own rate. After a pass, its median is then twice the rate, and after a failure half the rate.
 
 *Prior of s.* A count of n random arrivals varies by 1/√n, and so does the load of a stage: s = k/√n. Simulated queues
 have k between 0.5 and 2. Even arrivals leave only the variation of the service, and k is usually smaller.
@@ -39,15 +39,15 @@ _EVEN: Final = (0.3, 1.0)
 _LAPSES: Final = 0.01
 """Share of runs whose outcome does not depend on the rate."""
 _OFF: Final = 0.03
-"""Relative error (one standard deviation) of a limit's guess, caused by requests at the edges of a window (bench)."""
+"""Relative standard error of a limit's guess. Requests at the edges of a window cause it (bench)."""
 _TAIL: Final = 0.04
-"""Posterior probability beyond each end of the range; more than 90 of 100 ranges contain the true rate (bench)."""
+"""Posterior probability beyond each end of the range. More than 90 of 100 ranges contain the true rate (bench)."""
 _APART: Final = 0.025
-"""Minimum relative distance of two rates, a quarter of the default width of the range."""
+"""Two different rates differ by at least this share. It is a quarter of the default width of the range."""
 _STEP: Final = 2.0
-"""Maximum ratio of a rate to the fastest that passed, so that an unknown service is not overloaded further."""
+"""A rate is at most this multiple of the fastest that passed, so that an unknown service is not overloaded further."""
 _BETTER: Final = 1.1
-"""Minimum improvement, as a factor, at half of the rate. With less, a failure does not depend on the rate."""
+"""A failure does not depend on the rate if half of the rate improves the result by less than this factor."""
 
 
 class StageCounts(NamedTuple):
@@ -78,11 +78,11 @@ class RateRange(NamedTuple):
 
 
 def outcomes(levels: Sequence[Level]) -> list[tuple[Level, bool]]:
-    """Return the levels that count, with whether they passed.
+    """Return the levels that count, and whether each passed.
 
-    A run with a late generator does not count if it is the only one, or if the generator kept up with the same rate or
-    a faster one: another process may have delayed it. A run that could not be judged does not count if no slower run
-    passed: it had too few values.
+    An invalid run does not count if it is the only one, or if the generator kept up with the same or a higher rate.
+    Another process may have delayed it. An inconclusive run does not count if no slower run passed. It had too few
+    values.
     """
     kept_up = max((level.multiplier for level in levels if level.outcome != "invalid"), default=0.0)
     late = [level for level in levels if level.outcome == "invalid" and level.multiplier > kept_up]
@@ -96,13 +96,13 @@ def outcomes(levels: Sequence[Level]) -> list[tuple[Level, bool]]:
 
 
 def _unjudged(levels: Sequence[Level]) -> list[Level]:
-    """The levels with too few values; the search goes on as if they had passed, because faster runs have more."""
+    """Return the levels with too few values. The search treats them as passed, because faster runs have more values."""
     counted = [level for level, _ in outcomes(levels)]
     return [level for level in levels if level.outcome == "inconclusive" and level not in counted]
 
 
 def bounded(levels: Sequence[Level]) -> bool:
-    """Whether some levels passed and some failed, so that a range has two ends."""
+    """Whether some levels passed and some failed. Only then does the range have two ends."""
     return len({passed for _, passed in outcomes(levels)}) > 1
 
 
@@ -156,7 +156,7 @@ def next_multiplier(
 
 
 def _free(levels: Sequence[Level], *, repeats: bool) -> Bools:
-    """The rates that may run next: not too fast, not too slow to be judged, and not near a level."""
+    """Return which rates may run next. They are not too fast, not too slow to be judged, and not near a level."""
     passed = [level.multiplier for level, passed in outcomes(levels) if passed]
     unjudged = [level.multiplier for level in _unjudged(levels)]
     fastest = _STEP * max([*passed, *unjudged], default=1 / _STEP)
@@ -171,8 +171,8 @@ def _free(levels: Sequence[Level], *, repeats: bool) -> Bools:
 def hopeless(levels: Sequence[Level]) -> tuple[Level, Level] | None:
     """Return two failed levels whose failure does not depend on the rate; None if there are none.
 
-    The slower level has about half the rate, or the lowest rate that can be judged, and is hardly better. If requests
-    waited, the levels' times are compared; otherwise the shares of operations that succeeded.
+    The slower level has about half the rate, or the lowest rate that can be judged. Its result is hardly better. If
+    requests waited, the levels' times are compared. Otherwise, the shares of operations that succeeded are compared.
     """
     counted = outcomes(levels)
     failed = sorted((level for level, passed in counted if not passed), key=lambda level: level.multiplier)

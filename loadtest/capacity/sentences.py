@@ -16,13 +16,13 @@ from loadtest.words import duration_ms, joined, percent
 
 _MINUTE: Final = 60
 _ONE: Final = 1.1
-"""Maximum number of polls per job that counts as one."""
+"""Up to this many polls per job count as one."""
 _NEARLY: Final = 0.9
-"""Share of a limit: above it the limit is nearly exhausted, and below it 429s are unexpected."""
+"""Share of a limit. Above it, the limit is nearly exhausted. Below it, 429s are unexpected."""
 
 
 class EarlyStopError(Exception):
-    """The reason for an early end of a search, as the end of a sentence, and the exit code if there is no answer."""
+    """Ends a search early. ``words`` give the reason as the end of a sentence. Without an answer, ``code`` applies."""
 
     def __init__(self, words: str, code: ExitCode) -> None:
         super().__init__(words)
@@ -30,7 +30,7 @@ class EarlyStopError(Exception):
 
 
 class CapacityAnswer(NamedTuple):
-    """The range of the true rate, None if unknown, with a sentence and the exit code."""
+    """The answer of a search. If the true rate is unknown, the range is None."""
 
     range: RateRange | None
     sentence: str
@@ -42,7 +42,7 @@ class Offered:
     """The load of a search and its limits.
 
     ``base_rates`` are operations/s of each entry at multiplier 1; ``expected`` are the forecast's guesses. ``probe`` is
-    a ``loadtest probe`` command that lacks only a limit's name; empty for an embedded target.
+    a ``loadtest probe`` command without the limit's name. It is empty for an embedded target.
     """
 
     base_rates: Mapping[str, float]
@@ -58,7 +58,7 @@ class Offered:
 
 
 def stopping(levels: Sequence[Level], middle: float) -> Level | None:
-    """Return the level whose constraint is the bottleneck: the slowest failed level above the middle of the range."""
+    """Return the level that shows the bottleneck. It is the slowest failed level above the middle of the range."""
     failed = sorted((level for level, passed in outcomes(levels) if not passed), key=attrgetter("multiplier"))
     return next((level for level in failed if level.multiplier >= middle), failed[-1] if failed else None)
 
@@ -88,7 +88,7 @@ def answer(
 
 
 def rates(offered: Offered, *multipliers: float) -> str:
-    """Format the rates at a multiplier or a range: "470 to 490 jobs a minute", or for each of several entries."""
+    """Format each entry's rate at a multiplier, or its range between two: "470 to 490 jobs a minute"."""
     each = {name: per_minute(*(rate * each for each in multipliers)) for name, rate in offered.base_rates.items()}
     if len(each) == 1:
         (name,) = each
@@ -118,13 +118,13 @@ def _stopped_by(level: Level, offered: Offered) -> str:
 
 
 def _beside(level: Level) -> str:
-    """The limits that reject although they are not the bottleneck, for example because waiting jobs are polled."""
+    """Name the limits that reject although they are not the bottleneck. They may reject polls of waiting jobs."""
     rejecting = [name for name, seen in level.limits.items() if seen.throttled_rate]
     return f", and {joined(rejecting)} requests get 429" if rejecting else ", without any 429"
 
 
 def _unexpected(level: Level, offered: Offered) -> str:
-    """The finding that 429s begin far below the assumed limit; empty if they do not."""
+    """Return the finding that 429s begin far below the assumed limit; empty if they do not."""
     assumed = next((guess.multiplier for guess in offered.expected if guess.limit == level.limit), math.inf)
     if level.constraint != Constraint.LIMIT or level.limit is None or level.multiplier >= assumed * _NEARLY:
         return ""
@@ -138,7 +138,7 @@ def _unexpected(level: Level, offered: Offered) -> str:
 
 
 def _failure(level: Level, offered: Offered) -> str:
-    """The rate of a failed level with its share of 429s or 503s, and the thresholds that failed."""
+    """Describe a failed level by its rate, the thresholds that failed, and its shares of 429s and 503s."""
     rejected = [
         f"; {percent(seen.throttled_rate)} of the {name} requests got 429"
         for name, seen in level.limits.items()
@@ -177,7 +177,7 @@ def _no_answer(levels: Sequence[Level]) -> str:
 
 
 def _times(pair: Sequence[Level]) -> str:
-    """The times of two levels in parentheses; empty if there are none."""
+    """Format the times of two levels in parentheses; empty if requests did not wait."""
     texts = [duration_ms(max(e.typical_ms or 0 for e in level.entries.values())) for level in pair]
     slow = pair[0].constraint == Constraint.SERVICE
     return f" (p95 {joined(texts)}): requests do not wait for each other, the service itself takes longer" * slow
@@ -208,9 +208,9 @@ def _polls(levels: Sequence[Level], offered: Offered) -> list[float]:
 
 
 def reasons(levels: Sequence[Level], offered: Offered, high: Level | None) -> tuple[str, ...]:
-    """Return notes: the failure, contradictions, flat times, a nearly exhausted limit, jobs against sync runs, rates.
+    """Return notes on the failure, contradictions, flat times, nearly exhausted limits, jobs and untried rates.
 
-    ``high`` is the level whose constraint is the bottleneck.
+    ``high`` is the level that shows the bottleneck.
     """
     found = [_failure(high, offered) if high is not None else "", _contradiction(levels)]
     flat = flat_until(levels)
@@ -238,7 +238,7 @@ def reasons(levels: Sequence[Level], offered: Offered, high: Level | None) -> tu
 
 
 def _contradiction(levels: Sequence[Level]) -> str:
-    """A note that a rate failed far below a rate that passed; else empty."""
+    """Return a note if a rate failed far below a rate that passed; otherwise an empty text."""
     slowest = min((level.multiplier for level, passed in outcomes(levels) if not passed), default=math.inf)
     fastest = max((level.multiplier for level, passed in outcomes(levels) if passed), default=0.0)
     if fastest * _NEARLY <= slowest:
@@ -250,7 +250,7 @@ def _contradiction(levels: Sequence[Level]) -> str:
 
 
 def _break_even(levels: Sequence[Level], offered: Offered) -> str:
-    """The work a minute that the limits accept as sync runs and as jobs; empty if all entries are retrievals."""
+    """Compare the work that the limits accept as sync runs and as jobs; empty if all entries are retrievals."""
     sync, submits = offered.per_minute(LimitName.SYNC_RUN), offered.per_minute(LimitName.ASYNC_SUBMIT)
     retrieval, polls = offered.per_minute(LimitName.RETRIEVAL), max(_polls(levels, offered), default=0.0)
     runs = {Operation.SYNC_RUN, Operation.ASYNC_RUN} & {*offered.operations.values()}
