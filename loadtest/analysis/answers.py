@@ -3,8 +3,8 @@
 Every sent arrival counts. An arrival that never became ok has an infinite time, so a policy that gives up early does
 not look fast. If traffic entries send the same inputs (row k for arrival k), arrivals are compared in pairs.
 
-With a probability of 95 %, all intervals of a family of differences are correct (Bonferroni). A family of alternatives
-has all pairs for one metric. A family of an effect has all its metrics and stages.
+With a probability of 95 %, all intervals of a family of differences are correct (Bonferroni). For alternatives, a
+family consists of all pairs for one metric. For an effect, a family consists of all metrics and stages.
 """
 
 import math
@@ -96,7 +96,7 @@ class ComparisonAnswer(Result, frozen=True, kw_only=True):
         kind: ``alternatives`` compares traffic entries, ``effect`` compares stages of one entry.
         entry: for an effect, the entry that has the stages.
         by: metrics. The first metric decides between alternatives.
-        confidence: level of each interval. All intervals of a family together are correct at 95 %.
+        confidence: level of each interval, so that all intervals of a family are correct with a probability of 95 %.
         sides: the compared sides. For an effect, the first side is the baseline.
         differences: differences by metric: of each pair of alternatives, or of each stage to the baseline.
         best: the best alternative by the first metric; null if there is none.
@@ -150,7 +150,7 @@ def comparisons_of(info: RunInfo) -> list[WrittenComparison]:
 
 
 def compared_entries(info: RunInfo) -> set[str]:
-    """Return the traffic entries whose values comparisons need."""
+    """Return the traffic entries that comparisons name."""
     return {name for each in comparisons_of(info) for name in each.entries or [each.entry or ""]}
 
 

@@ -21,7 +21,7 @@ from loadtest.record.run_info import RunInfo
 from loadtest.schedule import TrafficSchedule
 
 GAPS: Final = 5_000_000
-"""Gaps are measured for at most this many arrivals of an entry; later arrivals are ignored."""
+"""Gaps are measured for at most this many arrivals of an entry. Later arrivals are ignored."""
 _MOMENTS: Final = ("start", "intended_start")
 
 
@@ -30,8 +30,8 @@ class Arrivals:
 
     Attributes:
         last: the last moment of the record, in ns since the epoch.
-        first_of: by column of ``_MOMENTS``, the minimum over each entry's sent operations in figures, in ns.
-        last_of: the maximum over these operations, in ns.
+        first_of: earliest moment of each entry, by column of ``_MOMENTS``, in ns. Only sent operations in figures count.
+        last_of: latest moment of the same operations, in ns.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:

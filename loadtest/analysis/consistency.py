@@ -37,11 +37,11 @@ _DENSE: Final = 8
 _MISSING: Final = {"even": 2.0}
 """Number of planned arrivals that may be missing at the end of a stage, by arrival process."""
 _MISSING_AT_RANDOM: Final = 30.0
-"""The same number for random arrivals. If 30 are expected, none occurs with a probability of e⁻³⁰."""
+"""The same number for random arrivals. If 30 arrivals are expected, none occurs with a probability of e⁻³⁰."""
 
 
 class Inconsistency(Result, frozen=True, kw_only=True):
-    """Rows of a record that cannot be true, for one reason.
+    """Rows of a record that cannot be true. All have the same reason.
 
     Attributes:
         what: the reason, in words that continue "a row that".

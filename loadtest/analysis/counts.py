@@ -73,7 +73,7 @@ class Counts:
         self._until_s = float(info.elapsed_s or 0.0) if cut_short else np.inf
         self._concurrency = assumed.spec.algorithm == CONCURRENCY
         self._held = np.zeros((len(KINDS), len(self._edges)))
-        """Total seconds in flight of requests without a 429, by kind and stretch. A concurrency limit needs them."""
+        """Total seconds in flight of requests without a 429, by kind and stretch, for a concurrency limit."""
 
     def add(self, chunk: Chunk) -> None:
         rows = chunk.operations

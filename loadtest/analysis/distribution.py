@@ -1,6 +1,6 @@
 """Distributions of any number of values, their percentiles, and time bins for plots.
 
-A distribution keeps up to ``EXACT`` values. With more values, it becomes a log histogram. The bucket of a value is the
+A distribution with more than ``EXACT`` values becomes a log histogram. The bucket of a value is the
 upper half of its bits as a 32-bit float (sign, exponent, 7 bits of mantissa), so no logarithm is computed. A bucket is
 as wide as 1/128 of its lower edge, and its middle stands for its values. Percentiles of a histogram therefore have a
 relative error of at most 0.4 % (as in HdrHistogram and DDSketch: Masson et al., "DDSketch", VLDB 2019). Counts, sums,
@@ -100,7 +100,7 @@ class Distribution:
         if not n:
             return Distribution()
         if self.counts is None:
-            # Remove each time-out once. An equal value that is not a time-out stays.
+            # Remove each time-out once, because other values may be equal to it.
             late = self.late.ordered
             places = np.searchsorted(self.ordered, late) + np.arange(len(late)) - np.searchsorted(late, late)
             return distribution(np.delete(self.ordered, places))
@@ -151,7 +151,7 @@ def distribution(values: Floats, at_least: Bools | None = None) -> Distribution:
 
 
 class Distributions:
-    """Several distributions, filled in pieces. Each has a slot, whose first ``exact`` values are kept exactly."""
+    """Several distributions, filled in pieces. Each has a slot. A slot with up to ``exact`` values is exact."""
 
     def __init__(self, slots: int, exact: int = EXACT) -> None:
         self._exact = exact

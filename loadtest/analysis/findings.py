@@ -112,7 +112,7 @@ class Findings(Results, frozen=True, kw_only=True, eq=False):
     heats: dict[str, Heat]
     executions: dict[str, Executions]
     blocks: TimeBlocks
-    verdict: Verdict = msgspec.field(name="decision")  # in the file, `verdict` is the verdict's word
+    verdict: Verdict = msgspec.field(name="decision")  # in the file, `verdict` is only the verdict's word
 
 
 def find(record: Record) -> Findings:

@@ -71,7 +71,7 @@ class Column:
     """A column of a table.
 
     Attributes:
-        name: name of the column. If a part of it is ``ns``, ``ms`` or ``bytes``, this is the unit.
+        name: name of the column. A part ``ns``, ``ms`` or ``bytes`` of the name is the column's unit.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Column:
 
     @property
     def unit(self) -> str:
-        """``ns``, ``ms`` or ``bytes``. A timestamp has ``UTC``; a column without a unit has an empty string."""
+        """Unit of the column: ``ns``, ``ms``, ``bytes`` or ``UTC`` (timestamps); empty without a unit."""
         if self.type == _TIMESTAMP:
             return "UTC"
         return next((unit for unit in ("ns", "ms", "bytes") if unit in self.name.split("_")), "")
@@ -138,7 +138,7 @@ def _derived(name: str, meaning: str, of: Callable[[Rows], Rows] = _all) -> Colu
         chosen = of(part.rows)
         found = np.full(len(part.rows), np.nan)
         found[part.are(chosen)] = FORMULAS[name](chosen)
-        # In the analysis, NaN is an unknown value.
+        # The analysis uses NaN for unknown values.
         return pa.array(found, pa.float64(), from_pandas=True)
 
     return Column(name, pa.float64(), meaning, values)
@@ -297,7 +297,7 @@ def _nullable(kind: pa.DataType) -> Any:
 
 
 def names_of(directories: Sequence[Path]) -> list[str]:
-    """Return the name of each run directory. A name that occurs twice is replaced by the path."""
+    """Return the name of each run directory, or the directory's path if another has the same name."""
     often = Counter(directory.name for directory in directories)
     return [each.name if often[each.name] == 1 else str(each) for each in directories]
 

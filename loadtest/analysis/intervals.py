@@ -190,7 +190,7 @@ class _Stage:
         return FoundInterval(low, high, kind="phases", phases=found.phases)
 
     def _usual(self, found: PhaseRange) -> tuple[int, int]:
-        """Return the range of rejections over 95 % of phases. An observation barely outside the range widens it."""
+        """Return the range of rejections over 95 % of phases, which includes an observation that is barely outside."""
         counts, (low, high) = self._figures.operations, found.usual
         slack = max(1.0, _SLACK * counts.sent)
         near = low - slack <= counts.throttled <= high + slack
@@ -252,7 +252,7 @@ def share_interval(events: Ints, whole: Ints, pace: BinnedTimes | None = None) -
 
 
 def percentile_interval(times: BinnedTimes, values: Distribution, quantile: float) -> FoundInterval:
-    """Return the interval of a percentile, in ms. A value is in it if the share of times below the value allows this.
+    """Return the interval of a percentile, in ms. A value is inside if the share of times below the value allows it.
 
     ``values`` are the same times without bins, with marked time-outs.
     """

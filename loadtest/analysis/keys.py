@@ -16,7 +16,7 @@ from loadtest.analysis.run_record import Record
 from loadtest.analysis.times import response_time
 
 MOST: Final = 64
-"""The first keys have figures, at most this many."""
+"""At most this many keys have figures. Keys with lower indices come first."""
 _SLOWER: Final = 1.5
 """A key is slow if its time is longer by at least this factor. Different work per key may cause a smaller factor."""
 
@@ -31,7 +31,7 @@ class Slower(Result, frozen=True):
 
 
 def slower(times: Distribution, others: Distribution) -> Slower | None:
-    """Return p50 or p95, whichever is first longer by ``_SLOWER`` with disjoint 95 % intervals; None if neither is."""
+    """Return p50 or p95 if it is longer by ``_SLOWER`` with disjoint 95 % intervals. If both are, return p50."""
     statistics: tuple[tuple[Literal["p50", "p95"], float], ...] = (("p50", 0.5), ("p95", 0.95))
     for name, quantile in statistics:
         own, theirs = percentile(times, quantile), percentile(others, quantile)

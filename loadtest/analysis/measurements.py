@@ -6,8 +6,8 @@ Each stage of each traffic entry has these measurements, except in warm-up and s
   its p95 is judged once, as time to result. The client sees a result late, so the value is an upper bound. The error
   due to the last polling interval is ``resolution_ms``.
 * Error rate, and the difference between the 429 rate and its expected value. The expected value comes from a replay of
-  the assumed limiter with the sent requests. The phase of the server's window changes both rates equally, but not the
-  difference.
+  the assumed limiter with the sent requests. The phase of the server's window changes both rates equally, so the
+  difference does not depend on the phase.
 * Goodput. Within the limits, goodput follows the schedule. Above a limit, it depends on the window's phase, so it is
   shown but not judged. Lost goodput appears as unexpected 429s.
 

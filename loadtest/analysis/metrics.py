@@ -98,7 +98,7 @@ class _Maker:
         return OperationFigures(**whole, stages={name: OperationStage(**each) for name, each in by_name.items()})
 
     def _with_times(self, planned: Stages, operation: str) -> dict[str, Any]:
-        """Return the fields of an ``OperationStage``. For ``async_run``, they are those of a ``JobStage``."""
+        """Return the fields of an ``OperationStage`` or, for ``async_run``, of a ``JobStage``."""
         found, stage_indices = self._figures(planned), self.record.stage_indices(planned)
         for name in TIMES:
             if operation in POLLED_OPERATIONS or name not in JOB_TIMES:

@@ -70,7 +70,7 @@ class Record:
 
     @cached_property
     def deciding_requests(self) -> Ints:
-        """Places of each operation's last run, submit or retrieve. A 429 to it makes the operation throttled."""
+        """Places of each operation's last run, submit or retrieve. If this gets a 429, the operation is throttled."""
         sent = self.sent_requests
         first = np.flatnonzero((sent["kind"] < FIRST) & ~np.isnan(sent["parent_arrival"]))
         traffic, arrival, start = (sent[name][first] for name in ("traffic", "parent_arrival", "start"))
@@ -138,7 +138,7 @@ class Record:
         return [name for name in names if any(self.counts.requested(each) for each in assumed.together(name))]
 
     def quotas_on(self, limit: str) -> int:
-        """Return the number of a limit's quotas. Each used key has a quota, unless keys share one."""
+        """Return the number of a limit's quotas. Each used key has a quota of its own, unless keys share one quota."""
         if limit in self.logged_limits and self.logged_limits[limit].shared:
             return 1
         keys: set[int] = set().union(*(self.counts.on_limit[each] for each in self.assumed_limits.together(limit)))
@@ -169,7 +169,7 @@ class Record:
         )
 
     def response_times(self, traffic: str) -> Distributions:
-        """Return an entry's response times by stage. For ``not_found_entries``, they are those of the 404s."""
+        """Return an entry's response times by stage, or the times of the 404s for one of ``not_found_entries``."""
         return self.times[NOT_FOUND] if traffic in self.not_found_entries else self.times["response_time_ms"]
 
     def cut_off(self, stages: Stages) -> int:

@@ -22,7 +22,7 @@ class Slowest:
         self._vocabulary = vocabulary
         self._kept: list[list[SlowOperation]] = [[] for _ in vocabulary.entries]
         self._bar = [-np.inf] * len(vocabulary.entries)
-        """A further operation is kept if its response time is above this many ms, by entry."""
+        """By entry, the response time in ms above which a further operation is kept."""
 
     def add(self, chunk: Chunk) -> None:
         for stage_index, rows in chunk.operations.by_judged_stage:

@@ -19,7 +19,7 @@ from loadtest.arrays import Floats, Ints
 from loadtest.contract import EXECUTING_OPERATIONS, THROTTLED_STATUS, Outcome
 
 _RESPONSE_DOTS: Final = 11_000
-"""A layer has at most this many evenly chosen dots. For ok operations, up to ``_SLOW`` dots of the slowest 2 % join."""
+"""A layer has at most this many evenly chosen dots, and ok operations have up to ``_SLOW`` more of the slowest 2 %."""
 _SLOW: Final = 1_000
 _PER_BIN: Final = 25
 _OUTCOMES: Final = {
@@ -35,7 +35,7 @@ class Timelines:
 
     Attributes:
         lags: longest lags by bin.
-        executions: executionTimes. Retrievals have none, because their jobs ran earlier.
+        executions: executionTimes. Retrievals are absent, because their jobs ran earlier.
         heats: heat maps of entries with many operations, or of all entries in a long run. A map has at most 241 × 96
             counts.
     """

@@ -7,7 +7,7 @@ target accepted the job between S and A, and the result was ready between P and 
 * the queue wait, from acceptance to the start of execution, is at least P − A − E and at most T − S − E;
 * the poll lag, from the result to the poll that saw it, is at most T − P, and may be zero.
 
-Both bounds hold for any target that reports its executionTime correctly.
+These bounds hold for any target that reports executionTime correctly.
 """
 
 from collections.abc import Callable, Mapping
@@ -72,8 +72,8 @@ def dispatch_lag(rows: Rows) -> Floats:
 def time_to_result_lower(rows: Rows) -> Floats:
     """Return the lower bound of the time to result of jobs, in ms.
 
-    The result was not ready when the last request that saw the job pending started. The executionTime must also have
-    passed since the start of the submit, unless this executionTime is impossible.
+    The result was not ready when the last request that saw the job pending started. A job also takes at
+    least its executionTime from the start of the submit, unless the executionTime is impossible.
     """
     executed = rows.floats("accepted_start") + rows.floats("execution_time_ms") * 1e6
     executed = np.where(executed <= rows.floats("end"), executed, np.nan)

@@ -89,7 +89,7 @@ def _generator(info: RunInfo, own: GeneratorInfo) -> Generator:
 
 
 UNEVENNESS: Final = 0.5
-"""Sends are uneven if sd ÷ mean of their number per 100 ms exceeds that of the schedule by more than this."""
+"""Sends are uneven if their sd ÷ mean per 100 ms exceeds the schedule's by more than this."""
 
 OF_GENERATOR: Final = (
     "dispatch lag p99", "generator CPU", "event loop", "garbage collection", "users", "evenness",

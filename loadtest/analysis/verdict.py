@@ -30,7 +30,7 @@ from loadtest.units import Unit, parse_share
 from loadtest.words import NOTHING, counted, percent, quantity
 
 FEWEST_OPERATIONS: Final = 10
-"""A threshold is inconclusive if its scope has fewer sent operations than this."""
+"""A threshold is inconclusive if fewer operations than this were sent in its scope."""
 
 
 class Judged(Result, frozen=True, kw_only=True):
@@ -226,7 +226,7 @@ class Measured(NamedTuple):
 
 
 def measure(metric: str, figures: CountedFigures) -> Measured:
-    """Return a metric of some figures. The metric is named as in a threshold."""
+    """Return a metric of some figures. The name is that of a threshold's metric."""
     name, _, statistic = metric.partition(".")
     if name in SUMMARIES:
         found = getattr(figures, field_of(name), None)

@@ -1,14 +1,14 @@
 """The uncertainty of shares and percentiles of correlated values, computed from counts in bins of time.
 
 In the model, each value is the sum of a pace and independent noise. All values at one time share the pace, which is a
-first-order autoregression. A few bins determine neither its correlation time nor its variance. A grid therefore covers
-both, and each pair is weighted by its restricted likelihood (Harville, "Bayesian inference for variance components",
-Biometrika 1974). All pairs have the same prior weight. Correlation times are evenly spaced on a log scale.
+first-order autoregression. A few bins do not determine the correlation time and the variance of the pace. Each pair of
+values on a grid is therefore weighted by its restricted likelihood (Harville, "Bayesian inference for variance
+components", Biometrika 1974). All pairs have the same prior weight. Correlation times are evenly spaced on a log scale.
 
 An event is 0 or 1, for example an error, or a time below a percentile. The shared part of the events' variance is
-inferred in the same way. Events have the correlation times of the pace as their prior. If times share no pace, half of
-the prior weight is on independent events. Each bound of an interval leaves a probability of 2.5 % beyond it, under the
-weighted mixture of all models. ``bench/README.md`` has the coverage.
+inferred in the same way. The prior for the events' correlation times comes from the pace. If times share no pace, half
+of the prior weight is on independent events. Under the weighted mixture of all models, the true value is beyond each
+bound of an interval with a probability of 2.5 %. ``bench/README.md`` has the coverage.
 """
 
 import math
@@ -35,7 +35,7 @@ _TAIL: Final = 0.025
 _APART: Final = (np.arange(400) + 0.5) / 400
 """Distances between two moments, as shares of the stage."""
 _DRIFT: Final = 0.2
-"""The pace drifts if its correlation time is at least this share of the stage."""
+"""A pace drifts if its correlation time is at least this share of the stage."""
 _LEAST_OF_BIN: Final = 4
 """Values in order of time are divided into bins of at least this many values."""
 _MOST_BINS: Final = 30

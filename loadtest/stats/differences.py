@@ -25,11 +25,11 @@ _DRAWS: Final = 1000
 _SEED: Final = 1
 """The seed is fixed, so that the same values always have the same interval."""
 _LEAST_BLOCK: Final = 4
-"""Minimum number of rows in a block."""
+"""A block has at least this many rows."""
 _MOST_BLOCKS: Final = 20
-"""Maximum number of blocks."""
+"""Rows are divided into at most this many blocks."""
 _CHUNK: Final = 1_000_000
-"""Maximum number of values drawn at a time, to bound the memory."""
+"""At most this many values are drawn at a time, to limit memory."""
 _Side = Sequence[float] | Floats
 
 
@@ -57,7 +57,7 @@ class Difference(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """One side's estimate and interval. The ``influence`` of each value serves to correlate paired sides."""
+    """One side's estimate and interval. ``influence`` is the contribution of each value, which paired sides compare."""
 
     value: float
     low: float

@@ -28,7 +28,7 @@ from loadtest.stats.shares import more_often
 _COMPARED: Final = 100_000
 """At most this many evenly sampled requests are compared."""
 _LEAST_MS: Final = 1.0
-"""Times differ only if the difference is at least this, as between runs (``compare.changes``)."""
+"""A time counts as longer only if the difference is at least this, as between runs (``compare.changes``)."""
 
 
 class Slowdown(Result, frozen=True, kw_only=True):

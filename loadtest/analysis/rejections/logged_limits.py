@@ -42,7 +42,7 @@ class LoggedLimit:
     """A limit as a log shows it.
 
     Attributes:
-        requests: requests in the scope that explains more decisions. If none does, the scope is each key.
+        requests: requests of all keys together if this explains more decisions; otherwise, the requests of each key.
         inference: the inference from these requests, with the word ``nothing`` if the count is uncertain.
         shared: whether all keys were found to share a limiter.
     """
@@ -100,7 +100,7 @@ _Found = tuple[RequestLog, Inference]
 
 
 def _better(found: list[_Found]) -> list[_Found]:
-    """Return the scope that explains significantly more decisions; both if neither does."""
+    """Return the scope that explains significantly more decisions. If there is no such scope, return both."""
     fitting = [one for one in found if one[1].named] or found[:1]
     if len(fitting) == 1:
         return fitting
@@ -141,11 +141,11 @@ def _count(requests: RequestLog, inference: Inference, source: SourceInfo, clock
         if int(fits[0].wrong.sum()) > _SURE / 3 * fits[0].accepted:
             return None
     ranges = [count_interval(requests, fit, *clock) for fit in fits]
-    # Every fitting limiter must allow the count, and the best must exclude all others.
+    # Every fitting limiter must allow the count, and the best limiter must exclude all other counts.
     least, most = max(low for low, _ in ranges), min(high for _, high in ranges)
     documented = requests.limit.count
     number = documented if least <= documented <= most else round((least + most) / 2)
-    # Stamps of whole seconds do not show which limiter is the best. Each of them must therefore exclude all others.
+    # Stamps of whole seconds do not show which limiter is the best, so each limiter must exclude all other counts.
     judged = ranges if source.coarse else ranges[:1]
     sure = all((1 - _SURE) * number <= low and high <= (1 + _SURE) * number for low, high in judged)
     return number if sure and least <= most else None

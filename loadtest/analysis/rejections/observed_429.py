@@ -34,7 +34,7 @@ from loadtest.limits.inference import FITTED, Inference, InferenceOutcome, infer
 from loadtest.limits.loads import RequestLog
 
 NO_CODE: Final = "none"
-"""Error code of a 429 without an error code."""
+"""Placeholder for the error code of a 429 without one."""
 
 
 class FitResult(Result, frozen=True, kw_only=True):
@@ -43,7 +43,7 @@ class FitResult(Result, frozen=True, kw_only=True):
     Attributes:
         burst: number of requests accepted at once; null if the algorithm has no burst.
         bursts: the smallest and largest burst that fit equally well; null if only one was tried.
-        phase_s: phase of the windows on the server's clock: their start after a multiple of the window, in s.
+        phase_s: start of a window on the server's clock, modulo the length of the window, in s.
         phases: interval of a fitted phase; null if it was not fitted.
         round_down: whether a counter rounds its estimate down, or a bucket refills in whole seconds.
         counts: interval of a fitted count; null if no count was fitted, or if it contains the documented count.
@@ -54,7 +54,7 @@ class FitResult(Result, frozen=True, kw_only=True):
         explained: predicted share of the decided 429s, or of the decided accepted requests if that is smaller.
         wrongly_rejected: number of rejected requests that the limiter would accept.
         wrongly_admitted: number of accepted requests that the limiter would reject.
-        not_held: number of accepted requests that took less time than a wait in the limiter's queue.
+        not_held: number of accepted requests that took less time than the limiter would have held them in its queue.
         undecidable: number of requests that the limiter may accept or reject, because times have a tolerance.
         score: log-likelihood minus a penalty of half the logarithm of n for each fitted parameter.
     """

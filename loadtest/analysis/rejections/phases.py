@@ -1,10 +1,10 @@
 """The server's windows in a run, and the range of 429s over all phases of these windows.
 
-Each run starts at another phase of the server's windows. The number of 429s for the same sends differs accordingly. To
-find the range of this number, the sends are replayed at many phases. For fixed windows, there is a phase between each
-two neighbouring sends, modulo the window, so the range is exact. For other clock-aligned limiters, and for very many
-sends, phases are evenly spaced. The range is valid only if sends do not depend on responses and the server uses the
-assumed limiter.
+Each run starts at another phase of the server's windows. The number of 429s for the same sends therefore differs
+between runs. The range of this number comes from replays at many phases. For fixed windows, there is a phase between
+each two neighbouring sends, modulo the window, so the range is exact. For other clock-aligned limiters, and for very
+many sends, phases are evenly spaced. The range is valid only if sends do not depend on responses and the server uses
+the assumed limiter.
 """
 
 import math
@@ -53,7 +53,7 @@ def boundaries(record: Record, window_s: float) -> Floats:
 
 
 class PhaseRange(NamedTuple):
-    """The range of the number of rejected requests in a stage, over all phases, or the reason for its absence.
+    """The range of rejected requests in one stage over all phases. ``why_not`` is the reason for a missing range.
 
     Attributes:
         usual: 2.5th and 97.5th percentile over all phases.

@@ -1,7 +1,7 @@
 """Accuracy of Retry-After and other headers of a limit's 429s, recovery after 429s, and retries.
 
 The limiter could accept requests again at some time between its last rejected and its next accepted request. A wait
-that ends before this range is too short. A wait that ends after it is too long. Whole seconds are rounded up, so a wait
+is too short if it ends before this range, and too long if it ends after. Whole seconds are rounded up, so a wait
 may be a second too long and still correct.
 """
 
@@ -116,10 +116,10 @@ def retry_after(
 
 
 def _room(requests: RequestLog) -> tuple[Floats, Floats, Bools]:
-    """Return for each request when its limiter's next accepted request, and the last 429 before that, were sent.
+    """Find the next accepted request of each request's limiter, and the last 429 before that.
 
-    The last 429 comes first. If no accepted request follows, its time is infinite. The third result is True if one of
-    the two requests belongs to a burst, whose order is unknown.
+    Return the send times of the 429 and of the accepted request. If no accepted request follows, the second time is
+    infinite. The third result is True if one of them belongs to a burst, whose order is unknown.
     """
     times, n = requests.times, len(requests.times)
     place = np.arange(n)

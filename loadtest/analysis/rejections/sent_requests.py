@@ -3,7 +3,7 @@
 The phase of wall-aligned windows is as uncertain as the server's clock. The limiter is therefore replayed at several
 clock shifts within the uncertainty. The shift that predicts the most observed decisions is kept. Clock errors do not
 affect other algorithms. A concurrency limit also depends on the ends of requests. A request ends earlier at the server
-than at the client, and this time is fitted in the same way.
+than at the client. The difference is fitted in the same way.
 """
 
 from collections import defaultdict
@@ -26,9 +26,9 @@ from loadtest.record.run_info import RunInfo
 from loadtest.units import Limit
 
 HEADERS_KEPT: Final = 50_000
-"""Maximum number of responses whose rate-limit headers are kept; later headers are dropped."""
+"""The rate-limit headers of at most this many responses are kept. Later headers are dropped."""
 MOST: Final = 1_000_000
-"""Maximum number of requests kept per limit name. Later requests in the record have no expectation."""
+"""At most this many requests are kept per limit name. Later requests in the record have no expectation."""
 _LIMIT: Final = np.array([LIMIT_NAMES.index(LIMIT_OF_KIND[kind]) for kind in KINDS], np.int8)
 _COLUMNS: Final = {
     **dict.fromkeys(("start", "end", "status", "key_index", "parent_arrival", "execution_time_ms"), np.float64),
@@ -238,7 +238,7 @@ _TOO_MANY: Final = 200_000
 _FITTED: Final = 50_000
 """The clock shift is fitted with at most this many requests per limiter."""
 _LEADS_S: Final = (0.0, 0.0002, 0.0005, 0.001, 0.002, 0.005)
-"""For a concurrency limit, a request ends at the server earlier than at the client, by one of these times in s."""
+"""Seconds by which a request may end earlier at the server than at the client, tried for a concurrency limit."""
 
 
 @dataclass(frozen=True)
@@ -305,7 +305,7 @@ _Tried = tuple[int, float, list[Bools]]
 
 
 def _fit(assumed_limits: AssumedLimits, logs: list[RequestLog], clock: tuple[float, float]) -> _Tried:
-    """Return the replay that agrees best. Of equal replays, the shift is nearest to the measured clock offset."""
+    """Return the replay that agrees best. Of equal replays, the one nearest to the measured clock offset wins."""
     offset, reach = clock
     if assumed_limits.spec.algorithm == CONCURRENCY:
         tried = [_try(assumed_limits.spec, logs, offset, lead) for lead in _LEADS_S]

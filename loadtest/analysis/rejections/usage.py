@@ -22,7 +22,7 @@ from loadtest.limits.fits import Fit
 from loadtest.limits.loads import RequestLog, opened
 
 MOST_KEYS: Final = 64
-"""Between two stage boundaries, the busiest keys are kept, at most this many."""
+"""At most this many keys are kept between two stage boundaries. The busiest keys are kept."""
 _UNEVEN: Final = 1.05
 
 
@@ -119,7 +119,7 @@ def _by_key(record: Record, kinds: list[int], begin_s: float, end_s: float) -> t
 
 
 def _stretch(record: Record, limit: str, begin: float, end: float) -> str:
-    """Return the stages in a period that use the limit. If only polls of earlier stages use it, return all stages."""
+    """Return the stages in a period that use the limit; all stages if only polls of earlier stages use the limit."""
     on = [key for key in record.stages() if key.stage.start_s < end and key.stage.end_s > begin]
     together = set(record.assumed_limits.together(limit))
     own = [key.stage.name for key in on if together & set(LIMITS_OF_OPERATION[key.operation])]
@@ -127,7 +127,7 @@ def _stretch(record: Record, limit: str, begin: float, end: float) -> str:
 
 
 def bottleneck_limit(uses: list[LimitUsage]) -> LimitUsage | None:
-    """Return the usage with the most 429s. If there are none, it has the highest share."""
+    """Return the usage with the most 429s or, if there are no 429s, with the highest share."""
     return max(uses, key=lambda use: (use.throttled, use.busiest), default=None)
 
 
@@ -200,7 +200,7 @@ class LimitRates:
 
 
 KEPT: Final = 2_000
-"""The first windows are kept individually, at most this many. Later windows count only in totals."""
+"""At most this many windows are kept individually. Later windows count only in totals."""
 
 
 class WindowCounts(Result, frozen=True, kw_only=True):
