@@ -30,7 +30,7 @@ class Arrivals:
 
     Attributes:
         last: the last moment of the record, in ns since the epoch.
-        first_of: earliest moment of each entry, by column of ``_MOMENTS``, in ns. Only sent operations in figures count.
+        first_of: earliest moment of each entry, by column of ``_MOMENTS``, in ns. Only sent operations count.
         last_of: latest moment of the same operations, in ns.
     """
 

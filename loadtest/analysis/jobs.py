@@ -151,7 +151,7 @@ _LONGEST: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class PendingJob:
-    """An accepted job whose end no response showed. ``key_index`` is the index of its API key; None if unknown."""
+    """An accepted job without a response that showed its end. ``key_index`` is None if the API key is unknown."""
 
     job_id: str
     key_index: int | None

@@ -22,7 +22,7 @@ class Slowest:
         self._vocabulary = vocabulary
         self._kept: list[list[SlowOperation]] = [[] for _ in vocabulary.entries]
         self._bar = [-np.inf] * len(vocabulary.entries)
-        """By entry, the response time in ms above which a further operation is kept."""
+        """Further operations of an entry are kept only if their response time exceeds this many ms."""
 
     def add(self, chunk: Chunk) -> None:
         for stage_index, rows in chunk.operations.by_judged_stage:

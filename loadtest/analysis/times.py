@@ -1,7 +1,7 @@
 """All reported latencies and lags: their formulas, and their distributions by stage.
 
 Polling shows a job's waits only within bounds. The record of a job has four times. The submit was sent at S and
-answered at A. The last request that saw it pending was sent at P. The poll that saw its end was answered at T. The
+answered at A. The last request that saw the job pending was sent at P. The poll that saw its end was answered at T. The
 target accepted the job between S and A, and the result was ready between P and T. The executionTime is E. Therefore
 
 * the queue wait, from acceptance to the start of execution, is at least P − A − E and at most T − S − E;

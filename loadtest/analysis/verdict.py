@@ -226,7 +226,7 @@ class Measured(NamedTuple):
 
 
 def measure(metric: str, figures: CountedFigures) -> Measured:
-    """Return a metric of some figures. The name is that of a threshold's metric."""
+    """Return a metric of some figures. ``metric`` is named as in thresholds."""
     name, _, statistic = metric.partition(".")
     if name in SUMMARIES:
         found = getattr(figures, field_of(name), None)

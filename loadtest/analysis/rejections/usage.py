@@ -212,7 +212,7 @@ class WindowCounts(Result, frozen=True, kw_only=True):
             burst.
         saturated: number of whole windows with a rejected request.
         spread: minimum, median and maximum of accepted requests in saturated windows; None if there are none.
-        over: number of windows with more than ``count`` accepted requests, even without requests near an edge.
+        over: number of windows with more than ``count`` accepted requests. Requests near an edge do not count.
         most_in_any: maximum number of requests that a limiter accepted in any period as long as a window.
         seems: the limit that saturated windows suggest; None if they disagree.
     """
