@@ -28,6 +28,8 @@ Loads = tuple[Floats, Floats]
 
 SLACK: Final = 1e-6
 """Tolerance for rounding errors of a load, in requests."""
+_KEPT: Final = 50_000
+"""The counts of a longer log are not kept, because they take about 200 bytes a request."""
 _EDGE: Final = 1e-12
 """Tolerance for rounding errors of a time, in windows."""
 
@@ -203,9 +205,10 @@ class _Axis:
         self._window, self._reach, self._times = requests.limit.window, reach, times
         used = np.unique(np.floor(times / self._window))
         self._numbers = lru_cache(lambda low, high: np.unique(used[:, None] + np.arange(low - 1, high + 3)))
-        # Limiters are tried one after another at the same shift.
-        self._windows = lru_cache(maxsize=1)(self._at)
-        self.loads = lru_cache(maxsize=2)(self._loads)
+        # Limiters are tried one after another at the same shift; a long log is replayed only once.
+        small = len(times) <= _KEPT
+        self._windows = lru_cache(maxsize=1 if small else 0)(self._at)
+        self.loads = lru_cache(maxsize=2 if small else 0)(self._loads)
 
     def _loads(self, shift: float, counted: _Counted) -> list[tuple[Loads, Loads]]:
         """Return the counts by clocks that are ``shift`` s ahead within the tolerance, as ``_Windows.loads``."""
