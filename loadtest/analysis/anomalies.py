@@ -112,7 +112,7 @@ WORDS: Final = {
     "negative": "an executionTime below zero, which is in no percentile",
     "longer_than_seen": "an executionTime longer than the client waited",
     "no_time": "an executionTime above a day, which is in no percentile",
-    "seconds": "an executionTime as if in seconds instead of ms",
+    "seconds": "an executionTime that seems to be in seconds instead of ms",
     "unknown_state": "a job state that is not documented, and counts as pending",
     "wrong_result": "a result of another request",
 }

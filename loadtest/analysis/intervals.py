@@ -143,7 +143,7 @@ class _Stage:
             if over_phases.least - slack <= counts.throttled <= over_phases.most + slack:
                 self._range = over_phases
             else:
-                self._why_phases = "its 429s are not those of the assumed limiter at any phase"
+                self._why_phases = "at no phase does the assumed limiter return this number of 429s"
 
     def intervals(self) -> Iterator[MetricInterval]:
         counts, figures = self._figures.operations, self._figures

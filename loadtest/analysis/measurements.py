@@ -180,7 +180,7 @@ class _Stage:
     def measurements(self) -> list[Measurement]:
         """Return the measurements that have samples, in the order of ``Metric``."""
         jobs = self.operation in POLLED_OPERATIONS
-        twice = "the time to result p95 is the same, and is judged"
+        twice = "it is the same as time to result p95, which is judged"
         before = "" if self.operation in EXECUTING_OPERATIONS else "its jobs ran before the retrieval"
         found = [
             self._time(Metric.RESPONSE_TIME_P50, RESPONSE, 0.50, self._waits()),

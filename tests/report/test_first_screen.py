@@ -338,6 +338,6 @@ def test_a_target_that_counts_seconds_or_makes_up_states_is_told_of(tmp_path: Pa
     traffic = {"runs": maker.plan("sync_run", stages, offered=20), "jobs": maker.plan("async_run", stages, offered=20)}
     points = about_target(found(tmp_path, (maker.info(traffic), rows)))
     told = plain(" ".join(f"{point.text} {point.detail}" for point in points))
-    assert "20 of 20 responses gave an executionTime as if in seconds instead of ms" in told
+    assert "20 of 20 responses gave an executionTime that seems to be in seconds instead of ms" in told
     assert "20 of 40 responses gave a job state that is not documented, and counts as pending (“queued”)" in told
     assert f"The first has the trace {0:032x}." in told
