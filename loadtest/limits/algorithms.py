@@ -1,4 +1,4 @@
-"""Registry of rate-limiting algorithms, construction of limiters from a spec, and replay of known times."""
+"""Registry of rate-limiting algorithms. Also makes limiters from specs and replays known times through them."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -49,12 +49,12 @@ class LimiterSpec:
 
     Attributes:
         algorithm: a name from ``ALGORITHMS``.
-        burst: requests accepted at once, for algorithms with a burst; None for the algorithm's default.
+        burst: requests accepted at once. None stands for the algorithm's default, or for an algorithm without a burst.
         count_rejected: whether rejected requests count too.
         scope: the requests that one limiter counts.
-        phase: seconds from the multiples of W on the server's clock to the start of windows, for aligned windows.
-        round_down: whether a sliding counter rounds the previous window's part down to whole requests, or a token
-            bucket rounds the time down to whole seconds.
+        phase: seconds from a multiple of W on the server's clock to the start of an aligned window.
+        round_down: whether the limiter rounds down. A sliding counter rounds the previous window's part to whole
+            requests, and a token bucket rounds the time to whole seconds.
     """
 
     algorithm: str = "fixed-window"
@@ -73,18 +73,18 @@ class LimiterSpec:
 
 @dataclass(frozen=True, slots=True)
 class Algorithm:
-    """A rate-limiting algorithm with its properties. All lists of algorithms are made from ``ALGORITHMS``.
+    """The properties of a rate-limiting algorithm. All lists of algorithms are made from ``ALGORITHMS``.
 
     Attributes:
         name: its name in options and reports.
         called: its name in a sentence.
         build: makes a limiter from a limit and a checked spec.
-        default_burst: requests accepted at once where a spec gives no burst; None for algorithms without a burst.
+        default_burst: returns the burst for specs that give none; None for algorithms without a burst.
         can_count_rejected: whether counting rejected requests changes its decisions.
         can_round_down: whether some of its implementations round down.
         windowed: whether it counts requests in windows. Other algorithms accept a steady rate or limit concurrency.
-        aligned: whether its windows start at multiples of their length, or a phase later, on the server's wall clock.
-        decides_as: the algorithm with the same decisions for the same burst; None if there is none.
+        aligned: whether its windows follow the server's wall clock: they start at multiples of W, or a phase later.
+        decides_as: an algorithm that decides the same with the same burst, if there is one.
         holds: whether it delays an accepted request until its turn.
     """
 
@@ -193,13 +193,13 @@ ALGORITHMS: Final[dict[str, Algorithm]] = {algorithm.name: algorithm for algorit
 
 
 def at_once(spec: LimiterSpec, limit: Limit) -> int:
-    """Return the number of requests accepted at once after a long silence: the spec's or the default burst, else N."""
+    """Return the number of requests accepted at once after a long silence. It is the burst, or N without a burst."""
     default = ALGORITHMS[spec.algorithm].default_burst
     return limit.count if default is None else spec.burst or default(limit)
 
 
 def in_words(spec: LimiterSpec) -> str:
-    """Return a limiter's description as a noun phrase."""
+    """Describe a limiter with a noun phrase."""
     algorithm = ALGORITHMS[spec.algorithm]
     called, _, begins = algorithm.called.partition(" that ")
     if spec.phase:
@@ -251,7 +251,7 @@ def make(spec: LimiterSpec, limit: Limit) -> Limiter:
     """Make a fresh limiter.
 
     Raises:
-        WrongValueError: as ``check_spec`` does.
+        WrongValueError: if the spec is wrong.
     """
     return check_spec(spec).build(limit, spec)
 
@@ -262,7 +262,7 @@ def replay(limiter: Limiter, times: Iterable[float], ends: Iterable[float] | Non
     Args:
         limiter: a fresh limiter.
         times: ascending send times in unix seconds of the limiter's clock.
-        ends: end of each request on the same clock; None if requests take no time. Only a concurrency limit uses it.
+        ends: end of each request on the same clock. Only a concurrency limit uses it. None if requests take no time.
 
     Returns:
         For each request, whether it is accepted.

@@ -1,4 +1,4 @@
-"""The limiters that are compared with recorded decisions: every algorithm with its variants and fitted parameters."""
+"""Candidates for the limiter in force. They are all algorithms with their variants, some with fitted parameters."""
 
 import math
 from collections.abc import Iterator
@@ -14,27 +14,27 @@ from loadtest.limits.loads import LOADS, SLACK, Loads, RequestLog, bucket_loads
 from loadtest.units import Limit
 
 _STEPS: Final = 31
-"""Clock shifts in each of two grids: first 0.04 s apart over the ± 0.6 s of an unknown clock, then 15 times finer."""
+"""Number of clock shifts in a grid. The first grid covers ± 0.6 s in steps of 0.04 s. A second is 15 times finer."""
 _PHASED: Final = 10_000
-"""Maximum number of requests used to fit the constant phase of wall-aligned windows; bounds the run time."""
+"""At most this many requests are used to fit the shift of wall-aligned windows. This bounds the run time."""
 _NEAR_RATED: Final = 2000
-"""Number of requests used to fit a rate near the documented one; nginx's rate is off by one request in a hundred."""
+"""At most this many requests are used to fit a rate. This bounds the run time."""
 _NEAR: Final = 0.02
-"""Relative width of the rates that are tried around the documented one: nginx's is off by one request in a hundred."""
+"""Rates are tried if they differ from the documented rate by at most this share. nginx's rate differs by 1 %."""
 TOGETHER_S: Final = 0.02
-"""Maximum seconds between the first and last request of a burst, as in `sent_requests._BURST_SPAN_S`."""
+"""Requests of a burst are at most this many seconds apart, as in `sent_requests._BURST_SPAN_S`."""
 _BURSTS_MOST: Final = 6
-"""Maximum number of burst sizes tried where it is unclear which requests were accepted: bounds the run time."""
+"""At most this many bursts are tried if it is unclear which requests were accepted. This bounds the run time."""
 _RENEWALS: Final = 200
-"""Maximum number of first acceptances after a rejection that are used to fit a phase: bounds the run time."""
+"""A phase is fitted to at most this many acceptances that follow a rejection. This bounds the run time."""
 
 
 def candidates(requests: RequestLog, assumed: LimiterSpec, offset: float, reach: float) -> list[Fit]:
-    """Compare every algorithm with the record, also with fitted parameters where these explain more.
+    """Compare every algorithm with the record. Parameters are also fitted if this explains more decisions.
 
     Args:
         requests: the requests of one limit.
-        assumed: the assumed limiter, whose burst is tried too.
+        assumed: the assumed limiter. Its burst is tried too.
         offset: the server's clock minus ours, in s.
         reach: the uncertainty of ``offset``, in s.
     """
@@ -51,7 +51,7 @@ def candidates(requests: RequestLog, assumed: LimiterSpec, offset: float, reach:
 def _without_burst(
     requests: RequestLog, assumed: LimiterSpec, offset: float, reach: float, *, windowed: bool
 ) -> Iterator[Fit]:
-    """Fit algorithms without a burst: those with windows (aligned windows last) if ``windowed``, else the others."""
+    """Fit the algorithms without a burst, either those with windows or the others. Aligned windows come last."""
     wanted = [each for each in ALGORITHMS.values() if each.windowed == windowed and not each.has_burst]
     on_clock = []
     for algorithm in sorted(wanted, key=lambda each: each.aligned):
@@ -66,7 +66,7 @@ def _without_burst(
 
 
 def _counted(requests: RequestLog, spec: LimiterSpec, loads: Loads, shift: float | None = None) -> Iterator[Fit]:
-    """Fit the documented and the best threshold, which is the count of a window or the burst."""
+    """Fit the documented and the best threshold. The threshold is the count of a window, or the burst."""
     limit, known = requests.limit, at_once(spec, requests.limit)
     more: tuple[Fitted, ...] = () if shift is None else ("shift",)
     yield judge(requests, loads, known, spec, limit, shift_s=shift, fitted=more)
@@ -80,9 +80,9 @@ def _counted(requests: RequestLog, spec: LimiterSpec, loads: Loads, shift: float
 
 
 def _any_phase(requests: RequestLog, offset: float, reach: float) -> Iterator[Fit]:
-    """Fit fixed windows of the phases at which most windows may have begun, unless clock error may explain them.
+    """Fit fixed windows with the phases at which most windows may have begun.
 
-    A window begins between a rejection and the next accepted request.
+    A window begins between a rejection and the next accepted request. Phases that clock error may explain are skipped.
     """
     window, times = requests.limit.window, requests.times
     after = np.flatnonzero(requests.rejected[:-1] & requests.accepted[1:])
@@ -116,7 +116,7 @@ def _stepped(requests: RequestLog, assumed: LimiterSpec, offset: float, reach: f
 
 
 def _aligned(requests: RequestLog, specs: list[LimiterSpec], offset: float, reach: float) -> Iterator[Fit]:
-    """Fit limiters that follow the server's clock at the shift that explains most, within the clock's uncertainty."""
+    """Fit limiters that follow the server's clock. The best shift within the clock's uncertainty is used."""
     first = int(np.argmax(requests.rejected))
     some, step = requests.part(max(0, first - _PHASED // 4), _PHASED), 2 * reach / (_STEPS - 1)
     tried: dict[LimiterSpec, dict[float, tuple[float, float]]] = {spec: {} for spec in specs}
@@ -130,7 +130,7 @@ def _aligned(requests: RequestLog, specs: list[LimiterSpec], offset: float, reac
 
     attempt(specs, offset, reach)
     fits: dict[LimiterSpec, list[Fit]] = {spec: [] for spec in specs}
-    for wanted in (0, 1):  # the documented count may fit best at another phase
+    for wanted in (0, 1):  # the documented count may fit best at another shift
         around: dict[float, list[LimiterSpec]] = {}
         for spec, scores in tried.items():
             around.setdefault(_best_shift(scores, wanted, offset), []).append(spec)
@@ -172,7 +172,7 @@ def _each_burst(
     fitted: tuple[Fitted, ...],
     loads: Loads | None,
 ) -> Iterator[Fit]:
-    """Fit all algorithms with a burst; without ``loads``, only those that count rejections."""
+    """Fit all algorithms with a burst. If ``loads`` is None, fit their variants that count rejections."""
     counting = loads is None
     buckets = [each for each in ALGORITHMS.values() if each.has_burst and counting in each.variants]
     unheld = None if loads is None else unheld_by_queue(requests, loads, limit)
@@ -188,7 +188,7 @@ def _each_burst(
 
 
 def _bursts(limit: Limit, assumed: LimiterSpec, best: int) -> dict[int, tuple[Fitted, ...]]:
-    """The bursts to try (the algorithms' defaults, the assumed and the best), each with its fitted parameters."""
+    """Return the default, the assumed and the best bursts. Each has the parameters that were fitted for it."""
     own = [each.default_burst(limit) for each in ALGORITHMS.values() if each.default_burst]
     known = dict.fromkeys([*own, *([assumed.burst] if assumed.burst else [])], ())
     fitted: dict[int, tuple[Fitted, ...]] = {best: ("burst",)}
@@ -196,7 +196,7 @@ def _bursts(limit: Limit, assumed: LimiterSpec, best: int) -> dict[int, tuple[Fi
 
 
 def _first_bursts(requests: RequestLog, loads: Loads) -> range:
-    """The range of bursts accepted before the first rejection; until then, counting rejections makes no difference."""
+    """Return the bursts that may have been accepted before the first rejection. Until then, no rejection counts."""
     first = int(np.argmax(requests.rejected)) if requests.rejected.any() else len(requests.times) - 1
     # Requests sent together reach the server in any order.
     later = int(np.searchsorted(requests.times, requests.times[first] + TOGETHER_S))
@@ -208,7 +208,7 @@ def _first_bursts(requests: RequestLog, loads: Loads) -> range:
 
 
 def _rates(requests: RequestLog) -> Iterator[tuple[Limit, tuple[Fitted, ...]]]:
-    """The documented rate and, if no burst makes it fit, the best rates near it and near the accepted rate."""
+    """Yield the documented rate. If no burst makes it fit, the best rates near it and the accepted rate follow."""
     some, limit = requests.part(0, _NEAR_RATED), requests.limit
     spec = LimiterSpec("token-bucket")
 
@@ -222,7 +222,7 @@ def _rates(requests: RequestLog) -> Iterator[tuple[Limit, tuple[Fitted, ...]]]:
 
     yield limit, ()
     exact = fit(1.0)
-    if exact.fits and exact.rejected:  # even sends at a simple ratio to the limit may leave every 429 undecided
+    if exact.fits and exact.rejected:  # an even load at a simple ratio to the limit may leave all 429s undecided
         return
     measured = _accepted_rate(requests) / limit.rate
     centres: list[tuple[float, float, Fitted]] = [(1.0, _NEAR, "rate")]
@@ -233,7 +233,7 @@ def _rates(requests: RequestLog) -> Iterator[tuple[Limit, tuple[Fitted, ...]]]:
         if not may_fit(some, (fastest[0], slowest[1])):
             continue
         factor = max(factors, key=lambda each: (scored(each), -abs(each - centre)))
-        if not fit(factor).fits:  # at even sends, a rate that is a little off contradicts many decisions
+        if not fit(factor).fits:  # under even load, many decisions contradict a slightly wrong rate
             near = (factor + (factors[1] - factors[0]) * np.linspace(-1, 1, 41)).tolist()
             factor = max(near, key=lambda each: (scored(each), -abs(each - factor)))
         if fit(factor).fits:
@@ -242,7 +242,7 @@ def _rates(requests: RequestLog) -> Iterator[tuple[Limit, tuple[Fitted, ...]]]:
 
 
 def _accepted_rate(requests: RequestLog) -> float:
-    """The rate of acceptance in requests/s during periods with rejections; 0 if they are too short."""
+    """Return the accepted requests/s during periods with rejections; 0 if the periods are too short."""
     limit, places = requests.limit, np.flatnonzero(requests.rejected)
     gaps, passed = np.diff(requests.times[places]), np.diff(requests.passed.least[places])
     dense = gaps < max(limit.window / 4, 3 / limit.rate)

@@ -1,6 +1,6 @@
 """Fits of limiters to the recorded decisions, and their comparison.
 
-A limiter's loads show which recorded decisions contradict the limiter, and give the likelihood of all decisions.
+A limiter's loads show which recorded decisions contradict it. They also give the likelihood of all decisions.
 """
 
 import math
@@ -17,20 +17,20 @@ from loadtest.stats.shares import log10_at_most
 from loadtest.units import Limit
 
 _HELD_FROM_S: Final = 0.02
-"""Minimum waiting time in seconds that reveals a queue: well above a network's few ms."""
+"""A longer wait in s reveals a queue. It is well above a network's few ms."""
 _HELD_ENOUGH: Final = 10
-"""Minimum number of requests that waited this long for a correlation to be reported."""
+"""A correlation is reported only if at least this many requests waited for ``_HELD_FROM_S``."""
 
 
 _ERROR: Final = 0.01
-"""Assumed share of decisions that deviate by chance, which sets the penalty of a contradiction."""
+"""Assumed share of decisions that deviate by chance. It sets the penalty of a contradiction."""
 BAR: Final = 0.95
 """Share of the decided 429s, and of the decided accepted requests, that a limiter must predict (docs/metrics.md)."""
 _UNLIKELY: Final = -2.0
-"""A limiter does not fit if log10 of the record's probability is lower: 1 in 100."""
+"""A limiter does not fit if log10 of the record's probability is lower. It is 1 in 100."""
 
 SIGNIFICANT: Final = -3.0
-"""log10 of the probability below which a limiter or a value of a parameter is excluded."""
+"""A limiter or a value of a parameter is excluded if log10 of its probability is lower."""
 
 Fitted = Literal["count", "burst", "shift", "rate", "phase"]
 
@@ -48,13 +48,13 @@ class Fit:
         undecidable: requests that the limiter cannot predict within the tolerance of times.
         rejected: rejected requests among those decided.
         accepted: accepted requests among those decided.
-        not_held: accepted requests that took less time than a queue would have held them; they count as wrong.
+        not_held: accepted requests that were faster than a queue's delay. They count as wrong.
         score: log-likelihood, minus half the logarithm of n for each fitted parameter (after Schwarz's criterion).
         wrong: whether each request's decision contradicts the limiter.
-        bursts: the smallest and largest burst that fit equally well; None if only one was tried.
-        counts: the smallest and largest count per window that the decisions do not exclude, if it was fitted.
-        rates: the smallest and largest rate in requests/s that the decisions do not exclude, if it was fitted.
-        phases: the earliest and latest phase of windows in s, if it was fitted; the earliest may be negative.
+        bursts: the smallest and largest burst that fit equally well; None if only one burst was tried.
+        counts: if the count was fitted, the smallest and largest count that the decisions do not exclude.
+        rates: if the rate was fitted, the smallest and largest rate in requests/s that the decisions do not exclude.
+        phases: if the phase was fitted, the earliest and latest phase in s. The earliest may be negative.
     """
 
     spec: LimiterSpec
@@ -77,9 +77,9 @@ class Fit:
 
     @property
     def fits(self) -> bool:
-        """Whether it predicts ``BAR`` of the decided 429s and of the decided accepted requests.
+        """Whether the limiter predicts ``BAR`` of the decided 429s, and of the decided accepted requests.
 
-        Sampling error is allowed for: the result is False only if a limiter with a share of ``BAR`` had so many
+        Sampling error is allowed for. The result is False only if a limiter that predicts ``BAR`` would have so many
         contradictions with a probability below 1 %.
         """
         shares = ((self.wrongly_rejected, self.rejected), (self.wrongly_admitted + self.not_held, self.accepted))
@@ -120,7 +120,7 @@ def judge(
         limit: the limit that it enforces.
         fitted: the parameters that were fitted.
         shift_s: as in ``Fit``.
-        unheld: requests that took less time than the limiter would have held them.
+        unheld: whether each request took less time than the limiter would have delayed it.
     """
     known, known_rejected = requests.known, requests.known & requests.rejected
     would_pass, would_not = loads[1] <= threshold + SLACK - 1, loads[0] > threshold + SLACK - 1
@@ -161,13 +161,13 @@ def _likelihood(n: int, wrong: int, unsure: int) -> float:
 
 
 def threshold_bounds(requests: RequestLog, loads: Loads) -> tuple[Floats, Floats]:
-    """The threshold that each accepted request needs, and the threshold from which on a rejection contradicts it."""
+    """Return the threshold that each accepted request needs, and the lowest that each rejection contradicts."""
     accepted, rejected = requests.decisions
     return np.ceil(loads[0][accepted] + 1 - SLACK), np.ceil(loads[1][rejected] + 1 - SLACK)
 
 
 def sign_test(wins: int, losses: int) -> float:
-    """Return log10 of the probability that a fair coin, thrown wins + losses times, shows at most ``losses``."""
+    """Return log10 of the probability of at most ``losses`` heads if a fair coin is thrown wins + losses times."""
     return log10_at_most(losses, wins + losses, 0.5) if wins > losses else 0.0
 
 
@@ -177,12 +177,12 @@ def compare(one: Fit, other: Fit) -> tuple[int, int]:
 
 
 def beats(one: Fit, other: Fit) -> bool:
-    """Whether one limiter explains significantly more than another."""
+    """Whether one limiter explains significantly more decisions than another."""
     return one.score > other.score and sign_test(*compare(one, other)) <= SIGNIFICANT
 
 
 def best_threshold(requests: RequestLog, loads: Loads) -> int:
-    """Return the threshold that contradicts the fewest decisions; the smallest if there are several."""
+    """Return the smallest threshold that the fewest decisions contradict."""
     needs, refutes = threshold_bounds(requests, loads)
     most = int(needs.max(initial=1)) + 1
     needed = np.bincount(needs.astype(np.int64), minlength=most + 1)[: most + 1]
@@ -192,24 +192,24 @@ def best_threshold(requests: RequestLog, loads: Loads) -> int:
 
 
 def may_fit(requests: RequestLog, loads: Loads) -> bool:
-    """Whether a limiter may fit, given loads that bound the loads of several limiters with any threshold."""
+    """Whether any of several limiters may fit with some threshold. ``loads`` bound the loads of all these limiters."""
     needs, refutes = threshold_bounds(requests, loads)
     many = [
         bisect_left(range(n + 1), True, key=lambda wrong, n=n: log10_at_most(n - wrong, n, BAR) < _UNLIKELY)  # type: ignore[misc]
         for n in (len(needs), len(refutes))
     ]
-    # Of the thresholds that contradict few accepted requests, the smallest contradicts the fewest rejections.
+    # The smallest threshold that few accepted requests contradict is also contradicted by the fewest rejections.
     threshold = np.sort(np.append(needs, 1.0))[-many[0]]
     return bool(np.count_nonzero(refutes <= threshold) < many[1])
 
 
 def compare_with(requests: RequestLog, spec: LimiterSpec, shift: float) -> Fit:
-    """Compare one limiter, with its assumed count, with the record.
+    """Compare one limiter with the record. The limiter has the assumed count.
 
     Args:
         requests: the requests of one limit.
         spec: the limiter's specification.
-        shift: the server's clock minus ours, in s; only wall-aligned windows depend on it.
+        shift: the server's clock minus ours, in s. Only wall-aligned windows depend on it.
     """
     limit, algorithm = requests.limit, ALGORITHMS[spec.algorithm]
     loads = LOADS[algorithm.name](requests, spec, limit, shift)
@@ -219,8 +219,8 @@ def compare_with(requests: RequestLog, spec: LimiterSpec, shift: float) -> Fit:
 
 
 def unheld_by_queue(requests: RequestLog, loads: Loads, limit: Limit) -> Bools:
-    """Accepted requests that were answered before a queue would have released them."""
-    # Requests sent within the tolerance before may have arrived later.
+    """Return which accepted requests were answered before a queue would have released them."""
+    # Requests that were sent earlier, but within the tolerance, may have arrived later.
     back = np.searchsorted(requests.times, requests.times - requests.tolerance_s, side="left")
     swapped = requests.passed.least[:-1] - requests.passed.least[back]
     wait = (loads[0] - swapped) / limit.rate
@@ -232,7 +232,7 @@ def held(requests: RequestLog) -> float | None:
     """Return the correlation between accepted requests' durations and their position in a queue.
 
     Returns:
-        Pearson's correlation; None if too few requests would have had to wait.
+        Pearson's correlation. It is None if too few requests would have waited in the queue.
     """
     wait = bucket_loads(requests, requests.limit.rate)[0] / requests.limit.rate
     passed = requests.accepted & requests.judged
