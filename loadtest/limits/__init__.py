@@ -1,6 +1,6 @@
 """Rate limiters as pure classes: the caller passes the time, and no limiter reads a clock.
 
-The reference API passes the present time; the plan and the analysis replay planned or recorded times through fresh
+The reference API passes the present time. The plan and the analysis replay planned or recorded times through fresh
 limiters. ``docs/rate-limits.md`` describes which requests each limiter accepts.
 """
 

@@ -1,7 +1,7 @@
-"""Reader of rate-limit headers: X-RateLimit-*, and the fields of the IETF drafts (httpapi-ratelimit-headers).
+"""Reader of rate-limit headers: X-RateLimit-*, and the fields of the IETF drafts (httpapi-ratelimit-headers). Pure.
 
-Drafts up to 7 send ``RateLimit-Policy: 100;w=60`` and ``RateLimit: limit=100, remaining=50, reset=30``; later drafts
-send items with a name: ``"default";q=100;w=60`` and ``"default";r=50;t=30``. Pure.
+Drafts up to 7 send ``RateLimit-Policy: 100;w=60`` and ``RateLimit: limit=100, remaining=50, reset=30``. Later drafts
+send items with a name: ``"default";q=100;w=60`` and ``"default";r=50;t=30``.
 """
 
 import re
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 _DIGITS_MOST: Final = 12
-"""More digits exceed any count, and int() raises on thousands of them."""
+"""Longer numbers exceed any count, and int() raises an error on thousands of digits."""
 _ITEM: Final = re.compile(r"""("[^"]*"|[\w*.-]+)((?:\s*;\s*[a-z*][\w.*-]*(?:=(?:"[^"]*"|:[^:]*:|[^;,\s]*))?)*)""")
 _PARAMETER: Final = re.compile(r""";\s*([a-z*][\w.*-]*)(?:=("[^"]*"|:[^:]*:|[^;,\s]*))?""")
 _MEMBER: Final = re.compile(r"\b(limit|remaining|reset)\s*=\s*(\d+)")
@@ -18,13 +18,13 @@ _MEMBER: Final = re.compile(r"\b(limit|remaining|reset)\s*=\s*(\d+)")
 
 @dataclass(frozen=True, slots=True)
 class StatedLimit:
-    """A limit as a header states it.
+    """A limit that a header states.
 
     Attributes:
         header: the header's name.
         name: the policy's name; empty if it has none.
-        count: None if it is unreadable.
-        window_s: window in seconds; None if it is not stated.
+        count: the limit; None if it is unreadable.
+        window_s: the window in seconds; None if it is not stated.
         unit: the unit that is counted; empty for requests.
         partitioned: whether a partition key (pk) is stated.
     """
@@ -44,7 +44,7 @@ class StatedLimit:
 
 
 def stated_limits(headers: Mapping[str, str]) -> list[StatedLimit]:
-    """Return the limits that headers (names in lower case) state."""
+    """Return the limits that headers state. Names of headers are in lower case."""
     found = []
     for name, value in headers.items():
         kind = _kind(name)
@@ -60,7 +60,7 @@ def stated_limits(headers: Mapping[str, str]) -> list[StatedLimit]:
 
 
 def remaining(headers: Mapping[str, str]) -> int | None:
-    """Return the least number of remaining requests that headers (names in lower case) state."""
+    """Return the smallest number of remaining requests that headers state. Names of headers are in lower case."""
     counts: list[str] = []
     for name, value in headers.items():
         kind = _kind(name)

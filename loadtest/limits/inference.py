@@ -1,9 +1,9 @@
-"""Inference of the limiter in force: the recorded decisions are compared with every known algorithm.
+"""Inference of the limiter in force. The recorded decisions are compared with every known algorithm.
 
-A limiter is excluded if significantly fewer decisions contradict a limiter that fits better. Among the decisions that
-contradict exactly one of the two, the exact sign test must give a probability below 1 in 1000. Requests of one run are
-not independent, so the test is a measure and not a proof. The traffic does not distinguish the remaining limiters. If
-even the best limiter leaves too many decisions unexplained, none fits.
+A limiter is excluded if significantly fewer decisions contradict a limiter that fits better. The exact sign test
+compares the decisions that contradict only one of the two. Its probability must be below 1 in 1000. Requests of one run
+are not independent, so the test is a measure and not a proof. The traffic does not distinguish the remaining limiters.
+If even the best limiter leaves too many decisions unexplained, none fits.
 """
 
 import math
@@ -22,14 +22,14 @@ from loadtest.units import Limit
 
 InferenceOutcome = Literal["nothing", "named", "several", "none"]
 FITTED: Final = 50_000
-"""Maximum number of requests of each limit, from the first on, that algorithms are compared with."""
+"""Algorithms are compared with at most this many requests of each limit. They are the first requests."""
 _LEAST_REJECTED: Final = 10
-"""Minimum number of 429s that show another count than the documented one: fewer cannot exclude a limiter, as the sign
-test needs 2⁻¹⁰ < 1 in 1000."""
+"""Fewer 429s cannot show another count than the documented one. They exclude no limiter, because the sign test needs
+2⁻¹⁰ < 1 in 1000."""
 _ALIGNED_S: Final = 2.0
-"""Length of an interval of phases in s up to which windows count as aligned: 1 s for each of two clocks."""
+"""Windows count as aligned if their phases lie within this time in s. It allows 1 s for each of two clocks."""
 _HELD: Final = 0.9
-"""Minimum correlation that shows that accepted requests were held in a queue."""
+"""A higher correlation shows that a queue delayed accepted requests."""
 
 
 @dataclass(frozen=True)
@@ -37,20 +37,21 @@ class Inference:
     """The inferred limiter of one limit.
 
     Attributes:
-        word: ``nothing`` can be inferred (no request or every request was rejected, or none passed after the first
-            429), one limiter is ``named``, ``several`` cannot be told apart, or ``none`` fits.
+        word: ``nothing`` can be inferred, one limiter is ``named``, ``several`` fit equally well, or ``none`` fits.
+            Nothing can be inferred if no or all requests were rejected, if all were after the first 429, or if the
+            limiters that fit decide too few requests.
         named: the limiters that fit, best first; empty if nothing can be inferred or none fits.
         best: the best limiter, even if it does not fit.
         assumed: the assumed limiter's fit; None if it is not among the candidates.
         next: the best excluded limiter.
-        against: numbers of decisions that contradict only ``next``, and only the best limiter.
+        against: number of decisions that contradict only ``next``, and of those that contradict only ``best``.
         log10_p: log10 of the p-value of the sign test between ``next`` and the best limiter.
         held: correlation between accepted requests' durations and their position in a queue.
-        n: decisions compared.
+        n: number of compared decisions.
         rejected: number of 429s among them.
         every: all candidates, best first.
-        blocked_s: maximum seconds from a limiter's first 429 to its last request, if none passed in between; None if
-            any passed.
+        blocked_s: seconds from a limiter's first 429 to its last request if all of these were rejected. It is the
+            longest time of all limiters, and None if a request passed.
     """
 
     word: InferenceOutcome
@@ -68,12 +69,12 @@ class Inference:
 
     @property
     def other_count(self) -> int | None:
-        """The count that the limit seems to have, if it is not the documented count."""
+        """The count that the limit seems to have; None if it is the documented count."""
         return None if self.other_counts is None else self.named[0].limit.count
 
     @property
     def other_counts(self) -> tuple[int, int] | None:
-        """The smallest and largest count that any named limiter may have, if none has the documented count."""
+        """The smallest and largest count of all named limiters; None if any has the documented count."""
         held = [counts for fit in self.named if (counts := counts_of(fit)) is not None]
         if not held or len(held) < len(self.named):
             return None
@@ -104,7 +105,7 @@ def infer(requests: RequestLog, assumed: LimiterSpec, offset: float, reach: floa
     assumed_fit = next((fit for fit in fits if same(fit, assumed, requests.limit)), None)
     queued, blocked = held(requests), _blocked(requests)
     rivals = [fit for fit in fits if ALGORITHMS[fit.spec.algorithm].holds] if (queued or 0) > _HELD else []
-    # If answers were held as in a queue and a queue explains the decisions, limiters that hold nothing are excluded.
+    # If answers were delayed as in a queue and a queue explains the decisions, only queues are considered.
     pool = _considered(rivals if any(fit.fits for fit in rivals) else fits)
     left = _not_excluded(pool, requests)
     unsure = bool(left) and not requests.grain_s and not any(_decides_enough(fit, n, rejected) for fit in left)
@@ -131,7 +132,7 @@ def infer(requests: RequestLog, assumed: LimiterSpec, offset: float, reach: floa
 
 
 def _considered(fits: list[Fit]) -> list[Fit]:
-    """Omit other counts than the documented one, unless no limiter with documented or default numbers fits as well."""
+    """Keep only fits with the documented count if one of them, with default parameters, fits as well as the best."""
     plain = next((fit for fit in fits if not {"count", "burst"} & {*fit.fitted}), None)
     if plain and plain.fits and plain.explained and plain.score >= fits[0].score - EVIDENCE:
         return [fit for fit in fits if "count" not in fit.fitted]
@@ -153,7 +154,7 @@ def _not_excluded(pool: list[Fit], requests: RequestLog) -> list[Fit]:
 
 
 def _blocked(requests: RequestLog) -> float | None:
-    """Seconds from a limiter's first rejection to its last request, if no limiter accepted any in between."""
+    """Return the seconds from a limiter's first rejection to its last request; None if a request passed in between."""
     lasted = 0.0
     for part in np.split(np.arange(len(requests.times)), requests.begins[1:]):
         rejected = part[requests.rejected[part]]
@@ -167,34 +168,34 @@ def _blocked(requests: RequestLog) -> float | None:
 
 
 def _decides_enough(fit: Fit, n: int, rejected: int) -> bool:
-    """Whether a limiter that fits predicts some 429s, and decides at least a tenth of all and of accepted requests."""
+    """Whether a limiter decides at least a tenth of the 429s and of the accepted requests, and predicts some."""
     if "count" in fit.fitted and fit.rejected < _LEAST_REJECTED:
         return False
     return bool(fit.explained) and 10 * fit.rejected >= rejected and 10 * fit.accepted >= n - rejected
 
 
 def _undecided(fit: Fit, left: list[Fit]) -> bool:
-    """Whether a limiter that decides no 429 is as possible as those that are left, or as a variant of these."""
+    """Whether a limiter that decides no 429 cannot be excluded, because it is as good as those that are left."""
     if any(_kind(fit) == _kind(other) for other in left) and not fit.wrong.any():
         return True
     return sign_test(*compare(fit, left[0])) <= SIGNIFICANT
 
 
 def same(fit: Fit, spec: LimiterSpec, limit: Limit) -> bool:
-    """Whether a fit is that of a spec with the documented limit."""
+    """Whether a fit has this spec and this limit."""
     burst = at_once(spec, limit) if ALGORITHMS[spec.algorithm].has_burst else None
     return replace(fit.spec, scope=spec.scope) == replace(spec, burst=burst) and fit.limit == limit
 
 
 def counts_of(fit: Fit) -> tuple[int, int] | None:
-    """Return the smallest and largest count per window of a limiter, if it is not the documented count."""
+    """Return the smallest and largest count per window of a limiter; None if it has the documented count."""
     if fit.rates is not None and "count" in fit.fitted:
         return math.floor(fit.rates[0] * fit.limit.window), math.ceil(fit.rates[1] * fit.limit.window)
     return fit.counts
 
 
 def _decides(spec: LimiterSpec) -> tuple[str, bool]:
-    """The observable properties of a limiter: its decisions, and whether it holds requests."""
+    """Return a key that is equal for limiters that cannot be told apart by decisions and delays."""
     algorithm = ALGORITHMS[spec.algorithm]
     alike = None if algorithm.holds else algorithm.decides_as
     return alike or algorithm.name, spec.count_rejected
@@ -205,13 +206,13 @@ def _kind(fit: Fit) -> tuple[str, bool]:
 
 
 def _with_phases(fit: Fit, left: list[Fit]) -> Fit:
-    """Return aligned windows with the phases that fit as well, if these are far from the multiples of W."""
+    """If a wide interval of phases fits as well, return aligned windows with this interval."""
     wide = [each.phases for each in left if each.phases and each.phases[1] - each.phases[0] > _ALIGNED_S]
     return replace(fit, phases=wide[0]) if wide and fit.spec.algorithm == "fixed-window" else fit
 
 
 def _one_of_each(fits: list[Fit]) -> list[Fit]:
-    """Keep the best parameters of each algorithm, with the ranges of all that fit equally well."""
+    """Keep the best fit of each algorithm. Its ranges cover all its parameters that fit equally well."""
     alike: dict[tuple[str, bool], list[Fit]] = {}
     for fit in fits:
         alike.setdefault(_kind(fit), []).append(fit)
@@ -232,7 +233,7 @@ def _one_of_each(fits: list[Fit]) -> list[Fit]:
 
 
 def words(fit: Fit) -> str:
-    """Return a limiter's description as a noun phrase."""
+    """Describe a fitted limiter with a noun phrase."""
     spec = fit.spec
     shown, _ = _decides(spec)
     text = in_words(replace(spec, algorithm=shown)).replace("clock that", "clock, that")

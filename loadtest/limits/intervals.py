@@ -1,4 +1,4 @@
-"""Intervals of a limiter's fitted parameters: the values that the recorded decisions do not exclude."""
+"""Intervals of a limiter's fitted parameters. They contain the values that the recorded decisions do not exclude."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,23 +21,23 @@ from loadtest.limits.loads import LOADS, Loads, RequestLog
 from loadtest.units import Limit
 
 _LOOKED: Final = 10_000
-"""Maximum number of requests that are used: bounds the run time."""
+"""At most this many requests are used. This bounds the run time."""
 _RATES: Final = np.unique(np.concatenate((np.linspace(-0.02, 0.02, 17), np.linspace(-0.3, 0.3, 25))))
 """Relative differences from the best rate."""
 _SHIFTS_S: Final = (-0.1, -0.03, -0.01, 0.0, 0.01, 0.03, 0.1)
-"""Differences from the best clock shift in s; the largest exceed the 0.04 s between tried shifts."""
+"""Differences in s from the best clock shift. The largest exceed the step of 0.04 s between tried shifts."""
 _PHASES: Final = 7
-"""Number of phases tried within the interval in which windows may begin."""
+"""Windows may begin at any phase within an interval. This many phases of it are tried."""
 EVIDENCE: Final = 6.9
-"""Difference of log-likelihoods, about 1000 to 1, that excludes a limiter."""
+"""A limiter is excluded if its log-likelihood is lower by this much, which is about 1000 to 1."""
 _FURTHER: Final = 6
-"""Number of thresholds tried beyond twice the best threshold; it matters if the best threshold is small."""
+"""This many thresholds beyond twice the best threshold are tried. It matters if the best threshold is small."""
 
 
 def with_intervals(requests: RequestLog, fit: Fit, offset: float, reach: float) -> Fit:
-    """Return a fit with intervals of its burst, and of its count or rate if they exclude the documented value.
+    """Return a fit with an interval for its burst, and for its count or rate if the documented value is excluded.
 
-    An interval excludes values that explain significantly fewer decisions, with the best other parameters.
+    A value is excluded if it explains significantly fewer decisions, even with the best other parameters.
 
     Args:
         requests: the requests of one limit.
@@ -61,9 +61,9 @@ def with_intervals(requests: RequestLog, fit: Fit, offset: float, reach: float) 
 
 
 def count_interval(requests: RequestLog, fit: Fit, offset: float, reach: float) -> tuple[float, float]:
-    """Return the smallest and largest count per window that the decisions do not exclude, also of an unfitted count.
+    """Return the smallest and largest count per window that the decisions do not exclude.
 
-    Arguments are as for ``with_intervals``.
+    The count need not have been fitted. Arguments are as for ``with_intervals``.
     """
     thresholds, rates = _held(requests, replace(fit, fitted=(*fit.fitted, "count")), offset, reach)
     if rates is None:
@@ -74,7 +74,7 @@ def count_interval(requests: RequestLog, fit: Fit, offset: float, reach: float) 
 def _held(
     requests: RequestLog, fit: Fit, offset: float, reach: float
 ) -> tuple[tuple[int, int], tuple[float, float] | None]:
-    """Return the ranges of thresholds and (if several were tried) of rates that the decisions do not exclude."""
+    """Return the ranges of thresholds and rates that the decisions do not exclude. A single tried rate gives None."""
     some, tried = requests.part(0, _LOOKED), []
     for spec, limit, shift in _neighbours(fit, offset, reach):
         loads = LOADS[ALGORITHMS[spec.algorithm].name](some, spec, limit, shift)
@@ -82,7 +82,7 @@ def _held(
         tried.append((judge(some, loads, best, spec, limit), best, loads))
     top = max((each for each, *_ in tried), key=lambda each: each.score)
     held = [each for each in tried if not beats(top, each[0])]
-    # In whole seconds, a wrong shift leaves many decisions open instead of being contradicted.
+    # If times are whole seconds, a wrong shift leaves many decisions open and is hardly contradicted.
     if requests.grain_s and ALGORITHMS[fit.spec.algorithm].aligned:
         held = [each for each in held if each[0].score >= top.score - EVIDENCE]
     ends = [end for _, best, loads in held for end in _thresholds(some, loads, best)]
@@ -91,7 +91,7 @@ def _held(
 
 
 def _neighbours(fit: Fit, offset: float, reach: float) -> Iterator[tuple[LimiterSpec, Limit, float]]:
-    """The limiter with other values of its rate, clock shift or phase."""
+    """Yield the limiter with other values of its rate, clock shift or phase."""
     spec, limit, shift = fit.spec, fit.limit, fit.shift_s or 0.0
     if {"rate", "count"} & {*fit.fitted} and ALGORITHMS[spec.algorithm].has_burst:
         yield from ((spec, Limit(limit.count, limit.window / (1 + by)), shift) for by in _RATES.tolist())
@@ -106,7 +106,7 @@ def _neighbours(fit: Fit, offset: float, reach: float) -> Iterator[tuple[Limiter
 
 
 def _widened(held: list[float], tried: list[float]) -> tuple[float, float] | None:
-    """The rates next to those in ``held``, since the true rate may lie between; None if only one was tried."""
+    """Widen a range to the next tried rates, because the true rate may lie between. One tried rate gives None."""
     rates = sorted({*tried})
     if len(rates) == 1:
         return None
