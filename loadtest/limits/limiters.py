@@ -1,9 +1,9 @@
 """Rate limiters as state machines.
 
-Windows are fixed, slide exactly, or slide by an estimate. Stocks of permits are refilled by time or, for a concurrency
-limit, by the end of a request. Refilling by time accepts B requests at once and ρ = N/W per second thereafter. The
-state is a number of tokens, or a time that runs ahead (GCRA, and a queue that holds requests until their turn). Both
-are stored as *at the last request*, because absolute unix times are large and would lose precision.
+Windows are fixed, slide exactly, or slide by an estimate. Buckets accept B requests at once and ρ = N/W per second
+thereafter. Their state is a number of tokens, or a time that runs ahead (GCRA and the leaky queue). It is stored *as of
+the last request*, because absolute unix times are large and would lose precision. A concurrency limit counts requests
+in progress.
 """
 
 import math
@@ -16,10 +16,10 @@ from loadtest.units import Limit
 
 NEVER: Final = float("-inf")
 GRAIN: Final = 5e-7
-"""Tolerance in seconds within which two times are equal.
+"""Two times are equal if they differ by at most this many seconds.
 
-Unix time as a float has a resolution of 2.4e-7 s, and a difference of two times may be off by one step. Without the
-tolerance, rounding would decide on evenly spaced requests that arrive exactly at a limiter's edge.
+Unix time as a float has a resolution of 2.4e-7 s, and a difference of two times may be wrong by one step. Without this
+tolerance, rounding errors would decide on evenly spaced requests that arrive exactly at a limiter's edge.
 """
 
 
@@ -30,7 +30,7 @@ class Decision(NamedTuple):
         allowed: whether the request is accepted.
         remaining: number of further requests that would be accepted now.
         reset_after: seconds until the full allowance is available again.
-        retry_after: seconds until one more request would be accepted; 0 while some remain.
+        retry_after: seconds until one more request would be accepted; 0 if it would be accepted now.
         delay: seconds that a leaky queue holds the request before it is carried out.
     """
 
@@ -46,10 +46,10 @@ decided: Final[Callable[[tuple[bool, int, float, float, float]], Decision]] = pa
 
 
 class Limiter:
-    """Base class: decides on requests, one call each, in order of time.
+    """Base class of limiters. A limiter decides on requests one by one, in order of time.
 
-    If the clock is set back, a limiter treats the clock as stopped. Counted requests stay counted for at most
-    the usual time from then on.
+    If the clock is set back, a limiter treats it as stopped. Requests counted before stay counted for at most the usual
+    time from then on.
     """
 
     __slots__ = ()
@@ -66,8 +66,8 @@ def slack(rate: float, most: int) -> float:
     """Return the tolerance, in requests, for the rounding of a count that changes with time.
 
     Args:
-        rate: change of the count per second; a time error of ``GRAIN`` changes the count by ``GRAIN · rate``.
-        most: maximum of the count; sums of floats have a relative error.
+        rate: change of the count per second. A time error of ``GRAIN`` changes the count by ``GRAIN · rate``.
+        most: maximum of the count. Sums of floats have a relative error.
 
     Returns:
         At most 0.5, so that no additional request is accepted.
@@ -76,9 +76,10 @@ def slack(rate: float, most: int) -> float:
 
 
 def window_of(now: float, window: float, phase: float = 0.0) -> tuple[float, float]:
-    """Return start and end of the window that contains ``now``, both ``phase`` after multiples of ``window``.
+    """Return the start and the end of the window that contains ``now``.
 
-    The same expression for both makes neighbouring windows share their boundary exactly.
+    Both are ``phase`` after a multiple of ``window``. They are computed alike, so that neighbouring windows share their
+    boundary exactly.
     """
     index = (now - phase) // window
     if now >= (index + 1) * window + phase:  # floor and product can differ by one bit
@@ -96,7 +97,7 @@ class FixedWindow(Limiter):
 
     Args:
         limit: count N and window W.
-        aligned: True for windows on a fixed grid, like a counter in a shared store or a timer; False for a window that
+        aligned: whether windows follow a fixed grid, as with a timer or a counter in a shared store. If False, a window
             starts with the first request after the previous window.
         phase: seconds from a multiple of W since the epoch to the start of an aligned window.
     """
@@ -121,7 +122,7 @@ class FixedWindow(Limiter):
         return decided((False, 0, until, until, 0.0))
 
     def _open(self, now: float) -> None:
-        if now >= self._over:  # otherwise the clock was set back: the window moves and keeps its count
+        if now >= self._over:  # else the clock was set back: the window moves, but keeps its count
             self._left = self._count
         if self._aligned:
             self._start, self._end = window_of(now, self._window, self._phase)
@@ -132,7 +133,7 @@ class FixedWindow(Limiter):
 
 
 class SlidingLog(Limiter):
-    """At most ``limit.count`` requests in any ``limit.window`` seconds, from a log of request times.
+    """At most ``limit.count`` requests in any ``limit.window`` seconds. Their times are in a log.
 
     Over T seconds of even load at r ≥ 1 times the limit it accepts N⌊T/W⌋ + min(N, λ(T mod W)). If rejected requests
     count, it accepts N and then none while r > 1. It stores at most N times and allocates none in advance.
@@ -152,7 +153,7 @@ class SlidingLog(Limiter):
         self._log: deque[float] = deque()
         self._last = NEVER
         self._lost = 0.0
-        """Sum of all steps of the clock backwards, in s. The log's own time never goes back."""
+        """Sum of the clock's backward steps in s. The log's own time never goes back."""
 
     def decide(self, now: float) -> Decision:
         now += self._lost
@@ -174,19 +175,20 @@ class SlidingLog(Limiter):
 
 
 class SlidingCounter(Limiter):
-    """At most ``limit.count`` requests by an estimate from the counts of this window and the previous one.
+    """At most ``limit.count`` requests, estimated from the counts of this window and the previous one.
 
-    With f the elapsed part of the window, p requests in the previous window and c in this one, a request is accepted if
-    p(1 − f) + c + 1 ≤ N. In each window of even load λ it accepts min(λW, N − p(1 − f)), f at its last request:
-    when saturated, N and then N − 1. If rejected requests count, it accepts almost none after N while λ > N/W.
+    Let f be the elapsed part of the window, p the requests in the previous window and c those in this window. A request
+    is accepted if p(1 − f) + c + 1 ≤ N. In each window of even load λ it accepts min(λW, N − p(1 − f)), with f at the
+    last request. A saturated limiter accepts N and then N − 1. If rejected requests count, it accepts almost none after
+    N while λ > N/W.
 
     Args:
         limit: count N and window W.
         count_rejected: whether p and c include rejected requests.
-        aligned: True for windows on a fixed grid; False for windows that start with the first request, and again with
-            the first one after a whole window without requests (HAProxy's ``http_req_rate``).
+        aligned: whether windows follow a fixed grid. If False, the first request starts windows, and so does the first
+            request after a whole window without requests (HAProxy's ``http_req_rate``).
         phase: as in ``FixedWindow``.
-        round_down: whether p(1 − f) is rounded down, which accepts up to one request more (the ``limits`` package).
+        round_down: whether p(1 − f) is rounded down, as in the ``limits`` package. This accepts up to one request more.
     """
 
     __slots__ = (
@@ -237,7 +239,7 @@ class SlidingCounter(Limiter):
         else:
             start = self._end if self._end <= now < self._end + self._window else now
             end = start + self._window
-        if start >= self._end:  # otherwise the clock was set back: the window moves and keeps its counts
+        if start >= self._end:  # else the clock was set back: the window moves, but keeps its counts
             self._before = self._now if start == self._end else 0
             self._now = 0
         self._start, self._end = start, end
@@ -245,9 +247,9 @@ class SlidingCounter(Limiter):
         self._most = self._count + self._slack
 
     def _wait(self, until: float) -> float:
-        """Seconds until p(1 − f) + c + 1 ≤ N, in this window or in the next one, where c becomes p."""
+        """Return the seconds until p(1 − f) + c + 1 ≤ N in this window or in the next one, where c becomes p."""
         spare = self._count - self._now - 1
-        # Rounded down, the previous window's part may be up to one more, but not exactly one more.
+        # If the previous window's part is rounded down, it may be larger by less than one request.
         more, later = (1, 2 * GRAIN) if self._round_down else (0, 0.0)
         if spare >= 0:
             return max(0.0, until - (spare + more) * self._window / self._before + later) if self._before else 0.0
@@ -255,14 +257,14 @@ class SlidingCounter(Limiter):
 
 
 class TokenBucket(Limiter):
-    """A bucket of B tokens, refilled with ρ = N/W tokens per second; a request takes one.
+    """A bucket of B tokens. It is refilled with ρ = N/W tokens per second, and each request takes a token.
 
-    Starting full, it accepts min(λT, B + ρT) over T seconds of even load at rate λ.
+    If it is full at the start, it accepts min(λT, B + ρT) over T seconds of even load at rate λ.
 
     Args:
         limit: count N and window W.
         burst: B.
-        count_rejected: whether rejected requests take tokens too, down to −B, so that a pause restores the bucket.
+        count_rejected: whether rejected requests take tokens too. The bucket stops at −B, so that a pause restores it.
     """
 
     __slots__ = ("_burst", "_count_rejected", "_last", "_least", "_rate", "_slack", "_tokens")
@@ -295,7 +297,7 @@ class TokenBucket(Limiter):
 
 
 class SteppedBucket(TokenBucket):
-    """A token bucket whose clock shows whole seconds, as in many Redis scripts: it refills at their boundaries only."""
+    """A token bucket whose clock shows whole seconds, as in many Redis scripts. It refills when a second begins."""
 
     __slots__ = ()
 
@@ -307,16 +309,16 @@ class SteppedBucket(TokenBucket):
 
 
 class Gcra(Limiter):
-    """The generic cell rate algorithm (ITU-T I.371): the time of the next request may run B − 1 requests ahead.
+    """The generic cell rate algorithm (ITU-T I.371). Requests may arrive up to B − 1 requests ahead of their time.
 
-    Each accepted request advances a theoretical arrival time by T₁ = W/N; a request more than (B − 1)T₁ before this
-    time is rejected. The decisions are those of a token bucket of B tokens. With B = 1, a share of 1/⌈r⌉ of an even
-    load at r times the limit is accepted.
+    Each accepted request advances a theoretical arrival time by T₁ = W/N. A request that comes more than (B − 1)T₁
+    before this time is rejected. A token bucket of B tokens decides the same. With B = 1, it accepts a share of 1/⌈r⌉
+    of an even load at r times the limit.
 
     Args:
         limit: count N and window W.
         burst: B.
-        count_rejected: whether rejected requests advance the time too, up to 2B·T₁, so that a pause restores it.
+        count_rejected: whether rejected requests advance the time too. It stops at 2B·T₁, so that a pause restores it.
     """
 
     __slots__ = ("_ahead", "_count_rejected", "_full", "_last", "_most", "_spacing", "_tolerance")
@@ -329,7 +331,7 @@ class Gcra(Limiter):
         self._full = 2 * burst * self._spacing
         self._count_rejected = count_rejected
         self._ahead = 0.0
-        """Seconds from the last request to the theoretical arrival time of the next."""
+        """Seconds from the last request to the next request's theoretical arrival time."""
         self._last = NEVER
 
     def decide(self, now: float) -> Decision:
@@ -353,9 +355,9 @@ class Gcra(Limiter):
 
 
 class LeakyQueue(Gcra):
-    """A queue for B requests that releases one every T₁ = W/N and rejects requests when full.
+    """A queue for B requests. It releases a request every T₁ = W/N, and rejects requests when it is full.
 
-    It decides as a GCRA: of an even load it accepts min(λT, B + ρT). It holds each request for ``delay`` until its
+    It decides as a GCRA does: it accepts min(λT, B + ρT) of an even load. It holds each request for ``delay`` until its
     turn, so that latency rises to about B·T₁. An idle queue releases the first request at once.
 
     Args:
@@ -371,7 +373,7 @@ class LeakyQueue(Gcra):
 
 
 class ConcurrencyLimit(Limiter):
-    """At most ``limit.count`` requests at the same time; each must be released at its end. The window is unused.
+    """At most ``limit.count`` requests at the same time. Call ``release`` when a request ends. The window is unused.
 
     The times of its decisions are 0, because the next free slot depends on the requests in progress.
 
@@ -391,6 +393,6 @@ class ConcurrencyLimit(Limiter):
         return decided((False, 0, 0.0, 0.0, 0.0))
 
     def release(self, now: float) -> None:
-        """Free a slot: an accepted request has ended. A surplus release never raises the limit above N."""
+        """Free the slot of an accepted request that ended. Too many releases never raise the limit above N."""
         if self._free < self._total:
             self._free += 1

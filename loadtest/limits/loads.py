@@ -1,12 +1,11 @@
-"""The load of a limiter at each request, by algorithm, given the requests accepted so far.
+"""Each algorithm's load at each request, given the requests accepted so far.
 
 If a replay followed its own decisions, one wrong decision would spoil all later ones. Here, a limiter's state follows
-from the *recorded* acceptances, and only the next decision is predicted. Decisions are therefore independent evidence:
-a request was wrongly rejected if it was rejected although there was room, and wrongly admitted if it was accepted
-although there was none.
+from the *recorded* acceptances, and only the next decision is predicted. Each decision is therefore separate evidence.
+A request was wrongly rejected if the limiter had room for it, and wrongly admitted if the limiter had none.
 
 The arrival of a request at the server is known within a tolerance, and the decision on an unanswered request is
-unknown. Each algorithm therefore gives bounds on the load; a decision that depends on the value between them is
+unknown. Each algorithm therefore gives bounds on the load. If a decision depends on the value between them, it is
 undecidable. An algorithm accepts a request if load + 1 ≤ its threshold (N, or the burst).
 """
 
@@ -24,7 +23,7 @@ from loadtest.limits import ALGORITHMS, CONCURRENCY, AlgorithmName, LimiterSpec,
 from loadtest.units import Limit
 
 Loads = tuple[Floats, Floats]
-"""Lower and upper bound on a limiter's load at each request."""
+"""The lower and the upper bound on a limiter's load at each request."""
 
 SLACK: Final = 1e-6
 """Tolerance for rounding errors of a load, in requests."""
@@ -36,10 +35,10 @@ _EDGE: Final = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class RequestLog:
-    """The requests of all limiters of one limit, one limiter after another on one time axis.
+    """The requests of all limiters of one limit. The limiters follow each other on one time axis.
 
-    Times are in s. The axis differs from the wall clock by a whole number of windows, and enough idle windows separate
-    two limiters to make them independent.
+    Times are in s. The axis differs from the wall clock by a whole number of windows. Idle windows separate the
+    limiters, so that they are independent.
 
     Attributes:
         times: send time of each request, ascending.
@@ -48,9 +47,9 @@ class RequestLog:
         answered: whether the request was answered at all.
         judged: whether the request belongs to the record rather than to the preflight.
         tolerance_s: maximum delay between sending and arrival at the server.
-        place: index of each request in ``SentRequests.frame()``; -1 for the preflight's.
+        place: index of each request in ``SentRequests.frame()``; -1 for requests of the preflight.
         begins: index of each limiter's first request.
-        grain_s: resolution of times that are rounded down; 0 if it does not matter. It is part of the tolerance.
+        grain_s: resolution of times that are rounded down. It is part of the tolerance, and 0 if it does not matter.
     """
 
     limit: Limit
@@ -91,7 +90,7 @@ class RequestLog:
 
     @cached_property
     def aligned(self) -> "_Axis":
-        # A rounded time differs from its middle by half of the grain, and two rounded times differ by the whole grain.
+        # The tolerance has a whole grain, for two rounded times. A rounded time and a window's edge need half of it.
         return _Axis(self, self.times + self.grain_s / 2, self.tolerance_s - self.grain_s / 2)
 
     @cached_property
@@ -117,7 +116,7 @@ class _Counted:
     Attributes:
         least: ``[n + 1]``, requests that certainly count, before each index.
         most: ``[n + 1]``, requests that may count.
-        before: (least, most) before each request itself, including requests that may have overtaken it.
+        before: (least, most) before each request. These include requests that may have overtaken it.
     """
 
     def __init__(self, requests: RequestLog, *, all_count: bool) -> None:
@@ -137,7 +136,7 @@ class _Counted:
         self.before = (least, (self.most[:n] + overtaken).astype(float))
 
     def since(self, early: Ints, late: Ints) -> Loads:
-        """Bounds on the number counted before each request, starting at an index between ``early`` and ``late``."""
+        """Return bounds on the number counted before each request, from an index between ``early`` and ``late`` on."""
         return np.maximum(self.before[0] - self.least[late], 0.0), self.before[1] - self.most[early]
 
 
@@ -146,7 +145,7 @@ def _sums(flags: Bools) -> Ints:
 
 
 def _from_first(requests: RequestLog) -> Floats:
-    """Times on an axis whose multiples of W start windows; after an empty window, the next request starts one."""
+    """Return times on an axis whose multiples of W start windows. After an empty window, a request starts the next."""
     window, reach, found = requests.limit.window, requests.tolerance_s, []
     opened = number = end = -np.inf
     for time in requests.times.tolist():
@@ -160,12 +159,12 @@ def _from_first(requests: RequestLog) -> Floats:
 
 
 class _Windows:
-    """The windows that have requests, of one clock.
+    """The windows of one clock that have requests.
 
     Args:
         times: the requests' times, ascending, on an axis whose multiples of ``window`` start windows.
-        numbers: numbers of windows, ascending, among them those that have requests.
-        firsts: the place of each window's first request, or of a later request if the window has none.
+        numbers: numbers of windows, ascending. They include all windows that have requests.
+        firsts: the index of each window's first request. For an empty window, it is that of a later request.
     """
 
     def __init__(self, times: Floats, window: float, numbers: Floats, firsts: Ints) -> None:
@@ -174,14 +173,14 @@ class _Windows:
         numbers, self._firsts = numbers[used], firsts[used]
         self._sizes = ends[used] - self._firsts
         follows = np.flatnonzero(numbers[1:] == numbers[:-1] + 1)
-        self._befores = self._firsts.copy()  # those of the windows before, if these have requests
+        self._befores = self._firsts.copy()  # the first requests of the windows before, if any
         self._befores[follows + 1] = self._firsts[follows]
         self._left = np.minimum(np.maximum(np.repeat(numbers + 1, self._sizes) - times / window, 0.0), 1.0)
 
     def loads(self, counted: _Counted, may: float) -> tuple[Loads, Loads]:
-        """Return the counts of each request's window, and the weighted counts of the window before.
+        """Return the counts of each request's window, and the weighted counts of the previous window.
 
-        A request's delay may differ by ``may`` windows from the delay of its window's first request.
+        Delays of a request and of its window's first request may differ by ``may`` windows.
         """
         found = []
         for side, own in zip((counted.least, counted.most), counted.before, strict=True):
@@ -211,13 +210,13 @@ class _Axis:
         self.loads = lru_cache(maxsize=2 if small else 0)(self._loads)
 
     def _loads(self, shift: float, counted: _Counted) -> list[tuple[Loads, Loads]]:
-        """Return the counts by clocks that are ``shift`` s ahead within the tolerance, as ``_Windows.loads``."""
+        """Return ``_Windows.loads`` for clocks that are ``shift`` s ahead, within the tolerance."""
         windows, may = self._windows(shift), self._reach / self._window
         # In the same window, a clock's error is like a request's delay.
         return [each.loads(counted, may if len(windows) > 1 else 2 * may) for each in windows]
 
     def _at(self, shift: float) -> list[_Windows]:
-        """Return the windows of three clocks, or of one if all have the same windows."""
+        """Return the windows of three clocks, or of one clock if all have the same windows."""
         shifts = (shift - self._reach, shift, shift + self._reach)
         numbers = self._numbers(*(math.floor(each / self._window) for each in shifts[::2]))
         begins = (numbers - _EDGE) * self._window
@@ -230,7 +229,7 @@ class _Axis:
 
 
 def _windowed(requests: RequestLog, spec: LimiterSpec, shift: float) -> Loads:
-    """Loads of fixed windows and sliding counters."""
+    """Return the loads of fixed windows and sliding counters."""
     aligned, found = ALGORITHMS[spec.algorithm].aligned, []
     axis = requests.aligned if aligned else requests.from_first
     for counts, before in axis.loads(shift - spec.phase if aligned else 0.0, requests.counted(spec)):
@@ -240,9 +239,9 @@ def _windowed(requests: RequestLog, spec: LimiterSpec, shift: float) -> Loads:
 
 
 def _window_from_first(requests: RequestLog) -> Loads:
-    """Loads of windows that start with the first request after the previous window.
+    """Return the loads of windows that start with the first request after the previous window.
 
-    The decision on a request within the tolerance of a window's end shows which window it belonged to.
+    If a request is within the tolerance of a window's end, its decision shows to which window it belonged.
     """
     begins = np.asarray(opened(requests), np.int64)
     which = np.searchsorted(begins, np.arange(len(requests.times)), side="right") - 1
@@ -260,7 +259,7 @@ def _window_from_first(requests: RequestLog) -> Loads:
 
 
 def opened(requests: RequestLog) -> list[int]:
-    """Return the indices of the requests that open windows, where each window starts with a request."""
+    """Return the indices of the requests that open windows. Each window starts with a request."""
     times, rejected = requests.times.tolist(), np.flatnonzero(requests.rejected).tolist()
     n, reach, window = len(times), requests.tolerance_s, requests.limit.window
     begins, at = [], 0
@@ -269,9 +268,9 @@ def opened(requests: RequestLog) -> list[int]:
         end = times[at] + window
         first, last = bisect_left(times, end - reach, at + 1), bisect_right(times, end + reach, at + 1)
         inside, beyond = bisect_left(rejected, first), bisect_left(rejected, last)
-        if beyond > inside:  # the window was still open for a request rejected near its end
+        if beyond > inside:  # a rejection near the end shows that the window was open
             at = rejected[beyond - 1] + 1
-        elif inside and rejected[inside - 1] > at:  # the window was full, so accepted requests came after its end
+        elif inside and rejected[inside - 1] > at:  # the window was full: accepted requests came later
             at = first
         else:
             at = bisect_left(times, end, at + 1)
@@ -287,13 +286,13 @@ def _sliding_log(requests: RequestLog, counted: _Counted) -> Loads:
 
 
 def bucket_loads(requests: RequestLog, rate: float, whole_at: float | None = None) -> Loads:
-    """Return the tokens missing from a bucket refilled at ``rate`` per second; also the length of a leaky queue.
+    """Return the tokens that are missing from a bucket. This is also the length of a leaky queue.
 
-    u ← max(0, u − ρΔt) + 1 for each accepted request: the distance of count − ρt from its minimum so far.
+    u ← max(0, u − ρΔt) + 1 for each accepted request. This is the distance of count − ρt from its minimum so far.
 
     Args:
         requests: the requests of one limit.
-        rate: ρ.
+        rate: ρ, the tokens refilled per second.
         whole_at: the server's clock minus ours, in s, if its clock shows whole seconds.
     """
     early, late = _readings(requests, whole_at)
@@ -306,7 +305,7 @@ def bucket_loads(requests: RequestLog, rate: float, whole_at: float | None = Non
 
 
 def _readings(requests: RequestLog, whole_at: float | None) -> tuple[Floats, Floats]:
-    """The earliest and the latest reading of the server's clock at each request."""
+    """Return the earliest and the latest reading of the server's clock at each request."""
     reach = requests.tolerance_s
     if whole_at is None:
         return requests.times - reach, requests.times + reach
@@ -315,7 +314,7 @@ def _readings(requests: RequestLog, whole_at: float | None) -> tuple[Floats, Flo
 
 
 def _bucket_of_all(requests: RequestLog, rate: float, burst: int, whole_at: float | None) -> Loads:
-    """Return ``bucket_loads`` if rejected requests take tokens too, down to minus the burst."""
+    """Return ``bucket_loads`` for a bucket whose rejected requests take tokens too. The bucket stops at −B."""
     used, last, most, found = 0.0, -np.inf, 2.0 * burst, []
     early, late = _readings(requests, whole_at)
     times = requests.times if whole_at is None else np.floor(requests.times + whole_at)
@@ -326,7 +325,7 @@ def _bucket_of_all(requests: RequestLog, rate: float, burst: int, whole_at: floa
         used = used + 1.0 if used > 0.0 else 1.0
         used = min(used, most)
     level, may = np.asarray(found, float), rate * (late - early)
-    # An unanswered request may never have arrived; its effect is treated as permanent.
+    # An unanswered request may never have arrived. Its effect is treated as permanent.
     unsure = requests.seen.most[:-1] - requests.seen.least[:-1]
     swapped = np.minimum(requests.seen.before[0] - requests.seen.least[:-1], 0)
     overtaken = requests.seen.before[1] - requests.seen.most[:-1]
@@ -360,4 +359,4 @@ LOADS: Final[dict[AlgorithmName, Callable[[RequestLog, LimiterSpec, Limit, float
     "leaky-queue": _bucket,
     CONCURRENCY: lambda log, *_: _concurrency(log),
 }
-"""Loads by algorithm, from a log, a spec, the enforced limit and the server's clock minus ours in s."""
+"""Functions that compute loads, by algorithm. The last argument is the server's clock minus ours in s."""

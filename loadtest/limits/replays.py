@@ -1,7 +1,7 @@
-"""Replays with NumPy: known times through one limiter, and bursts through many limiters at once.
+"""Replays with NumPy. Known times are replayed through one limiter, and bursts through many limiters at once.
 
-The many limiters are an array with a row for each case and a column for each set of parameters. A burst's requests
-arrive at one moment. Decisions equal those of the state machines in ``limiters``; tests compare them.
+The many limiters are an array with a row for each case and a column for each set of parameters. The requests of a burst
+arrive at one moment. Decisions equal those of the state machines in ``limiters``. Tests compare them.
 """
 
 from collections.abc import Mapping
@@ -17,23 +17,23 @@ from loadtest.units import Limit
 
 _TINY: Final = 1e-6
 VECTORISED: Final = "fixed-window"
-"""The algorithm whose decisions follow from counts by window."""
+"""The algorithm that is replayed by counting requests in windows."""
 
 
 def replay(spec: LimiterSpec, limit: Limit, times: Floats, ends: Floats | None = None) -> Bools:
-    """Return whether a fresh limiter accepts each request: ``limits.replay``, vectorised for fixed windows.
+    """Return whether a fresh limiter accepts each request. This is ``limits.replay``, vectorised for fixed windows.
 
     Args:
         spec: the limiter's specification.
         limit: the limit.
         times: unix seconds of the server's clock, ascending.
-        ends: end of each request; only a concurrency limit uses it.
+        ends: end of each request. Only a concurrency limit uses it.
     """
     if spec.algorithm != VECTORISED:
         held = ends.tolist() if ends is not None and spec.algorithm == CONCURRENCY else None
         return np.asarray(limits.replay(limits.make(spec, limit), times.tolist(), held), bool)
     window = np.floor_divide(times - spec.phase, limit.window)
-    # As in the state machine: if floor and product differ by one bit, the time lies on the next boundary.
+    # As in the state machine, a time lies on the next boundary if floor and product differ by one bit.
     window = np.where(times >= (window + 1) * limit.window + spec.phase, window + 1, window)
     first = np.concatenate(([True], window[1:] != window[:-1])) if len(times) else np.zeros(0, bool)
     position = np.arange(len(times))
@@ -44,8 +44,8 @@ class LimiterReplay:
     """An array of limiters of one kind. All array arguments have the same shape (cases, limiters).
 
     Args:
-        counts: N of each, or the burst of a bucket.
-        windows: W of each, or for a bucket the seconds per refilled request.
+        counts: N of each limiter. For buckets, this is the burst.
+        windows: W of each limiter in s. For buckets, these are the seconds per refilled request.
         shifts: the server's clock minus ours, minus the windows' phase, in s.
         count_rejected: whether rejected requests count.
         round_down: as in ``LimiterSpec``.
@@ -58,22 +58,22 @@ class LimiterReplay:
         self._count_rejected, self._round_down = count_rejected, round_down
         self._used = np.zeros(counts.shape)
         self._mark = np.full(counts.shape, -np.inf)
-        """Number or end of the current window, or the time of the last request."""
+        """The number or the end of the current window. For other algorithms, it is the time of the last request."""
         self._start()
 
     def _start(self) -> None:
-        """Make the rest of an unused limiter's state."""
+        """Initialise the state that only this algorithm has."""
 
     def volley(self, now: Floats, count: Floats | int) -> Floats:
         """Send ``count`` requests to each limiter at ``now`` and return how many are accepted."""
         raise NotImplementedError
 
     def idle(self) -> float:
-        """Maximum seconds after the last request until all limiters are unused again."""
+        """Return the seconds after the last request until all limiters are in their initial state again."""
         return float(self.windows.max())
 
     def taken(self, cases: Ints, limiters: Ints) -> "LimiterReplay":
-        """Return a copy of some cases of some limiters, as one column, to be replayed at many times."""
+        """Return a copy of some cases of some limiters. It has one column and can be replayed at many times."""
         other = object.__new__(type(self))
         other.__dict__ = {
             name: value[..., cases, limiters, None] if isinstance(value, np.ndarray) else value
@@ -104,7 +104,7 @@ class AlignedReplay(LimiterReplay):
 
 
 class CounterReplay(LimiterReplay):
-    """Accepts while an estimate, this window's count plus the weighted count of the previous window, is at most N."""
+    """Accepts while this window's count plus the weighted count of the previous window is at most N."""
 
     def _start(self) -> None:
         self._before = np.zeros(self.counts.shape)
@@ -126,7 +126,7 @@ class CounterReplay(LimiterReplay):
 
 
 class CounterFromFirstReplay(CounterReplay):
-    """A counter whose windows begin with the first request, and again after a window without requests."""
+    """A counter whose windows begin with a request. After a window without requests, they begin anew."""
 
     def volley(self, now: Floats, count: Floats | int) -> Floats:
         fresh = (now + self.shifts >= (self._mark + 2) * self.windows) & (np.asarray(count) > 0)
@@ -135,7 +135,7 @@ class CounterFromFirstReplay(CounterReplay):
 
 
 class FromFirstReplay(LimiterReplay):
-    """Accepts at most N per window; a request outside starts a window."""
+    """Accepts at most N per window. A request outside a window starts one."""
 
     def volley(self, now: Floats, count: Floats | int) -> Floats:
         new = now >= self._mark
@@ -148,7 +148,7 @@ class LogReplay(LimiterReplay):
     """Accepts at most N in any W seconds."""
 
     _old: tuple[Floats, Floats] | None = None
-    """``_times`` and ``_sizes`` before the limiters were copied by ``taken``."""
+    """The values of ``_times`` and ``_sizes`` before ``taken`` copied the limiters."""
 
     def _start(self) -> None:
         self._times = self._sizes = np.empty((0, *self.counts.shape))
@@ -184,7 +184,7 @@ class BucketReplay(LimiterReplay):
         return passing
 
     def idle(self) -> float:
-        """Seconds to fill an empty bucket, or one at −B if rejected requests count."""
+        """Return the seconds to fill an empty bucket, or a bucket at −B tokens if rejected requests count."""
         return float((self.counts * self.windows).max()) * (1 + self._count_rejected) + self._round_down
 
 
@@ -196,4 +196,4 @@ REPLAYS: Final[Mapping[AlgorithmName, type[LimiterReplay]]] = {
     "sliding-counter-from-first": CounterFromFirstReplay,
     "token-bucket": BucketReplay,
 }
-"""Replays by algorithm, except algorithms that decide like another or by requests in progress."""
+"""Replays by algorithm. Concurrency limits and algorithms that decide like another have none."""
