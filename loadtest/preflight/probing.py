@@ -37,19 +37,19 @@ _UNKNOWN_WORKFLOW: Final = "loadtest-probe-no-such-workflow"
 _UNAVAILABLE: Final = 503
 _TIMEOUT_S: Final = 120.0
 _PATIENCE: Final = 4.0
-"""Maximum wait while answers arrive, in multiples of the probe's patience."""
+"""While answers arrive, the wait lasts at most this many times the probe's patience."""
 _LATE_S: Final = 0.1
-"""Lateness of sending above which the machine counts as busy; bench/README.md allows 50 ms each way."""
+"""The machine counts as busy if requests are sent later than this in s. bench/README.md allows 50 ms each way."""
 _LATE: Final = 0.1
-"""Such lateness ÷ documented window; the larger value applies, because late requests measure a long window well."""
+"""The same lateness ÷ documented window. The larger value applies, because late requests measure a long window well."""
 _REST: Final = 2
-"""Number of documented windows without requests before a probe is repeated; a sliding counter remembers two."""
+"""Documented windows without requests before a probe is repeated. A sliding counter remembers two windows."""
 REQUESTS_OF: Final[dict[LimitName, Request]] = {request.limit: request for request in reversed(REQUESTS.values())}
 
 
 @dataclass(slots=True)
 class Sent:
-    """A request of a probe: ``at`` is the intended time of sending in unix s, ``sent`` the real time."""
+    """A request of a probe. ``at`` is the intended time of sending in unix s, and ``sent`` is the real time."""
 
     at: float
     sent: float = 0.0
@@ -74,12 +74,12 @@ class Sent:
 
     @property
     def refused(self) -> bool:
-        """Whether a limit rejected the request; some servers respond with 503."""
+        """Whether a limit rejected the request. Some servers reject with 503."""
         return self.status in {THROTTLED_STATUS, _UNAVAILABLE}
 
 
 class Sender:
-    """Sends a probe's requests to one target; the second API key shows whether keys share a quota."""
+    """Sends a probe's requests to one target. The second API key shows whether keys share a quota."""
 
     def __init__(self, client: TargetClient) -> None:
         self._client = client
@@ -89,7 +89,7 @@ class Sender:
         self.replies: list[Sent] = []
         """Own requests since ``begin``."""
         self.sent = self.rejected = 0
-        """Requests sent and rejected, of every key, since the start."""
+        """Requests sent and rejected since the start, with all keys."""
 
     def begin(self, workflow: str | None) -> None:
         """Clear all replies. Later requests run ``workflow``; if it is None, they execute nothing."""
@@ -203,10 +203,10 @@ class _Attempts:
 async def probe_limit(
     sender: Sender, order: ProbeOrder, limit: LimitName, keys: int, tell: Callable[[ProbeMessage], None]
 ) -> LimitFinding:
-    """Probe one limit with requests that execute nothing and, if these are never rejected, with a workflow.
+    """Probe one limit with requests that execute nothing. If none is rejected, probe it again with a workflow.
 
-    The second probe gets the requests and the time that the first left, and is omitted if these are too few. A probe
-    begins again if this machine is too busy, and requests and time are left.
+    The second probe gets the requests and the time that the first left. It is omitted if these are too few. A probe
+    begins again if this machine is too busy and enough requests and time are left.
 
     Raises:
         TargetError: if the target does not answer, or is not this API.
@@ -236,7 +236,7 @@ async def probe_limit(
 
 
 def _unproved(found: LimitFinding, remedy: str = "") -> LimitFinding:
-    """Return the finding of a probe without rejections, which proves nothing about the limit."""
+    """Return the finding of a probe without rejections. It proves nothing about the limit."""
     why = f"{found.why}; such requests may count against no limit" + f": {remedy}" * bool(remedy)
     return replace(found, verdict="can't tell", why=why)
 
@@ -244,7 +244,7 @@ def _unproved(found: LimitFinding, remedy: str = "") -> LimitFinding:
 async def _drive(
     sender: Sender, prober: Prober, limit: LimitName, tell: Callable[[ProbeMessage], None], left: Callable[[], bool]
 ) -> LimitFinding | None:
-    """Carry out a probe; None if this machine is too busy, and requests and time are left for another probe."""
+    """Carry out a probe. Return None if this machine is too busy and another probe is possible."""
     run, begin, requests, passed = prober.run(), sender.now(), 0, 0
     send, window = next(run), prober.documented.window
     while True:

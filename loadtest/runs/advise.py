@@ -1,4 +1,4 @@
-"""Advice on a client's policy: collects the known limits and execution times, and compares policies."""
+"""Advice on a client's policy. Collects the known limits and execution times, and compares policies."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,13 +34,13 @@ from loadtest.targets import NamedEntry, named_entry
 from loadtest.units import Limit
 
 _DRAWN: Final = 1000
-"""Execution times drawn from a workflow's parameters."""
+"""Number of execution times that are drawn from a workflow's parameters."""
 _ASSUMED_S: Final = 1.0
 """Assumed execution time in s if none is known."""
 _UNKNOWN: Final = "The execution time is unknown: 1 s is assumed. Give --execution, or --from with a scenario's run."
 _UNSEEN: Final = "The limiter on {} is unknown: the advice assumes {} under any algorithm."
 _OTHER_WINDOW_S: Final = 60.0
-"""Assumed window in s of a concurrency limit, which has none."""
+"""Assumed window in s of a concurrency limit. It has no window of its own."""
 
 
 @dataclass(kw_only=True)
@@ -50,12 +50,12 @@ class _Known:
     Attributes:
         assumed: the limits that rates of the scenario refer to.
         shared: whether a probe found that one limiter counts the requests of all limits.
-        unseen: the limits whose limiter the source could have shown, but did not.
+        unseen: the limits whose limiter the source did not show, although it could have.
         stated: whether a 429 states the seconds to wait.
         target: the scenario's ``[target]``, if the target is embedded.
         options: options of ``run`` that choose the target; None if the target is unknown.
         execution_s: execution times in s; None if unknown.
-        recorded: the result of the present client in an imported log; else None.
+        recorded: the result of the present client if it is known from an imported log, else None.
     """
 
     source: str
@@ -157,7 +157,7 @@ def _known(
 
 
 def _stated(scenario: str | None, target: str | None, targets: Path | None, operation: Operation) -> _Known:
-    """The limits that the documentation, a target's entry or the embedded target states."""
+    """Return the limits that the documentation, a target's entry or the embedded target states."""
     embedded = target is None
     named = NamedEntry() if target is None else named_entry(target, targets)
     source = "the documented limits" if embedded else f"the limits of {target!r}"
@@ -207,7 +207,7 @@ def _of_probe(file: str) -> _Known:
 
 
 def _strictest(found: Standing) -> Candidate:
-    """The strictest limiter that a probe's findings still allow."""
+    """Return the strictest limiter that a probe's findings still allow."""
     burst = None if found.burst is None else max(1, found.burst[0])
     phase = 0.0 if found.phase_s is None else max(0.0, sum(found.phase_s) / 2)
     spec = LimiterSpec(found.algorithm, burst, found.count_rejected, phase=phase, round_down=found.round_down)
@@ -239,7 +239,7 @@ def _of_run(source: str, operation: Operation) -> _Known:
 
 
 def _recorded(elapsed_s: float | None, figures: Figures, operation: Operation) -> PolicyResult | None:
-    """The requests and 429s of a log on the limits that the work uses; None if there are no such requests."""
+    """Return a log's requests and 429s on the limits that the work uses; None if there are no such requests."""
     used = [each for each in figures.limits if each.limit in LIMITS_OF_OPERATION[operation] and each.sent]
     sent, rejected = sum(each.sent for each in used), sum(each.throttled for each in used)
     duration = words.seconds(round(elapsed_s or 0.0, 1))
@@ -253,7 +253,7 @@ def _inferred(found: InferredLimiter, assumed: LimiterSpec) -> Candidate:
 
 
 def _recorded_s(directory: Path, operation: Operation) -> Floats | None:
-    """The execution times of a run's operations; None if there are none, for example in a log."""
+    """Return the execution times of a run's operations; None if there are none, for example in a log."""
     parts = [np.zeros(0)]
     for batch in read_batches(directory):
         wanted = pc.and_(pc.equal(batch["row"], "operation"), pc.equal(batch["operation"], str(operation)))
@@ -263,7 +263,7 @@ def _recorded_s(directory: Path, operation: Operation) -> Floats | None:
 
 
 def _planned_s(scenario: Scenario, operation: Operation) -> Floats | None:
-    """Execution times of a scenario's workflow; None if its parameters do not determine them."""
+    """Return the execution times of a scenario's workflow; None if its parameters do not determine them."""
     named = _entry(scenario, operation)
     if named is None:
         return None
@@ -277,7 +277,7 @@ def _entry(scenario: Scenario, operation: Operation) -> str | None:
 
 
 def _present(known: _Known, operation: Operation) -> tuple[str, Policy | None]:
-    """The scenario's first entry of this operation, and its policy at the rate of its first stage with traffic."""
+    """Return the scenario's first entry of this operation, and its policy at the first positive rate of a stage."""
     scenario = None if known.effective is None else Scenario.model_validate(known.effective)
     if scenario is None or (name := _entry(scenario, operation)) is None:
         return "", None

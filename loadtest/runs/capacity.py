@@ -1,4 +1,4 @@
-"""The search for a capacity: runs of one stage, each at another rate with a fresh seed, until the range is narrow."""
+"""Search for a capacity. It makes runs at different rates with fresh seeds, until the range is narrow."""
 
 import math
 import time
@@ -80,7 +80,7 @@ class _Search:
     Attributes:
         loaded: the scenario with only the judged stage.
         offered: the load at multiplier 1.
-        least_requests: minimum number of requests at multiplier 1: each operation sends one to each limit it uses.
+        least_requests: minimum number of requests at multiplier 1. An operation sends one to each limit that it uses.
         target: description of the target; empty before the first run.
         measured: levels so far, each judged alone.
         levels: the levels of ``measured``, with causes inferred from all of them.
@@ -148,7 +148,7 @@ class _Search:
         return search.estimate(self.levels, self.guesses, self.counts)
 
     def _next(self) -> float | None:
-        """The next multiplier, lowered if the budget requires it; None if nothing is left to try.
+        """Return the next multiplier, lowered if the budget requires it; None if nothing is left to try.
 
         Raises:
             InputError: if no run is allowed.
@@ -168,7 +168,7 @@ class _Search:
         return slower
 
     def _requests_at(self, multiplier: float) -> float:
-        """The expected requests of a run, if it polls and retries as much as the most costly run so far."""
+        """Return the expected requests of a run that polls and retries as much as the costliest run so far."""
         return multiplier * max((each.requests / each.multiplier for each in self.levels), default=self.least_requests)
 
     def run(self, directory: Path) -> Capacity:
@@ -209,7 +209,7 @@ class _Search:
         return EarlyStopError(f"the next run, at {at}, was not finished: {why}", code)
 
     def _refused(self, multiplier: float) -> InputError | None:
-        """The reason why the entry's request budget does not allow a run; None if it does."""
+        """Return the reason why the entry's request budget does not allow a run; None if it does."""
         if self.chosen is None:
             return None
         loaded = at_rate(self.loaded, multiplier, len(self.levels))

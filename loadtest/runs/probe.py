@@ -1,4 +1,4 @@
-"""The probe of a target's limits: order, budget, the sending process, and the findings."""
+"""Probe of a target's limits. Checks the budget, starts the sending process, and writes the findings."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -189,7 +189,7 @@ def _findings(order: results.ProbeOrder, environment: Mapping[str, str]) -> Iter
 
 
 def _line(message: results.ProbeProgress) -> str:
-    """The progress of an experiment, on one line of a terminal."""
+    """Format the progress of an experiment for one line of a terminal."""
     names = message.note or f"possible: {', '.join(dict.fromkeys(message.standing))}"
     counts = f"{message.requests} requests, {message.passed} accepted, {message.seconds:.0f} s"
     return f"{message.limit}, experiment {message.experiment}: {counts}; {names}"[:118]

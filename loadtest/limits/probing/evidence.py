@@ -1,4 +1,4 @@
-"""A probe's requests, answers and bursts, and a generator of bursts. Pure: the caller sends them."""
+"""A probe's requests, answers and bursts, and a generator of bursts. Pure: the caller sends the bursts."""
 
 import itertools
 import math
@@ -13,23 +13,23 @@ from loadtest.arrays import Floats, Ints
 from loadtest.units import Limit
 
 WINDOWS: Final = 8.0
-"""Time budget of a probe, in documented windows (docs/capacity.md)."""
+"""A probe takes at most this many documented windows (docs/capacity.md)."""
 SAME: Final = 0.02
-"""Relative difference up to which two rates count as equal: 0.1 s of the network in 5 s."""
+"""Two rates count as equal if they differ by at most this share. The network may shift 5 s by 0.1 s."""
 _MOMENTS: Final = 6, 40
-"""Minimum and maximum number of groups in which a burst's requests arrive; bounds the time of one weighing."""
+"""The requests of a burst arrive in 6 to 40 groups. The maximum bounds the time of one weighing."""
 _UNEVEN: Final = (math.sqrt(5) - 1) / 2
-"""Step of an even sequence without a period (the golden section), so that distances between requests never repeat."""
+"""Step of an even sequence (the golden section). It has no period, so distances between requests never repeat."""
 NETWORK_S: Final = 0.1
-"""Seconds that the network may delay a request and its answer together (bench/README.md)."""
+"""The network delays a request and its answer together by at most this many seconds (bench/README.md)."""
 PATIENCE_S: Final = 2.5 * NETWORK_S
-"""Seconds without an answer after which a request counts as accepted and in progress or held."""
+"""A request without an answer for this many seconds counts as accepted, and as in progress or held."""
 _TRIP_S: Final = 0.005
-"""Seconds that a request and its rejection take at least: an assumption, until a rejection took longer."""
+"""A request and its rejection are assumed to take this many seconds, until a rejection takes longer."""
 _PARTS: Final = 8
-"""Maximum number of parts of a burst: a burst sends at most an eighth of the documented count after a rejection."""
+"""A burst is sent in up to this many parts. After a rejection, at most an eighth of the documented count is sent."""
 _SHORT: Final = 0.15
-"""Maximum duration of a burst ÷ documented window, so that most bursts lie within one window."""
+"""A burst takes at most this share of a documented window, so that most bursts lie within one window."""
 Who = Literal["own", "other key", "other limit"]
 """The quota that a request consumes: the probed one, the same limit of another key, or another limit."""
 
@@ -40,10 +40,10 @@ class VolleyOrder:
 
     Attributes:
         at: earliest time, in unix seconds of our clock.
-        patience: seconds without any answer after which unanswered requests count as in progress or held.
-        held: whether a queue holds accepted requests, so that their answers are not awaited.
+        patience: seconds to wait for a further answer. Unanswered requests then count as in progress or held.
+        held: whether a queue holds accepted requests. The probe then does not wait for their answers.
         who: whose quota the requests consume.
-        spread: seconds over which they are sent, instead of all at once.
+        spread: seconds over which the requests are spread; 0 to send them at once.
     """
 
     at: float
@@ -57,8 +57,8 @@ class VolleyOrder:
     def after(self) -> list[float]:
         """Delay of each request since the first request, in seconds.
 
-        The distances are uneven: a limiter without a burst accepts every second request of an even stream at both 1.1
-        and 1.9 times its rate.
+        The distances are uneven, because an even stream shows little. A limiter without a burst accepts every second
+        request of it, both at 1.1 and at 1.9 times the limit's rate.
         """
         apart = self.spread / self.count
         return [apart * (place + place * place * _UNEVEN % 1) for place in range(self.count)]
@@ -72,7 +72,7 @@ class ProbeAnswer:
         sent: unix seconds of our clock.
         answered: unix seconds of our clock; infinite if there is no answer yet.
         who: whose quota the request consumes.
-        headers: by name, in lower case.
+        headers: values by name. Names are in lower case.
     """
 
     sent: float
@@ -84,7 +84,7 @@ class ProbeAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Volley:
-    """A burst: requests sent together, in order of sending.
+    """A burst of requests, in order of sending.
 
     Attributes:
         sent: unix seconds of our clock.
@@ -105,9 +105,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Counts of accepted requests, independent of any limiter.
 
     Attributes:
-        windows: accepted and sent requests in each documented window with requests, counted from the first request.
-        longest_burst: most requests accepted in a row without a pause of a tenth of a documented window.
-        sustained: requests accepted between the first and the last rejection, and the seconds between these.
+        windows: numbers of accepted and of sent requests in each documented window that has requests. The first window
+            starts with the first request.
+        longest_burst: the most requests accepted in a row without a pause of a tenth of a documented window.
+        sustained: requests accepted between the first and the last rejection, and the seconds between them.
     """
 
     windows: list[tuple[int, int]] = []
@@ -117,31 +118,31 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
 _T = TypeVar("_T")
 Exchange = Generator[VolleyOrder, Sequence[ProbeAnswer], _T]
-"""Yields bursts to send, receives their answers, and returns a result; its driver sends."""
+"""A generator that yields bursts, receives their answers and returns a result. Its caller sends the bursts."""
 
 
 class ProbeEvidence:
-    """A probe's experiments. Each is a series of bursts; a burst started after the last decision on earlier bursts."""
+    """A probe's experiments. Each is a series of bursts. A burst starts after the decisions on all earlier bursts."""
 
     def __init__(self) -> None:
         self.experiments: list[list[Volley]] = []
         self.answers: list[ProbeAnswer] = []
         self.longest = math.inf
-        """Seconds within which the server has decided on a request, even if its answer takes longer."""
+        """The server decides on a request within this many seconds, even if its answer takes longer."""
         self.first = 0, 0.0, 0.0
         """Number of accepted requests in the first experiment, and bounds on the seconds between its decisions."""
         self._arrivals: dict[tuple[int, int, float], tuple[Floats, Ints]] = {}
         self.full: list[int] = []
-        """Distinct numbers of accepted requests in bursts with rejections."""
+        """Different numbers of accepted requests in bursts that had rejections."""
 
     def decided(self, volley: Volley) -> Floats:
         """Return the latest possible time of each decision."""
         return np.minimum(volley.answered, volley.sent + self.longest)
 
     def weight(self, volley: Volley, window: float) -> float:
-        """Return a burst's weight as evidence, below 1 if its decisions took more than 0.1 s and 2 % of ``window``.
+        """Return a burst's weight as evidence. It is below 1 if decisions took more than 0.1 s and 2 % of ``window``.
 
-        The draws of arrival times cover the network's delays, but may miss the times of a busy machine.
+        Draws of arrival times cover the network's delays, but may not cover those of a busy machine.
         """
         slow = float((self.decided(volley) - volley.sent).mean()) / max(NETWORK_S, SAME * window)
         return 1 / max(1.0, slow)
@@ -183,7 +184,7 @@ class ProbeEvidence:
         return np.sort(times, axis=0), np.diff(edges)
 
     def exceeds(self, limit: Limit) -> bool:
-        """Whether more was accepted than a limit can accept at any phase. Other clients cannot cause this.
+        """Whether more requests were accepted than the limit can accept at any phase. Other clients can't cause this.
 
         In T seconds, no window of W accepts more than N·(⌊T/W⌋ + 2), and a bucket of N accepts less.
         """
@@ -242,7 +243,7 @@ class BurstSender:
 
     @property
     def _longest(self) -> float:
-        """Seconds within which the server has decided on a request."""
+        """Return the seconds within which the server decides on a request."""
         # A busy machine reads answers late. Only a queue holds accepted requests longer than that.
         return max([1.5 * self._trip + 0.02, *([] if self._held else self._took)])
 
@@ -273,7 +274,7 @@ class BurstSender:
         self._past.experiments.append([])
 
     def _in_time(self, at: float, bursts: int = 1) -> bool:
-        """Whether successive bursts, the first at ``at``, are answered before the end even at worst."""
+        """Whether successive bursts from ``at`` on are answered before the end, even in the worst case."""
         return max(at, self._now) + bursts * self._patience <= self._until
 
     @property
@@ -283,7 +284,7 @@ class BurstSender:
         return max(1, min(-(-self.documented.count // parts), int(self._rate * max(2 * PATIENCE_S, self._trip))))
 
     def _burst(self, at: float, count: int, *, whole: bool = False) -> Exchange[bool]:
-        """Send up to ``count`` requests in parts, as fast as allowed, until some are rejected; or all if ``whole``.
+        """Send up to ``count`` requests in parts, as fast as allowed. Stop at rejections unless ``whole``.
 
         Returns:
             Whether some were rejected.

@@ -1,4 +1,4 @@
-"""The choice of the next experiment: it separates the remaining hypotheses best for its requests and time."""
+"""The choice of the next experiment. It separates the remaining hypotheses best in relation to its cost."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -14,15 +14,15 @@ from loadtest.limits.replays import LimiterReplay
 Experiment = Sequence[tuple[float, int]]
 """Bursts: time in unix seconds of our clock, and number of requests."""
 _TRIED: Final = 1000
-"""Number of random experiments compared: bounds the time of one choice (bench/probe_confusion.py)."""
+"""This many random experiments are compared. It bounds the time of one choice (bench/probe_confusion.py)."""
 _VOLLEYS: Final = 3
-"""Maximum number of bursts in one experiment; also bounds the time of a choice."""
+"""An experiment has at most this many bursts. This also bounds the time of a choice."""
 _CASES: Final = 10
-"""Number of likely limiters that represent one model; also bounds the time of a choice."""
+"""This many likely limiters represent one model. This also bounds the time of a choice."""
 _EXPERIMENTS: Final = 20
-"""Number of experiments that cost as much as a probe's budget, because each takes about 0.1 s to choose."""
+"""The choice of an experiment takes about 0.1 s. It costs as much as a probe's budget ÷ this number."""
 _GAP: Final = 1.5
-"""Maximum gap between bursts in windows: within a window, across its end, or in the next window."""
+"""Bursts are at most this many windows apart. The next burst may be in the same window or in the next one."""
 
 
 def best(
@@ -36,7 +36,7 @@ def best(
     budget: tuple[float, float],
     lasts: Callable[[Floats], Floats],
 ) -> Experiment | None:
-    """Return the experiment that separates most pairs of cases for its requests and time; None if it separates none.
+    """Return the experiment that separates the most pairs of cases for its cost; None if it separates none.
 
     Args:
         rivals: the remaining models.
@@ -45,7 +45,7 @@ def best(
         left: remaining requests.
         blur: seconds over which the requests of a burst arrive.
         until: latest time of the last burst.
-        budget: requests and seconds of a whole probe, which weigh the cost.
+        budget: requests and seconds of a whole probe. They weigh the cost.
         lasts: returns the arrival times in s of bursts of given sizes.
     """
     chance = np.random.default_rng(left)
@@ -66,9 +66,10 @@ def best(
 
 
 def _separated(seen: Sequence[tuple[Floats, Floats]], counts: Floats) -> Floats:
-    """For each experiment, the share of pairs of cases with different numbers accepted in some burst, over all models.
+    """Return the share of pairs of cases that each experiment separates, over all models.
 
-    Pairs of cases of one model count less, and least if their parameters are equal and only their offsets differ.
+    An experiment separates two cases if they accept different numbers of requests in a burst. Pairs of cases of one
+    model count less. They count least if their parameters are equal and only their offsets differ.
     """
     noticed = np.maximum(1.0, SAME * counts)[:, None, None].astype(np.float32)
     separated = np.zeros(counts.shape[1])
@@ -84,7 +85,7 @@ def _separated(seen: Sequence[tuple[Floats, Floats]], counts: Floats) -> Floats:
 def _designs(
     rivals: Sequence[Hypotheses], idle: Floats, most: int, blur: float, chance: np.random.Generator
 ) -> tuple[Floats, Floats]:
-    """Random times of bursts (seconds from now, on the scale of the remaining windows), and their sizes."""
+    """Draw times and sizes of bursts. Times are seconds from now, on the scale of the remaining windows."""
     lengths = [rival.rows[:, 1] for rival in rivals if not rival.bucket]
     window = chance.choice(np.concatenate(lengths) if lengths else idle, _TRIED)
     rest = np.where(chance.random(_TRIED) < 0.5, 0.0, chance.choice(idle, _TRIED) + blur)
@@ -99,7 +100,7 @@ def _designs(
 
 
 def _cases(rival: Hypotheses, chance: np.random.Generator) -> tuple[LimiterReplay, Floats]:
-    """Some likely limiters of one model in their present state, and their N and W."""
+    """Return some likely limiters of one model in their present state, and their N and W."""
     rows = chance.choice(rival.likely, _CASES)
     cases = chance.integers(DRAWS, size=_CASES)
     return rival.replay.taken(cases, rival.places[rows]), rival.rows[rows, :2]

@@ -1,10 +1,10 @@
 """The limiters that may be in force, with their parameters and likelihoods.
 
 A hypothesis is a row of parameters: N, W and the offset of the server's clock, or B and the seconds per refilled
-request. Each hypothesis decides on all requests again, for several random draws of their arrival times. Draws that
-accept more or fewer requests of a burst than the server did get less weight and are replaced (a particle filter:
-Gordon, Salmond and Smith, IEE Proceedings F 1993). Likely rows are kept and varied: within their range, and beyond it
-at doubling distances.
+request. Each hypothesis decides on all requests again, for several random draws of their arrival times. If a draw
+accepts more or fewer requests of a burst than the server, it gets less weight and is replaced (a particle filter:
+Gordon, Salmond and Smith, IEE Proceedings F 1993). Likely rows are kept and varied, within their range and beyond it.
+Beyond it, the distances double.
 """
 
 import itertools
@@ -22,29 +22,29 @@ from loadtest.units import Limit
 COMMON_WINDOWS: Final = (1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0)
 """Common window lengths in seconds: a convention."""
 REACH_S: Final = 0.5 + NETWORK_S
-"""Maximum difference of the server's clock from ours in seconds, with the network's delay (bench/README.md)."""
+"""The server's clock differs from ours by at most this many seconds, delays included (bench/README.md)."""
 RATES: Final = 30.0
-"""Factor around the documented rate and window within which other rates and windows are considered: an assumption."""
+"""Other rates and windows are considered within this factor of the documented ones. This is an assumption."""
 FAR: Final = math.log(500)
-"""Natural log of the likelihood ratio that excludes a limiter. At most 0.2 % of probes may name another limiter."""
+"""This natural log of a likelihood ratio excludes a limiter. At most 0.2 % of probes may name another limiter."""
 _PER_MISS: Final = 3.5
-"""Each surplus or missing accepted request of a burst makes a draw e^3.5 = 33 times less likely: between FAR / 2 and
-FAR, so that two exclude a limiter, and one does not."""
+"""Each surplus or missing accepted request of a burst makes a draw e^3.5 = 33 times less likely. This is between
+FAR / 2 and FAR, so that two exclude a limiter, and one does not."""
 _LIKELY: Final = 1.5 * _PER_MISS
-"""Natural log of the likelihood ratio to the best hypothesis within which parameters are likely: one and a half
-requests."""
+"""Parameters are likely if the natural log of their likelihood is lower than the best by at most this. It is one and a
+half requests."""
 _USUAL: Final = 2.0
-"""Natural log of the likelihood that a burst usually loses if the network decides how many requests are accepted: an
-assumption, less than a missed request loses."""
+"""A burst is assumed to lose this much log-likelihood if the network decides how many requests are accepted. A missed
+request loses more."""
 _SHORT_S: Final = 1.0
-"""Length of windows up to which clocks that differ by up to 0.5 s hide whether they begin with a request or by the
-clock."""
+"""For windows up to this length in s, it is hidden whether they begin with a request or by the clock. The reason is
+that the clocks may differ by 0.5 s."""
 _ROWS: Final = 20
-"""Maximum number of rows of one algorithm that are varied: bounds the time of a weighing (bench/probe_confusion.py)."""
+"""At most this many rows of one algorithm are varied. It bounds the time of a weighing (bench/probe_confusion.py)."""
 DRAWS: Final = 16
-"""Number of draws of arrival times, and of steps over a range; also bounds the time of a weighing."""
+"""Number of draws of arrival times, and of steps over a range. It also bounds the time of a weighing."""
 _FINEST: Final = 0.0005
-"""Smallest relative step of rates and offsets: 30 ms of a minute, less than the network hides."""
+"""Smallest relative step of rates and offsets. It is 30 ms of a minute, less than the network hides."""
 
 
 class Hypotheses:
@@ -63,25 +63,25 @@ class Hypotheses:
         self.aligned = LimiterSpec(algorithm, round_down=round_down).on_clock
         self._any_phase = self.aligned and not ALGORITHMS[algorithm].can_round_down
         self._chained = not (self.bucket or self.aligned) and ALGORITHMS[algorithm].can_round_down
-        """Whether the first request starts all windows, so that its time is a parameter like the server's clock."""
+        """Whether the first request starts all windows. Its time is then a parameter, like the server's clock."""
         self._usual = NETWORK_S if self._chained else REACH_S
         """The largest usual offset in s."""
         self._documented = documented
         self.rows: Floats = np.empty((0, 3))
-        """N, W and offset of the clock or the first request in s, or B, seconds per refilled request and offset."""
+        """N, W, and the offset in s of the clock or first request. For buckets: B, seconds per request, and offset."""
         self.fits: Floats = np.empty((0, 0))
         """Natural log of each row's likelihood in each experiment."""
         self.well: Floats = np.empty(0)
-        """Fit of each row: 0 if it explains the answers perfectly, else negative."""
+        """Fit of each row. It is 0 if the row explains the answers perfectly, else negative."""
         self.replay: LimiterReplay
         self.places: Ints
-        """The index of each row in ``replay``."""
+        """The index in ``replay`` of each row."""
 
     @property
     def key(self) -> tuple[str, bool]:
         """The properties that give a limiter its name.
 
-        Rounding is not among them, nor the start of windows of a second or less, because the network hides that start.
+        Rounding is not among them. The start of windows of a second or less is not, because the network hides it.
         """
         if self.fills_each_second:
             return "fixed-window", False
@@ -97,7 +97,7 @@ class Hypotheses:
 
     @property
     def fills_each_second(self) -> bool:
-        """Whether it is a bucket that a second fills up to two requests, at a documented window of at most a second."""
+        """Whether a second refills this bucket up to two requests, and the documented window is at most 1 s."""
         stepped = self.bucket and self.round_down and not self.count_rejected
         if not stepped or not len(self.rows) or self._documented.window > _SHORT_S:
             return False
@@ -122,7 +122,7 @@ class Hypotheses:
 
     @property
     def likely(self) -> Ints:
-        """The places of the likely rows."""
+        """The indices of the likely rows."""
         return np.flatnonzero(self.scores >= self.scores.max(initial=-np.inf) - _LIKELY)
 
     def without(self) -> Floats:
@@ -135,7 +135,7 @@ class Hypotheses:
         return float(likely.min()), float(likely.max())
 
     def weigh(self, seen: ProbeEvidence) -> None:
-        """Propose rows at first, later vary the likely rows, and weigh them by all answers."""
+        """Propose rows the first time, and later vary the likely rows. Weigh the rows by all answers."""
         rows = self._varied(seen) if len(self.rows) else self._first(seen)
         self.rows = self._possible(np.unique(rows.round(7), axis=0))
         if not len(self.rows):
@@ -146,7 +146,7 @@ class Hypotheses:
         self.places = kept
 
     def _spread(self, most: int) -> Ints:
-        """The best rows of each window, and some rows that are not excluded twice."""
+        """Return the best rows of each window, and some of the rows whose score is lower by at most 2 · ``FAR``."""
         order = np.argsort(-self.scores, kind="stable")
         order = order[self.scores[order] >= self.best - 2 * FAR]
         if len(order) <= most:
@@ -175,7 +175,7 @@ class Hypotheses:
         return np.array(rows)
 
     def _buckets(self, seen: ProbeEvidence) -> Floats:
-        """Rates around the documented rate, each with the burst sizes that the first burst allows."""
+        """Return rates around the documented rate. Each has the burst sizes that the first burst allows."""
         rates = self._documented.rate * np.geomspace(1 / RATES, RATES, 5 * DRAWS)
         passed, shortest, longest = seen.first
         # A clock of whole seconds may show a second more or less than passed.
@@ -188,7 +188,7 @@ class Hypotheses:
         return np.array(rows)
 
     def _varied(self, seen: ProbeEvidence) -> Floats:
-        """The likely rows, those with the documented count or rate instead, and rows beside both."""
+        """Return the likely rows, rows near them, and rows with the documented count or rate."""
         likely = self.rows[self._spread(_ROWS)]
         varied = [likely, likely + np.array([1, 0, 0]), likely - np.array([1, 0, 0])]
         if self.bucket:
@@ -215,11 +215,11 @@ class Hypotheses:
         return np.asarray(rows.reshape(-1, 3)[possible])
 
     def _reach(self, windows: Floats) -> Floats:
-        """The largest difference of the server's windows from multiples of W on our clock, in s."""
+        """Return the largest difference of the server's windows from multiples of W on our clock, in s."""
         return windows / 2 if self._any_phase else np.minimum(self._usual, windows / 2)
 
     def _offsets(self, window: float, seen: ProbeEvidence) -> Floats:
-        """Offsets to try, in s. A window of any phase may end in each pause between two bursts."""
+        """Return the offsets to try, in s. A window of any phase may end in each pause between two bursts."""
         if self.bucket and self.aligned:  # its clock shows whole seconds; the draws of a row differ by up to 0.2 s
             return np.linspace(-0.4, 0.4, 5)
         if not (self.aligned or self._chained):
@@ -267,13 +267,13 @@ class Hypotheses:
 
 
 def _around(low: float, high: float, nearest: float) -> Floats:
-    """Values over a range, and beyond it at doubling distances from ``nearest``."""
+    """Return values over a range and beyond it. Beyond it, their distances double from ``nearest`` on."""
     beyond = nearest * 2.0 ** np.arange(DRAWS // 2)
     return np.concatenate((low - beyond, np.linspace(low, high, DRAWS // 2 + 1), high + beyond))
 
 
 def _again(weights: Floats, start: float) -> Ints:
-    """Draws for each column, chosen by their weights (systematic resampling)."""
+    """Choose draws for each column by their weights (systematic resampling)."""
     ends = np.cumsum(weights + 1e-30, axis=0)
     marks = (np.arange(DRAWS)[:, None] + start) / DRAWS * ends[-1]
     return np.asarray((ends[:-1] <= marks[:, None]).sum(axis=1))

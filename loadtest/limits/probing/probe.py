@@ -24,9 +24,9 @@ from loadtest.limits.probing.results import (
 from loadtest.units import Limit
 
 REQUESTS: Final = 5.5
-"""Request budget of a probe, in documented counts (docs/capacity.md)."""
+"""A probe sends at most this many times the documented count (docs/capacity.md)."""
 _USUAL: Final = 2500, 180.0
-"""Requests and seconds that nine of ten probes of a documented limit must not exceed (bench/README.md)."""
+"""Nine of ten probes of a documented limit must not exceed these requests and seconds (bench/README.md)."""
 
 
 class Prober(BurstSender):
@@ -116,9 +116,9 @@ class Prober(BurstSender):
         return self._finding(likely, why)
 
     def _weigh(self) -> list[Hypotheses]:
-        """Weigh all models, exclude what two experiments contradict, and return the rest, the likeliest first.
+        """Weigh all models and return those that are not excluded, the likeliest first.
 
-        A model is excluded if it is far less likely than the best, also with any single experiment left out.
+        A model is excluded if it is far less likely than the best, even if any single experiment is left out.
         """
         for model in self.models:
             model.weigh(self._past)
@@ -143,7 +143,7 @@ class Prober(BurstSender):
         return kept
 
     def _observation(self, place: int) -> str:
-        """The result of an experiment, in words."""
+        """Describe the result of an experiment."""
         sent = self._past.experiments[place]
         passed, count = sum(each.passed for each in sent), sum(len(each.sent) for each in sent)
         after = float(sent[0].sent[0]) - self._begin
@@ -156,7 +156,7 @@ class Prober(BurstSender):
 
     @property
     def _ill(self) -> bool:
-        """Whether even the best hypothesis misses two requests, perhaps due to another client or several servers."""
+        """Whether even the best hypothesis misses two requests. Another client or several servers may be the cause."""
         return max(float(each.well.max()) for each in self.models) <= -FAR
 
     def _sure(self, rivals: Sequence[Hypotheses]) -> bool:
@@ -168,7 +168,7 @@ class Prober(BurstSender):
     def _choose(self, rivals: Sequence[Hypotheses]) -> Experiment | None:
         most = max(round(each.range(0)[1]) for each in rivals)
         most += max(1, round(0.05 * most))
-        for until in (self._begin + _USUAL[1], math.inf):  # a longer experiment only if no other tells rivals apart
+        for until in (self._begin + _USUAL[1], math.inf):  # longer experiments only if no other separates rivals
             chosen = best(
                 rivals,
                 now=self._now,
@@ -184,11 +184,11 @@ class Prober(BurstSender):
         return None
 
     def _lasts(self, counts: Floats) -> Floats:
-        """Seconds over which bursts of given sizes arrive."""
+        """Return the seconds over which bursts of given sizes arrive."""
         return self._trip / 2 + (np.ceil(counts / self._size).clip(1) - 1) * max(self._trip, self._size / self._rate)
 
     def _conclude(self) -> str:
-        """The missing evidence; empty if the result is certain."""
+        """Describe the missing evidence; empty if the result is certain."""
         if self._ill:
             return "no single limiter answers like this: several servers, two limits or other clients"
         if len({each.key for each in self.models}) > 1:
@@ -236,7 +236,7 @@ class Prober(BurstSender):
         )
 
     def _share(self, *, last: bool = False) -> Exchange[None]:
-        """Find out which other clients share the quota: send as each of them while the quota is exhausted.
+        """Find out which other clients share the quota. Send requests as each of them while the quota is exhausted.
 
         A single accepted request hardly disturbs later experiments, but proves nothing. At the end, several are sent.
         """
@@ -268,11 +268,11 @@ class Prober(BurstSender):
 
     @property
     def _many(self) -> int:
-        """More requests than a quota regains meanwhile: fewer might suggest a second quota."""
+        """More requests than a quota regains meanwhile. With fewer, a shared quota could look like a second one."""
         return 2 + int(4 * self._trip * self.documented.rate)
 
     def _seen(self) -> list[str]:
-        """Observations that no model explains, in words."""
+        """Describe observations that no model explains."""
         found, own = [], [each for each in self._past.answers if each.who == "own"]
         rejected = next((place for place, each in enumerate(reversed(own)) if each.passed), len(own))
         silence = own[-1].sent - own[-rejected].sent if rejected else 0.0

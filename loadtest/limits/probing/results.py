@@ -1,4 +1,4 @@
-"""A probe's order and findings, as typed values that travel between processes as JSON."""
+"""A probe's order and findings. Processes exchange them as JSON."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +14,7 @@ from loadtest.record.run_info import TlsInfo
 from loadtest.units import Limit
 
 _NARROW: Final = 0.1
-"""Relative width of the bounds of stated numbers; a width of two requests is narrow, too: a definition."""
+"""Bounds are narrow if their relative width is at most this, or if they are at most two requests apart."""
 _HOLDS: Final = next(each.name for each in ALGORITHMS.values() if each.holds)
 PROBE_FILE: Final = "probe.json"
 PROBE_SCHEMA: Final = 1
@@ -26,10 +26,10 @@ class ProbeOrder(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         listed: whether an entry allows a host other than loopback.
-        documented: the limits to probe: documented count and window in s.
+        documented: documented count and window in s of each limit to probe.
         rate: maximum requests/s.
-        requests: maximum number over all limits; None for 5.5 times each documented count.
-        workflow: the workflow to run if requests without execution do not count; None to run none.
+        requests: maximum number of requests to all limits. None stands for 5.5 times each documented count.
+        workflow: the workflow to run if a limit does not count requests that execute nothing; None to run none.
         tls: as in a target's entry.
     """
 
@@ -48,10 +48,10 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         count: smallest and largest possible N per window.
-        window_s: smallest and largest possible window; for a bucket the documented one.
+        window_s: smallest and largest possible window. A bucket has the documented window.
         burst: smallest and largest possible burst; None if there is none.
-        phase_s: smallest and largest start of windows after multiples of the window on our clock; None if clock
-            error explains it, or if windows are not aligned.
+        phase_s: smallest and largest time from a multiple of the window on our clock to the start of a window. None if
+            clock error explains it, or if windows are not aligned.
         round_down: as in ``LimiterSpec``.
     """
 
@@ -85,9 +85,9 @@ class ModelFit(msgspec.Struct, frozen=True, kw_only=True):
     """The agreement of a limiter with the answers.
 
     Attributes:
-        numbers: the limiter's likely numbers, in words.
+        numbers: the limiter's likely numbers, as text.
         log_ratio: natural log of the limiter's likelihood ÷ the best limiter's likelihood.
-        ruled_out: the observation that excluded it, in words; empty if it may be in force.
+        ruled_out: the observation that excluded it, as text; empty if it may be in force.
     """
 
     limiter: str
@@ -97,7 +97,7 @@ class ModelFit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProbeBurst(msgspec.Struct, frozen=True, kw_only=True):
-    """Requests sent together: seconds after the start, and numbers of sent and of accepted requests."""
+    """A burst. It has the seconds after the start, and the numbers of sent and of accepted requests."""
 
     at_s: float
     sent: int
@@ -105,11 +105,11 @@ class ProbeBurst(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StatedNumbers(msgspec.Struct, frozen=True, kw_only=True):
-    """The numbers that all limiters that may be in force have in common, within narrow bounds.
+    """The numbers of the enforced limit. All limiters that may be in force share them, within narrow bounds.
 
     Attributes:
-        count: N per ``window_s``; for buckets the refill in that time.
-        window_s: the window; for buckets the documented one.
+        count: N per ``window_s``. For buckets, this is the refill in that time.
+        window_s: the window. For buckets, this is the documented window.
         burst: requests that a bucket accepts at once; None for windows.
     """
 
@@ -136,15 +136,15 @@ class LimitFinding(msgspec.Struct, frozen=True, kw_only=True):
         standing: the limiters that may be in force. If ``why`` is empty, all have one algorithm (short windows may
             differ in how they begin).
         stated: the enforced numbers; None if they differ among the limiters that may be in force.
-        seen: observations that no limiter explains, in words.
-        fits: of all limiters, the best first.
-        scope: the requests that one limiter counts, as far as it is proved; None if it is unknown whether keys share.
+        seen: observations that no limiter explains, as text.
+        fits: the fits of all limiters, the best first.
+        scope: the scope of a limiter, as far as it is proved. None if it is unknown whether keys share a quota.
         shared: whether the other key and the other limit share the quota; None if unclear.
-        held: whether accepted requests were held as in a queue.
+        held: whether accepted requests were delayed as in a queue.
         statuses: number of rejections by status.
-        retry_after: accuracy of the rejections' Retry-After, in words.
-        waits: whether rejections state when to retry; false if no rejection had a Retry-After.
-        headers: content of other rate-limit headers, in words.
+        retry_after: accuracy of the rejections' Retry-After, as text.
+        waits: whether rejections state when to retry. False if no rejection had a Retry-After.
+        headers: content of other rate-limit headers, as text.
         executed: number of requests that ran a workflow.
         jobs_of_rejected: rejected requests whose answer names a job.
         seconds: duration of the probe.
@@ -176,7 +176,7 @@ class LimitFinding(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def limit_found(self) -> Limit | None:
-        """The limit as an entry of targets.toml states it."""
+        """The limit in the form of an entry of targets.toml."""
         if self.stated is None:
             return None
         count, window = self.documented
@@ -196,7 +196,7 @@ class LimitFinding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def scope(shared: Mapping[Who, bool | None]) -> Scope | None:
-    """Return the proved scope: two keys that share a quota prove only that the quota is not counted per key."""
+    """Return the proved scope. Two keys that share a quota prove only that the quota is not counted per key."""
     keys = shared.get("other key")
     return None if keys is None else "name" if keys else "key-and-name"
 
@@ -211,7 +211,7 @@ def known(
         round_down: the value to keep if it differs among the limiters that may be in force.
 
     Returns:
-        The known limits, and their algorithm: None if it is unknown or differs between limits.
+        The known limits, and their algorithm. It is None if it is unknown or differs between limits.
     """
     agreeing = [each for each in findings if each.verdict == "as documented"]
     limits = {each.limit: found for each in agreeing if (found := each.limit_found) is not None}
@@ -263,7 +263,7 @@ ProbeMessage = ProbeProgress | Found | Failed
 
 
 def standing(model: Hypotheses, documented: Limit, *, held: bool) -> Standing:
-    """Return a model with its parameters as they are shown; a bucket's are per documented window."""
+    """Return a model with the parameters that are shown. Those of a bucket are per documented window."""
     (low, high), (least, most) = model.range(0), model.range(1)
     if model.fills_each_second:
         return Standing(
@@ -319,8 +319,8 @@ def verdict(documented: Limit, numbers: StatedNumbers | None, *, exceeded: bool)
     Args:
         documented: the documented limit.
         numbers: the enforced numbers, if they are known.
-        exceeded: whether more was accepted than the documented limit can accept. Only this shows that the enforced
-            limit is looser: rejections cannot exclude a larger limit, because another client may use the rest.
+        exceeded: whether more was accepted than the documented limit can accept. Only this proves a looser limit.
+            Rejections exclude no larger limit, because another client may use the rest.
     """
     if exceeded:
         return "looser"

@@ -1,6 +1,6 @@
 """Sentences about a probe's findings.
 
-Rate-limit headers are compared with the answers; no decision of the probe depends on them.
+Rate-limit headers are compared with the answers. No decision of the probe depends on them.
 """
 
 from collections import Counter
@@ -15,7 +15,7 @@ from loadtest.limits.probing.results import LimitFinding
 from loadtest.words import count
 
 _ROUNDED_S: Final = 1.0
-"""Maximum excess in seconds of a correct wait: RFC 9110, section 10.2.3, allows only whole seconds."""
+"""A correct Retry-After is at most this many seconds too long. RFC 9110, 10.2.3, allows only whole seconds."""
 
 
 def verdict(found: LimitFinding) -> str:
@@ -54,7 +54,7 @@ def facts(found: LimitFinding) -> tuple[tuple[str, str], ...]:
 
 
 def _limit_words(found: LimitFinding) -> str:
-    """The enforced numbers, and other possible causes of them."""
+    """Describe the enforced numbers and their other possible causes."""
     numbers, (documented, window) = found.stated, found.documented
     if numbers is None:
         more = "; more was accepted than the documented limit accepts, and other clients can't cause that"
@@ -71,7 +71,7 @@ def _limit_words(found: LimitFinding) -> str:
 
 
 def _shared(found: LimitFinding) -> Iterator[str]:
-    """The clients that share the quota, in words."""
+    """Describe which clients share the quota."""
     keys, limits = found.shared.get("other key"), found.shared.get("other limit")
     if keys:
         yield (
@@ -90,7 +90,7 @@ def _shared(found: LimitFinding) -> Iterator[str]:
 
 
 def retry_after(answers: Sequence[ProbeAnswer]) -> str:
-    """Assess the rejections' ``Retry-After``, in words.
+    """Describe how accurate the rejections' ``Retry-After`` was.
 
     The limiter had room again between the last rejected request and the next accepted one.
     """
@@ -126,7 +126,7 @@ def _over(each: ProbeAnswer) -> float | None:
 
 
 def rate_limit_headers(answers: Sequence[ProbeAnswer]) -> str:
-    """List the limits that headers state, and how often their remaining count was wrong, in words."""
+    """Describe the limits that headers state, and how often their remaining count was wrong."""
     texts: Counter[str] = Counter()
     promised = broken = 0
     for place, each in enumerate(answers):
