@@ -1,11 +1,11 @@
-"""How near the paced client comes to the bound, and what it saves where clients share a limit.
+"""Time and 429s of the paced client, beside its bound and beside backoff of clients that share a limit.
 
     .venv/bin/python bench/advice.py [--full] [SEED [PART…]]
 
 Everything runs in virtual time. Execution times and the phase of windows are drawn from the seed. The columns are those
 of bench/README.md, "Advice". Parts: one_client, several, sharing, speed. The short form leaves out work of 5,000 jobs,
 limits other than 100 per 60 s for several candidates, and limits of 1,000 per 60 s that clients share.
-Held (the command fails otherwise): each part's bar, which its docstring states.
+The docstring of each part states its bar. The command fails if a bar is missed.
 """
 
 import argparse
@@ -31,30 +31,30 @@ CLIENTS = 20
 
 
 def specs(clients: int = 1) -> list[LimiterSpec]:
-    """Every algorithm that counts requests; a GCRA that clients share has a burst of so many."""
+    """Return every algorithm that counts requests. If clients share a GCRA, its burst is their number."""
     names = [name for name in ALGORITHMS if name != CONCURRENCY]
     return [LimiterSpec(name, clients if name == "gcra" and clients > 1 else None) for name in names]
 
 
 def limited(*candidates: Candidate) -> Limits:
-    """The same limiters for submits and retrievals."""
+    """Return the same limiters for submits and retrievals."""
     return Limits(dict.fromkeys(LimitName, candidates))
 
 
 def end(work: Work, limits: Limits, policy: Policy, world: int = 0) -> SimulatedEnd:
-    """The end of a policy."""
+    """Simulate a policy."""
     return Simulation(work, limits, limits.worlds[world], policy, seed=world).run()
 
 
 def drawn(random: np.random.Generator, count: int, clients: int = 1) -> Work:
-    """Jobs with lognormal execution times, from a random moment on."""
+    """Draw jobs with lognormal execution times that begin at a random moment."""
     execution_s = np.sort(random.lognormal(np.log(random.uniform(0.2, 4)), random.uniform(0.1, 0.6), 400))
     epoch = 1.8e9 + float(random.uniform(0, 3600))
     return Work(Operation.ASYNC_RUN, count, clients=clients, execution_s=execution_s, epoch=epoch)
 
 
 def one_client(random: np.random.Generator, *, full: bool) -> bool:
-    """T − bound ≤ 5 % or twice the longest execution, and no 429."""
+    """The bar: T − bound is at most 5 % or twice the longest execution, and there is no 429."""
     held = True
     print("one client | cases | missed | 429s | T ÷ bound, median and most | (T − bound) ÷ allowed, most")
     for spec in specs():
@@ -77,7 +77,7 @@ def one_client(random: np.random.Generator, *, full: bool) -> bool:
 
 
 def several(random: np.random.Generator, *, full: bool) -> bool:
-    """No 429 under any candidate; the time beside the strictest's bound."""
+    """The bar: no 429 under any candidate. The time is shown beside the bound of the strictest candidate."""
     held = True
     print("\nseveral candidates | jobs | 429s | T, s | strictest's bound, s")
     for limit in LIMITS if full else LIMITS[:1]:
@@ -92,7 +92,7 @@ def several(random: np.random.Generator, *, full: bool) -> bool:
 
 
 def sharing(random: np.random.Generator, *, full: bool) -> bool:
-    """Told: no 429 at ≤ 1.3 × backoff's time; not told: ≥ 90 % fewer at ≤ 1.5 ×."""
+    """The bars: told clients get no 429 in ≤ 1.3 × backoff's time, and others get ≥ 90 % fewer 429s in ≤ 1.5 ×."""
     held = True
     print("\n20 clients | limit | backoff s, 429s | told ×, 429s | not told ×, 429s, fewer | told, not told")
     for spec in specs(CLIENTS):
@@ -119,7 +119,7 @@ def sharing(random: np.random.Generator, *, full: bool) -> bool:
 
 
 def speed(random: np.random.Generator, *, full: bool) -> bool:
-    """1 M requests in ≤ 5 s."""
+    """The bar: 1 M requests are simulated in ≤ 5 s of CPU time."""
     times = []
     print("\nspeed | requests | CPU s for 1 M requests")
     work, limits = (

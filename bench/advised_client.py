@@ -3,7 +3,7 @@
 Ten clients of each kind share a limit of 50 submits and 50 retrievals per 10 s, and do not know of each other. Each has
 its own connections and 25 jobs. The clients of a kind have a reference API of their own. A backoff client has ten jobs
 in flight, and waits U · min(60 s, 1 s · 2ⁿ). The virtual times are those of the same policies in the simulation.
-Held (the command fails otherwise): at least 90 % fewer 429s at no more than 1.5 times the time of backoff.
+The command fails unless the client gets at least 90 % fewer 429s than backoff in at most 1.5 times its time.
 Without ``--full`` only the first two limiters are measured. Run: ``python bench/advised_client.py [--full] [SEED]``.
 """
 
@@ -46,7 +46,7 @@ LIMITERS: Final = (
     ("gcra", False),
     ("leaky-queue", False),
 )
-"""Algorithms, and whether a 429 has Retry-After. The burst of a GCRA is the number of clients."""
+"""Each algorithm, and whether its 429s have Retry-After. The burst of a GCRA is the number of clients."""
 HEADERS: Final = {"x-api-key": "local-dev-key", "x-wf-endpoint": "bench"}
 BACKOFF: Final = Policy("backoff", "", full_jitter, every_second, in_flight=IN_FLIGHT)
 Job = Callable[[httpx.AsyncClient, float], Awaitable[Any]]
@@ -83,7 +83,7 @@ async def backoff_job(client: httpx.AsyncClient, ms: float) -> None:
 async def finished(
     port: int, work: Work, wrap: Callable[[Counted], Any], job: Job, in_flight: int
 ) -> tuple[float, int]:
-    """Do the work; gives the time of the last result in s, and the 429s."""
+    """Do the work. Return the time of the last result in s, and the number of 429s."""
     begun, counted = time.monotonic(), [Counted() for _ in range(work.clients)]
     async with contextlib.AsyncExitStack() as stack:
 
@@ -107,7 +107,7 @@ async def finished(
 
 
 def written(work: Work, limits: Limits, policy: Policy) -> Any:
-    """The module that a user copies. Its clients do not know of each other."""
+    """Return the module that a user copies. Its clients do not know of each other."""
     execution_s = tuple(np.percentile(work.execution_s, [50, 95, 100]).tolist())
     found: Any = SimpleNamespace(clients=1, source="a bench", poll_times_s=policy.poll_times, execution_s=execution_s)
     module: Any = types.ModuleType("client")
@@ -119,7 +119,7 @@ def written(work: Work, limits: Limits, policy: Policy) -> Any:
 
 
 def measure(algorithm: str, seed: int, *, stated: bool) -> str:
-    """A limiter's row of the table, which ends with "met" or "missed"."""
+    """Return a limiter's row of the table. It ends with "met" or "missed"."""
     draw = np.random.default_rng([seed, len(algorithm)])
     work = Work(Operation.ASYNC_RUN, JOBS, clients=CLIENTS, execution_s=np.sort(draw.lognormal(0.0, 0.4, 400)))
     spec = LimiterSpec(algorithm, CLIENTS if algorithm == "gcra" else None)

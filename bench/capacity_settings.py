@@ -1,11 +1,11 @@
 """Coverage and width of the ranges of capacity searches, in simulated time.
 
-Every search meets a setting of its kind, drawn at random: a queue, a limit with right or wrong documentation, or jobs
-beside sync runs. The true rate is where half of the runs with fresh seeds pass, by up to 500 runs a rate.
-Run: ``python bench/capacity_settings.py``. Exits with 1 where fewer than 90 % of the ranges contain the true rate, or
-the median width is above 25 % for queues, or above 10 % for limits and even arrivals.
+Each search has a setting that is drawn at random: a queue, a limit with right or wrong documentation, or jobs beside
+sync runs. At the true rate, half of the runs with fresh seeds pass. Up to 500 runs of each rate find it.
+Run: ``python bench/capacity_settings.py``. The bars: 90 % of the ranges contain the true rate, and the median width is
+at most 25 % for queues, and 10 % for limits and even arrivals. Exits with 1 if a bar is missed.
 
-Short form: 40 searches of each kind instead of 100, without mixed settings, whose
+Short form: 40 searches of each kind instead of 100, and no mixed settings, because their
 forecasts take minutes. A share then misses if its whole 95 % interval is beyond the bar.
 """
 
@@ -28,15 +28,15 @@ from loadtest.scenario import Scenario
 from loadtest.units import Limit
 
 SEARCHES_OF_ONE: Final = 5
-"""Searches of one setting."""
+"""Number of searches of each setting."""
 TOLERATED: Final = 0.1
-"""Share of Poisson arrivals that a limit may reject."""
+"""A limit may reject this share of Poisson arrivals."""
 QUEUES: Final = {"M/D/1": 1, "M/D/4": 4, "M/M/1": 1, "even arrivals": 1}
 """Workers of each queue."""
 WIDTHS: Final = dict.fromkeys(("M/D/1", "M/D/4", "M/M/1", "mixed"), 0.25) | {"limits": 0.1, "even arrivals": 0.1}
 COVERED: Final = 0.9
 FAR: Final = Limit(200, 1)
-"""The documented limit of requests that no limit rejects: five times the fastest service."""
+"""The documented limit if no limit rejects requests. It is five times the fastest service."""
 Seen = tuple[dict[LimitName, LimitLevel], bool]
 """The rates on each limit in a run, and whether requests waited for too long."""
 
@@ -78,7 +78,7 @@ class Setting:
         self.truth = self._true_rate()
 
     def run(self, rate: float) -> Seen:
-        """One run at a rate in operations/s."""
+        """Simulate a run at a rate in operations/s."""
         arrivals = self._arrivals(rate)
         if self.kind == "limits":
             return {LimitName.SYNC_RUN: self._on(LimitName.SYNC_RUN, arrivals)}, False
@@ -127,7 +127,7 @@ class Setting:
         return math.sqrt(low * high)
 
     def scenario(self, rate: float) -> Scenario:
-        """The scenario, with a rate in operations/s."""
+        """Return the scenario with a rate in operations/s."""
         stages = [{"name": "it", "rate": f"{rate:.6f}/s", "duration": f"{self.stage_s:g}s"}]
         entry = {"operation": "sync_run", "workflow": "echo", "stages": stages}
         traffic: dict[str, Any] = {"it": entry | {"arrivals": "poisson" if self.poisson else "even"}}
@@ -140,7 +140,7 @@ class Setting:
         return Scenario.model_validate({"title": "t", "traffic": traffic, "threshold": [{"require": require}]})
 
     def level(self, multiplier: float, seen: Seen) -> Level:
-        """The level of a run."""
+        """Return the level of a run."""
         passed, (limits, slow) = self.passes(seen), seen
         worst = max(limits, key=lambda name: limits[name].throttled_rate, default=None)
         limit = worst if worst is not None and limits[worst].throttled_rate > 0 and not passed else None
@@ -174,7 +174,7 @@ def _entry(response: float, throttled_rate: float) -> EntryLevel:
 def searched(
     setting: Setting, rng: np.random.Generator, runs: int, wanted: search.Precision
 ) -> tuple[search.RateRange, list[Level]]:
-    """Search a setting from a rate up to four times too slow or too fast; half of the documented limits are wrong."""
+    """Search a setting from a rate up to four times too slow or too fast. Half of the documented limits are wrong."""
     base = setting.truth * 2 ** rng.uniform(-2, 2)
     scenario, documented = setting.scenario(base), dict.fromkeys(LIMIT_NAMES, FAR)
     for name, limit in setting.limits.items():

@@ -1,6 +1,7 @@
 """Shared parts of the target's benches: server processes on a core of their own, and exchanges with them.
 
-The client writes prepared bytes on keep-alive connections, one request in flight on each, and reads whole answers.
+The client writes prepared bytes on keep-alive connections and reads whole answers. Each connection has one request in
+flight.
 """
 
 import functools
@@ -38,14 +39,14 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def cpu_ns(self) -> int:
-        """CPU time that the process has used, all of its threads together."""
+        """Return the CPU time of the process in ns. It includes all threads."""
         if sys.platform == "linux":
             return time.clock_gettime_ns(~self.pid << 3 | CPUCLOCK_SCHED)
         times = psutil.Process(self.pid).cpu_times()
         return int((times.user + times.system) * 1e9)
 
     def resident(self) -> int:
-        """Bytes of memory that are its own or shared, and in RAM."""
+        """Return the bytes of its own and shared memory that are in RAM."""
         return int(psutil.Process(self.pid).memory_info().rss)
 
     def connect(self) -> socket.socket:
@@ -55,9 +56,9 @@ class Server:
         return connection
 
 
-@functools.cache  # once a client is pinned, it would see its own core only
+@functools.cache  # a pinned client would see only its own core
 def cores() -> tuple[int | None, int | None]:
-    """A core for the servers and another for the client; None where there are no two, or no say in it."""
+    """Return a core for the servers and another for the client; None if there is only one or no pinning."""
     if not hasattr(os, "sched_getaffinity"):
         return None, None
     allowed = sorted(os.sched_getaffinity(0))
@@ -72,7 +73,7 @@ def pin(pid: int, core: int | None) -> None:
 
 @contextmanager
 def started(*arguments: str, pinned: bool = True) -> Iterator[Server]:
-    """Start a server process, pinned to the servers' core; its first line must end with its port."""
+    """Start a server process, pinned to the servers' core. Its first line must end with its port."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("WORKFLOW_")}
     with subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:
@@ -87,18 +88,18 @@ def started(*arguments: str, pinned: bool = True) -> Iterator[Server]:
 
 
 def get(path: str) -> bytes:
-    """The bytes of a GET."""
+    """Return the bytes of a GET."""
     return b"GET %s HTTP/1.1\r\n%s\r\n" % (path.encode(), HEADERS)
 
 
 def post(path: str, body: bytes) -> bytes:
-    """The bytes of a POST of JSON."""
+    """Return the bytes of a POST of JSON."""
     head = b"POST %s HTTP/1.1\r\n%scontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
     return head % (path.encode(), HEADERS, len(body)) + body
 
 
 def read(connection: socket.socket) -> bytes:
-    """Read one answer with a Content-Length, in however many pieces it comes."""
+    """Read one answer with a Content-Length. It may come in several pieces."""
     answer = b""
     while True:
         piece = connection.recv(65536)
@@ -119,7 +120,7 @@ def ask(connection: socket.socket, request: bytes) -> bytes:
 def exchange(
     connections: list[socket.socket], request: bytes, rounds: int, status: bytes, between: Callable[[], None]
 ) -> None:
-    """Send ``request`` once on every connection, then read every answer, ``rounds`` times.
+    """Send ``request`` on every connection and then read every answer. Repeat this ``rounds`` times.
 
     Raises:
         SystemExit: if an answer has another status.

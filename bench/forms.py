@@ -12,9 +12,9 @@ SKIPPED: Final = 77
 
 
 class Options(ArgumentParser):
-    """The options of a bench: sizes are short for ``make bench``, and those of README.md's tables with ``--full``.
+    """The options of a bench. ``make bench`` uses short sizes, and ``--full`` those of README.md's tables.
 
-    The first line of the bench's docstring says what is measured, and a paragraph "Short form:" what is left out.
+    The first line of the bench's docstring says what is measured. Its paragraph "Short form:" says what is left out.
     """
 
     def __init__(self, about: str | None) -> None:

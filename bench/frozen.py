@@ -1,9 +1,9 @@
-"""Does coordinated omission happen? A server frozen for a second in the middle of ten, at 500 even retrievals a second.
+"""Test for coordinated omission: a server freezes for one of ten seconds, at 500 even retrievals a second.
 
-An honest open model sends all 5000, and the 500 that arrive meanwhile wait between one second and none: 10 % of all,
-so that p95 is 500 ms and p99 is 900 ms. A closed loop sends fewer, and shows hardly any of it.
-Held (the command fails otherwise): every arrival is sent, p95, p99 and the longest are within 2 % of theory (of a
-freeze as long as it really was), in the median of the rounds; and in each round, the pool grew before it was full.
+An open model sends all 5,000 requests. The 500 that arrive during the freeze wait for up to a second. They are 10 % of
+all, so that p95 is 500 ms and p99 is 900 ms. A closed loop sends fewer requests and hardly shows the freeze.
+The command fails unless every arrival is sent, and in each round the pool grows before it is full. In the median of
+the rounds, p95, p99 and the maximum must be within 2 % of theory, for a freeze of the measured length.
 
 Short form: fewer rounds. Run: ``python bench/frozen.py``.
 """
@@ -23,11 +23,11 @@ from loadtest.record import run_directory
 RATE, SECONDS, FREEZE, USERS = 500, 10, 1.0, 700
 WITHIN = 0.02
 THEORY = {0.95: 0.5, 0.99: 0.9, 1.0: 1.0}
-"""Percentiles as parts of the freeze: the last arrival did not wait, the first waited for all of it."""
+"""Percentiles, as parts of the freeze. Its last arrival did not wait, and its first waited for all of it."""
 
 
 def freeze_in_the_middle(process: object, directory: Path) -> float:
-    """Stop the server for FREEZE seconds in the middle of the run; how long it was really."""
+    """Stop the server for FREEZE seconds in the middle of the run. Return the measured duration in s."""
     while (epoch := run_directory.load(directory).epoch_unix_ns) is None:
         time.sleep(0.01)
     middle = epoch / 1e9 + (SECONDS - FREEZE) / 2
@@ -40,7 +40,7 @@ def freeze_in_the_middle(process: object, directory: Path) -> float:
 
 
 def main() -> int:
-    """Run it as often as asked, print the table, and say whether it holds."""
+    """Run all rounds, print the table, and return 1 if a bar is missed."""
     parser = Options(__doc__)
     parser.add_size("--rounds", 3, 7, "rounds")
     rounds = parser.begin().rounds

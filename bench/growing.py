@@ -1,9 +1,9 @@
-"""Cost of a growing pool: a server frozen for 1.5 s at 2,000 even retrievals a second.
+"""Cost of a growing pool: a server freezes for 1.5 s at 2,000 even retrievals a second.
 
-The pool starts with 1,000 users and needs 3,000, which are made while arrivals that need them come. Each user in flight
-connects for the first time, which takes its part. The start lags while users are made are therefore compared with those
-before. Held (the command fails otherwise): no arrival waited for a user, and p99 is at most twice as high while users
-are made, in the median of the rounds. Memory is printed as well.
+The pool starts with 1,000 users and needs 3,000. It makes them while the arrivals that need them come. Each user in
+flight also connects for the first time. Start lags while users are made are compared with those before. The command
+fails if an arrival waited for a user. It also fails if, in the median of the rounds, p99 is more than twice as high
+while users are made. Memory is printed as well.
 
 Short form: fewer rounds. Run: ``python bench/growing.py``.
 """
@@ -25,7 +25,7 @@ FACTOR = 2.0
 
 
 def measure() -> tuple[bool, float]:
-    """Run it once and print the table; return whether the pool grew in time, and the ratio of the two p99s."""
+    """Run one round and print the table. Return whether the pool grew in time, and the ratio of the two p99s."""
     with noting() as server, tempfile.TemporaryDirectory() as folder:
         text = known_job(retrievals(RATE, SECONDS, 20_000), Path(folder))
         with offered(text, server.url, Path(folder)) as (load, directory):
@@ -57,7 +57,7 @@ def measure() -> tuple[bool, float]:
 
 
 def main() -> int:
-    """Run it as often as asked; 1 if a bar is missed."""
+    """Run all rounds. Return 1 if a bar is missed."""
     parser = Options(__doc__)
     parser.add_size("--rounds", 3, 7, "rounds")
     rounds = parser.begin().rounds

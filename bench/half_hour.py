@@ -1,9 +1,9 @@
-"""Growth of a run of half an hour, by minute: the load process with its web UI, and the reference API.
+"""Memory of the load process, with its web UI, and of the reference API during half an hour, by minute.
 
-A third of the arrivals each are runs, submitted jobs that are polled, and retrievals of the run's own jobs. A reader of
-the live page's events and a client that asks for what Locust's page asks for stand for two browsers. Held (the command
-fails otherwise): resident memory of each process grows by less than 10 MB after the retention and a minute. From then
-on as many finished jobs expire as end. Run: ``python bench/half_hour.py``.
+A third of the arrivals each are runs, polled jobs, and retrievals of the run's own jobs. Two clients stand for
+browsers: they read the live page's events and poll the URLs of Locust's page. The command fails if the resident memory
+of a process grows by 10 MB or more. The measurement starts a minute after the retention, because from then on as many
+finished jobs expire as end. Run: ``python bench/half_hour.py``.
 
 Short form: five minutes at 1,000 arrivals a second. With --full, half an hour at 300, which takes a sixth of a core.
 """
@@ -52,7 +52,7 @@ def watch_events(url: str) -> None:
 
 
 def watch_locust(url: str) -> None:
-    """Ask for what Locust's page asks for, until the web UI is gone."""
+    """Request the URLs that Locust's page requests, until the web UI ends."""
     with suppress(httpx.HTTPError), httpx.Client(base_url=url) as client:
         while True:
             for path in ("/stats/requests", "/exceptions", "/runs.json"):
@@ -61,20 +61,20 @@ def watch_locust(url: str) -> None:
 
 
 def answers(url: str) -> bool:
-    """Whether the web UI is there."""
+    """Whether the web UI answers."""
     with suppress(httpx.HTTPError):
         return httpx.get(url).is_success
     return False
 
 
 def memory_mb(pid: int) -> tuple[float, float]:
-    """Return a process's RSS and its anonymous part in MB; mapped files do not change the latter."""
+    """Return a process's RSS and its anonymous part in MB. Mapped files do not change the anonymous part."""
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     return tuple(int(re.search(rf"^{name}:\s+(\d+) kB", text, re.MULTILINE)[1]) / 1e3 for name in ("Rss", "Anonymous"))
 
 
 def measure(server: Server, rate: float, minutes: int, folder: Path) -> list[dict[str, tuple[float, float]]]:
-    """Run it; gives RSS and anonymous memory of both processes in MB, at each full minute of the load."""
+    """Run the load. Return RSS and anonymous memory of both processes in MB, at each full minute."""
     path = folder / "mixture.toml"
     path.write_text(SCENARIO.format(rate=rate / 3, seconds=minutes * 60 + 5))
     with socket.create_server(("127.0.0.1", 0)) as free:

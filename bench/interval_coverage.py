@@ -1,8 +1,8 @@
 """Coverage of a run's intervals: 95 % intervals from blocks, and ranges over the server's phases.
 
-``bench/README.md`` has the last results. ``python bench/interval_coverage.py`` simulates runs of each regime and fails
-where stated intervals hold too rarely, or nearly always; ``--seed`` sets another seed. ``--records FOLDER`` takes real
-runs instead: every run directory below the folder, all of one scenario and seed.
+``bench/README.md`` has the last results. ``python bench/interval_coverage.py`` simulates runs of each regime. It fails
+if stated intervals contain the truth too rarely, or nearly always. ``--seed`` sets another seed. ``--records FOLDER``
+takes real runs instead: every run directory below the folder. They must have the same scenario and seed.
 
 Short form: 200 runs of each regime instead of 1,000. A share then misses if its whole 95 % interval is beyond the bar.
 """
@@ -33,7 +33,7 @@ Flags = NDArray[np.bool_]
 
 RUNS: Final = 1000
 SEED: Final = 20261126
-"""Seed of the runs with intervals; the truth comes from runs of the next seed."""
+"""Seed of the runs with intervals. The truth comes from runs of the next seed."""
 TRUTH_RUNS: Final = 2000
 LEAST: Final = 0.90
 MOST: Final = 0.99
@@ -44,16 +44,16 @@ class Regime(NamedTuple):
     """The behaviour of a simulated stage. The sends are the same in each run.
 
     Attributes:
-        about: in words.
-        seconds: of the stage.
+        about: description.
+        seconds: duration of the stage.
         rate: operations a second.
-        correlation_s: seconds until the correlation of the service's pace is 1/e; 0: requests are independent.
-        shared: share of the log's variance that all requests of a moment share.
+        correlation_s: seconds until the correlation of the service's pace is 1/e; 0 for independent requests.
+        shared: share of the variance of log times that all requests of a moment have in common.
         errors: share of the operations that fail.
-        refused: greatest share that is refused with 429 when the service is busy.
-        stalls: mean seconds between two stalls, mean seconds of a stall: requests wait until it ends.
-        steps: (s without on average, s with on average, what is added to the logarithm of times with).
-        bar: whether the bench fails if the intervals do not hold.
+        refused: maximum share of operations that get 429 when the service is busy.
+        stalls: mean seconds between two stalls, and mean seconds of a stall. Requests wait until it ends.
+        steps: mean seconds of usual times, mean seconds of longer times, and what these add to the logarithm of times.
+        bar: whether the bench fails if too few intervals contain the truth.
     """
 
     about: str
@@ -88,11 +88,11 @@ class Windows(NamedTuple):
     """A fixed window by the server's clock, and even sends.
 
     Attributes:
-        times: of the limit that are offered.
-        count: of the limit.
-        window_s: of the limit.
-        seconds: of the stage; one at 80 % of the limit that lasts a window comes before it.
-        spec: of the limiter.
+        times: offered rate ÷ limit.
+        count: requests per window.
+        window_s: length of a window.
+        seconds: duration of the stage. A stage at 80 % of the limit comes before it and lasts a window.
+        spec: the limiter's specification.
     """
 
     times: float
@@ -110,17 +110,17 @@ WINDOWS: Final = {
     "1.5 times 100 per minute, 2 min, sliding counter": Windows(1.5, 100, 60, 120, LimiterSpec("sliding-counter")),
 }
 _LAG_S: Final = 0.0003
-"""By how much a send is late on average; and how long a request is on its way."""
+"""Mean lateness of a send in s. A request also travels for this time on average."""
 
 
 class Runs(NamedTuple):
-    """Simulated runs, a row each.
+    """Simulated runs. Each row is a run.
 
     Attributes:
-        seconds: when operations are sent.
-        took: how long each takes in ms.
-        refused: with 429.
-        failed: or timed out.
+        seconds: times when operations are sent.
+        took: duration of each operation in ms.
+        refused: whether each operation got 429.
+        failed: whether each operation failed or timed out.
     """
 
     seconds: Floats
@@ -130,12 +130,12 @@ class Runs(NamedTuple):
 
     @property
     def ok(self) -> Flags:
-        """Ended well."""
+        """Whether each operation succeeded."""
         return ~(self.refused | self.failed)
 
 
 def simulate(regime: Regime, runs: int, seed: int) -> Runs:
-    """Simulate so many runs of a regime."""
+    """Simulate runs of a regime."""
     random = np.random.default_rng(seed)
     n = round(regime.seconds * regime.rate)
     when = np.arange(n) / regime.rate
@@ -183,7 +183,7 @@ def _stalls(random: np.random.Generator, seconds: float, apart: float, lasting: 
 
 
 def truth(runs: Runs) -> tuple[Floats, Floats]:
-    """Return 429 rate, share ok, p50, p95 in the long run, and how wide the middle 95 % of single runs are."""
+    """Return the true 429 rate, share of ok operations, p50 and p95, and the width of the middle 95 % of runs."""
     took = runs.took[runs.ok]
     true = np.array([runs.refused.mean(), runs.ok.mean(), *np.quantile(took, (0.5, 0.95))])
     own = np.array(
@@ -220,9 +220,9 @@ class Coverage(NamedTuple):
     """The coverage of one figure's intervals.
 
     Attributes:
-        runs: that were made.
-        stated: of them, those that had an interval.
-        held: of these, those that held the truth.
+        runs: number of runs.
+        stated: number of runs that stated an interval.
+        held: number of stated intervals that contain the truth.
         width: median width of the stated intervals ÷ the range of 95 % of the runs' figures.
     """
 
@@ -233,7 +233,7 @@ class Coverage(NamedTuple):
 
     @property
     def covered(self) -> float:
-        """The share of the stated intervals that held the truth; 0 without any."""
+        """The share of the stated intervals that contain the truth; 0 if none is stated."""
         return self.held / self.stated if self.stated else 0.0
 
 
@@ -254,12 +254,12 @@ def coverage(name: str, runs: int = RUNS, seed: int = SEED, truth_runs: int = TR
 
 
 def windows_held(regime: Windows, runs: int = RUNS, seed: int = SEED) -> tuple[int, tuple[float, float], float]:
-    """Runs with the same sends at other phases, each a little late on its own.
+    """Simulate runs with the same sends at other phases. The sends of each run have their own lateness.
 
     Returns:
-        how many runs had as many 429s as the ranges of *all* runs hold (of a limiter that is replayed request by
-        request, those of each twentieth); the least and the greatest 429 rate; and by how
-        many requests the farthest was outside of a range.
+        The number of runs whose 429s lie in the ranges of all runs, or of each twentieth run if the limiter is
+        replayed request by request. The smallest and the largest 429 rate. The largest distance from a range, in
+        requests.
     """
     random, rate = np.random.default_rng(seed), regime.count / regime.window_s
     calm = np.arange(round(0.8 * regime.count)) / (0.8 * rate)
@@ -284,16 +284,16 @@ def windows_held(regime: Windows, runs: int = RUNS, seed: int = SEED) -> tuple[i
 
 
 def fails(found: Coverage, *, few: bool) -> bool:
-    """Whether intervals are not what they say: too few hold, too many do, or fewer than three in five are stated.
+    """Whether too few or too many intervals contain the truth, or fewer than three in five are stated.
 
-    Of few runs, a share's 95 % interval counts.
+    If there are few runs, a share's whole 95 % interval must lie beyond the bar.
     """
     low, high = interval(found.held, found.stated) if few else (found.covered, found.covered)
     return high < LEAST or low > MOST or found.stated < 0.6 * found.runs
 
 
 class Stated(NamedTuple):
-    """One run's value of a figure, and the ends of its interval, if it has any."""
+    """One run's value of a figure, and the ends of its interval if it has one."""
 
     value: float
     low: float | None
@@ -301,10 +301,10 @@ class Stated(NamedTuple):
 
 
 def of_records(folder: Path) -> Iterator[str]:
-    """Rows of a table: for each figure of each kind, how many intervals of real runs hold what all runs come to.
+    """Yield rows of a table: for each figure, the number of real runs whose interval contains the truth.
 
-    Blocks: the truth is the mean over the runs of a share, and the percentile of the times of all runs together. For
-    ranges over phases, each pair of a range and a run's value counts.
+    For intervals from blocks, the truth of a share is its mean over the runs. The truth of a percentile is that of all
+    runs' times together. For ranges over phases, each pair of a range and a run's value counts.
     """
     stated: dict[tuple[str, str, str], list[Stated]] = {}
     times: dict[str, list[Floats]] = {}
@@ -334,7 +334,7 @@ def of_records(folder: Path) -> Iterator[str]:
 
 
 def main() -> int:
-    """Print the table; 1 if something in it is not as it must be."""
+    """Print the table. Return 1 if a bar is missed."""
     parser = Options(__doc__)
     parser.add_size("--runs", 200, RUNS, "runs of each regime")
     parser.add_argument("--seed", type=int, default=SEED)

@@ -1,7 +1,7 @@
 """Memory of a finished job that is kept for retrieval, as growth of the real server's resident memory.
 
-Each job echoes about 90 bytes; the bar is 1,000 bytes a job in all: the job, its id, its answer, its
-places in the store, and what the allocator loses. Exits with 1 where that doesn't hold.
+Each job echoes about 90 bytes. Exits with 1 if a job takes more than 1,000 bytes. These include the job, its
+id, its answer, its entries in the store, and the allocator's loss.
 
 Short form: fewer jobs. Run: ``python bench/job_memory.py``.
 """
@@ -24,7 +24,7 @@ REQUEST: Final = post(JOBS, json.dumps({"name": "echo", "parameters": {"text": T
 
 
 def fill(server: Server, count: int) -> None:
-    """Submit so many jobs and wait for the end of the last."""
+    """Submit ``count`` jobs, and wait until the last one ends."""
     connections = [server.connect() for _ in range(CONNECTIONS)]
     exchange(connections, REQUEST, count // CONNECTIONS, b"202", lambda: None)
     job = json.loads(ask(connections[0], REQUEST).partition(b"\r\n\r\n")[2])["jobId"]
@@ -37,7 +37,7 @@ def fill(server: Server, count: int) -> None:
 
 
 def resident(count: int) -> float:
-    """Growth in bytes of the server's resident memory per job, over ``count`` jobs."""
+    """Return the growth of the server's resident memory in bytes per job, over ``count`` jobs."""
     with started(*SERVE, *NO_LIMITS, "--retention", "86400") as server:
         fill(server, 5_000)  # warm up: buffers, code, the allocator's first arenas
         before = server.resident()
@@ -46,7 +46,7 @@ def resident(count: int) -> float:
 
 
 def traced(count: int) -> float:
-    """What Python has allocated per job in a store by itself, in this process."""
+    """Return the bytes per job that Python allocates for a store in this process."""
     from loadtest.reference_api.jobs import JobStore, State  # noqa: PLC0415
     from loadtest.reference_api.workflows.execution import Threads  # noqa: PLC0415
     from loadtest.reference_api.workflows.loading import load_workflows  # noqa: PLC0415

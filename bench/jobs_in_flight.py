@@ -1,7 +1,7 @@
-"""Cost of a submit and of a retrieval with 100 and with 9,000 jobs in flight: nearly the same.
+"""CPU time of a submit and of a retrieval with 100 and with 9,000 jobs in flight.
 
-Two servers in turns, on one core; CPU time per request, median over the rounds of the ratio within each. Exits with 1
-where a request costs more than a quarter more. Run: ``python bench/jobs_in_flight.py``.
+Two servers take turns on one core. The ratio of their CPU times per request is the median over the rounds. Exits with 1
+if a request costs over 25 % more with 9,000 jobs. Run: ``python bench/jobs_in_flight.py``.
 
 Short form: fewer requests.
 """
@@ -24,7 +24,7 @@ HELLO: Final = post(JOBS, b'{"name":"say-hello"}')
 
 
 def put_in_flight(server: Server, count: int) -> bytes:
-    """Submit jobs that sleep for ten minutes, each in a worker; gives a retrieval of the first."""
+    """Submit jobs that sleep for ten minutes, each in a worker. Return a retrieval of the first job."""
     with server.connect() as connection:
         first = json.loads(ask(connection, SLEEP).partition(b"\r\n\r\n")[2])["jobId"]
         exchange([connection], SLEEP, count - 1, b"202", lambda: None)
@@ -32,7 +32,7 @@ def put_in_flight(server: Server, count: int) -> bytes:
 
 
 def cost(server: Server, request: bytes, status: bytes, count: int) -> float:
-    """CPU time per request in µs."""
+    """Return the CPU time per request in µs."""
     connections = [server.connect() for _ in range(CONNECTIONS)]
     exchange(connections, request, 20, status, lambda: None)
     before = server.cpu_ns()
@@ -50,7 +50,7 @@ def main() -> int:
     requests = parser.begin().requests
     pin(0, cores()[1])
     bounds = ("--queue", "1000000", "--retention", "1")
-    # All of them execute, and what is submitted while it is measured finds an idle worker, too.
+    # There are workers for all of these jobs and for those that are submitted during the measurement.
     with (
         started(*SERVE, *NO_LIMITS, *bounds, "--workers", str(MANY + 1000)) as one,
         started(*SERVE, *NO_LIMITS, *bounds, "--workers", str(MANY + 1000)) as other,

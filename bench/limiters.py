@@ -1,7 +1,7 @@
-"""CPU time per decision of every rate limiter, where it accepts and where it rejects, beside the `limits` package's.
+"""CPU time per accepting and per rejecting decision of every rate limiter, beside the `limits` package.
 
-A plain loop over known times calls each limiter; the loop's own cost is in the figures, and printed.
-Rounds take turns, so that a change of the machine's speed meets all. Run: ``python bench/limiters.py``.
+A plain loop over known times calls each limiter. The figures include the loop's own cost, which is also printed.
+Rounds take turns, so that a change of the machine's speed affects all. Run: ``python bench/limiters.py``.
 
 Short form: fewer decisions.
 """
@@ -30,7 +30,7 @@ Case = Callable[[list[float]], float]
 
 
 def ours(name: str, *, count_rejected: bool, accepted: bool) -> Case:
-    """Ask a limiter of 1e6/60s at half its rate, or one of 1/60s that rejects nearly all."""
+    """Return a case: a limiter of 1e6/60s at half its rate, or a limiter of 1/60s that rejects nearly all requests."""
     spec = LimiterSpec(name, count_rejected=count_rejected)
 
     def ask(times: list[float]) -> float:
@@ -51,7 +51,7 @@ def ours(name: str, *, count_rejected: bool, accepted: bool) -> Case:
 
 
 def peer(strategy: str, *, accepted: bool) -> Case:
-    """Ask the peer's limiter in the same way; it reads the clock itself."""
+    """Return the same case for the peer's limiter. It reads the clock itself."""
 
     def ask(times: list[float]) -> float:
         limiter = STRATEGIES[strategy](MemoryStorage())
@@ -66,7 +66,7 @@ def peer(strategy: str, *, accepted: bool) -> Case:
 
 
 def bare(times: list[float]) -> float:
-    """The loop alone."""
+    """Run the loop without a limiter."""
     begin = time.thread_time()
     for now in times:
         nothing(now)
@@ -74,11 +74,11 @@ def bare(times: list[float]) -> float:
 
 
 def nothing(_now: float) -> None:
-    """Be called."""
+    """Do nothing."""
 
 
 def cases() -> dict[tuple[str, str], Case]:
-    """Everything that is measured, by row and column."""
+    """Return all cases by row and column."""
     found: dict[tuple[str, str], Case] = {}
     for name, algorithm in ALGORITHMS.items():
         for counting in (False, True) if algorithm.can_count_rejected else (False,):
@@ -92,7 +92,7 @@ def cases() -> dict[tuple[str, str], Case]:
 
 
 def main() -> int:
-    """Measure and print the table; 1 if a decision of ours takes too long."""
+    """Measure and print the table. Return 1 if a decision of ours takes too long."""
     parser = Options(__doc__)
     parser.add_size("--decisions", 10_000, 20_000, "decisions of each limiter in each round")
     count = parser.begin().decisions

@@ -1,4 +1,4 @@
-"""Which limit `import` states for access logs with times in whole seconds, for simulated limiters and clients.
+"""Accuracy of the limits that `import` states for access logs with times in whole seconds, in simulation.
 
     .venv/bin/python bench/logged_limits.py [SEED [SERVICE_S]]
 
@@ -26,7 +26,7 @@ from loadtest.units import Limit
 
 LIMITS = (Limit(100, 60.0), Limit(300, 60.0), Limit(50, 10.0))
 MOST = 40_000
-"""Maximum number of lines of a log."""
+"""A log has at most this many lines."""
 REJECTED_S = 0.002
 
 
@@ -53,7 +53,7 @@ def requests(
 
 
 def answer(rows: list[tuple[float, float, int]], limit: Limit, stamp: Literal["start", "end"]) -> str:
-    """Return how right the imported run's words about the limit are."""
+    """Import a log, and judge the limit that the run states."""
     times = sorted((row[0] if stamp == "start" else row[1], row[2]) for row in rows)
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "access.log"
