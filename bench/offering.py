@@ -19,14 +19,14 @@ from loadtest.targets import NamedEntry
 
 
 def cpu_s(process: psutil.Process) -> float:
-    """CPU time that a process has used, user and system."""
+    """Return the user and system CPU time of a process in s."""
     times = process.cpu_times()
     return float(times.user + times.system)
 
 
 @dataclass
 class Noting:
-    """A server of least cost (``peers/noting.py``), and when the requests that were sent to it came (monotonic ns)."""
+    """A minimal server (``peers/noting.py``). It notes when requests arrive, in monotonic ns."""
 
     process: psutil.Process
     url: str
@@ -35,7 +35,7 @@ class Noting:
 
 @contextmanager
 def noting() -> Iterator[Noting]:
-    """Start such a server on a free port, and stop it at the end; its times are there then."""
+    """Start the server on a free port, and stop it at the end of the block. Its times are known afterwards."""
     with subprocess.Popen(
         [sys.executable, str(Path(__file__).parent / "peers" / "noting.py")],
         stdin=subprocess.PIPE,
@@ -53,16 +53,16 @@ def noting() -> Iterator[Noting]:
 
 
 def known_job(text: str, folder: Path) -> str:
-    """A scenario of retrievals, changed to ask for a job that is there: making some asks the server before the run."""
+    """Change a scenario of retrievals so that it retrieves a known job and submits none before the run."""
     ids = folder / "ids.txt"
     ids.write_text("j\n")
     return text.replace('workflow = "echo"', f'job_ids = "{ids}"')
 
 
 def go_first() -> str:
-    """Let this process and its children run first (SCHED_FIFO), if that is allowed, and return a note about it.
+    """Give this process and its children real-time priority (SCHED_FIFO) if possible. Return a note about it.
 
-    Whatever else a machine has to do is measured otherwise: it strikes a sender that uses more CPU more often.
+    Without it, the machine's other work is measured too, and delays a sender that uses more CPU more often.
     """
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
@@ -72,7 +72,7 @@ def go_first() -> str:
 
 
 def retrievals(rate: int, seconds: float, users: int) -> str:
-    """A scenario of even retrievals, as TOML."""
+    """Return a scenario of even retrievals as TOML."""
     return (
         f'title = "Even retrievals"\nseed = 1\n[traffic.lookups]\noperation = "retrieval"\nworkflow = "echo"\n'
         f'timeout = "10s"\nmax_users = {users}\n'
@@ -88,7 +88,7 @@ def offered(text: str, url: str, folder: Path, *arguments: str) -> Iterator[tupl
         text: the scenario, as TOML.
         url: the target's base URL.
         folder: where the scenario and the run directory go.
-        arguments: more of ``python -m loadtest.load``.
+        arguments: further arguments of ``python -m loadtest.load``.
 
     Yields:
         The process, and the run directory.
@@ -113,12 +113,12 @@ def offered(text: str, url: str, folder: Path, *arguments: str) -> Iterator[tupl
 
 
 def operations(directory: Path) -> list[dict[str, Any]]:
-    """The operation rows of a run, in the order of its arrivals."""
+    """Return the operation rows of a run, in the order of its arrivals."""
     rows = [row for batch in samples.read_batches(directory) for row in batch.to_pylist() if row["row"] == "operation"]
     return sorted(rows, key=lambda row: row["arrival"])
 
 
 def quantile(values: list[float], share: float) -> float:
-    """The nearest rank."""
+    """Return a quantile (nearest rank)."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

@@ -1,10 +1,10 @@
-"""Punctuality and evenness of requests, beside a bare timer loop without Locust, in turns.
+"""Punctuality and evenness of requests, beside a bare timer loop without Locust.
 
-The loop waits for each intended start on a timerfd, sends on one connection and reads the answer. Both ask the same
-server, which notes when each request came. Start lag is the sender's own: when the request was sent, less when it was
-to be. Held (the command fails otherwise), over the medians of all rounds: start lag p99 at most twice the loop's;
-sd ÷ mean of 100 ms bins at the server, and the most in 10 ms, at most 1.5 times (or, where the loop's are better than
-that, what one request on the wrong side of one bin's edge makes).
+The loop waits for each intended start on a timerfd, sends on one connection and reads the answer. Both take turns and
+send to the same server, which notes when each request arrives. Start lag is the time from the intended to the actual
+start at the sender. The command fails unless the medians of all rounds meet these bars: start lag p99 is at most twice
+the loop's. At the server, sd ÷ mean of 100 ms bins and the maximum of 10 ms bins are at most 1.5 times the loop's. A
+single request on the wrong side of a bin's edge is allowed in any case.
 
 Short form: fewer and shorter rounds. Run: ``python bench/pacing.py``.
 """
@@ -28,7 +28,7 @@ LAG_FACTOR, EVENNESS_FACTOR = 2.0, 1.5
 
 @dataclass
 class Round:
-    """One sender's figures at one rate. Lags in ms; bins at the server."""
+    """One sender's figures at one rate. Lags are in ms, and bins are those of the server."""
 
     n: int
     p50: float
@@ -54,7 +54,7 @@ def counts(times: list[int], rate: int, width_ms: int) -> list[int]:
 
 
 def measure(send: Callable[[str], list[float]], rate: int) -> Round:
-    """Have a sender send to a server of its own."""
+    """Measure a sender with its own server."""
     with noting() as server:
         lags = send(server.url)
     bins = counts(server.times, rate, 100)
@@ -69,7 +69,7 @@ def measure(send: Callable[[str], list[float]], rate: int) -> Round:
 
 
 def ours(url: str, rate: int, seconds: float) -> list[float]:
-    """Start lags of the harness."""
+    """Return the start lags of the harness."""
     with tempfile.TemporaryDirectory() as folder:
         text = known_job(retrievals(rate, seconds, 200), Path(folder))
         with offered(text, url, Path(folder)) as (_, directory):
@@ -80,14 +80,14 @@ def ours(url: str, rate: int, seconds: float) -> list[float]:
 
 
 def loop(url: str, rate: int, seconds: float) -> list[float]:
-    """Start lags of the bare loop."""
+    """Return the start lags of the bare loop."""
     command = [sys.executable, str(PEERS / "timer_loop.py"), url.rpartition(":")[2], str(rate), str(seconds)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return [(start - due) / 1e6 for due, start in json.loads(done.stdout)]
 
 
 def show(name: str, rounds: list[Round]) -> Round:
-    """Print the medians of some rounds, and give them."""
+    """Print and return the medians of some rounds."""
     middle = Round(*(statistics.median(values) for values in zip(*(vars(r).values() for r in rounds), strict=True)))
     print(
         f"{name:24}{middle.n:8.0f}{middle.p50:12.3f}{middle.p99:10.3f}{middle.worst:10.2f}"
@@ -105,12 +105,12 @@ def held(name: str, mine: float, theirs: float, factor: float, least: float = 0.
 
 
 def one_astray(rate: int, seconds: float) -> float:
-    """The sd ÷ mean of bins of 100 ms that are all the same, but for one request in the bin beside its own."""
+    """Return the sd ÷ mean of equal bins of 100 ms, after one request has moved to the next bin."""
     return math.sqrt(2 / (seconds * 10)) / (rate / 10)
 
 
 def main() -> int:
-    """Run both by turns at each rate, and print the tables."""
+    """Run both in turns at each rate, and print the tables."""
     parser = Options(__doc__)
     parser.add_size("--rounds", 3, 5, "rounds")
     parser.add_size("--seconds", 4.0, 5.0, "duration of a round")

@@ -1,8 +1,8 @@
-"""Accuracy of the limiter that a report infers from recorded decisions, for limiters and traffics that are simulated.
+"""Accuracy of the limiter that a report infers from recorded decisions, for simulated limiters and traffic.
 
 Each limiter answers each traffic on a clock that is ahead of ours, after a random delay. A case is wrong if another
-algorithm is named, if the list of limiters without a difference lacks the true one, or if an interval of a count, burst
-or phase lacks the true value. Run: ``python bench/passive_inference.py --seed 1``.
+algorithm is named, if the list of possible limiters lacks the true one, or if an interval of a count, burst or phase
+lacks the true value. Run: ``python bench/passive_inference.py --seed 1``.
 """
 
 import argparse
@@ -27,19 +27,19 @@ from loadtest.units import Limit
 
 DOCUMENTED: Final = Limit(100, 60.0)
 REACH_S: Final = 0.6
-"""Uncertainty of the server's clock, of a run without a measured offset."""
+"""Uncertainty in s of the server's clock if a run has no measured offset."""
 WANTED: Final = 0.5
-"""Minimum share of cases with one to three limiters."""
+"""At least this share of cases must end with one to three limiters."""
 
 
 class Server(Protocol):
-    """A limiter in force: whether it accepts a request at a time."""
+    """A limiter in force. Returns whether it accepts a request at a time."""
 
     def __call__(self, now: float) -> bool: ...
 
 
 class Truth(NamedTuple):
-    """A limiter in force and its correct description; ``spec`` is None if it is none of the known algorithms."""
+    """A limiter in force and its correct description. ``spec`` is None for an unknown algorithm."""
 
     called: str
     server: Callable[[float], Server]
@@ -48,7 +48,7 @@ class Truth(NamedTuple):
 
 
 def ours(spec: LimiterSpec, limit: Limit = DOCUMENTED) -> Truth:
-    """One of the registry's limiters."""
+    """Return one of the registry's limiters."""
 
     def begin(_: float) -> Server:
         limiter = make(spec, limit)
@@ -69,7 +69,7 @@ class _Clock:
 
 
 def package(strategy: str, spec: LimiterSpec, limit: Limit = DOCUMENTED) -> Truth:
-    """A limiter of the ``limits`` package."""
+    """Return a limiter of the ``limits`` package."""
 
     def begin(_: float) -> Server:
         limiter, item = STRATEGIES[strategy](MemoryStorage()), peer.RateLimitItemPerMinute(limit.count)
@@ -84,7 +84,7 @@ def package(strategy: str, spec: LimiterSpec, limit: Limit = DOCUMENTED) -> Trut
 
 
 def throttled_bucket(_: float) -> Server:
-    """The token bucket of throttled-py: full at first, its clock in whole seconds."""
+    """Return the token bucket of throttled-py. It is full at first, and its clock shows whole seconds."""
     tokens, last = 100.0, None
 
     def server(now: float) -> bool:
@@ -100,7 +100,7 @@ def throttled_bucket(_: float) -> Server:
 
 
 def nginx(_: float) -> Server:
-    """``limit_req rate=100r/m burst=20 nodelay``: whole ms, and thousandths of a request."""
+    """Return nginx's ``limit_req rate=100r/m burst=20 nodelay``. It counts whole ms and thousandths of a request."""
     rate, excess, last = 100 * 1000 // 60, 0, None
 
     def server(now: float) -> bool:
@@ -116,7 +116,7 @@ def nginx(_: float) -> Server:
 
 
 def quota(count: int) -> Callable[[float], Server]:
-    """A quota of a day whose window does not end within the run."""
+    """Return a quota of a day. Its window does not end within the run."""
 
     def begin(_: float) -> Server:
         left = count
@@ -132,13 +132,13 @@ def quota(count: int) -> Callable[[float], Server]:
 
 
 def shedding(seed: float) -> Server:
-    """Random rejection of a fifth of all requests."""
+    """Return a server that rejects a random fifth of all requests."""
     chance = random.Random(seed)
     return lambda _: chance.random() > 0.2
 
 
 def truths(chance: random.Random) -> list[Truth]:
-    """The limiters of one round; phases and wrong counts are drawn."""
+    """Return the limiters of one round. Phases and wrong counts are drawn."""
     phases = [chance.uniform(2, 58) for _ in range(3)]
     fewer, more = chance.randrange(60, 95), chance.randrange(106, 150)
     return [
@@ -169,12 +169,12 @@ def truths(chance: random.Random) -> list[Truth]:
 
 
 def even(rate: float, seconds: float, begin: float = 0.0) -> list[float]:
-    """Evenly spaced times."""
+    """Return evenly spaced times."""
     return (begin + np.arange(round(rate * seconds)) / rate).tolist()
 
 
 def traffics(chance: random.Random) -> dict[str, list[float]]:
-    """Times of requests by traffic, in s."""
+    """Return the times of requests in s, by traffic."""
     noise = np.random.default_rng(chance.randrange(2**32))
     return {
         "even, 1.1x": even(1.1 * 100 / 60, 300),
@@ -189,7 +189,7 @@ def traffics(chance: random.Random) -> dict[str, list[float]]:
 
 
 def answered(truth: Truth, times: list[float], chance: random.Random) -> RequestLog:
-    """The log of a limiter's decisions."""
+    """Return the log of a limiter's decisions."""
     delay, shift = chance.choice((0.0003, 0.001)), chance.uniform(-0.45, 0.45)
     base, server = 1.7e9 + chance.uniform(0, 60), truth.server(chance.random())
     arrivals = sorted((base + at + delay + chance.expovariate(1 / delay), base + at) for at in times)
@@ -200,7 +200,7 @@ def answered(truth: Truth, times: list[float], chance: random.Random) -> Request
 
 
 def alike(spec: LimiterSpec) -> tuple[str, bool]:
-    """What a name has to say right."""
+    """Return the properties that a correct name states."""
     return ALGORITHMS[spec.algorithm].decides_as or spec.algorithm, spec.count_rejected
 
 
@@ -218,20 +218,20 @@ def judged(truth: Truth, found: Inference) -> str:
 
 
 def holds(truth: Truth, fit: Fit) -> bool:
-    """Whether the stated numbers of the true algorithm are true."""
+    """Whether the numbers that are stated for the true algorithm are right."""
     spec = truth.spec or LimiterSpec()
     low, high = fit.counts or (fit.limit.count,) * 2
     if ALGORITHMS[fit.spec.algorithm].has_burst:
         known = spec.burst or (1 if spec.algorithm == "gcra" else truth.limit.count)
         least, most = fit.bursts or (fit.spec.burst,) * 2
-        rates = fit.rates or (truth.limit.rate,) * 2  # the documented rate is no statement about the real one
+        rates = fit.rates or (truth.limit.rate,) * 2  # the documented rate says nothing about the real one
         return least <= known <= most and rates[0] <= truth.limit.rate <= rates[1]
     early, late = fit.phases or (fit.spec.phase - REACH_S, fit.spec.phase + REACH_S)
     return low <= truth.limit.count <= high and (spec.phase - early) % 60 <= late - early
 
 
 def main() -> None:
-    """Print a table, and exit with 1 where more than one case is wrong or too few are named."""
+    """Print a table, and exit with 1 if more than one case is wrong or too few are named."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--verbose", action="store_true", help="print each case that is wrong")

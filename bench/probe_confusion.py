@@ -1,9 +1,9 @@
-"""How often a probe names the right limiter and states its numbers, in simulated time, at phases nothing was tuned on.
+"""Accuracy of the limiters that a probe names, in simulated time, at phases that were not used for tuning.
 
-The network holds each message up to 50 ms and the server's clock is up to 0.5 s from ours. An answer is *wrong* if
-another limiter is named, or if N (± 1), W, the burst (± 1) or the rate (± 2 %) of the true one is outside of what
-stands. Groups: right documentation (with who shares the limiter), wrong documentation, N ± 1, a second client, several
-servers, and no limiter that is known. Exit code 1 if a bar is missed. Run:
+The network delays each message by up to 50 ms, and the server's clock differs from ours by up to 0.5 s. An answer is
+*wrong* if another limiter is named, or if a true number is outside of the stated bounds: N (± 1), W, the burst (± 1)
+or the rate (± 2 %). Groups: right documentation (with all ways to share a quota), wrong documentation, N ± 1, a
+second client, several servers, and unknown limiters. Exits with 1 if a bar is missed. Run:
 ``python bench/probe_confusion.py --every 10``.
 """
 
@@ -69,7 +69,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Result:
-    """A case's finding, and its judgements: what was named, and whether numbers and scope are right."""
+    """A case's finding. It is judged by the named limiter, and by whether numbers and scope are right."""
 
     case: Case
     named: str
@@ -89,7 +89,7 @@ class Result:
 
 
 def holds(shown: Standing, spec: LimiterSpec, real: Limit) -> bool:
-    """Whether the true numbers are within those of a limiter."""
+    """Whether the true numbers lie within a limiter's bounds."""
     count, (least, most) = real.rate * shown.window_s[0], shown.window_s
     if shown.burst is not None:
         burst = at_once(spec, real)
@@ -99,13 +99,13 @@ def holds(shown: Standing, spec: LimiterSpec, real: Limit) -> bool:
 
 
 def name_of(algorithm: str, window: float) -> str:
-    """What a name has to say right: how windows of a second or less begin is hidden by the network."""
+    """Return the name that is right. The network hides how windows of a second or less begin."""
     name = ALGORITHMS[algorithm].decides_as or algorithm
     return name.removesuffix("-from-first") if window <= 1 else name
 
 
 def judge(spec: LimiterSpec, real: Limit, found: LimitFinding) -> tuple[str, str]:
-    """What was named, and whether the right numbers were stated: ``right``, ``unsure``, or what else."""
+    """Judge the named limiter and the stated numbers. Both are ``right``, ``unsure`` or another word."""
     if ALGORITHMS[spec.algorithm].has_burst and spec.round_down and at_once(spec, real) <= real.rate:
         spec, real = LimiterSpec(), Limit(at_once(spec, real), 1.0)  # it decides as this
     name = name_of(spec.algorithm, real.window), spec.count_rejected
@@ -145,7 +145,7 @@ def probe(case: Case) -> Result:
 
 
 def cases(seeds: range) -> Iterator[Case]:
-    """All cases of all groups but the servers of ``several``."""
+    """Yield the cases of all groups, except the servers of ``several``."""
     for seed in seeds:
         for name in SPECS:
             yield from (Case("right", name, limit, limit, 0.0, seed) for limit in RIGHT)
@@ -157,7 +157,7 @@ def cases(seeds: range) -> Iterator[Case]:
 
 
 def several(seed: int) -> Iterator[tuple[str, simulation.Decide]]:
-    """Servers that count for themselves, and two limits at once."""
+    """Yield several servers that count independently, and two limits at once."""
     for spec in (
         LimiterSpec(),
         LimiterSpec("sliding-log"),
@@ -175,7 +175,7 @@ def several(seed: int) -> Iterator[tuple[str, simulation.Decide]]:
 def _bar(
     name: str, results: list[Result], fits: Callable[[Result], bool], least: float = 0.0, most: float = 1.0
 ) -> bool:
-    """Print a share and whether it is within its bar."""
+    """Print a share, and whether it meets its bar."""
     count = sum(fits(each) for each in results)
     met = not results or least <= count / len(results) <= most
     if results:
@@ -184,7 +184,7 @@ def _bar(
 
 
 def group_of(case: Case) -> str:
-    """A row of the table."""
+    """Return the case's row of the table."""
     if case.group != "right":
         return case.group + " (N ≥ 50)" * (case.group.startswith("wrong") and case.real.count >= 50)
     if case.real.count > 30:
@@ -193,7 +193,7 @@ def group_of(case: Case) -> str:
 
 
 def row(group: str, own: list[Result]) -> str:
-    """A row: cases, named right, a list of at most three with the truth, can't tell, wrong, and the cost."""
+    """Format a row: cases, right names, lists of at most three with the truth, can't tell, wrong, and cost."""
     named = [each for each in own if each.named == "right"]
     wrong = [each for each in own if each.named not in {"right", "unsure"} or each.stated == "wrong"]
     few = [

@@ -1,10 +1,10 @@
 """``loadtest probe`` of other projects' limiters over HTTP: nginx, HAProxy, and packages of Python and npm.
 
-Each has ``--limit`` requests per window at 5 a second, which is also documented. ``--together`` probes all at a
-time, and ``--busy`` keeps every core busy meanwhile. ``--packages PYTHON`` is an interpreter that has the packages,
-``--modules FOLDER`` has the npm packages (``bench/peers/limiting.js``); nginx and HAProxy are skipped where they are
-missing. Prints a Markdown table; exit code 1 if the true limiter is excluded, or if the true numbers are outside of
-stated ones. Run: ``python bench/probe_servers.py --packages PYTHON --modules FOLDER``.
+Each limit is documented correctly, as ``--limit`` requests per window at 5 a second. ``--together`` probes all servers
+at the same time, and ``--busy`` keeps every core busy. ``--packages PYTHON`` is an interpreter with the packages, and
+``--modules FOLDER`` has the npm packages (``bench/peers/limiting.js``). nginx and HAProxy are skipped if they are
+missing. Prints a Markdown table. Exits with 1 if the true limiter is excluded, or if the true numbers are outside of
+stated bounds. Run: ``python bench/probe_servers.py --packages PYTHON --modules FOLDER``.
 """
 
 import argparse
@@ -76,13 +76,13 @@ TRUTHS: Final = {
     **PYTHON,
     **NODE,
 }
-"""The algorithm that decides like each server's."""
+"""The algorithm that decides like each server."""
 NGINX_BURST: Final = 11
-"""nginx counts the first request as none."""
+"""nginx does not count the first request."""
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 without a listener."""
+    """Return a port of 127.0.0.1 without a listener."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
 
@@ -105,7 +105,7 @@ def started(command: list[str], port: int, folder: str = ".") -> Iterator[None]:
 
 @contextlib.contextmanager
 def servers(packages: str | None, modules: str | None, count: int) -> Iterator[dict[str, str]]:
-    """Start every server that is installed, and give their base URLs."""
+    """Start every installed server, and yield the base URLs by name."""
     urls = {}
     with contextlib.ExitStack() as stack:
         nginx, haproxy = (shutil.which(name, path=PATH) for name in ("nginx", "haproxy"))
@@ -145,7 +145,7 @@ def probed(url: str, count: int) -> dict[str, Any]:
 
 
 def row(name: str, found: dict[str, Any], count: int) -> bool:
-    """Print a row, and return whether it is free of errors."""
+    """Print a row, and return whether its answers are right."""
     algorithm, stated = TRUTHS[name], found["stated"]
     names = {each["algorithm"] for each in found["standing"]}
     own = {algorithm, "leaky-queue" if algorithm == "token-bucket" else algorithm}
@@ -168,7 +168,7 @@ def row(name: str, found: dict[str, Any], count: int) -> bool:
 
 
 def main() -> int:
-    """Probe all servers, and return 1 if something wrong was said."""
+    """Probe all servers, and return 1 if an answer is wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--packages", help="an interpreter with limits, slowapi, throttled-py, fastapi and uvicorn")
     parser.add_argument("--modules", help="a folder with express, express-rate-limit and rate-limiter-flexible of npm")

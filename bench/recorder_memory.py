@@ -1,12 +1,11 @@
-"""Growth of the load process over the samples that are recorded in one run.
+"""Memory growth of the load process with the number of samples that are recorded in one run.
 
-Samples are put in as operations put them in: a request and its operation, made by the same code, through the session
-with its recorder, live figures and Locust's statistics; nothing is sent, so that they come faster than from any client,
-and what waits is written after as many as wait for it in a real run. Held (the command fails otherwise): resident
-memory grows by less than 30 MB from before the first sample to the end, also at its highest, and by less than three
-bytes a sample after the first tenth, so that a short form sees growth, too. Jobs are kept in mind by their ids, so that
-runs of submits grow with the number of jobs: what each takes is measured beside.
-Run: ``python bench/recorder_memory.py`` (with --full a few minutes, and 2 GB of disk for the time).
+The bench makes samples with the code of real operations. They pass the session with its recorder, live figures and
+Locust's statistics. Nothing is sent, so that samples come faster than from any client, and they are written in batches
+of the usual size. The command fails if resident memory ever grows by 30 MB or more, or by three bytes a sample or more
+after the first tenth. The second bar lets a short form see growth, too. A run remembers the ids of its jobs, so its
+memory grows with submits; the bench also prints the memory of each job.
+Run: ``python bench/recorder_memory.py`` (with --full it takes a few minutes, and 2 GB of disk).
 
 Short form: two million samples instead of ten.
 """
@@ -37,11 +36,11 @@ from loadtest.targets import NamedEntry, allow
 
 BAR_MB: Final = 30.0
 BAR_BYTES: Final = 3.0
-"""Per sample: 30 MB in ten million samples."""
+"""Bytes per sample. This is 30 MB in ten million samples."""
 BATCH: Final = 500
-"""Operations between two looks at the event loop."""
+"""The event loop runs after this many operations."""
 BETWEEN_FLUSHES: Final = 10_000
-"""Samples. The fastest client makes about as many in half a second, the time between two flushes."""
+"""Samples between two flushes. The fastest client makes about as many in half a second, the real interval."""
 URL: Final = "http://127.0.0.1:9"
 ENTRY: Final = """
 [traffic.{name}]
@@ -55,7 +54,7 @@ SCENARIO: Final = 'title = "Many samples"\nseed = 1\n' + "".join(
 
 
 def exchange(number: int) -> HttpExchange:
-    """An answer that took a millisecond or so."""
+    """Return an answer that took about a millisecond."""
     start = time.monotonic_ns()
     took = 1_000_000 + number % 1_000_003
     return HttpExchange(
@@ -70,7 +69,7 @@ def exchange(number: int) -> HttpExchange:
 
 
 def run(session: Session, wire: HttpConnection, number: int) -> int:
-    """A sync run: two samples."""
+    """Record a sync run, which has two samples."""
     entry = session.entries["runs"]
     operation = RunningOperation(
         session, entry, Arrival("runs", number, "steady", number * 1000), session.epoch_ns, wire
@@ -81,7 +80,7 @@ def run(session: Session, wire: HttpConnection, number: int) -> int:
 
 
 def job(session: Session, wire: HttpConnection, number: int) -> int:
-    """A job that is submitted and found completed by its first poll: three samples."""
+    """Record a job that its first poll finds completed. It has three samples."""
     entry, job_id = session.entries["jobs"], f"{number:032x}"
     operation = RunningOperation(
         session, entry, Arrival("jobs", number, "steady", number * 1000), session.epoch_ns, wire
@@ -100,7 +99,7 @@ def job(session: Session, wire: HttpConnection, number: int) -> int:
 def feed(
     session: Session, samples: int, operate: Callable[[Session, HttpConnection, int], int], say: bool
 ) -> tuple[int, int, int]:
-    """Record so many samples; gives the growth of memory in bytes after a tenth, in the end, and at its highest."""
+    """Record samples. Return the growth of memory in bytes after a tenth, at the end, and at its maximum."""
     wire, process = HttpConnection(session.endpoint.address), psutil.Process()
     gc.collect()
     before = process.memory_info().rss
@@ -119,13 +118,13 @@ def feed(
         if say and put % (samples // 10) < BATCH * 2:
             print(f"{put:12,} samples{grown / 1e6:10.1f} MB", flush=True)
     session.recorder.flush()
-    gevent.sleep(1.0)  # a batch that the recorder was at by itself
+    gevent.sleep(1.0)  # the recorder may still be writing a batch
     gc.collect()
     return early, process.memory_info().rss - before, highest
 
 
 def make_session(folder: Path) -> Session:
-    """The session of a run that is not begun, as its load process makes it."""
+    """Return the session of a run that has not begun, as its load process makes it."""
     path = folder / "many.toml"
     path.write_text(SCENARIO)
     loaded = load_scenario(path)
@@ -139,7 +138,7 @@ def make_session(folder: Path) -> Session:
 
 
 def main() -> int:
-    """Record, print, and say whether the bar holds."""
+    """Record, print, and return 1 if a bar is missed."""
     parser = Options(__doc__)
     parser.add_size("--samples", 2_000_000, 10_000_000, "samples")
     samples = parser.begin().samples

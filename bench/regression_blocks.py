@@ -1,10 +1,10 @@
-"""Real blocks for ``regression_power.py``: collect them, reduce them to a table, read that table.
+"""Real blocks for ``regression_power.py``. Collects them, reduces them to a table, and reads this table.
 
-A session is one reference API without limits that matter and one load process; its stages are the blocks, in pairs
-whose order is randomised (base, head, head, base or the reverse). Both sides are the same service: what differs between
-blocks is noise. Each entry sleeps, for a constant time or for draws of the server (lognormal); the entry
-``variant`` does what ``second`` does, but takes longer, so that a block can be had with a real slow-down of one entry.
-``python bench/regression_power.py --collect FOLDER`` makes them anew (about 80 minutes; three sessions at a time).
+A session is one reference API with high limits, and one load process. Its stages are the blocks, in pairs of random
+order (base, head, head, base or the reverse). Both sides are the same service, so blocks differ only by noise. Each
+entry sleeps for a constant or a lognormal time, which the server draws. The entry ``variant`` is like ``second`` but
+takes longer. It gives blocks with a real slow-down of one entry.
+``python bench/regression_power.py --collect FOLDER`` makes new blocks, in about 80 minutes, three sessions at a time.
 """
 
 import csv
@@ -38,9 +38,9 @@ class Regime(NamedTuple):
 
     Attributes:
         rate: arrivals a second of each entry.
-        sigma: of the lognormal draws: the standard deviation of the logarithm; 0 for a constant time.
+        sigma: standard deviation of the logarithm of lognormal times; 0 for a constant time.
         slower: time of ``variant`` ÷ time of ``second``.
-        sessions: how many there are.
+        sessions: number of sessions.
     """
 
     rate: int
@@ -58,7 +58,7 @@ REGIMES: Final = {
 
 
 class Row(NamedTuple):
-    """One entry of one block; times in ms. The dispatch lag is that of the whole block."""
+    """One entry of one block. Times are in ms. The dispatch lag is that of the whole block."""
 
     regime: str
     session: int
@@ -77,13 +77,13 @@ class Row(NamedTuple):
 
 
 def scenario(name: str, session: int) -> str:
-    """The scenario of a session, as TOML: every entry has every block as a stage."""
+    """Return the scenario of a session as TOML. Every entry has every block as a stage."""
     regime = REGIMES[name]
     order = random.Random(SEED * 1000 + session)
     names: list[str] = []
     for pair in range(PAIRS):
         sides = ["base", "head"]
-        # Pairs come in twos, the second reversed: ABBA or BAAB.
+        # Every second pair has the reverse order of the pair before: ABBA or BAAB.
         first = order.random() < 0.5 if pair % 2 == 0 else not first  # noqa: F821 -- pair 0 sets it
         names += [f"{side}-{pair:02}" for side in (sides if first else sides[::-1])]
     stages = ",\n".join(
@@ -105,7 +105,7 @@ def scenario(name: str, session: int) -> str:
 
 
 def collect_session(name: str, session: int, folder: Path) -> None:
-    """Make one session's record in a folder of its own, unless it is there."""
+    """Make one session's record in its own folder, unless it exists."""
     place = folder / f"{name}-{session:02}"
     if (place / "done").exists():
         return
@@ -117,7 +117,7 @@ def collect_session(name: str, session: int, folder: Path) -> None:
 
 
 def collect(folder: Path) -> None:
-    """Make all sessions, the regimes side by side, each session in a process of its own."""
+    """Make all sessions, each in a process of its own. Sessions of different regimes run at the same time."""
 
     def one_regime(name: str) -> None:
         for session in range(REGIMES[name].sessions):
@@ -130,7 +130,7 @@ def collect(folder: Path) -> None:
 
 
 def reduce(folder: Path) -> Iterator[Row]:
-    """The rows of every record in a folder."""
+    """Yield the rows of every record in a folder."""
     for name, regime in REGIMES.items():
         for session in range(regime.sessions):
             place = folder / f"{name}-{session:02}"
@@ -170,7 +170,7 @@ def _rank(values: pd.Series, share: float) -> float:
 
 @cache
 def read() -> tuple[Row, ...]:
-    """The rows that are kept with the bench, without the pair that each session discards."""
+    """Return the rows that are stored with the bench, without the pair that each session discards."""
     with lzma.open(DATA, "rt", encoding="utf-8", newline="") as file:
         rows = [
             Row(*(kind(text) for kind, text in zip(Row.__annotations__.values(), line, strict=True)))
@@ -180,7 +180,7 @@ def read() -> tuple[Row, ...]:
 
 
 def write(rows: Iterator[Row]) -> None:
-    """Keep rows with the bench; the same rows give the same bytes."""
+    """Store rows with the bench. The same rows give the same bytes."""
     DATA.parent.mkdir(exist_ok=True)
     with lzma.open(DATA, "wt", encoding="utf-8", newline="", preset=9) as file:
         writer = csv.writer(file, lineterminator="\n")

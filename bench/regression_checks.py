@@ -1,4 +1,4 @@
-"""Families of ``regression_power.py`` as measurements of runs, checked as the commands check them."""
+"""Families of ``regression_power.py`` as measurements of runs. They are checked as the commands check them."""
 
 import math
 from collections import defaultdict
@@ -28,19 +28,19 @@ from loadtest.stats.shares import share_score
 
 STAGE: Final = "steady"
 CHANGED: Final = "second"
-"""The entry that a change of one entry changes."""
+"""The entry that changes if only one entry changes."""
 _MEDIANS: Final = blocks.ENTRIES
 _TIMES: Final = (Metric.RESPONSE_TIME_P50, Metric.RESPONSE_TIME_P95)
 _EXECUTION: Final = (Metric.EXECUTION_TIME_P50, Metric.EXECUTION_TIME_P95)
 _SAMPLES: Final = 400
 """Operations of an entry in a simulated run."""
 LEAST_RATIO: Final = 1.05
-"""The least change of a time that counts."""
+"""Smaller ratios of times do not count as a change."""
 _P50: Final = ("response_p50", "execution_p50")
 _VALID_LAG_MS: Final = 50.0
-"""Dispatch lag p99 above which a run is invalid."""
+"""A run with a higher dispatch lag p99 is invalid."""
 _CPU_LOOP: Final = (20.0, 0.01)
-"""ms of the simulated control on an ordinary machine, and its sd."""
+"""Time of the simulated control in ms, and its relative sd."""
 
 
 class Change(NamedTuple):
@@ -48,9 +48,9 @@ class Change(NamedTuple):
 
     Attributes:
         factor: new times ÷ old times.
-        everywhere: on all entries; else on ``CHANGED``.
-        tail: in p95 alone.
-        real: made by a workflow that takes longer, not by scaling recorded times.
+        everywhere: whether all entries change, or only ``CHANGED``.
+        tail: whether only p95 changes.
+        real: whether a workflow took longer. Otherwise, recorded times are scaled.
     """
 
     factor: float = 1.0
@@ -72,8 +72,8 @@ class Family(NamedTuple):
     """The runs or blocks of one check.
 
     Attributes:
-        base: the history's runs; or the base side's blocks.
-        head: the new run and the rerun; or the head side's blocks.
+        base: the history's runs, or the base side's blocks.
+        head: the new run and the rerun, or the head side's blocks.
     """
 
     base: tuple[RunMeasurements, ...]
@@ -84,9 +84,9 @@ class Outcome(NamedTuple):
     """The result of a check.
 
     Attributes:
-        rerun: whether anything was suspected; never of pairs.
-        regressed: whether the rerun, or the bound of the pairs, confirmed it.
-        entries: those with a confirmed metric.
+        rerun: whether a run was repeated because a metric was suspected. Pairs are never repeated.
+        regressed: whether a regression was confirmed by the rerun, or by the bound of the pairs.
+        entries: the entries with a confirmed metric.
         pairs: number of valid and invalid pairs that were used; 0 for a history.
         word: the verdict.
     """
@@ -99,7 +99,7 @@ class Outcome(NamedTuple):
 
 
 def check(family: Family, paired: bool) -> Outcome:
-    """Check a family: a suspect of a history is rerun once, pairs are made until a look decides."""
+    """Check a family. A suspected run of a history is repeated once. Pairs are made until the check decides."""
     if paired:
         pairs = list(zip(family.base, family.head, strict=True))
         made = valid = 0
@@ -125,10 +125,10 @@ def _outcome(found: RunComparison, *, rerun: bool, pairs: int = 0) -> Outcome:
 
 
 def evidence(family: Family, paired: bool) -> dict[str, float]:
-    """The least −log10 p of both sessions (run and rerun) in the most telling time of each entry, by the rule's own p.
+    """Return the evidence of the rule in each entry, as −log10 p.
 
-    It is what the other rules are compared by: without Holm, levels, controls and validity, on the same blocks. Changes
-    that do not count (below 5 % or 1 ms) are none.
+    It is that of the entry's most significant time, in the weaker of two sessions (run and rerun). For a comparison
+    with other rules, it ignores Holm's correction, levels, controls and validity. Changes below 5 % or 1 ms count as 0.
     """
     family = Family(*(tuple(msgspec.structs.replace(run, valid=True) for run in side) for side in family))
     half = len(family.base) // 2
@@ -154,7 +154,7 @@ def _strength(one: MetricComparison) -> float:
 
 
 def families(name: str, change: Change, count: int, offset: int = 0) -> Iterator[Family]:
-    """The families of a regime, with a change."""
+    """Yield the families of a regime, with a change."""
     if name in HISTORY or name in PAIRED:
         yield from _simulated({**HISTORY, **PAIRED}[name], change, count, offset, paired=name in PAIRED)
     elif name in HISTORY_REAL:
@@ -179,7 +179,7 @@ def _simulated(regime: Regime, change: Change, count: int, offset: int, *, paire
 
 
 def simulated_run(scores: Scores, loop: float, at: int) -> RunMeasurements:
-    """One run: its measurements are exp(score) times a usual value."""
+    """Return a run whose measurements are exp(score) times a usual value."""
     values = []
     for place, (entry, median) in enumerate(_MEDIANS.items()):
         response, tail, execution, execution_tail, overhead, goodput = map(float, scores[place])
@@ -214,7 +214,7 @@ def _time(
 
 
 def _shares(entry: str, ok: int, n: int) -> list[Measurement]:
-    """Error rate, and 429 rate beyond none expected."""
+    """Return the error rate, and the 429 rate in excess of an expected rate of 0."""
     return [
         Measurement(
             traffic=entry,
@@ -266,11 +266,11 @@ _GENERATOR: Final = GeneratorIdentity(os="", cpu="", cores="", workers=1)
 
 
 class _Blocks:
-    """The real blocks of a kind, as measurements, made once for each change.
+    """The real blocks of a kind, as measurements. They are computed once for each change.
 
     Args:
         kind: constant, narrow or lognormal.
-        most_sd: leaves out sessions whose blocks vary by more.
+        most_sd: maximum sd of a session's blocks. Other sessions are left out.
 
     Attributes:
         pairs: session and number of each pair.
@@ -287,10 +287,10 @@ class _Blocks:
         self._made: dict[tuple[int, int, str, Change], RunMeasurements] = {}
 
     def sd(self, session: int | None = None) -> float:
-        """The sd from block to block of response time or executionTime p50, the larger, in the median entry.
+        """Return the sd of p50 from block to block, in the median entry. The larger of two times counts.
 
         Args:
-            session: within it; None for all blocks.
+            session: the session; None for all blocks.
         """
         chosen = [entries for (at, *_), entries in self._rows.items() if session in (at, None)]
         columns = [[getattr(rows[entry], name) for rows in chosen] for name in _P50 for entry in ENTRIES]
@@ -298,7 +298,7 @@ class _Blocks:
         return float(np.median(sds, axis=1).max())
 
     def block(self, session: int, pair: int, side: str, change: Change) -> RunMeasurements:
-        """A block with a change."""
+        """Return a block with a change."""
         key = (session, pair, side, change)
         if key not in self._made:
             self._made[key] = _real_block(self._rows[session, pair, side], f"{session}-{pair}-{side}", change)
@@ -311,7 +311,7 @@ def _real_block(rows: dict[str, blocks.Row], name: str, change: Change) -> RunMe
         changed = change.everywhere or entry == CHANGED
         row = rows[blocks.VARIANT if changed and change.real else entry]
         log = math.log(change.factor) if changed and not change.real else 0.0
-        # As in a report: a p95 has an upper bound from 72 samples on.
+        # As in a report, a p95 needs 72 samples for an upper bound.
         why = "" if row.n >= 72 else "too few samples"
         values += [
             _time(entry, Metric.RESPONSE_TIME_P50, log + math.log(row.response_p50), n=row.n),
@@ -352,12 +352,12 @@ def _resampled_pairs(drawn: Resampled, change: Change, count: int, offset: int) 
 
 @cache
 def real_blocks(drawn: Resampled) -> _Blocks:
-    """The blocks of a regime; kept, since each is made into measurements once."""
+    """Return the blocks of a regime. They are cached, so that measurements are computed once."""
     return _Blocks(drawn.blocks, drawn.most_sd)
 
 
 def described(drawn: Resampled) -> str:
-    """Describe a regime's blocks: their number a side, their variation, and the share of invalid blocks."""
+    """Describe a regime's blocks by their number, their variation, and the share of invalid blocks."""
     real = real_blocks(drawn)
     sds = [real.sd(session) for session in sorted({session for session, _ in real.pairs})]
     made = [real.block(*pair, side, NONE) for pair in real.pairs for side in ("base", "head")]
@@ -369,9 +369,9 @@ def described(drawn: Resampled) -> str:
 
 
 def as_matrices(found: Sequence[Family]) -> tuple[Scores, Scores, list[str]]:
-    """Base and head of families as numbers for the competitors, and the entry of each column.
+    """Return base and head of families as numbers for the competitors, and the entry of each column.
 
-    They get the gated response and executionTimes, as logarithms; what every other metric adds is noise to them.
+    The numbers are logarithms of response times and executionTimes. Other metrics would only add noise.
     """
     wanted = {*_TIMES, *_EXECUTION}
     first = found[0].base[0].measurements

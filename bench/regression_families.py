@@ -1,8 +1,8 @@
-"""Families of measurements for ``regression_power.py``: the regimes with their seeds, and how scores are drawn.
+"""Families of measurements for ``regression_power.py``: the regimes with their seeds, and draws of scores.
 
-A family is what one check looks at: a history, a run and its rerun, or pairs of blocks. The levels of the rule were
-fixed with the seeds below; ``SEEDS`` has two further offsets on which nothing was fixed. ``bench/README.md`` lists the
-regimes, and a test holds the two together.
+A family is the input of one check: a history with a run and its rerun, or pairs of blocks. The levels of the rule were
+fixed with the seeds below. ``SEEDS`` has two further offsets that fixed no level. ``bench/README.md`` lists the
+regimes, and a test compares the two lists.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ ENTRIES: Final = ("first", "second", "third", "fourth", "fifth")
 HISTORY_RUNS: Final = 5
 MOST_PAIRS: Final = 12
 SEEDS: Final = {"own": 0, "second": 10_000, "third": 20_000}
-"""Offsets of every regime's seed."""
+"""Offsets that are added to every regime's seed."""
 CORRELATION: Final = 0.3
 """Share of the variance that the metrics of one entry in one run have in common."""
 DRIFT: Final = 0.1
@@ -26,21 +26,21 @@ _SPREADS: Final = (1.0, 1.5, 1.0, 1.5, 1.0, 0.05)
 _OUTLIERS: Final = (0.05, 5.0)
 """Share of an entry's runs that are outliers, and the factor of their deviation (Tukey's contaminated normal)."""
 _SIGMA: Final = 0.5
-"""Of the lognormal draws, which then have a skewness of 1.75."""
+"""σ of the lognormal draws. It gives them a skewness of 1.75."""
 _SHAPE: Final = 2.0
-"""Of the skewed (gamma) draws, which then have a skewness of 1.41."""
+"""Shape of the skewed (gamma) draws. It gives them a skewness of 1.41."""
 
 
 class Regime(NamedTuple):
     """The variation from run to run, or from block to block, in simulated families.
 
     Attributes:
-        seed: of its draws.
+        seed: seed of the draws.
         sd: standard deviation from run to run (history) or block to block (paired) of a p50's logarithm.
-        noise: distribution of the draws, all scaled to unit variance but for the outliers.
-        autocorrelation: of successive runs or blocks, first order; the rerun is the next run.
-        runs: of the history, or most pairs of blocks.
-        judged: whether a bar holds for it.
+        noise: distribution of the draws. Except for outliers, all are scaled to unit variance.
+        autocorrelation: first-order autocorrelation of successive runs or blocks. The rerun is the next run.
+        runs: number of runs in the history, or maximum number of pairs.
+        judged: whether the regime has a bar.
     """
 
     seed: int
@@ -52,7 +52,7 @@ class Regime(NamedTuple):
 
     @property
     def calm(self) -> bool:
-        """Whether the stricter bars hold."""
+        """Whether the stricter bars apply."""
         return self.judged and self.noise == "normal" and not self.autocorrelation and self.sd <= 0.03
 
 
@@ -70,19 +70,19 @@ HISTORY: Final = {
     "h14": Regime(2114, 0.03, runs=20),
     "h15": Regime(2115, 0.05, "outliers", runs=20),
 }
-"""History: simulated."""
+"""Simulated histories."""
 PAIRED: Final = _regimes("p", 2200, MOST_PAIRS)
-"""Paired: simulated."""
+"""Simulated pairs."""
 
 
 class Resampled(NamedTuple):
     """Families drawn from real blocks.
 
     Attributes:
-        seed: of the draws.
-        blocks: which blocks: constant, narrow or lognormal.
-        runs: of the history, or most pairs of blocks.
-        most_sd: only of sessions whose blocks vary by at most this; None for all.
+        seed: seed of the draws.
+        blocks: kind of the blocks: constant, narrow or lognormal.
+        runs: number of runs in the history, or maximum number of pairs.
+        most_sd: maximum sd of the blocks of a session; None for all sessions.
     """
 
     seed: int
@@ -97,7 +97,7 @@ HISTORY_REAL: Final = {
     "hr3": Resampled(1303, "lognormal", HISTORY_RUNS),
     "hr4": Resampled(1304, "constant", HISTORY_RUNS, most_sd=0.03),
 }
-"""History: a run is a real block; those of a family are of different sessions."""
+"""Histories of real blocks. A run is a block, and the runs of a family are of different sessions."""
 PAIRED_REAL: Final = {
     "pr1": Resampled(1401, "constant", MOST_PAIRS),
     "pr2": Resampled(1402, "narrow", MOST_PAIRS),
@@ -105,11 +105,11 @@ PAIRED_REAL: Final = {
     "pr4": Resampled(1404, "constant", MOST_PAIRS, most_sd=0.03),
     "pr5": Resampled(1405, "narrow", MOST_PAIRS, most_sd=0.05),
 }
-"""Paired: a pair is a real pair of neighbouring blocks."""
+"""Pairs of real blocks. A pair is two neighbouring blocks."""
 
 
 def rows() -> Iterator[str]:
-    """The tables of regimes in ``bench/README.md``."""
+    """Yield the tables of regimes in ``bench/README.md``."""
     yield "| regime | sd | noise | what else | seed |"
     yield "| --- | --- | --- | --- | --- |"
     for name, regime in {**HISTORY, **PAIRED}.items():
@@ -131,13 +131,13 @@ def draw(regime: Regime, families: int, paired: bool, offset: int = 0) -> Scores
 
     Args:
         regime: the regime.
-        families: how many.
+        families: number of families.
         paired: whether runs are blocks, in pairs of random order.
         offset: added to the seed.
 
     Returns:
-        The logarithms of all metrics by family, run, entry and metric, with mean 0. Of a history: its runs, the run,
-        the rerun. Paired: base and head of each pair by turns.
+        The logarithms of all metrics by family, run, entry and metric, with mean 0. A history has its runs, the new run
+        and the rerun. Pairs have base and head in turns.
     """
     random = np.random.default_rng(regime.seed + offset)
     shape = (families, 2 * regime.runs if paired else regime.runs + 2, len(ENTRIES))
@@ -157,7 +157,7 @@ def draw(regime: Regime, families: int, paired: bool, offset: int = 0) -> Scores
 
 
 def _draws(random: np.random.Generator, regime: Regime, shape: tuple[int, ...]) -> Scores:
-    """Draws of mean 0 and unit variance."""
+    """Return draws with mean 0 and unit variance."""
     if regime.noise == "lognormal":
         square = np.exp(_SIGMA**2)
         return (random.lognormal(0.0, _SIGMA, shape) - np.sqrt(square)) / np.sqrt((square - 1) * square)
@@ -167,7 +167,7 @@ def _draws(random: np.random.Generator, regime: Regime, shape: tuple[int, ...]) 
 
 
 def _order(random: np.random.Generator, noise: Scores) -> Scores:
-    """Give neighbouring blocks to base and head in an order of ABBA or BAAB, drawn for every two pairs."""
+    """Assign neighbouring blocks to base and head, as ABBA or BAAB. The order is drawn for every two pairs."""
     families, blocks, *rest = noise.shape
     pairs = noise.reshape(families, blocks // 2, 2, *rest).copy()
     for at in range(0, blocks // 2, 2):

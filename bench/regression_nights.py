@@ -1,9 +1,9 @@
-"""Nightly checks over a whole simulated history: gains that are lost again, unchanged nights, and rare errors.
+"""Nightly checks of simulated histories: gains that are lost again, unchanged nights, and rare errors.
 
-``bench/README.md`` has the results. Each night makes a run, judges it by the real rule, reruns a suspicion and adds the
-lines that ``loadtest regression check`` would add. Run: ``python bench/regression_nights.py``. Held (the command fails
-otherwise): a lost gain is confirmed in 98 % of families with normal noise, a period begins in at most 0.5 % of
-unchanged nights, and rare errors raise at most 3 % false alarms.
+``bench/README.md`` has the results. Each night makes a run and judges it by the real rule. A suspected run is repeated.
+The night then adds the lines that ``loadtest regression check`` would add. Run: ``python bench/regression_nights.py``.
+The bars: a lost gain is confirmed in 98 % of families with normal noise, a period begins in at most 0.5 % of unchanged
+nights, and rare errors raise at most 3 % false alarms. The command fails if a bar is missed.
 
 Short form: 20 families, and gains that are lost after 2 and 5 nights.
 """
@@ -26,7 +26,7 @@ from loadtest.stats.shares import share_score
 
 BEFORE: Final = 10
 LOST_AFTER: Final = [2, 3, 5, 10, 15]
-"""Nights before the gain, and nights after which it is lost again."""
+"""Nights after which the gain is lost again."""
 GAIN: Final = 0.8
 REGIMES: Final = {
     "normal, sd 3 %": Regime(3101, 0.03),
@@ -35,7 +35,7 @@ REGIMES: Final = {
     "outliers, sd 5 %": Regime(3104, 0.05, "outliers"),
 }
 ERRORS: Final = (0.05, 0.005, 6000)
-"""Share of runs with errors, their share of failed operations, and the operations of an entry."""
+"""Share of runs that have errors, share of their operations that fail, and operations of an entry."""
 
 
 class Night(NamedTuple):
@@ -46,14 +46,14 @@ class Night(NamedTuple):
 
 
 class Nights:
-    """A history that grows night by night."""
+    """A history that grows every night."""
 
     def __init__(self) -> None:
         self.lines: list[HistoryLine] = []
         self._day = 0
 
     def check(self, run: RunMeasurements, rerun: RunMeasurements) -> Night:
-        """Judge a run as the command does, and add its lines."""
+        """Judge a run as the command does, and add its lines to the history."""
         run, rerun = self._dated(run), self._dated(rerun)
         known = fold(self.lines)
         evidence, noise = known.evidence(run)
@@ -77,7 +77,7 @@ class Nights:
 
 
 def _with_errors(run: RunMeasurements, random: np.random.Generator) -> RunMeasurements:
-    """Give the error rates of all entries their counts: mostly none."""
+    """Draw the error counts of all entries. Most are 0."""
     rare, share, n = ERRORS
     hit = random.random() < rare
     failed = {entry: random.binomial(n, share) if hit else 0 for entry in ENTRIES}
@@ -91,7 +91,7 @@ def _with_errors(run: RunMeasurements, random: np.random.Generator) -> RunMeasur
 
 
 def lost_gain(regime: Regime, families: int, nights: int) -> tuple[int, int]:
-    """Return in how many families the lost gain was confirmed, and in how many a period began too early."""
+    """Return the number of families with a confirmed loss, and of those with a period that began too early."""
     total = BEFORE + nights + 1
     scores = draw(regime._replace(runs=2 * total), families, paired=False)
     found = early = 0
@@ -108,7 +108,7 @@ def lost_gain(regime: Regime, families: int, nights: int) -> tuple[int, int]:
 
 
 def rare_errors(regime: Regime, families: int, nights: int = 30) -> tuple[int, int]:
-    """Return the number of confirmed false alarms and of checks, where 1 run in 20 has 0.5 % errors."""
+    """Return the numbers of false alarms and of checks. 1 run in 20 has 0.5 % errors."""
     random, alarms = np.random.default_rng(regime.seed), 0
     for number, one in enumerate(draw(regime._replace(runs=2 * nights), families, paired=False)):
         history = Nights()
@@ -119,7 +119,7 @@ def rare_errors(regime: Regime, families: int, nights: int = 30) -> tuple[int, i
 
 
 def main() -> int:
-    """Print both kinds of checks; 1 if a bar is missed."""
+    """Print both kinds of checks. Return 1 if a bar is missed."""
     parser = Options(__doc__)
     parser.add_size("--families", 20, 400, "families")
     parser.add_size("--lost-after", [2, 5], LOST_AFTER, "nights")

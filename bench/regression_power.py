@@ -1,8 +1,8 @@
 """False alarms and power of a regression check, beside other rules.
 
-``bench/README.md`` lists the regimes, their seeds and the bars, and has the last results. Everything:
-``python bench/regression_power.py --full`` (about 20 minutes of CPU time); beside Otava and inference-doctor:
-``--peers PYTHON``, an interpreter that has both.
+``bench/README.md`` lists the regimes, their seeds and the bars, and has the last results. Run:
+``python bench/regression_power.py --full`` (about 20 minutes of CPU time). ``--peers PYTHON`` adds Otava and
+inference-doctor; PYTHON is an interpreter that has both.
 
 Short form: a few regimes with 200 families each. The other regimes' bars are left out.
 """
@@ -25,16 +25,16 @@ from regression_rivals import rivals, threshold
 FULL: Final = 1000
 SHORT: Final = 200
 COMPARED: Final = 1000
-"""Number of families, the first, for changes and for the other rules."""
+"""Changes and other rules are tried on this many families, the first ones."""
 BRIEF: Final = ("h02", "h11", "p02", "hr3", "pr4")
 SHOWN: Final = ("h02", "h03", "hr2", "hr4", "p02", "p03", "pr3", "pr4", "pr5")
 """Regimes with a table of the other rules."""
 OURS: Final = "our p, the same way"
-"""Label of the rule's own p, with a threshold like the other rules'."""
+"""Label of the rule's own p if it has a threshold like the other rules."""
 
 
 def changes(name: str) -> tuple[Change, ...]:
-    """The changes that are tried in a regime, the first none."""
+    """Return the changes that are tried in a regime. The first is no change."""
     if name in PAIRED:
         return (NONE, Change(1.1), Change(1.2))
     if name in PAIRED_REAL:
@@ -47,12 +47,12 @@ class Tally(NamedTuple):
     """The results for the families of a regime with a change.
 
     Attributes:
-        reruns: by family, whether it was rerun.
-        found: whether the change was confirmed (without one: whether there was a false alarm).
+        reruns: whether each family was rerun.
+        found: whether the change was confirmed. Without a change, this is a false alarm.
         pairs: number of pairs that were used; 0 for a history.
-        rivals: by rule, the strongest statistic of each family that can show the change.
-        single: the same of the first session or run alone.
-        defaults: each rule's threshold by default.
+        rivals: for each rule, the strongest statistic of each family that can show the change.
+        single: the same for the first session or run alone.
+        defaults: each rule's default threshold.
     """
 
     reruns: NDArray[np.bool_]
@@ -66,7 +66,7 @@ class Tally(NamedTuple):
 def measure(
     name: str, change: Change, count: int, peers: Path | None, *, alone: bool = False, offset: int = 0
 ) -> Tally:
-    """Check families of a regime, and try the other rules on the first, unless the rule is measured alone."""
+    """Check families of a regime. Unless our rule is measured alone, try the other rules on the first ones."""
     paired = name in PAIRED or name in PAIRED_REAL
     count = count if change == NONE else min(count, COMPARED)
     kept, outcomes = [], []
@@ -105,14 +105,14 @@ class Bar(NamedTuple):
     """A bar for the rule.
 
     Attributes:
-        text: in words.
+        text: description.
         share: the bar.
         most: whether it is an upper bar.
-        regimes: all regimes that it applies to; the worst is compared.
-        change: of the families.
-        reruns: whether it is about reruns.
-        within: maximum number of pairs in which the change has to be found; 0 for any.
-        pairs: whether the bar is the mean number of pairs.
+        regimes: all regimes that it applies to. The worst is compared.
+        change: the change of the families.
+        reruns: whether the bar is on reruns.
+        within: maximum number of pairs that may find the change; 0 for any number.
+        pairs: whether the bar is on the mean number of pairs.
     """
 
     text: str
@@ -126,7 +126,7 @@ class Bar(NamedTuple):
 
 
 def bars() -> list[Bar]:
-    """The bars of ``bench/README.md``."""
+    """Return the bars of ``bench/README.md``."""
     calm, other = (
         {
             kind: tuple(name for name, each in regimes.items() if each.judged and each.calm == is_calm)
@@ -161,14 +161,14 @@ def bars() -> list[Bar]:
 
 
 def share(found: NDArray[np.bool_]) -> str:
-    """A share with its 95 % interval (Clopper and Pearson, 1934)."""
+    """Format a share with its 95 % interval (Clopper and Pearson, 1934)."""
     k, n = int(found.sum()), len(found)
     low, high = interval(k, n)
     return f"{100 * k / n:.1f} ({100 * low:.1f}–{100 * high:.1f})"
 
 
 def power_table(results: Results) -> Iterator[str]:
-    """Ours: one row a regime."""
+    """Yield the results of our rule, with a row for each regime."""
     yield "| regime | false alarms, % (95 %) | reruns, %, or pairs | changes found, % |"
     yield "| --- | --- | --- | --- |"
     for name, tallies in results.items():
@@ -184,7 +184,7 @@ def power_table(results: Results) -> Iterator[str]:
 
 
 def bar_table(results: Results) -> tuple[list[str], bool]:
-    """Each bar with the worst regime; and whether all hold: a bar is missed if the 95 % interval lies beyond it."""
+    """Return each bar with its worst regime, and whether all hold. A bar is missed if the 95 % interval is beyond."""
     lines = ["| bar | wanted | measured, worst regime | holds |", "| --- | --- | --- | --- |"]
     held = True
     for bar in bars():
@@ -216,7 +216,7 @@ def _seen(bar: Bar, tally: Tally) -> NDArray[Any]:
 
 
 def default_table(results: Results) -> Iterator[str]:
-    """False alarms of the other rules as they come, without a rerun, over the family, in %."""
+    """Yield the false alarms of the other rules in %, with default thresholds and without a rerun."""
     rules = list(dict.fromkeys(rule for tallies in results.values() for rule in tallies[NONE].single))
     yield f"| regime | {' | '.join(rules)} | ours, suspects | ours, confirmed |"
     yield "| --- |" + " --- |" * (len(rules) + 2)
@@ -229,7 +229,7 @@ def default_table(results: Results) -> Iterator[str]:
 
 
 def rival_table(results: Results) -> Iterator[str]:
-    """Power at equal false alarms: the threshold for all regimes together / for the regime alone."""
+    """Yield the power at equal false alarms, with a threshold for all regimes / for each regime."""
     for kind, names in (("history", {**HISTORY, **HISTORY_REAL}), ("paired", {**PAIRED, **PAIRED_REAL})):
         chosen = {name: tallies for name, tallies in results.items() if name in names}
         rules = list(dict.fromkeys(rule for tallies in chosen.values() for rule in tallies[NONE].rivals))
@@ -245,7 +245,7 @@ def rival_table(results: Results) -> Iterator[str]:
 
 
 def _together(chosen: Results, rule: str) -> float:
-    """A rule's threshold for all regimes that it was tried on."""
+    """Return a rule's threshold for all regimes in which it was tried."""
     tried = [tallies[NONE] for tallies in chosen.values() if rule in tallies[NONE].rivals]
     strongest = np.concatenate([each.rivals[rule] for each in tried])
     return threshold(strongest, sum(int(each.found[: len(each.rivals[rule])].sum()) for each in tried))
@@ -268,7 +268,7 @@ def collected(
     alone: bool = False,
     offset: int = 0,
 ) -> Results:
-    """Measure regimes; those whose results are in the folder are taken from there."""
+    """Measure regimes. Results that are in the folder are read instead."""
     results: Results = {}
     for name in names:
         kept = folder / f"{name}.pickle" if folder else None
@@ -286,7 +286,7 @@ def collected(
 
 
 def main() -> int:
-    """Measure and print; 1 if a bar is missed."""
+    """Measure and print. Return 1 if a bar is missed."""
     every = [*HISTORY, *HISTORY_REAL, *PAIRED, *PAIRED_REAL]
     parser = Options(__doc__)
     parser.add_size("--only", [*BRIEF], every, "regimes", metavar="REGIME")

@@ -1,8 +1,8 @@
-"""Other rules on the families of ``regression_power.py``, each with the threshold that alarms as rarely as ours.
+"""Other rules on the families of ``regression_power.py``. Each has the threshold that alarms as rarely as ours.
 
-Every rule gives each family and metric a statistic that grows with the evidence that the new side is slower. A paired
-comparison has two sessions, and both have to exceed the threshold in the same metric; so do a history's run and rerun
-where a rule can judge one run. Tests of two samples take run and rerun together.
+Every rule gives each family and metric a statistic. It grows with the evidence that the new side is slower. A paired
+comparison has two sessions, and both must exceed the threshold in the same metric. The same holds for the run and rerun
+of a history, if a rule can judge one run. Tests of two samples take run and rerun together.
 """
 
 import subprocess
@@ -17,16 +17,16 @@ from scipy.special import stdtr
 
 PEERS: Final = Path(__file__).parent / "peers" / "regression_gates.py"
 PEER_SHARE: Final = 5
-"""Otava and inference-doctor get one of so many families, the first: each metric takes them 20 ms."""
+"""Otava and inference-doctor get the first families, 1 in this many, because they take 20 ms for each metric."""
 
 
 class Statistics(NamedTuple):
     """A rule's statistics.
 
     Attributes:
-        confirmed: by family and metric, with the rerun.
-        single: the same of the first session or run alone; empty where the rule cannot judge one run.
-        default: the threshold that the rule has by default; None where it has none that applies.
+        confirmed: statistics by family and metric, with the rerun.
+        single: the same for the first session or run alone; empty if the rule cannot judge one run.
+        default: the rule's default threshold; None if it has no threshold that applies.
     """
 
     confirmed: Scores
@@ -35,13 +35,13 @@ class Statistics(NamedTuple):
 
 
 def rivals(base: Scores, head: Scores, paired: bool, python: Path | None) -> dict[str, Statistics]:
-    """Each rule's statistics.
+    """Return each rule's statistics.
 
     Args:
-        base: logarithms by family, run and metric; paired: both sessions' blocks.
-        head: likewise.
+        base: logarithms by family, run and metric. Runs are blocks of both sessions if ``paired``.
+        head: the same for the head side.
         paired: whether base and head are blocks of two sessions.
-        python: an interpreter that has apache-otava and inference-doctor; None leaves them out.
+        python: an interpreter with apache-otava and inference-doctor. None leaves them out.
     """
     found = {
         "ratio > threshold": _both(base, head, paired, _ratio, np.log(1.10)),
@@ -57,18 +57,18 @@ def rivals(base: Scores, head: Scores, paired: bool, python: Path | None) -> dic
 
 
 def threshold(unchanged: Scores, alarms: int) -> float:
-    """The lowest threshold that at most so many families without a change exceed.
+    """Return the lowest threshold that at most ``alarms`` families without a change exceed.
 
     Args:
-        unchanged: of each family without a change, the strongest statistic.
-        alarms: how many false alarms are allowed.
+        unchanged: the strongest statistic of each family without a change.
+        alarms: number of false alarms that are allowed.
     """
     strongest = np.sort(unchanged)[::-1]
     return float(strongest[alarms]) if alarms < len(strongest) else -np.inf
 
 
 Rule = Callable[[Scores, Scores], Scores]
-"""Base and head by family, run and metric to a statistic by family and metric."""
+"""Takes base and head by family, run and metric. Returns a statistic by family and metric."""
 
 
 def _both(base: Scores, head: Scores, paired: bool, rule: Rule, default: float | None) -> Statistics:
@@ -84,12 +84,12 @@ def _both(base: Scores, head: Scores, paired: bool, rule: Rule, default: float |
 
 
 def _ratio(base: Scores, head: Scores) -> Scores:
-    """Logarithm of the ratio of medians."""
+    """Return the logarithm of the ratio of medians."""
     return np.median(head, axis=1) - np.median(base, axis=1)
 
 
 def _welch(base: Scores, head: Scores) -> Scores:
-    """1 − one-sided p of Welch's t-test (1947)."""
+    """Return 1 − one-sided p of Welch's t-test (1947)."""
     terms = [side.var(axis=1, ddof=1) / side.shape[1] for side in (base, head)]
     total = terms[0] + terms[1]
     df = total**2 / sum(term**2 / (side.shape[1] - 1) for term, side in zip(terms, (base, head), strict=True))
@@ -97,7 +97,7 @@ def _welch(base: Scores, head: Scores) -> Scores:
 
 
 def _mann_whitney(base: Scores, head: Scores) -> Scores:
-    """Return the share of pairs of a base and a head value with a slower head (U ÷ its largest value)."""
+    """Return the share of pairs of a base and a head value in which the head is slower (U ÷ its maximum)."""
     from scipy.stats import rankdata  # noqa: PLC0415 - slow to import, and tests import this file
 
     ranks = rankdata(np.concatenate([base, head], axis=1), axis=1)
@@ -106,7 +106,7 @@ def _mann_whitney(base: Scores, head: Scores) -> Scores:
 
 
 def _peer(python: Path, name: str) -> Rule:
-    """A rule of a package, called in an interpreter that has it."""
+    """Return a rule of a package. It is called in an interpreter that has the package."""
 
     def ask(base: Scores, head: Scores) -> Scores:
         with tempfile.TemporaryDirectory() as folder:

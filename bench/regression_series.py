@@ -1,9 +1,9 @@
-"""Changes that the audit finds in histories: slow runs among accepted runs, and labelled series beside Otava's answer.
+"""Changes that the audit finds in histories: slow runs among accepted runs, and labelled series beside Otava.
 
-``bench/README.md`` has the results. Run: ``python bench/regression_series.py``; ``--peers PYTHON`` is an interpreter
-with ``apache-otava`` and ``otava-test-data``; without it, the labelled series are left out. Held (the command fails
-otherwise): all slow runs are named in 80 % of the histories and no others in 95 %; normal noise of sd 3 % changes in
-at most 1 % of the unchanged histories, other noise takes a step or a trend in at most 3 %.
+``bench/README.md`` has the results. Run: ``python bench/regression_series.py``. ``--peers PYTHON`` is an interpreter
+with ``apache-otava`` and ``otava-test-data``. Without it, the labelled series are left out. The bars: all slow runs are
+named in 80 % of the histories, and no others in 95 %. Of unchanged histories, at most 1 % have a change with normal
+noise of sd 3 %, and at most 3 % have a step or trend with other noise. The command fails if a bar is missed.
 
 Short form: fewer histories.
 """
@@ -28,15 +28,15 @@ from loadtest.compare.shifts import HistoryChange, find_changes
 
 PEER: Final = Path(__file__).parent / "peers" / "regression_series.py"
 SLOW: Final = (1, 4, 6)
-"""Slow runs among eight: the second, fifth and seventh."""
+"""Indices of the slow runs among eight. They are the second, fifth and seventh run."""
 FACTOR: Final = 1.2
 UNCHANGED: Final = (("normal", 0.03), ("normal", 0.05), ("lognormal", 0.03), ("outliers", 0.03))
 NEAR: Final = 2
-"""Number of runs between a label and a change point that hits it."""
+"""A change point hits a label if it is at most this many runs away."""
 
 
 def changes(scores: Scores) -> list[HistoryChange]:
-    """The changes in a history of simulated runs, by their scores by run, entry and metric."""
+    """Return the changes in a history of simulated runs. Scores are by run, entry and metric."""
     runs = [simulated_run(each, 0.0, day) for day, each in enumerate(scores)]
     dated = [
         msgspec.structs.replace(run, started=f"2026-01-{day + 1:02}T00:00:00+00:00") for day, run in enumerate(runs)
@@ -45,7 +45,7 @@ def changes(scores: Scores) -> list[HistoryChange]:
 
 
 def slow_runs(histories: int) -> bool:
-    """Print in how many histories all slow runs are named, by the number of slow entries; return whether bars hold."""
+    """Print the number of histories whose slow runs are all named, by slow entries. Return whether the bars hold."""
     wanted, held = {f"run-{day:02}" for day in SLOW}, True
     for entries in range(1, len(ENTRIES) + 1):
         for sd in (0.02, 0.03):
@@ -59,7 +59,7 @@ def slow_runs(histories: int) -> bool:
 
 
 def unchanged(histories: int) -> bool:
-    """Print in how many unchanged histories there is a step, trend or odd run; return whether bars hold."""
+    """Print the number of unchanged histories with a step, trend or odd run. Return whether the bars hold."""
     held = True
     for noise, sd in UNCHANGED:
         for runs in (8, 30):
@@ -74,7 +74,7 @@ def unchanged(histories: int) -> bool:
 
 
 def labelled(python: Path) -> None:
-    """Print hits and false changes in the labelled series, ours and Otava's."""
+    """Print our and Otava's hits and false changes in the labelled series."""
     print("| series | changes | ours: hits, false | ours: odd runs | Otava: hits, false |\n" + "| --- " * 5 + "|")
     said = subprocess.run([str(python), str(PEER)], check=True, capture_output=True, text=True).stdout
     rows: dict[str, Counter[str]] = defaultdict(Counter)
@@ -92,7 +92,7 @@ def labelled(python: Path) -> None:
 
 
 def _one_metric(value: float, at: int) -> RunMeasurements:
-    """A run with one value, as response time p50 in ms."""
+    """Return a run whose only value is a response time p50 in ms."""
     run = simulated_run(np.full((len(ENTRIES), 6), 0.0), 0.0, at)
     one = next(each for each in run.measurements if each.metric == Metric.RESPONSE_TIME_P50)
     changed: dict[str, Any] = {"value": value, "score": math.log(value)}
@@ -100,7 +100,7 @@ def _one_metric(value: float, at: int) -> RunMeasurements:
 
 
 def main() -> int:
-    """Measure and print; 1 if a bar is missed."""
+    """Measure and print. Return 1 if a bar is missed."""
     parser = Options(__doc__)
     parser.add_size("--histories", 40, 100, "simulated histories of each kind")
     parser.add_argument("--peers", type=Path, metavar="PYTHON", help="an interpreter with Otava and its test data")

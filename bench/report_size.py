@@ -1,12 +1,12 @@
-"""The report of records of any size: time, memory and exactness, beside DuckDB's exact quantiles of the same columns.
+"""Time, memory and exactness of reports on records of any size, beside DuckDB's exact quantiles of the same columns.
 
-Records are generated with a fixed seed: two operations in each of three stages, every operation with its requests.
-Run: ``python bench/report_size.py``, ``--samples 100000000`` for the largest record that is promised (18 GiB of
-disk, with ``--ids`` 24 GiB; DuckDB keeps every value, so add ``--no-peer`` where memory is short). ``--ids`` adds the
-ids that real runs record. Both passes are measured in turns, in seconds and in CPU seconds: DuckDB uses every core, the
-analysis one. Exits with 1 where a bar doesn't hold.
+Records are generated with a fixed seed. They have two operations in each of three stages, and the requests of each.
+Run: ``python bench/report_size.py``. ``--samples 100000000`` makes the largest supported record. It needs 18 GiB of
+disk, or 24 GiB with ``--ids``, which adds the ids that real runs record. DuckDB keeps every value: if memory is short,
+add ``--no-peer``. Both passes take turns and are measured in seconds and CPU seconds. DuckDB uses every core, and the
+analysis uses one core. Exits with 1 if a bar is missed.
 
-Short form: one report instead of three; the record has ten million samples in both forms.
+Short form: one report instead of three. The record has ten million samples in both forms.
 """
 
 import json
@@ -39,12 +39,12 @@ MEMORY_MIB = 1024
 
 
 def word(codes: Any, words: list[str]) -> pa.Array:
-    """A word column."""
+    """Return a column of words."""
     return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), pa.array(words, pa.string()))
 
 
 def plan(arrivals: int) -> RunInfo:
-    """The run.json of a record with so many arrivals in each entry."""
+    """Return the run.json of a record with this number of arrivals in each entry."""
     seconds = arrivals / RATE
     traffic = {}
     for name, operation in ENTRIES.items():
@@ -67,7 +67,7 @@ def plan(arrivals: int) -> RunInfo:
 
 
 def batches(arrivals: int, *, ids: bool) -> Iterator[pa.RecordBatch]:
-    """Every batch of the record: of each arrival its request, then its operation."""
+    """Yield every batch of the record. Each arrival has a request and then an operation."""
     rng = np.random.default_rng(1)
     edges = np.cumsum([share for _, share in STAGES])[:-1] * arrivals
     for begin in range(0, arrivals, BATCH // 4):
@@ -81,7 +81,7 @@ def batches(arrivals: int, *, ids: bool) -> Iterator[pa.RecordBatch]:
 
 
 def words_of(name: str, operation: str, stage: Any, refused: Any, is_request: Any) -> dict[str, Any]:
-    """The columns of a batch that hold words."""
+    """Return the columns of words in a batch."""
     none = np.zeros(len(stage), np.int32)
     words = {
         "row": (~is_request, ["request", "operation"]), "traffic": (none, [name]), "operation": (none, [operation]),
@@ -97,7 +97,7 @@ def words_of(name: str, operation: str, stage: Any, refused: Any, is_request: An
 
 
 def ids_of(entry: int, operation: str, number: Any) -> dict[str, pa.Array]:
-    """The columns of ids: a ``traceparent`` per request, its trace id per operation, the job per retrieval."""
+    """Return the columns of ids: ``traceparent`` of requests, trace id of operations, and job of retrievals."""
     trace = np.char.add(f"deba1aea3f07b3be{entry:04x}", in_hex(number, 12))
     parent = np.char.add(np.char.add("00-", trace), np.char.add(np.char.add("-", in_hex(number, 16)), "-01"))
     found = {"request_id": pa.array(np.stack([parent, trace.astype(parent.dtype)], axis=1).reshape(-1))}
@@ -108,7 +108,7 @@ def ids_of(entry: int, operation: str, number: Any) -> dict[str, pa.Array]:
 
 
 def in_hex(numbers: Any, digits: int) -> Any:
-    """Numbers as text of so many hexadecimal digits."""
+    """Return numbers as text with this number of hexadecimal digits."""
     shifts = np.arange(4 * digits - 4, -1, -4, dtype=np.uint64)
     places = (np.asarray(numbers, np.uint64)[:, None] >> shifts) & np.uint64(15)
     letters = np.frombuffer(b"0123456789abcdef", np.uint8).astype(np.uint32)[places.astype(np.intp)]
@@ -116,7 +116,7 @@ def in_hex(numbers: Any, digits: int) -> Any:
 
 
 def one(rng: np.random.Generator, name: str, operation: str, number: Any, stage: Any) -> pa.RecordBatch:
-    """A batch of one entry."""
+    """Return a batch of one entry."""
     n = len(number)
     intended = (number / RATE * 1e9).astype(np.int64)
     start = intended + rng.integers(20_000, 400_000, n)
@@ -184,7 +184,7 @@ Spent = tuple[float, float]
 
 
 def ask_duckdb(directory: Path) -> tuple[Spent, dict[tuple[str, str, str], dict[str, Any]]]:
-    """DuckDB's exact figures of the same columns by the same groups, and what they took."""
+    """Return DuckDB's exact figures for the same columns and groups, and the time that they took."""
     begin, cpu = time.perf_counter(), time.process_time()
     connection = duckdb.connect()
     with pa.memory_map(str(directory / samples.FILE_NAME)) as file:
@@ -220,7 +220,7 @@ print(json.dumps({"spent": spent, "stages": stages}))
 
 
 def compare(found: dict[str, Any], exact: dict[tuple[str, str, str], dict[str, Any]]) -> tuple[bool, float]:
-    """Whether counts and sums are equal, and the greatest relative error of a percentile."""
+    """Return whether counts and sums are equal, and the largest relative error of a percentile."""
     equal, worst = True, 0.0
     metrics = {"response_time_ms": ("operation", "response"), "service_time_ms": ("request", "service"),
                "execution_time_ms": ("operation", "execution"), "start_lag_ms": ("operation", "lag"),
@@ -243,7 +243,7 @@ def compare(found: dict[str, Any], exact: dict[tuple[str, str, str], dict[str, A
 
 
 def measured(*command: str) -> tuple[float, float, str]:
-    """Run a Python process: its seconds, its private memory at most in MiB, and what it printed."""
+    """Run a Python process. Return its seconds, its maximum private memory in MiB, and its output."""
     begin = time.perf_counter()
     process = subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True)
     most = 0.0
@@ -263,7 +263,7 @@ def private(pid: int) -> float:
 
 
 def passes(directory: Path, rounds: int, *, peer: bool) -> bool:
-    """Measure the pass over the record beside DuckDB, in turns; print both and whether the bars hold."""
+    """Measure the pass over the record and DuckDB in turns. Print both, and return whether the bars hold."""
     ours: list[Spent] = []
     theirs: list[Spent] = []
     for _ in range(rounds):
@@ -288,7 +288,7 @@ def passes(directory: Path, rounds: int, *, peer: bool) -> bool:
 
 
 def main() -> int:
-    """Generate, measure, compare and print; 1 where a bar doesn't hold."""
+    """Generate, measure, compare and print. Return 1 if a bar is missed."""
     parser = Options(__doc__)
     parser.add_argument("--samples", type=int, default=10_000_000)
     parser.add_argument("--ids", action="store_true", help="with the ids that real runs record")
