@@ -1,6 +1,6 @@
 """Run benches one after the other, each in a process of its own, and print a table of their results and times.
 
-Run: ``make bench``, or ``python bench/run_all.py`` with names of benches; further options go to each of them.
+Run: ``make bench``, or ``python bench/run_all.py`` with names of benches. Each bench gets the further options.
 The short forms take about 35 minutes on two idle cores. A short form that takes more than ten minutes is stopped.
 Exits with 1 if a bench missed its bar, failed or was stopped.
 """
@@ -15,26 +15,26 @@ from typing import Final
 
 HERE: Final = Path(__file__).parent
 WORDS: Final = {0: "held", 1: "MISSED", 77: "skipped"}
-"""The result by a bench's exit code; any other is a failure."""
+"""The result for each exit code of a bench. Any other code is a failure."""
 FAILED: Final = 70
 SHORT: Final = {
     "logged_limits": ["12500"],
     "passive_inference": ["--seed", "12500"],
     "probe_confusion": ["--first", "12500", "--phases", "1", "--every", "4"],
 }
-"""The short form of benches that have no ``--full``: without these options, they measure everything."""
+"""Options for the short form of benches without ``--full``. Without these options, they measure everything."""
 LONGEST_S: Final = 600
-"""Duration after which a short form is stopped."""
+"""A short form that takes longer, in s, is stopped."""
 
 
 def benches() -> list[str]:
-    """Names of all benches. Files without a main part are shared by several benches."""
+    """Return the names of all benches. Files without a main part are shared by several benches."""
     others = (path for path in sorted(HERE.glob("*.py")) if path != Path(__file__).resolve())
     return [path.stem for path in others if "__main__" in path.read_text(encoding="utf-8")]
 
 
 def alone(name: str, arguments: list[str]) -> int:
-    """Run a bench in this process, and return its exit code. An error is a failure, which Python would report as 1."""
+    """Run a bench in this process, and return its exit code. Errors do not get 1, which means a missed bar."""
     sys.argv = [str(HERE / f"{name}.py"), *arguments]
     try:
         runpy.run_path(sys.argv[0], run_name="__main__")

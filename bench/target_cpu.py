@@ -1,9 +1,9 @@
-"""CPU per request of the reference API beside a bare uvicorn "hello", in the same run, each on one core.
+"""CPU time per request of the reference API, beside a bare uvicorn "hello".
 
-The servers are held to one core and the client to another. All get their requests over the same kind of connections
-(keep-alive, one request in flight on each) in rounds that take turns, so that a change of the machine's speed meets
-all; a ratio is the median over the rounds of a case's CPU time by that of the hello in the same round. Rows without a
-bar are for information. Exits with 1 where a bar doesn't hold. Run: ``python bench/target_cpu.py``.
+The servers run on one core and the client on another. All use the same kind of connections (keep-alive, with one
+request in flight on each). Rounds take turns, so that a change of the machine's speed affects all. A ratio is a case's
+CPU time ÷ that of the hello in the same round. The median over the rounds is shown. Rows without a bar are for
+information. Exits with 1 if a bar is missed. Run: ``python bench/target_cpu.py``.
 
 Short form: fewer requests.
 """
@@ -34,7 +34,7 @@ SCRAPE: Final = b"GET /metrics HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
 
 @dataclass(frozen=True)
 class Case:
-    """One row of the table: a request, its server, and the bar as a multiple of the hello's time."""
+    """One row of the table. It has a request, its server, and the bar as a multiple of the hello's time."""
 
     name: str
     server: Server
@@ -46,19 +46,19 @@ class Case:
 
 
 def body_of(answer: bytes) -> dict[str, str]:
-    """The JSON of an answer."""
+    """Return the JSON of an answer."""
     body: dict[str, str] = json.loads(answer.partition(b"\r\n\r\n")[2])
     return body
 
 
 def job(server: Server) -> str:
-    """Submit a job that says hello; gives the path of its retrieval."""
+    """Submit a job that says hello, and return the path of its retrieval."""
     with server.connect() as connection:
         return f"{JOBS}/{body_of(ask(connection, post(JOBS, HELLO)))['jobId']}"
 
 
 def scraper(connection: socket.socket | None) -> Callable[[], None]:
-    """Ask for ``/metrics`` on ``connection``, if there is one, once a second."""
+    """Return a function that requests ``/metrics`` once a second on ``connection``, if there is one."""
     last = 0.0
 
     def scrape() -> None:
@@ -71,7 +71,7 @@ def scraper(connection: socket.socket | None) -> Callable[[], None]:
 
 
 def measure(case: Case, count: int) -> float:
-    """CPU time per request, in µs, over about ``count`` requests."""
+    """Return the CPU time per request in µs, over about ``count`` requests."""
     rounds = max(1, int(count * case.share) // CONNECTIONS)
     connections = [case.server.connect() for _ in range(CONNECTIONS + case.scraped)]
     scrape = scraper(connections.pop() if case.scraped else None)
@@ -79,7 +79,7 @@ def measure(case: Case, count: int) -> float:
         exchange(connections, case.request, 25, case.status, lambda: None)  # warm up
         before = case.server.cpu_ns()
         exchange(connections, case.request, rounds, case.status, scrape)
-        time.sleep(0.05)  # jobs that were submitted last are executed: that is part of what a submit costs
+        time.sleep(0.05)  # the last jobs are executed, because execution is part of a submit's cost
         used = case.server.cpu_ns() - before
     finally:
         for connection in connections:
@@ -89,7 +89,7 @@ def measure(case: Case, count: int) -> float:
 
 @contextmanager
 def cases() -> Iterator[list[Case]]:
-    """Start every server, and give every case, the hello first."""
+    """Start every server, and yield every case. The hello comes first."""
     with ExitStack() as stack:
 
         def serving(*options: str) -> Server:
@@ -118,13 +118,13 @@ def cases() -> Iterator[list[Case]]:
 
 
 def line(name: str, values: list[float], ratio: float, bar: float | None) -> str:
-    """One row of the table."""
+    """Format a row of the table."""
     verdict = "" if bar is None else f"{bar:8.2f}  {'held' if ratio <= bar else 'MISSED'}"
     return f"{name:42}{statistics.median(values):8.1f}{min(values):8.1f}{max(values):8.1f}{ratio:8.2f}{verdict}"
 
 
 def main() -> int:
-    """Measure each case in turn, and print the table; 1 if a bar is missed."""
+    """Measure each case in turn, and print the table. Return 1 if a bar is missed."""
     parser = Options(__doc__)
     parser.add_size("--requests", 8_000, 16_000, "requests of each case in each round")
     parser.add_size("--rounds", 5, 5, "rounds")

@@ -1,8 +1,8 @@
-"""Whether the reference API's memory grows with the requests that it answers, in a mixture of all kinds.
+"""Growth of the reference API's memory with the number of requests, in a mixture of all kinds.
 
-Jobs are kept for a second only, so that what remains is what leaks. The first tenth is warming up: buffers, the pool
-of threads, the allocator's arenas. Held (the command fails otherwise): memory grows by at most two bytes per request,
-which is a small object for every request of one kind. Run: ``python bench/target_memory.py``.
+Jobs are kept for a second only, so that only leaks remain. The first tenth of the requests is a warm-up for buffers,
+threads and the allocator. The command fails if memory then grows by more than two bytes per request. A small object
+that leaks in every request of one kind would take as much. Run: ``python bench/target_memory.py``.
 
 Short form: a minute instead of two.
 """
@@ -28,11 +28,11 @@ MIX: Final = (
     (post(RUN, b'{"name":"nobody"}'), 2, b"404"),
     (get("/metrics"), 1, b"200"),
 )
-"""Requests, how many of each in a turn on each connection, and the status of their answers."""
+"""Each request, its number in a turn on each connection, and the status of its answer."""
 
 
 def load(server: Server, seconds: float) -> int:
-    """Ask for so long; gives how many requests were answered."""
+    """Send requests for this time, and return the number of answers."""
     connections = [server.connect() for _ in range(CONNECTIONS)]
     answered = 0
     end = time.monotonic() + seconds
@@ -49,7 +49,7 @@ def load(server: Server, seconds: float) -> int:
 
 
 def main() -> int:
-    """Load, and print the memory before and after; 1 if it grows with the requests."""
+    """Load the server, and print its memory before and after. Return 1 if it grows with the requests."""
     parser = Options(__doc__)
     parser.add_size("--seconds", 60.0, 120.0, "duration of the load")
     seconds = parser.begin().seconds

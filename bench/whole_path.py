@@ -1,14 +1,14 @@
-"""Cost of a request on the whole path, beside Locust's FastHttpUser at the same offered rates, in turns.
+"""CPU time of a request on the whole path, beside Locust's FastHttpUser at the same offered rates.
 
-Both run the same workflow against one nginx, which has one core; they have another. Ours is the process that makes
-the load of ``loadtest run``: an open model, each request and operation in the record. Locust's is ``locust --headless``
-with ``constant_throughput``: it keeps statistics. CPU time is taken between two moments within the load, requests are
-those that nginx logged between them. A ratio is the median over the rounds of both sides of the same round.
+Both take turns and run the same workflow against one nginx. nginx has one core, and they have another. Ours is the load
+process of ``loadtest run``: an open model that records each request and operation. Locust's is ``locust --headless``
+with ``constant_throughput``, which keeps statistics. CPU time and the requests in nginx's log are counted between two
+moments within the load. Each round gives a ratio of both sides. The median over the rounds is shown.
 
-Then the bench looks for the highest rate of one process with a valid run. Exits with 1 where a bar doesn't hold.
-Run: ``python bench/whole_path.py``; ``--markdown`` prints the table of ``bench/README.md``.
+Then the bench searches for the highest rate at which a run by one process is valid. Exits with 1 if a bar is missed.
+Run: ``python bench/whole_path.py``. ``--markdown`` prints the table of ``bench/README.md``.
 
-Short form: shorter rounds; of the rates of one process, only the rate that has a bar.
+Short form: shorter rounds, and for one process only the rate that has a bar.
 """
 
 import math
@@ -38,15 +38,15 @@ from loadtest.record import samples
 
 PEER: Final = str(Path(__file__).parent / "peers" / "fasthttp.py")
 PATH: Final = os.environ.get("PATH", os.defpath) + ":/usr/sbin"
-"""Debian has nginx in a folder that only root's PATH lists."""
+"""On Debian, nginx is in a folder that only root's PATH lists."""
 BARS: Final = {500: 1.3, 2000: 0.8, 8000: 0.6}
-"""CPU per request at most, in FastHttpUser's at the same offered rate."""
+"""Maximum CPU time per request ÷ that of FastHttpUser, by offered rate."""
 MOST_LAG_MS: Final = 2.0
-"""Start lag p99 at most, at the highest of those rates."""
+"""Maximum start lag p99 at the highest of these rates."""
 LEAST_VALID: Final = 12_000
 LADDER: Final = [6_000, 8_000, 10_000, 12_000, 14_000, 16_000]
 TRIES: Final = 2
-"""Tries of each rate of the ladder: other work of the machine may make a run invalid."""
+"""Each rate of the ladder is tried this many times, because other work of the machine may make a run invalid."""
 SERVER_CORE, LOAD_CORE = cores()
 PLAIN_USERS: Final = 50
 TITLES: Final = (
@@ -96,23 +96,23 @@ class Figures:
     rate: float
     """Requests per second that reached nginx."""
     most: float
-    """Requests in the fullest 10 ms, at nginx, in those of an even schedule."""
+    """Requests at nginx in the fullest 10 ms ÷ those of an even schedule."""
     lag_p50: float = float("nan")
-    """Start lag in ms, as the record has it; so are those that follow. FastHttpUser knows of none."""
+    """Start lag in ms. This and the following values come from the record, so FastHttpUser has none."""
     lag_p99: float = float("nan")
     valid: bool = False
 
 
 @contextmanager
 def nginx(folder: Path) -> Iterator[str]:
-    """Start an nginx on its core, which logs when requests came; gives its base URL."""
+    """Start an nginx that logs the times of requests, on its own core. Yields its base URL."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     configuration = folder / "nginx.conf"
     configuration.write_text(NGINX.format(folder=folder, port=port))
     command = [str(shutil.which("nginx", path=PATH)), "-p", str(folder), "-c", str(configuration), "-e", "stderr"]
     with subprocess.Popen(command) as process:
-        # Before it forks its worker, which answers.
+        # This comes before nginx forks the worker that answers.
         pin(process.pid, SERVER_CORE)
         try:
             while not (folder / "pid").exists():
@@ -125,7 +125,7 @@ def nginx(folder: Path) -> Iterator[str]:
 
 
 def watched(load: "subprocess.Popen[bytes]", log: Path, seconds: float) -> Callable[[], Figures]:
-    """Measure a process while it makes load; return a function for its figures, to call when the log is complete."""
+    """Measure a process while it makes load. Return a function that returns the figures once the log is complete."""
     process = Server(load.pid, 0)
     while not log.stat().st_size and load.poll() is None:
         time.sleep(0.01)
@@ -146,7 +146,7 @@ def watched(load: "subprocess.Popen[bytes]", log: Path, seconds: float) -> Calla
 
 
 def ours(url: str, folder: Path, rate: int, seconds: float) -> Figures:
-    """The load process of ``loadtest run``."""
+    """Measure the load process of ``loadtest run``."""
     text = SCENARIO.format(rate=rate, seconds=seconds + 2 * EDGE)
     with offered(text, url, folder) as (load, directory):
         figures = watched(load, folder / "log", seconds)
@@ -160,7 +160,7 @@ def ours(url: str, folder: Path, rate: int, seconds: float) -> Figures:
 
 
 def plain(url: str, folder: Path, rate: int, seconds: float) -> Figures:
-    """Locust with FastHttpUser."""
+    """Measure Locust with FastHttpUser."""
     command = [sys.executable, "-m", "locust", "-f", PEER, "--headless", "--only-summary", "--host", url]
     command += ["-u", str(PLAIN_USERS), "-r", str(PLAIN_USERS), "-t", f"{math.ceil(seconds + 2 * EDGE + 1)}s"]
     environment = {**os.environ, "BENCH_RATE": str(rate / PLAIN_USERS)}
@@ -175,18 +175,18 @@ def plain(url: str, folder: Path, rate: int, seconds: float) -> Figures:
 
 
 def measure(side: Callable[[str, Path, int, float], Figures], rate: int, seconds: float) -> Figures:
-    """Have one side load an nginx of its own."""
+    """Measure one side with its own nginx."""
     with tempfile.TemporaryDirectory() as folder, nginx(Path(folder)) as url:
         return side(url, Path(folder), rate, seconds)
 
 
 def middle(rounds: list[Figures]) -> Figures:
-    """The median of each figure."""
+    """Return the median of each figure."""
     return Figures(*(statistics.median(values) for values in zip(*map(astuple, rounds), strict=True)))
 
 
 def compare(rate: int, rounds: int, seconds: float) -> tuple[tuple[str, ...], bool]:
-    """Measure both by turns at one rate; gives the row of the table, and whether the bars of the rate hold."""
+    """Measure both in turns at one rate. Return the row of the table, and whether the bars of the rate hold."""
     found = [(measure(ours, rate, seconds), measure(plain, rate, seconds)) for _ in range(rounds)]
     own, theirs = (middle(list(side)) for side in zip(*found, strict=True))
     ratio = statistics.median(a.cpu_us / b.cpu_us for a, b in found)
@@ -205,7 +205,7 @@ def compare(rate: int, rounds: int, seconds: float) -> tuple[tuple[str, ...], bo
 
 
 def highest_valid(ladder: list[int], seconds: float) -> int:
-    """Return the highest rate of the ladder whose slower rates were all valid, within their tries; 0 for none."""
+    """Return the highest valid rate of the ladder if all slower rates were also valid; 0 if there is none."""
     reached = 0
     for rate in ladder:
         for _ in range(TRIES):
@@ -221,7 +221,7 @@ def highest_valid(ladder: list[int], seconds: float) -> int:
 
 
 def main() -> int:
-    """Measure in turns, print, and say whether the bars hold."""
+    """Measure in turns, print, and return 1 if a bar is missed."""
     parser = Options(__doc__)
     parser.add_size("--rounds", 3, 3, "rounds")
     parser.add_size("--seconds", 3.0, 6.0, "duration of a round")
@@ -234,8 +234,8 @@ def main() -> int:
         return SKIPPED
     pin(0, LOAD_CORE)
     with suppress(OSError):
-        # Before whatever else runs here, and this process's group before other groups. Not in real time:
-        # the system limits its share if other processes starve, and that would be start lag.
+        # This process and its group get a high priority. They get no real-time priority, because the system limits
+        # its share if other processes starve, and this would cause start lag.
         os.nice(-20)
         Path("/proc/self/autogroup").write_text("-20")
     found = [compare(rate, arguments.rounds, arguments.seconds) for rate in arguments.rates]

@@ -1,9 +1,9 @@
-"""Cost of workers: CPU of all their processes and of their master, for each request, beside one process alone.
+"""CPU time per request of workers and of their master, beside one process alone.
 
-All ask a server of least cost, on the same two or more cores by turns, so that the CPU for each request is what to look
-at, and not how much comes through. Held (the command fails otherwise): each arrival of the schedule is in the record
-exactly once, whatever the number of workers. Then a master's part alone: batches, packed as workers pack them, are
-taken into a record as fast as one core can; that many rows a second are what one master can carry at most.
+All send requests to a minimal server and take turns on the same two or more cores. Compare the CPU time per request,
+not the throughput. The command fails unless the record has each arrival of the schedule exactly once, with any number
+of workers. Then the bench measures a master alone. It adds packed batches, as workers send them, to a record as fast as
+one core can. This is the maximum number of rows per second of one master.
 
 Short form: one rate. Run: ``python bench/workers.py``.
 """
@@ -27,12 +27,12 @@ from loadtest.record.samples import Sample
 from loadtest.schedule import Arrival
 
 EDGE = 1.0
-"""Seconds at both ends that are left out of what CPU is compared over."""
+"""Seconds at both ends of the load in which CPU time is not measured."""
 BATCH, BATCHES = 1000, 400
 
 
 def measure(rate: int, workers: int, seconds: float) -> tuple[str, bool]:
-    """One line of the table, and whether the record is exact; no workers for one process alone."""
+    """Return a line of the table, and whether the record is exact. Without workers, one process makes the load."""
     arguments = ["--processes", str(workers)] if workers else []
     with noting() as server, tempfile.TemporaryDirectory() as folder:
         text = known_job(retrievals(rate, seconds, 400), Path(folder))
@@ -59,7 +59,7 @@ def measure(rate: int, workers: int, seconds: float) -> tuple[str, bool]:
 
 
 def pairs(first: int) -> list[Sample]:
-    """As a worker records retrievals: a request and its operation, by turns."""
+    """Return samples of retrievals as a worker records them. Requests and their operations take turns."""
     common = {"traffic": "lookups", "operation": "retrieval", "stage": "steady", "status": 200, "key_index": 0}
     return [
         Sample(row=row, outcome="ok", arrival=k, intended_start=k, start=k, end=k, kind="retrieve", **common)  # type: ignore[arg-type]
@@ -69,7 +69,7 @@ def pairs(first: int) -> list[Sample]:
 
 
 def packed() -> list[Batch]:
-    """Batches as they come from a worker."""
+    """Return batches as a worker sends them."""
     outbox, batches = Outbox(), []
     for number in range(BATCHES):
         outbox.write(pairs(number * BATCH // 2))
@@ -82,7 +82,7 @@ def packed() -> list[Batch]:
 
 
 def take_in() -> str:
-    """Return a master's CPU time for a row of the record, as text."""
+    """Describe a master's CPU time for a row of the record."""
     batches = packed()
     with tempfile.TemporaryDirectory() as folder:
         live = LiveFigures()
