@@ -16,17 +16,17 @@ from loadtest.units import Limit
 _STEPS: Final = 31
 """Number of clock shifts in a grid. The first grid covers ± 0.6 s in steps of 0.04 s. A second is 15 times finer."""
 _PHASED: Final = 10_000
-"""At most this many requests are used to fit the shift of wall-aligned windows. This bounds the run time."""
+"""At most this many requests are used to fit the shift of wall-aligned windows. More would take too long."""
 _NEAR_RATED: Final = 2000
-"""At most this many requests are used to fit a rate. This bounds the run time."""
+"""At most this many requests are used to fit a rate. More would take too long."""
 _NEAR: Final = 0.02
 """Rates are tried if they differ from the documented rate by at most this share. nginx's rate differs by 1 %."""
 TOGETHER_S: Final = 0.02
 """Requests of a burst are at most this many seconds apart, as in `sent_requests._BURST_SPAN_S`."""
 _BURSTS_MOST: Final = 6
-"""At most this many bursts are tried if it is unclear which requests were accepted. This bounds the run time."""
+"""At most this many bursts are tried if it is unclear which requests were accepted. More would take too long."""
 _RENEWALS: Final = 200
-"""A phase is fitted to at most this many acceptances that follow a rejection. This bounds the run time."""
+"""A phase is fitted to at most this many acceptances that follow a rejection. More would take too long."""
 
 
 def candidates(requests: RequestLog, assumed: LimiterSpec, offset: float, reach: float) -> list[Fit]:

@@ -21,7 +21,7 @@ from loadtest.limits.loads import LOADS, Loads, RequestLog
 from loadtest.units import Limit
 
 _LOOKED: Final = 10_000
-"""At most this many requests are used. This bounds the run time."""
+"""At most this many requests are used to fit an interval. More would take too long."""
 _RATES: Final = np.unique(np.concatenate((np.linspace(-0.02, 0.02, 17), np.linspace(-0.3, 0.3, 25))))
 """Relative differences from the best rate."""
 _SHIFTS_S: Final = (-0.1, -0.03, -0.01, 0.0, 0.01, 0.03, 0.1)

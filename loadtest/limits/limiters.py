@@ -136,7 +136,7 @@ class SlidingLog(Limiter):
     """At most ``limit.count`` requests in any ``limit.window`` seconds. Their times are in a log.
 
     Over T seconds of even load at r ≥ 1 times the limit it accepts N⌊T/W⌋ + min(N, λ(T mod W)). If rejected requests
-    count, it accepts N and then none while r > 1. It stores at most N times and allocates none in advance.
+    count, it accepts N and then none while r > 1. It stores at most N times, and allocates their memory as needed.
 
     Args:
         limit: count N and window W.
@@ -373,7 +373,7 @@ class LeakyQueue(Gcra):
 
 
 class ConcurrencyLimit(Limiter):
-    """At most ``limit.count`` requests at the same time. Call ``release`` when a request ends. The window is unused.
+    """At most ``limit.count`` requests at the same time. Call ``release`` when a request ends. The limit's window is unused.
 
     The times of its decisions are 0, because the next free slot depends on the requests in progress.
 

@@ -145,7 +145,7 @@ def _sums(flags: Bools) -> Ints:
 
 
 def _from_first(requests: RequestLog) -> Floats:
-    """Return times on an axis whose multiples of W start windows. After an empty window, a request starts the next."""
+    """Map times to an axis with window starts at multiples of W. After an empty window, a request starts the next."""
     window, reach, found = requests.limit.window, requests.tolerance_s, []
     opened = number = end = -np.inf
     for time in requests.times.tolist():
@@ -162,7 +162,7 @@ class _Windows:
     """The windows of one clock that have requests.
 
     Args:
-        times: the requests' times, ascending, on an axis whose multiples of ``window`` start windows.
+        times: the requests' times, ascending, on an axis on which windows start at multiples of ``window``.
         numbers: numbers of windows, ascending. They include all windows that have requests.
         firsts: the index of each window's first request. For an empty window, it is that of a later request.
     """
@@ -192,7 +192,7 @@ class _Windows:
 
 
 class _Axis:
-    """An axis of time whose multiples of W start windows if the server's clock equals ours.
+    """An axis of time. Windows start at its multiples of W if the server's clock equals ours.
 
     Args:
         requests: the requests of one limit.

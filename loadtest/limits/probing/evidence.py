@@ -17,7 +17,7 @@ WINDOWS: Final = 8.0
 SAME: Final = 0.02
 """Two rates count as equal if they differ by at most this share. The network may shift 5 s by 0.1 s."""
 _MOMENTS: Final = 6, 40
-"""The requests of a burst arrive in 6 to 40 groups. The maximum bounds the time of one weighing."""
+"""The requests of a burst arrive in 6 to 40 groups. More groups would slow down the probe."""
 _UNEVEN: Final = (math.sqrt(5) - 1) / 2
 """Step of an even sequence (the golden section). It has no period, so distances between requests never repeat."""
 NETWORK_S: Final = 0.1

@@ -14,11 +14,11 @@ from loadtest.limits.replays import LimiterReplay
 Experiment = Sequence[tuple[float, int]]
 """Bursts: time in unix seconds of our clock, and number of requests."""
 _TRIED: Final = 1000
-"""This many random experiments are compared. It bounds the time of one choice (bench/probe_confusion.py)."""
+"""This many random experiments are compared. More would make each choice slower (bench/probe_confusion.py)."""
 _VOLLEYS: Final = 3
-"""An experiment has at most this many bursts. This also bounds the time of a choice."""
+"""An experiment has at most this many bursts. More would also make each choice slower."""
 _CASES: Final = 10
-"""This many likely limiters represent one model. This also bounds the time of a choice."""
+"""This many likely limiters represent one model. More would also make each choice slower."""
 _EXPERIMENTS: Final = 20
 """The choice of an experiment takes about 0.1 s. It costs as much as a probe's budget ÷ this number."""
 _GAP: Final = 1.5

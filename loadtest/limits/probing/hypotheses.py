@@ -31,8 +31,8 @@ _PER_MISS: Final = 3.5
 """Each surplus or missing accepted request of a burst makes a draw e^3.5 = 33 times less likely. This is between
 FAR / 2 and FAR, so that two exclude a limiter, and one does not."""
 _LIKELY: Final = 1.5 * _PER_MISS
-"""Parameters are likely if the natural log of their likelihood is lower than the best by at most this. It is one and a
-half requests."""
+"""Parameters are likely if the natural log of their likelihood is at most this far below the best. One and a half
+missed requests lose as much."""
 _USUAL: Final = 2.0
 """A burst is assumed to lose this much log-likelihood if the network decides how many requests are accepted. A missed
 request loses more."""
@@ -40,9 +40,9 @@ _SHORT_S: Final = 1.0
 """For windows up to this length in s, it is hidden whether they begin with a request or by the clock. The reason is
 that the clocks may differ by 0.5 s."""
 _ROWS: Final = 20
-"""At most this many rows of one algorithm are varied. It bounds the time of a weighing (bench/probe_confusion.py)."""
+"""At most this many rows of one algorithm are varied. More would slow down the probe (bench/probe_confusion.py)."""
 DRAWS: Final = 16
-"""Number of draws of arrival times, and of steps over a range. It also bounds the time of a weighing."""
+"""Number of draws of arrival times, and of steps over a range. More would also slow down the probe."""
 _FINEST: Final = 0.0005
 """Smallest relative step of rates and offsets. It is 30 ms of a minute, less than the network hides."""
 
@@ -81,7 +81,7 @@ class Hypotheses:
     def key(self) -> tuple[str, bool]:
         """The properties that give a limiter its name.
 
-        Rounding is not among them. The start of windows of a second or less is not, because the network hides it.
+        They do not include rounding. They ignore how windows of a second or less start, because the network hides it.
         """
         if self.fills_each_second:
             return "fixed-window", False
@@ -267,7 +267,7 @@ class Hypotheses:
 
 
 def _around(low: float, high: float, nearest: float) -> Floats:
-    """Return values over a range and beyond it. Beyond it, their distances double from ``nearest`` on."""
+    """Return values over a range, and values beyond it. The distances of the latter double, from ``nearest`` on."""
     beyond = nearest * 2.0 ** np.arange(DRAWS // 2)
     return np.concatenate((low - beyond, np.linspace(low, high, DRAWS // 2 + 1), high + beyond))
 

@@ -1,4 +1,4 @@
-"""A probe of one limit: sends bursts, weighs models, and ends as soon as it is sure. Pure: its caller sends."""
+"""A probe of one limit: sends bursts, weighs models, and ends as soon as it is sure. Pure: the caller sends requests."""
 
 import math
 from collections.abc import Callable, Sequence
