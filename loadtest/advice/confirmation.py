@@ -92,7 +92,7 @@ def _plain(value: Any) -> Any:
 
 
 def _advised(work: Work, limits: Limits, polling: Polling) -> tuple[Policy, list[float]]:
-    """Return the advised policy and the start times of its jobs in s. It polls once and does not adapt."""
+    """Return the advised policy and the start times of its jobs in s. The policy polls once and does not adapt."""
     count, seconds, burst, spacing = pace(limits, work.names)
     if limits.shared:  # Each poll uses a request of the limit.
         count, burst, spacing = max(1, count // 2), max(1, burst // 2), 2 * spacing

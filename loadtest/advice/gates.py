@@ -29,7 +29,7 @@ _INCREASE: Final = 0.1
 _MOST_DOUBLED: Final = 5.0
 """The growth stops doubling after this many windows."""
 _FAST: Final = 4.0
-"""Relative growth of the pace per window until the second 429. It is fast, because the first pace may be low."""
+"""Relative growth of the pace per window until the second 429. Growth is fast, because the first pace may be low."""
 _LEAST: Final = 0.5
 """Fewer accepted requests count as this many when the accepted pace is estimated."""
 _GRAIN_S: Final = 1e-6

@@ -22,9 +22,9 @@ MOST_S: Final = 86_400.0
 """Seconds after which a simulation ends, whether or not the work is done."""
 _MOST_PER_JOB: Final = 200
 _MOST_MORE: Final = 10_000
-"""A simulation also ends after ``_MOST_PER_JOB`` 429s per job plus this number. Some limiters may reject forever."""
+"""A simulation also ends after ``_MOST_PER_JOB`` 429s per job plus this number, because some limiters reject forever."""
 _RETRY_TOKENS: Final = 5
-"""Tokens that a retry takes. It returns them if it succeeds. A success without retries adds one token."""
+"""Tokens that a retry takes. A successful retry returns them. A success without retries adds one token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +191,7 @@ class _Job:
         simulation.after(delay + takes, self._answered)
 
     def _again(self, stated: float | None) -> None:
-        """Retry after a 429, or give the request up. If a poll is given up, the next follows as usual."""
+        """Retry after a 429, or give the request up. After a poll that is given up, the next poll follows as usual."""
         simulation, policy, client = self._simulation, self._simulation.policy, self._client
         self._attempt += 1
         trip, wait = simulation.limits.round_trip_s, None

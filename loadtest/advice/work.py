@@ -20,7 +20,7 @@ ROUND_TRIP_S: Final = 0.002
 JITTER_S: Final = 0.001
 """Default variation of a request's time to the server, in s."""
 _SPARE: Final = 1.25
-"""A paced client has this many times the unfinished jobs that keep the retrieval limit busy."""
+"""A paced client has this many times as many unfinished jobs as keep the retrieval limit busy."""
 MOST: Final = 200_000
 """Maximum number of jobs or runs that are simulated."""
 _STREAM_WINDOWS: Final = 3

@@ -61,10 +61,10 @@ class LimitForecast:
     def _measured(self, name: LimitName, levels: Sequence[Level]) -> float | None:
         """Return the median multiplier from levels with this bottleneck; None if there is no such level.
 
-        The forecast reaches a level's share of rejected first requests at another multiplier than the level. The ratio
-        of the two is that of the real limit to the assumed one. Polls are forecast less well, because waiting jobs need
-        more of them. While their limit rejects, it accepts its real rate. A level without rejections shows how many
-        polls a job needs.
+        The forecast may reach a level's share of rejected first requests at another multiplier. The real limit then
+        differs from the assumed limit by the ratio of both multipliers. The forecast of polls is less exact, because
+        waiting jobs need more polls. While the retrieval limit rejects polls, it accepts its real rate. A level without
+        rejections shows how many polls a job needs.
         """
         on = [(level, level.limits[name]) for level in levels if name in level.limits]
         calm = [seen.sent_rate / level.multiplier for level, seen in on if not seen.throttled_rate]

@@ -6,7 +6,7 @@ holds the posterior of θ and s. Each level runs at the median of θ, so that a 
 (Waeber, Frazier and Henderson, "Bisection search with noisy responses", 2013). The answer is a credible interval of θ.
 
 *Prior of θ.* Guesses from rate limits have half of the weight. The other half falls by a factor of e for each factor of
-e from the scenario's own rate. After a pass, its median is then twice the rate, and after a failure half the rate.
+e from the scenario's own rate. After a pass, its median is twice the rate. After a failure, it is half the rate.
 
 *Prior of s.* A count of n random arrivals varies by 1/√n, and so does the load of a stage: s = k/√n. Simulated queues
 have k between 0.5 and 2. Even arrivals leave only the variation of the service, and k is usually smaller.
@@ -80,9 +80,9 @@ class RateRange(NamedTuple):
 def outcomes(levels: Sequence[Level]) -> list[tuple[Level, bool]]:
     """Return the levels that count, and whether each passed.
 
-    An invalid run does not count if it is the only one, or if the generator kept up with the same or a higher rate.
-    Another process may have delayed it. An inconclusive run does not count if no slower run passed. It had too few
-    values.
+    An invalid run does not count if it is the only one, or if the generator kept up with the same or a higher rate,
+    because another process may have delayed the generator. An inconclusive run does not count if no slower run passed,
+    because it had too few values.
     """
     kept_up = max((level.multiplier for level in levels if level.outcome != "invalid"), default=0.0)
     late = [level for level in levels if level.outcome == "invalid" and level.multiplier > kept_up]

@@ -118,7 +118,7 @@ def _stopped_by(level: Level, offered: Offered) -> str:
 
 
 def _beside(level: Level) -> str:
-    """Name the limits that reject although they are not the bottleneck. They may reject polls of waiting jobs."""
+    """Name the limits that reject requests although they are not the bottleneck, such as polls of waiting jobs."""
     rejecting = [name for name, seen in level.limits.items() if seen.throttled_rate]
     return f", and {joined(rejecting)} requests get 429" if rejecting else ", without any 429"
 
@@ -238,7 +238,7 @@ def reasons(levels: Sequence[Level], offered: Offered, high: Level | None) -> tu
 
 
 def _contradiction(levels: Sequence[Level]) -> str:
-    """Return a note if a rate failed far below a rate that passed; otherwise an empty text."""
+    """Return a note if a rate failed far below a rate that passed, else an empty text."""
     slowest = min((level.multiplier for level, passed in outcomes(levels) if not passed), default=math.inf)
     fastest = max((level.multiplier for level, passed in outcomes(levels) if passed), default=0.0)
     if fastest * _NEARLY <= slowest:

@@ -373,7 +373,7 @@ class LeakyQueue(Gcra):
 
 
 class ConcurrencyLimit(Limiter):
-    """At most ``limit.count`` requests at the same time. Call ``release`` when a request ends. The limit's window is unused.
+    """At most ``limit.count`` requests at the same time. Call ``release`` when a request ends. The window is not used.
 
     The times of its decisions are 0, because the next free slot depends on the requests in progress.
 

@@ -1,4 +1,4 @@
-"""A probe of one limit: sends bursts, weighs models, and ends as soon as it is sure. Pure: the caller sends requests."""
+"""A probe of one limit: sends bursts, weighs models, and ends when it is sure. Pure: the caller sends the requests."""
 
 import math
 from collections.abc import Callable, Sequence
