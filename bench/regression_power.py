@@ -184,7 +184,10 @@ def power_table(results: Results) -> Iterator[str]:
 
 
 def bar_table(results: Results) -> tuple[list[str], bool]:
-    """Return each bar with its worst regime, and whether all hold. The whole 95 % interval must miss a bar."""
+    """Return each bar with its worst regime, and whether all hold.
+
+    A bar is missed if the whole 95 % interval lies beyond it.
+    """
     lines = ["| bar | wanted | measured, worst regime | holds |", "| --- | --- | --- | --- |"]
     held = True
     for bar in bars():

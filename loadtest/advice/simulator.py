@@ -22,7 +22,7 @@ MOST_S: Final = 86_400.0
 """Seconds after which a simulation ends, whether or not the work is done."""
 _MOST_PER_JOB: Final = 200
 _MOST_MORE: Final = 10_000
-"""A simulation also ends after ``_MOST_PER_JOB`` 429s per job plus this number, because some limiters reject forever."""
+"""A simulation also ends after ``_MOST_PER_JOB`` 429s per job plus this number: some limiters reject forever."""
 _RETRY_TOKENS: Final = 5
 """Tokens that a retry takes. A successful retry returns them. A success without retries adds one token."""
 
