@@ -265,7 +265,7 @@ def replay(limiter: Limiter, times: Iterable[float], ends: Iterable[float] | Non
         ends: end of each request on the same clock. Only a concurrency limit uses it. None if requests take no time.
 
     Returns:
-        For each request, whether it is accepted.
+        Whether each request is accepted.
     """
     if ends is None:
         ends = times = list(times)

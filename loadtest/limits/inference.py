@@ -38,8 +38,8 @@ class Inference:
 
     Attributes:
         word: ``nothing`` can be inferred, one limiter is ``named``, ``several`` fit equally well, or ``none`` fits.
-            Nothing can be inferred if no or all requests were rejected, if all were after the first 429, or if the
-            limiters that fit decide too few requests.
+            Nothing can be inferred if no request was rejected, if all requests after the first 429 were rejected, or if
+            the limiters that fit decide too few requests.
         named: the limiters that fit, best first; empty if nothing can be inferred or none fits.
         best: the best limiter, even if it does not fit.
         assumed: the assumed limiter's fit; None if it is not among the candidates.
@@ -50,7 +50,7 @@ class Inference:
         n: number of compared decisions.
         rejected: number of 429s among them.
         every: all candidates, best first.
-        blocked_s: seconds from a limiter's first 429 to its last request if all of these were rejected. It is the
+        blocked_s: seconds from a limiter's first 429 to its last request if it rejected all of these. It is the
             longest time of all limiters, and None if a request passed.
     """
 

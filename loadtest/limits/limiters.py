@@ -393,6 +393,6 @@ class ConcurrencyLimit(Limiter):
         return decided((False, 0, 0.0, 0.0, 0.0))
 
     def release(self, now: float) -> None:
-        """Free the slot of an accepted request that ended. Too many releases never raise the limit above N."""
+        """Free the slot of an accepted request that ended. Surplus releases never raise the limit above N."""
         if self._free < self._total:
             self._free += 1

@@ -126,7 +126,7 @@ class CounterReplay(LimiterReplay):
 
 
 class CounterFromFirstReplay(CounterReplay):
-    """A counter whose windows begin with a request. After a window without requests, they begin anew."""
+    """A counter whose windows begin with a request. After an empty window, the next request begins a window."""
 
     def volley(self, now: Floats, count: Floats | int) -> Floats:
         fresh = (now + self.shifts >= (self._mark + 2) * self.windows) & (np.asarray(count) > 0)

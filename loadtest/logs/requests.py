@@ -135,7 +135,7 @@ class LogRequests:
         return found
 
     def whole(self) -> pa.Table:
-        """Return all requests in order of their start. A time, number or text that the log lacks is null.
+        """Return all requests in order of their start. Values that the log lacks are null.
 
         Columns: ``start`` in ns since 1970 (the stamp if there is no duration), ``took`` in ns, ``operation`` (an index
         in ``OPERATIONS``), ``status``, ``size`` in bytes, and the dictionaries ``key``, ``address``, ``host``,

@@ -111,7 +111,7 @@ class Sender:
         tasks = [asyncio.create_task(self._send(each, request, key)) for each in replies]
         await asyncio.sleep(send.after[-1])
         waiting, longest = set(tasks), self.now() + send.patience * (1 if send.held else _PATIENCE)
-        # Wait while answers arrive, because a busy machine reads them late, but do not wait for what a queue holds.
+        # Wait while answers arrive, because a busy machine reads them late. Do not wait for requests in a queue.
         while waiting and (first or self.now() < longest):
             done, waiting = await asyncio.wait(
                 waiting, timeout=_TIMEOUT_S if first else send.patience, return_when=asyncio.FIRST_COMPLETED
@@ -271,7 +271,7 @@ async def _drive(
 
 
 def _late_s(replies: Sequence[Sent]) -> float:
-    """The lateness in s that a tenth of the requests reached or exceeded."""
+    """Return the lateness in s that a tenth of the requests reached or exceeded."""
     return sorted(reply.late for reply in replies)[len(replies) * 9 // 10] if replies else 0.0
 
 

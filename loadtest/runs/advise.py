@@ -128,7 +128,7 @@ def _check(amounts: Sequence[float | None], *, endless: bool, deadline: float | 
 
 
 def _write(found: Advice, directory: Path, files: Mapping[str, str]) -> None:
-    """Write an advice and its confirming scenario, and make its page, which is also printed."""
+    """Write an advice, its confirming scenario and its page. The page is also printed."""
     for file, text in files.items():
         run_directory.write_atomically(directory / file, text)
     run_directory.write_json(directory / FILE_NAME, found)

@@ -37,8 +37,8 @@ _USUAL: Final = 2.0
 """A burst is assumed to lose this much log-likelihood if the network decides how many requests are accepted. A missed
 request loses more."""
 _SHORT_S: Final = 1.0
-"""For windows up to this length in s, it is hidden whether they begin with a request or by the clock. The reason is
-that the clocks may differ by 0.5 s."""
+"""A probe cannot tell whether windows up to this length in s begin with a request or by the clock, because clocks may
+differ by 0.5 s."""
 _ROWS: Final = 20
 """At most this many rows of one algorithm are varied. More would slow down the probe (bench/probe_confusion.py)."""
 DRAWS: Final = 16
@@ -97,7 +97,7 @@ class Hypotheses:
 
     @property
     def fills_each_second(self) -> bool:
-        """Whether a second refills this bucket up to two requests, and the documented window is at most 1 s."""
+        """Whether a second refills all but two requests of this bucket, and the documented window is at most 1 s."""
         stepped = self.bucket and self.round_down and not self.count_rejected
         if not stepped or not len(self.rows) or self._documented.window > _SHORT_S:
             return False
@@ -267,7 +267,7 @@ class Hypotheses:
 
 
 def _around(low: float, high: float, nearest: float) -> Floats:
-    """Return values over a range, and values beyond it. The distances of the latter double, from ``nearest`` on."""
+    """Return values over a range, and values beyond it at distances of ``nearest``, twice ``nearest``, and so on."""
     beyond = nearest * 2.0 ** np.arange(DRAWS // 2)
     return np.concatenate((low - beyond, np.linspace(low, high, DRAWS // 2 + 1), high + beyond))
 

@@ -97,7 +97,7 @@ class ModelFit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProbeBurst(msgspec.Struct, frozen=True, kw_only=True):
-    """A burst. It has the seconds after the start, and the numbers of sent and of accepted requests."""
+    """A burst of a probe: seconds after the start, and numbers of sent and of accepted requests."""
 
     at_s: float
     sent: int
@@ -281,7 +281,7 @@ def standing(model: Hypotheses, documented: Limit, *, held: bool) -> Standing:
             burst=(round(low), round(high)),
             round_down=model.round_down,
         )
-    if most > WINDOWS * documented.window:  # it represents all windows that are longer than the probe
+    if most > WINDOWS * documented.window:  # this window represents all that are longer than the probe
         most = COMMON_WINDOWS[-1]
     return Standing(
         algorithm=model.algorithm,
