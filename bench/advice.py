@@ -135,10 +135,10 @@ def speed(random: np.random.Generator, *, full: bool) -> bool:
 
 
 def main() -> None:
-    """Measure and print; exit with 1 if a bar is missed."""
+    """Measure and print. Exit with 1 if a bar is missed."""
     parts = {part.__name__: part for part in (one_client, several, sharing, speed)}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--full", action="store_true", help="also what the short form leaves out")
+    parser.add_argument("--full", action="store_true", help="measure what the short form leaves out, too")
     parser.add_argument("seed", type=int, nargs="?", default=int(time.time()))
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"some of {', '.join(parts)}")
     given = parser.parse_args()

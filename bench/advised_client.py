@@ -1,7 +1,7 @@
 """The client that ``loadtest advise --client`` writes, beside backoff with full jitter, in real time over HTTP.
 
 Ten clients of each kind share a limit of 50 submits and 50 retrievals per 10 s, and do not know of each other. Each has
-its own connections and 25 jobs. The clients of a kind have a reference API of their own. A backoff client has ten jobs
+its own connections and 25 jobs. Each kind of clients has its own reference API. A backoff client has ten jobs
 in flight, and waits U · min(60 s, 1 s · 2ⁿ). The virtual times are those of the same policies in the simulation.
 The command fails unless the client gets at least 90 % fewer 429s than backoff in at most 1.5 times its time.
 Without ``--full`` only the first two limiters are measured. Run: ``python bench/advised_client.py [--full] [SEED]``.
@@ -151,7 +151,7 @@ def measure(algorithm: str, seed: int, *, stated: bool) -> str:
 
 
 def main() -> None:
-    """Measure four limiters at a time and print; exit with 1 if the bar is missed."""
+    """Measure four limiters at a time, and print. Exit with 1 if the bar is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--full", action="store_true", help="all limiters")
     parser.add_argument("seed", type=int, nargs="?", default=int(time.time()))

@@ -1,7 +1,7 @@
 """CPU time of a submit and of a retrieval with 100 and with 9,000 jobs in flight.
 
 Two servers take turns on one core. The ratio of their CPU times per request is the median over the rounds. Exits with 1
-if a request costs over 25 % more with 9,000 jobs. Run: ``python bench/jobs_in_flight.py``.
+if a request takes over 25 % more CPU time with 9,000 jobs. Run: ``python bench/jobs_in_flight.py``.
 
 Short form: fewer requests.
 """

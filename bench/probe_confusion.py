@@ -246,7 +246,7 @@ def main() -> int:
     """Make the cases, and return 1 if a bar is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--every", type=int, default=1, help="make only each n-th case (1)")
-    parser.add_argument("--phases", type=int, default=2, help="of each case (2)")
+    parser.add_argument("--phases", type=int, default=2, help="number of phases of each case (2)")
     parser.add_argument("--first", type=int, default=1200, help="the first seed (1200)")
     parser.add_argument("--processes", type=int, default=None)
     options = parser.parse_args()

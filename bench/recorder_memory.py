@@ -2,9 +2,9 @@
 
 The bench makes samples with the code of real operations. They pass the session with its recorder, live figures and
 Locust's statistics. Nothing is sent, so that samples come faster than from any client, and they are written in batches
-of the usual size. The command fails if resident memory ever grows by 30 MB or more, or by three bytes a sample or more
-after the first tenth. The second bar lets a short form see growth, too. A run remembers the ids of its jobs, so its
-memory grows with submits; the bench also prints the memory of each job.
+of the usual size. The command fails if resident memory ever grows by 30 MB or more. It also fails if memory grows by
+three bytes a sample or more after the first tenth, so that a short form sees growth. A run remembers the ids of its
+jobs, so its memory grows with submits. The bench also prints the memory of each job.
 Run: ``python bench/recorder_memory.py`` (with --full it takes a few minutes, and 2 GB of disk).
 
 Short form: two million samples instead of ten.
