@@ -195,7 +195,9 @@ class Prober(BurstSender):
             return "the request budget is too small to tell the limiters apart"
         numbers = self._stated(self._likely)
         compared = verdict(self.documented, numbers, exceeded=self._past.exceeds(self.documented))
-        if compared == "stricter":  # another client's requests can look like another limiter
+        # Another client's requests can look like another limiter, or like a smaller burst.
+        least, most = (numbers and numbers.burst) or (0, 0)
+        if compared == "stricter" or self.documented.count / 2 < least <= most < self.documented.count:
             return "another client may have used a part of the limit"
         if numbers is not None and compared == "can't tell":
             return "no more than the documented limit was accepted, so another client may have used the limit at first"

@@ -61,6 +61,13 @@ def test_another_clients_traffic_makes_a_limit_no_looser() -> None:
     assert found.why or key(found.standing[0]) == key_of(spec)
 
 
+def test_another_clients_traffic_makes_no_smaller_burst() -> None:
+    """A counter half of which another client uses answers like a bucket of fifteen, which is then not named."""
+    spec, limit = LimiterSpec("sliding-counter", round_down=True), Limit(20, 60.0)
+    found = probed(shared_with_others(spec, limit, 0.5, 21001), limit, 21001)
+    assert found.why == "another client may have used a part of the limit"
+
+
 @one
 @given(st.sampled_from(["replicas", "counters synced late"]))
 def test_several_servers_that_count_for_themselves_are_no_other_limiter(servers: str) -> None:
