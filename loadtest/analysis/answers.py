@@ -94,7 +94,7 @@ class ComparisonAnswer(Result, frozen=True, kw_only=True):
 
     Attributes:
         kind: ``alternatives`` compares traffic entries, ``effect`` compares stages of one entry.
-        entry: for an effect, the entry that has the stages.
+        entry: the entry whose stages are compared; empty for alternatives.
         by: metrics. The first metric decides between alternatives.
         confidence: level of each interval, so that all intervals of a family are correct with a probability of 95 %.
         sides: the compared sides. For an effect, the first side is the baseline.

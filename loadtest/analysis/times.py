@@ -141,7 +141,7 @@ def _connected(reused: float) -> Callable[[Rows], Rows]:
 
 
 NOT_FOUND: Final = "not_found"
-"""Response times of operations that are ok because of a 404, deliberate mistakes included."""
+"""Response times of operations that ended in an expected 404. Deliberate mistakes are included."""
 WAITED: Final = "waited"
 """Response time − service time of the accepted request, for ok operations: lag, retries and polls."""
 LAST_PENDING: Final = "last_pending"

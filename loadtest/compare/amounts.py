@@ -142,7 +142,7 @@ def probability(p: float | None) -> str:
 
 
 def percent(ratio: float) -> str:
-    """Format a ratio as a change: ``+69 %``, ``−0.4 %``. Ratios from 3 on become ``× 4.2``."""
+    """Format a ratio as a change: ``+69 %``, ``−0.4 %``. A ratio of at least 3 has the form ``× 4.2``."""
     if ratio >= _FACTOR_FROM:
         return f"× {factor(ratio)}"
     return f"{sign(ratio - 1)}{factor(abs(ratio - 1) * 100)}{_NBSP}%"

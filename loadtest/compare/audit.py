@@ -87,7 +87,7 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def audit(history: History, track: Callable[[Sequence[int]], Iterable[int]] = iter) -> Audit:
-    """Find the changes in a history, and replay the rule between them. ``track`` may show the progress."""
+    """Find the changes in a history, and apply the rule again to the runs between them. ``track`` shows progress."""
     accepted = [each for each in history.runs if each.status == "accepted"]
     cut = (part for group in _comparable(accepted) for part in segments(group))
     parts = [[_testable(each.measurements) for each in part] for part in cut]

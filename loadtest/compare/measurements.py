@@ -126,7 +126,7 @@ class TargetIdentity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GeneratorIdentity(msgspec.Struct, frozen=True, kw_only=True):
-    """The load generator. In a history its machine may change, unless an embedded target runs on it, too."""
+    """The load generator. Within a history, the machine may change, unless the target is embedded."""
 
     os: str
     cpu: str

@@ -94,7 +94,7 @@ class SlowExecution(Fault, frozen=True, tag="slow-execution"):
 
 
 class Freeze(Fault, frozen=True, tag="freeze"):
-    """The whole server stops: it accepts, answers and executes nothing.
+    """The whole server stops. It reads no requests, sends no answers and executes no workflows.
 
     Without ``ms``, it stops for the whole duration of the fault. With ``ms``, every affected request stops it for this
     time.

@@ -72,7 +72,7 @@ def from_values(values: Mapping[str, object]) -> kinds.AnyFault:
 
 
 def check_keys(fault: kinds.Fault, keys: int) -> None:
-    """Check that the API keys of a fault exist. A key can be starved only if there is a second key.
+    """Check that the API keys exist that a fault names. A key can be starved only if there is a second key.
 
     Raises:
         WrongValueError: if a key does not exist.

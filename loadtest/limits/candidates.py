@@ -1,4 +1,4 @@
-"""Candidates for the limiter in force. They are all algorithms with their variants, some with fitted parameters."""
+"""Candidates for the limiter in force. Each algorithm and variant is a candidate, some with fitted parameters."""
 
 import math
 from collections.abc import Iterator

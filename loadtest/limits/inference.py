@@ -1,9 +1,9 @@
 """Inference of the limiter in force. The recorded decisions are compared with every known algorithm.
 
-A limiter is excluded if significantly fewer decisions contradict a limiter that fits better. The exact sign test
-compares the decisions that contradict only one of the two. Its probability must be below 1 in 1000. Requests of one run
-are not independent, so the test is a measure and not a proof. The traffic does not distinguish the remaining limiters.
-If even the best limiter leaves too many decisions unexplained, none fits.
+A limiter is excluded if a better limiter contradicts significantly fewer decisions. The exact sign test compares the
+decisions that contradict only one of the two. Its probability must be below 1 in 1000. Requests of one run are not
+independent, so the test is a measure and not a proof. The traffic does not distinguish the remaining limiters. If even
+the best limiter leaves too many decisions unexplained, none fits.
 """
 
 import math

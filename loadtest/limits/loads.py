@@ -180,7 +180,7 @@ class _Windows:
     def loads(self, counted: _Counted, may: float) -> tuple[Loads, Loads]:
         """Return the counts of each request's window, and the weighted counts of the previous window.
 
-        Delays of a request and of its window's first request may differ by ``may`` windows.
+        ``may`` is the most, in windows, by which the delays of a request and of its window's first request differ.
         """
         found = []
         for side, own in zip((counted.least, counted.most), counted.before, strict=True):

@@ -58,7 +58,7 @@ class LimiterReplay:
         self._count_rejected, self._round_down = count_rejected, round_down
         self._used = np.zeros(counts.shape)
         self._mark = np.full(counts.shape, -np.inf)
-        """The number or the end of the current window. For other algorithms, it is the time of the last request."""
+        """The current window: its number or its end. Other algorithms keep the time of the last request here."""
         self._start()
 
     def _start(self) -> None:
@@ -69,7 +69,7 @@ class LimiterReplay:
         raise NotImplementedError
 
     def idle(self) -> float:
-        """Return the seconds after the last request until all limiters are in their initial state again."""
+        """Return the seconds that all limiters need to recover completely after the last request."""
         return float(self.windows.max())
 
     def taken(self, cases: Ints, limiters: Ints) -> "LimiterReplay":

@@ -148,7 +148,7 @@ class Pool:
 
 
 def _hand(user: Any, arrival: Arrival) -> None:
-    """Switch to an idle user with an arrival. Return as soon as the user waits for something.
+    """Give an arrival to an idle user, and run the user until it waits for something.
 
     If the arrival went through a queue, the user would begin after all other work of the event loop's turn.
     """

@@ -24,7 +24,7 @@ MAX_REPLAYED: Final = 1_500_000
 _FEWEST_PHASES, _FEWEST_SEEDS = 3, 4
 _GOLDEN: Final = (math.sqrt(5) - 1) / 2
 Over = Literal["start", "durations", "nothing"]
-"""The variable that replays of a schedule change: the start of the run, or the durations of its workflows."""
+"""What differs between the replays of a schedule: the start of the run, or the durations of its workflows."""
 
 
 @dataclass(frozen=True, slots=True)

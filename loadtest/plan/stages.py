@@ -219,7 +219,7 @@ class LimitDemand:
         return edges
 
     def _keys(self, plan: TrafficPlan) -> set[int]:
-        """Return one key of each group of keys. The same entries use all keys of a group, so their demand is equal."""
+        """Return one key of each group. All keys of a group have the same demand, because the same entries use them."""
         if not self.assumed.per_key:
             return {plan.key_start}
         starts = {each.key_start for each in self.plans}

@@ -239,7 +239,7 @@ def _rejections(findings: Findings) -> Iterator[str]:
 
 
 def log_facts(record: Record, source: SourceInfo) -> dict[str, str]:
-    """Return the facts of a log by their labels."""
+    """Return the facts about an imported log, each with its label."""
     keys = {"header": "API keys", "address": "client addresses", "none": "no keys, so all share a limit"}[source.key]
     stamps = f"of {duration_ms(1e3 * source.grain_s)}, at a request's {source.stamp}"
     return {

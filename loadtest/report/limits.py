@@ -1,8 +1,8 @@
 """Sentences about limits: how far they were exceeded, which limiter explains the 429s, and the run's bottleneck.
 
 Two limiters may reject the same share but different requests, so sentences rest on individual decisions. If decisions
-contradict the assumed limiter, the sentence names the limiter that explains them. A limit that does not explain its
-429s is not the bottleneck: the target rejects for another reason, or another client shares the limit.
+contradict the assumed limiter, the sentence names the limiter that explains them. If a limit's 429s remain unexplained,
+the limit is not the bottleneck: the target rejects for another reason, or another client shares the limit.
 """
 
 import re

@@ -123,7 +123,7 @@ class TargetEntry(Strict):
     phase: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """Aligned windows start this many seconds after multiples of a limit's window."""
     round_down: bool = False
-    """Whether a sliding counter rounds its estimate down, and a token bucket rounds time down to whole seconds."""
+    """Whether a sliding counter rounds down its estimate, or a token bucket the time (to whole seconds)."""
     limit_scope: Literal["key-and-name", "name"] = "key-and-name"
     """Whether each key has its own limits (the default), or all keys share them."""
     max_share: PositiveShare = 0.1

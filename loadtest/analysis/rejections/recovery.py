@@ -36,12 +36,12 @@ class RetryAfter(Result, frozen=True, kw_only=True):
         seconds: number of 429s whose header is a number of seconds.
         dates: number of 429s whose header is a date.
         unreadable: number of 429s whose header is neither.
-        waits: minimum, median and maximum of readable waits; None if there are none.
+        waits: minimum, median and maximum of the waits that could be parsed; None if there are none.
         judged: number of 429s whose wait can be checked, because the limiter accepted a later request. A wait that only
             requests of a burst contradict does not count.
         honest: number of correct waits. Rounding and the tolerance of times are allowed.
         early: number of waits that were too short. A request sent after the wait was rejected.
-        late: number of waits that were too long. A request sent over a second before the end of the wait was accepted.
+        late: number of waits that were too long: the limiter accepted a request over a second before the wait's end.
         early_s: median, 95th percentile and maximum error of waits that were too short; None if there are none.
         late_s: the same statistics of waits that were too long.
     """

@@ -28,7 +28,7 @@ from loadtest.units import Limit
 HEADERS_KEPT: Final = 50_000
 """The rate-limit headers of at most this many responses are kept. Later headers are dropped."""
 MOST: Final = 1_000_000
-"""At most this many requests are kept per limit name. Later requests in the record have no expectation."""
+"""At most this many requests are kept per limit name. No decision is predicted for later requests."""
 _LIMIT: Final = np.array([LIMIT_NAMES.index(LIMIT_OF_KIND[kind]) for kind in KINDS], np.int8)
 _COLUMNS: Final = {
     **dict.fromkeys(("start", "end", "status", "key_index", "parent_arrival", "execution_time_ms"), np.float64),

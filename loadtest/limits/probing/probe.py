@@ -242,7 +242,7 @@ class Prober(BurstSender):
 
         A single accepted request hardly disturbs later experiments, but proves nothing. At the end, several are sent.
         """
-        if self._many > self.documented.count / 4:  # a short window regains too much
+        if self._many > self.documented.count / 4:  # the quota of a short window recovers too much meanwhile
             return
         if self._others and not last:  # at the end, the limit must be exhausted once more
             self._left -= self.documented.count

@@ -19,7 +19,7 @@ SLACK: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """The workers that share the schedule, in this order, from ``from_ns`` (since the epoch) on."""
+    """From ``from_ns`` (since the epoch) on, these workers share the schedule in this order."""
 
     number: int
     from_ns: int

@@ -172,7 +172,7 @@ class ProposeCut(RunMessage, tag=True):
 
 
 class Assign(RunMessage, tag=True, kw_only=True):
-    """The workers that share the schedule, in this order, from ``from_ns`` on."""
+    """From ``from_ns`` on, these workers share the schedule in this order."""
 
     number: int
     epoch_ns: int

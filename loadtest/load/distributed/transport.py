@@ -132,7 +132,7 @@ class UserDispatcher:
         return self
 
     def __next__(self) -> dict[str, dict[str, int]]:
-        """Return the number of users to start on each worker that has none, by worker and class."""
+        """Return the number of users to start, by worker and class, for each worker without users."""
         if not self._due:
             raise StopIteration
         self._due = False

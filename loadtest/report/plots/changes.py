@@ -175,7 +175,7 @@ def drawable(comparison: RunComparison) -> list[MetricComparison]:
     found = [one for finding in comparison.findings for one in (finding.cause, *finding.symptoms)]
     named = {one.key for one in found}
     others = [one for one in amounts.gated(comparison) if one.key not in named]
-    # Shares come last, because a large ratio of shares may be a change of a hundredth of a point.
+    # Shares come last: even a change by a hundredth of a percentage point may be a large ratio.
     others.sort(
         key=lambda one: (
             not amounts.is_changed(one),

@@ -211,7 +211,7 @@ def upper_bounds(findings: Findings, traffic: str | None = None) -> list[UpperBo
 def draw_bounds(panel: Axes, findings: Findings, traffic: str) -> None:
     """Draw an entry's thresholds over their stages, with labels. Thresholds far above all values get only a label.
 
-    The panel must show ms over s since the epoch, on a log scale whose limits are already set.
+    The panel's x axis must be in s since the epoch, and its y axis in ms, on a log scale whose limits are set.
     """
     end, (low, high) = findings.record.covered_s, panel.get_ylim()
     edges, above = [low, high], Counter[float]()

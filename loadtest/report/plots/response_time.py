@@ -133,7 +133,7 @@ def _service_title(findings: Findings) -> str:
 
 
 def draw_heat(findings: Findings) -> Drawing | None:
-    """Draw a panel for each traffic entry with many operations. Return None for few, which the scatter plot shows."""
+    """Draw a panel for each traffic entry with many operations. The scatter plot shows entries with few."""
     if not findings.heats:
         return None
     figure, drawn, left_out = entry_panels(findings, findings.heats, 1.9)
