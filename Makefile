@@ -73,7 +73,7 @@ example: $(RUN_READY) ## run the tour and keep its report in reports/example
 	@cp reports/latest/report.html reports/latest/report.md reports/example/
 	@cp reports/latest/plots/*.svg reports/latest/plots/*.png reports/example/plots/
 
-bench: $(ALL_READY) ## measure speed and accuracy beside peers, in short (35 min on two idle cores; ARGS=--full: many hours)
+bench: $(ALL_READY) ## measure speed and accuracy beside peers, in short (20 min on two idle cores; ARGS=--full: many hours)
 	@$(VENV)/bin/python bench/run_all.py $(ARGS)
 
 power: $(ALL_READY) ## measure how often regression checks alarm without cause, and which changes they find (20 min)

@@ -44,7 +44,7 @@ def main() -> None:
             elif fd == sys.stdin.fileno():
                 print(json.dumps(times))
                 return
-            elif request := open_by_fd[fd].recv(65_536):
+            elif request := received(open_by_fd[fd]):
                 if request.startswith(b"GET"):
                     times.append(now)
                     open_by_fd[fd].send(ok)
@@ -53,6 +53,14 @@ def main() -> None:
             else:
                 poll.unregister(fd)
                 open_by_fd.pop(fd).close()
+
+
+def received(connection: socket.socket) -> bytes:
+    """Return the next bytes of a connection; none if the client has closed or reset it."""
+    try:
+        return connection.recv(65_536)
+    except ConnectionResetError:
+        return b""
 
 
 if __name__ == "__main__":
