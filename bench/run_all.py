@@ -1,7 +1,7 @@
 """Run benches one after the other, each in a process of its own, and print a table of their results and times.
 
 Run: ``make bench``, or ``python bench/run_all.py`` with names of benches. Each bench gets the further options.
-The short forms take about 35 minutes on two idle cores. A short form that takes more than ten minutes is stopped.
+The short forms take about 20 minutes on two idle cores. A short form that takes more than ten minutes is stopped.
 Exits with 1 if a bench missed its bar, failed or was stopped.
 """
 
