@@ -33,7 +33,7 @@ def let_through(candidate: Candidate, ready: Iterable[float], epoch: float) -> l
 
 
 def bound(work: Work, limits: Limits, world: World) -> float:
-    """Return a time in s before which no client can finish the work. No client knows execution times beforehand."""
+    """Return a time in s before which no client can finish, even a client that knows all execution times."""
     first, executions = world[work.submit], np.array(work.executions)
     if first.algorithm == CONCURRENCY and not work.polled:
         return float(max(executions.sum() / first.limit.count, executions.max()))

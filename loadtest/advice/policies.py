@@ -37,7 +37,7 @@ class Policy:
         wait: returns the wait after a 429. Clients with gates ignore it.
         retries_polls: whether a rejected poll is retried after ``wait``; otherwise the next poll follows as usual.
         in_flight: number of jobs in progress at the same time.
-        start: returns the start time in s of job k, counted from 0. It is None without a schedule.
+        start: returns the start time in s of job k, counted from 0. ``start`` is None for a policy without a schedule.
         gates: makes the gates of a paced client, given the client's number.
         quota: tokens of a client's retry quota, as in AWS SDKs' standard mode; 0 without a quota.
         poll_times: planned times of polls, in s since acceptance.

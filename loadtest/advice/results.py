@@ -18,7 +18,7 @@ class PolicyResult(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     words: str
     done: int | None
-    """Jobs or runs with a result; the rest were given up. None for a log, because the size of its work is different."""
+    """Jobs or runs with a result; the rest were given up. None for a log, which had other work."""
     seconds: float | None = None
     """Time of the last result; None for a log, for work without end, and if the work was not finished."""
     bound_ratio: float | None = None

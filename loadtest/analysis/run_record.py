@@ -39,7 +39,7 @@ class Record:
     Attributes:
         rows: number of readable samples.
         means: means of the parts of ok operations' times, by stage.
-        sent: requests with which limiters are replayed.
+        sent: requests that are replayed against limiters.
     """
 
     def __init__(self, directory: Path, info: RunInfo, on_progress: Callable[[int], None] | None = None) -> None:
@@ -179,7 +179,7 @@ class Record:
         return sum(count for cell, count in cells.items() if cell.reason == drain and cell.outcome == TIMED_OUT)
 
     def time(self, name: str, stages: Stages) -> Distribution:
-        """Return the distribution of a time over several stages. The name is that of ``metrics.json``."""
+        """Return the distribution of a time over several stages. ``name`` is the time's key in ``metrics.json``."""
         return self.times[name].get(self.stage_indices(stages))
 
 

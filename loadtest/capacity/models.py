@@ -43,7 +43,7 @@ class LimitForecast:
         scenario = question.scenario
         self._allowed = tolerances(scenario)
         drawn = {name for each in scenario.traffic.values() for name in LIMITS_OF_OPERATION[each.operation]}
-        # A limit that may reject everything stops no rate.
+        # A limit does not bound the rate if the thresholds allow it to reject everything.
         self._drawn = [name for name in LIMIT_NAMES if name in drawn and self._allowed.get(name, 0.0) < 1]
         # The searches for different limits mostly try the same multipliers.
         self._shares = cache(self._rejected_shares)

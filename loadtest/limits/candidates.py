@@ -86,7 +86,7 @@ def _any_phase(requests: RequestLog, offset: float, reach: float) -> Iterator[Fi
     """
     window, times = requests.limit.window, requests.times
     after = np.flatnonzero(requests.rejected[:-1] & requests.accepted[1:])
-    # Within a burst whose order is unknown, rejections and acceptances alternate.
+    # The order within a burst is unknown, so only an acceptance after a clear gap may begin a window.
     passed = np.maximum.accumulate(np.where(requests.accepted, times, -np.inf))
     after = after[times[after + 1] - passed[after] > 2 * requests.tolerance_s][:_RENEWALS]
     gaps = times[after + 1] - times[after]

@@ -142,7 +142,8 @@ def _considered(fits: list[Fit]) -> list[Fit]:
 def _not_excluded(pool: list[Fit], requests: RequestLog) -> list[Fit]:
     """Return the limiters that fit and that no better limiter excludes, best first."""
     left = [fit for place, fit in enumerate(pool) if not any(beats(other, fit) for other in pool[:place])]
-    # An algorithm whose documented count is not excluded has no other count. In whole seconds, little is excluded.
+    # An algorithm whose documented count is not excluded has no other count. If times are in whole seconds, the
+    # decisions exclude few counts.
     documented = {_kind(fit) for fit in left if fit.fits and "count" not in fit.fitted}
     return [
         fit

@@ -83,7 +83,7 @@ class TrafficEntry:
         """Statuses that Locust counts as successes, by stage."""
         self.mistaken = bool(traffic.mistakes.shares)
         """Whether some requests have deliberate mistakes."""
-        # The list is copied, because reading pydantic's private attributes is slow.
+        # The list is kept here, because reading pydantic's private attributes is slow.
         self._recorded_keys = None if traffic.recording is None else traffic.recording.key_list
 
     def key_index(self, number: int) -> int:

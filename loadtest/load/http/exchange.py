@@ -302,7 +302,7 @@ class HttpConnection:
         if result.failure is not None:
             self.close()
         elif (idle_s := self._parser.idle_s) is not None:
-            # The time is slightly shorter than announced, so that the server does not close first, during a request.
+            # The idle time is slightly shorter than announced. Otherwise the server could close during a request.
             self._idle_until = result.end + int(max(idle_s - 1, idle_s / 2) * 1e9)
         self.sending = None
         return result

@@ -140,7 +140,7 @@ class Ticks(Artist):
 
 
 class Margins(LayoutEngine):
-    """Places a grid of panels. Margins fit the labels; the remaining space is divided by the requested heights.
+    """Places a grid of panels. Margins fit the labels, and the panels share the rest in proportion to their heights.
 
     Attributes:
         key_rows: number of rows of the legend above the panels; see ``make_room``.
