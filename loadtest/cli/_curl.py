@@ -118,7 +118,7 @@ def _words(command: str) -> list[str]:
 
 
 def _plain_quotes(quoted: re.Match[str]) -> str:
-    """Convert bash's ``$'…'`` to quotes for shlex, because browsers copy it. Keep other quotes."""
+    """Convert bash's ``$'…'``, which shlex does not know, to plain quotes. Browsers copy commands in this form."""
     inside = quoted["ansi"]
     if inside is None:
         return quoted[0]

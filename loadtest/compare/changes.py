@@ -4,11 +4,12 @@ Times and rates are compared on the log scale, shares on the log-odds scale. An 
 change, and the minimum detectable change. The estimate also says whether the change matters.
 
 The p of a share is computed from counts, because log odds are imprecise for rare events. After 0 errors in 3,000
-requests, 12 in 600 are clearly a rise, but their log odds have a standard error of 1.4. Fisher's exact test gives a
-normal deviate. The signed root of the deviance replaces it if events are very many, or if 429s are expected (McCullagh
-& Nelder, "Generalized Linear Models", 1989, §4.4). The expected log odds are then an offset. The deviate is divided by
-the overdispersion (§4.5): rates vary between runs by more than counting error. Student's t then has Satterthwaite's
-degrees of freedom. The interval of the difference is Newcombe's (1998), from Wilson intervals at effective counts.
+requests, 12 in 600 are clearly a rise, but the change in log odds has a standard error of 1.4. Fisher's exact test
+gives a normal deviate. The signed root of the deviance replaces it if events are very many, or if 429s are expected
+(McCullagh & Nelder, "Generalized Linear Models", 1989, §4.4). The expected log odds are then an offset. The deviate is
+divided by the overdispersion (§4.5): rates vary between runs by more than counting error. Student's t then has
+Satterthwaite's degrees of freedom. The interval of the difference is Newcombe's (1998), from Wilson intervals at
+effective counts.
 """
 
 import math
@@ -56,7 +57,7 @@ _STEPS: Final = 5
 _MOST_DF: Final = 1e4
 """With more degrees of freedom than this, Student's t is treated as normal."""
 _MOST_PRIOR_DF: Final = 8
-"""In ``estimate``, s₀² has at most this many degrees of freedom. Fixed by ``bench/regression_power.py``."""
+"""In ``estimate``, s₀² has at most this many degrees of freedom. Chosen with ``bench/regression_power.py``."""
 ALIKE: Final = math.log(3.0)
 """Two times have similar sizes if their logarithms differ by at most this (a factor of three)."""
 _MOST_EVENTS: Final = 2000
@@ -94,7 +95,7 @@ class MetricChange:
         variance: the variance that all tests use. ``estimate`` sets it, and its degrees of freedom ``df``.
         parts: two factors that turn ``variance`` into the variance of the base side's mean, and of the head.
         penalty: p is multiplied by this, because the metric is tested against several baselines.
-        weight: α is divided among metrics by weight. A p50 has 1; a metric that is not tested has 0.
+        weight: the metric's share of α is proportional to this. A p50 has 1; a metric that is not tested has 0.
         anchored: whether the baseline is the first runs of its period, to find slow drift, instead of the latest.
         rise: the user's own minimum rise of a share. If None, ``least_rise`` gives the minimum.
     """
@@ -314,7 +315,7 @@ def make_change(centre: float, delta: float, **fields: Any) -> AnyChange:
 
 
 def estimate(family: Sequence[AnyChange]) -> list[AnyChange]:
-    """Set the variance s² of each change: the history's variance, shrunk towards the metric's other entries.
+    """Set the variance s² of each change: the observed variance, shrunk towards the metric's other entries.
 
     The variance s_h² of a few runs is uncertain. The variance s_h² is therefore averaged with an assumed variance s₀²,
     weighted by degrees of freedom. Here, s₀² is an inverse-χ² prior, such as limma's (Smyth, "Linear models and

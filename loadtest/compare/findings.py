@@ -36,7 +36,7 @@ def find(metrics: Sequence[MetricComparison], worse: Sequence[MetricComparison])
     """Return a finding for each share that became worse, and one for the times of each traffic entry and stage.
 
     The entry's other metrics that became worse are symptoms: they show where the time was lost. Errors come first, then
-    429s, then times. The time with the largest lower bound (95 %, in ms) comes first.
+    429s, then times. Times are sorted by lower bound (95 %, in ms), the largest first.
     """
     found = [_finding(metrics, one, []) for one in worse if one.metric not in _ORDERED]
     for place in dict.fromkeys((one.traffic, one.stage) for one in worse if one.metric in _ORDERED):
@@ -98,7 +98,7 @@ def attribution(
 
     No verdict uses these sentences. A sentence appears only if the 95 % interval of the change in ms lies wholly below
     or above a quarter of the suspected change. An insignificant change proves nothing: a time of 1 ms may grow by 80 %
-    by chance. ``runs`` are the last runs of both sides: a workflow that did nothing before may now take long.
+    by chance. ``runs`` are the last runs of both sides, because a workflow may do nothing on one side only.
     """
     texts = []
     for entries, name, elsewhere, here in (
@@ -115,7 +115,7 @@ def attribution(
             "this part is lost outside the workflows",
         ),
     ):
-        # Compare with the first time that grew in another entry.
+        # Compare with the first metric in ms that grew in another entry.
         grown = (one.cause for one in findings if one.kind == "grown" and one.traffic not in entries)
         suspect = next((one for one in grown if one.nature.unit == "ms"), None)
         if suspect is None or suspect.difference is None:

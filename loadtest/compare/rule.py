@@ -36,7 +36,7 @@ from loadtest.words import counted
 LEAST_RUNS: Final = 5
 """A history with fewer runs than this is still learning."""
 LEAST_CENTRE: Final = 2
-"""A later baseline period needs only this many runs: the previous noise stays, and only the mean is learned."""
+"""A later baseline period needs only this many runs, because it keeps the noise of the previous period."""
 _IMPROVED: Final = 0.001
 """Two improved runs in a row begin a baseline period if the p of their mean, adjusted by Holm, is at most this."""
 _EACH: Final = 0.01
@@ -50,7 +50,7 @@ ANCHOR: Final = 10
 ANCHORED_FROM: Final = 15
 """Shorter baseline periods are not tested for slow drift, because both baselines would be nearly the same."""
 LEVELS: Final = verdict.Levels(family=0.04, confirm=0.025, power=math.sqrt(0.8))
-"""Fixed by ``bench/regression_power.py``. Run *and* rerun must find a change: a power of √0.8 in each gives 80 %."""
+"""Chosen with ``bench/regression_power.py``. Run *and* rerun must find a change: a power of √0.8 in each gives 80 %."""
 
 
 def judge_history(

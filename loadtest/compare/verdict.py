@@ -4,14 +4,17 @@ Two rules judge each metric: Holm's procedure over the tested metrics, and the m
 
 ``regressed`` (4)
     A metric became worse beyond chance and by at least the minimum effect. Against a history, the rerun confirmed it.
-    ``pass`` (0)
+``pass`` (0)
     No metric is suspected, or the rerun confirmed none. The sentence gives the minimum detectable changes.
 ``learning`` (0)
-    There are fewer than five comparable accepted runs, so nothing is judged. ``inconclusive`` (6) The user must act. A
-    suspected metric awaits its rerun, the rerun could not measure it, or the environment changed, too. Or no metric
-    could be tested, pairs do not exclude +10 %, or the head side lacks a tested metric. ``not comparable`` (3) The runs
-    differ in scenario or target, or the embedded target's machine differs. The sentence names the field. ``invalid``
-    (3) The run itself is invalid.
+    There are fewer than five comparable accepted runs, so nothing is judged.
+``inconclusive`` (6)
+    The user must act. A suspected metric awaits its rerun, the rerun could not measure it, or the environment changed,
+    too. Or no metric could be tested, pairs do not exclude +10 %, or the head side lacks a tested metric.
+``not comparable`` (3)
+    The runs differ in scenario or target, or the embedded target's machine differs. The sentence names the field.
+``invalid`` (3)
+    The run itself is invalid.
 
 Against a history, a metric that varies too much is ``inconclusive``, but the overall verdict is not. Otherwise every
 run of a noisy service would be inconclusive, and users would switch the check off. If a control moved, a suspected
@@ -55,7 +58,7 @@ _WEIGHTS: Final = {
     Metric.TIME_TO_RESULT_P95: 0.25,
     **{metric: 1.0 for metric, nature in NATURES.items() if nature.unit == "share"},
 }
-"""α is divided by these weights. A p95 varies more, so it needs a larger change anyway."""
+"""A metric's share of α is proportional to its weight. A p95 varies more, so it needs a larger change anyway."""
 _HIDDEN: Final = 0.05
 """A poll interval above this share of the response time hides changes of executionTime."""
 TESTABLE: Final = frozenset({*_WEIGHTS, Metric.EXECUTION_TIME_P50})

@@ -103,7 +103,7 @@ def larger_command(
 ) -> str:
     """Return the command that repeats a comparison with twice the pairs.
 
-    If ``pairs`` is the maximum, its blocks last twice ``duration_s`` instead. The other options are the user's.
+    If ``pairs`` is the maximum, each block lasts twice ``duration_s`` instead. The other options are the user's.
     """
     block_s = 2 * duration_s if pairs == MOST_PAIRS else block_s
     sides: dict[str, object] = {}

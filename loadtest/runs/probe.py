@@ -160,7 +160,7 @@ def _findings(order: results.ProbeOrder, environment: Mapping[str, str]) -> Iter
         TargetError: if the target does not answer, or is not this API.
         LoadtestError: if the probe failed, which is a bug.
     """
-    process = start_child(  # in our session, so that Ctrl-C ends it too: with its input closed, it cannot see our end
+    process = start_child(  # in our session, so that Ctrl-C ends it: its input is closed, so it cannot notice our end
         "loadtest.preflight.probing", environment=environment, start_new_session=False
     )
     terminal, experiment = Console(stderr=True), 0

@@ -20,7 +20,7 @@ class StoredRun(msgspec.Struct, frozen=True, rename={"size": "bytes"}):
     Attributes:
         verdict: verdict of its own thresholds; ``no report`` without a report.
         compared: verdict of its comparison with earlier runs; None without a comparison.
-        p50_ms: median response time of the first traffic entry in its first stage; None if n is too small.
+        p50_ms: median response time of the first traffic entry in its first stage; None for too few operations.
         throttled_rate: 429s ÷ requests, over all traffic, 0-1.
         size: total size of its files in bytes.
     """

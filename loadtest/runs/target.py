@@ -86,7 +86,7 @@ class ScenarioOptions(TargetOptions):
 
 
 class EmbeddedTarget:
-    """A reference API that runs for one run only.
+    """A reference API in a child process.
 
     Raises:
         TargetError: if it does not start.
