@@ -83,7 +83,7 @@ class Threshold:
     operation: str | None = None
     stage: str | None = None
     confident: bool = False
-    """Whether the 95 % confidence interval is judged. To pass or fail, the whole interval must meet or violate it."""
+    """Whether the 95 % interval is judged. The threshold passes or fails only if the whole interval does."""
     reference: Reference | None = None
 
     @property
@@ -216,7 +216,7 @@ def judge(threshold: Threshold, value: float | tuple[float, float] | None, expec
 
 
 def _straddles(threshold: Threshold, bounds: tuple[float, float], expected: float | None) -> bool:
-    """Whether the bounds lie on opposite sides of an interval. The true value may then lie inside it."""
+    """Whether the bounds lie on opposite sides of the accepted values. The true value may then be an accepted one."""
     centre = threshold.value
     if threshold.operator == "between" and threshold.upper is not None:
         centre = (threshold.value + threshold.upper) / 2

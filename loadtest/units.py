@@ -43,7 +43,7 @@ def parse_duration(text: object) -> float:
     """Parse ``"500ms"``, ``"5s"``, ``"2m"`` or ``"1h"`` and return seconds.
 
     Raises:
-        ValueError: if the text has another form, or is longer than a week.
+        ValueError: if the text has another form, or the duration is longer than a week.
     """
     match = _DURATION.match(text.strip()) if isinstance(text, str) else None
     if match is None:

@@ -29,7 +29,7 @@ def count(value: float | None) -> str:
 
 
 def milliseconds(value: float | None) -> str:
-    """Format a time in ms without its unit: three significant digits below 1000."""
+    """Format a time in ms without its unit: at most three significant digits below 1000."""
     if value is None:
         return NOTHING
     size = abs(value)

@@ -27,7 +27,7 @@ from loadtest.threshold import Threshold
 from loadtest.words import duration_ms, nearest, times_as
 
 _SENT_LAGS: Final = ("start_lag", "dispatch_lag")
-"""These times exist for every operation that was sent. All other times exclude rejected operations."""
+"""These times exist for every operation that was sent. All other times exclude throttled operations."""
 _OF_DURATION: Final = frozenset({"window", "percentile", "threshold"})
 _GONE: Final = ErrorCode.UNKNOWN_WORKFLOW.status
 _DRAWS: Final = 1001
@@ -201,7 +201,7 @@ def _waits(forecast: Forecast) -> Iterator[Contradiction]:
 
 
 def _read_back(question: Question, forecast: Forecast) -> Iterator[Contradiction]:
-    """Yield stages whose jobs need more retrievals than the limit accepts, or whose polls send more."""
+    """Yield stages whose jobs need more retrievals than the limit accepts, or are polled more often."""
     assumed = question.assumed
     keys = {key for plan in question.plans.values() for key in plan.keys}
     allowed = assumed.rate_of_keys(LimitName.RETRIEVAL, len(keys)) * 60
@@ -336,7 +336,7 @@ def _decided(forecast: Forecast, threshold: Threshold, stages: list[int], key: s
 
 
 def samples(forecast: Forecast, stage_numbers: list[int], *, sent: bool = False) -> int:
-    """Return the smallest number of latencies in some stages over all phases. ``sent`` includes rejected operations."""
+    """Return the least number of latencies in some stages over all phases. ``sent`` includes throttled operations."""
     values = forecast.counts("operations", stage_numbers) - forecast.counts(Outcome.DROPPED, stage_numbers)
     if not sent:
         values -= forecast.counts(Outcome.THROTTLED, stage_numbers)

@@ -1,4 +1,4 @@
-"""Replay of an offer through the assumed limiters, with retries and polls. Pure.
+"""Replay of an offer (the arrivals of a run) through the assumed limiters, with retries and polls. Pure.
 
 The replay assumes that answers come and jobs start at once, so that only the limits matter. There are two exceptions. A
 limiter that queues requests delays their answers. Under a concurrency limit, a run is answered when its workflow ends.
@@ -43,7 +43,7 @@ class ReplayCounts:
         throttled: operations that ended in a 429.
         dropped: operations without a job to retrieve.
         rejected: 429s.
-        asked: requests by limit, stretch and key.
+        asked: requests by limit, stretch (``forecast.Stretch``) and key.
         stretch_rejected: 429s by limit and stretch.
         longest_delay: longest time in s that an entry's requests waited in a limiter's queue.
         total: all requests, including set-up, warm-up and drain.

@@ -169,7 +169,7 @@ def _most_arrivals(traffic: Traffic, stages: Sequence[StagePlan]) -> int:
 
 
 def _most(traffic: Traffic, mean: float) -> int:
-    """Return the maximum number of arrivals. Poisson arrivals exceed it with a probability below 1 in 10,000."""
+    """Return the most arrivals, given the ``mean``. Poisson arrivals exceed it with a probability below 1 in 10,000."""
     return math.ceil(mean + (4.0 if traffic.arrivals == "poisson" else 0.0) * math.sqrt(mean))
 
 
@@ -213,7 +213,8 @@ class LimitDemand:
         """Return the times at which the slope of an entry's demand changes."""
         edges = [stage.start_s, stage.end_s]
         if plan.operation in POLLED_OPERATIONS and stage.rate != stage.rate_to:
-            # Submits above their limit are rejected and cause no polls. The slope of the demand for retrievals changes.
+            # Submits above their limit are rejected and cause no polls. Where the rate passes this limit, the demand
+            # for retrievals changes its slope.
             accepted = self.assumed.rate_of_keys(LimitName.ASYNC_SUBMIT, plan.key_count)
             edges.append(stage.start_s + stage.duration_s * (accepted - stage.rate) / (stage.rate_to - stage.rate))
         return edges

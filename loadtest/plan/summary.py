@@ -85,7 +85,7 @@ class LimitRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Wall(msgspec.Struct, frozen=True, kw_only=True):
-    """Durations of a run's parts in seconds. Jobs are seeded before the epoch and take additional time."""
+    """Durations of a run's parts in seconds. Seeding jobs takes additional time before the epoch."""
 
     warmup_s: float
     stages_s: float

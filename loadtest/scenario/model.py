@@ -258,7 +258,7 @@ class TargetSettings(_Keys):
 
 MAX_ENTRIES: Final = 200
 MAX_STAGES: Final = 1_000
-"""All entries together have at most this many stages. A plan compares all pairs, and a report has a row per stage."""
+"""Maximum number of stages of all entries. A plan compares all pairs of stages, and a report has a row per stage."""
 
 
 class Regression(Strict):
@@ -273,7 +273,7 @@ class Regression(Strict):
 
 
 def _all_of(check: Callable[[Any, Mapping[str, Any]], Iterable[WrongValueError]]) -> AfterValidator:
-    """Return a validator that raises all errors of ``check``. It passes the value and the valid keys before it."""
+    """Return a validator that raises all errors of ``check``. ``check`` gets the value and the valid keys before it."""
 
     def checked(value: Any, info: ValidationInfo) -> Any:
         if errors := list(check(value, info.data)):
@@ -284,7 +284,7 @@ def _all_of(check: Callable[[Any, Mapping[str, Any]], Iterable[WrongValueError]]
 
 
 def _check_groups(groups: dict[str, int], before: Mapping[str, Any]) -> Iterator[WrongValueError]:
-    # If a wrong group made the traffic invalid, thresholds and comparisons could not be checked against the traffic.
+    # A wrong group must not make the traffic invalid: thresholds and comparisons could then not be checked against it.
     for name, each in before.get("traffic", {}).items():
         if each.keys is not None and each.keys not in groups:
             problem = f"there is no key group {each.keys!r}, which traffic.{name}.keys names"

@@ -76,7 +76,7 @@ class Retry(Strict):
         return longest * draw if self.jitter else longest
 
     def _longest_wait(self, attempt: int) -> float:
-        # The exponent is limited to prevent an overflow. The wait has then long reached its maximum.
+        # The exponent is limited to prevent an overflow. With factor 2, the wait has then long reached its maximum.
         return min(self.max, self.initial * self.factor ** min(attempt - 1, 64))
 
 

@@ -144,7 +144,7 @@ class ActiveFaults:
         return iter(self._by_number.values())
 
     def add(self, faults: Iterable[AnyFault], zero: float | None) -> list[ActiveFault]:
-        """Activate faults. Their starts count from ``zero`` (monotonic seconds). ``restart`` sets it if it is None.
+        """Activate faults. Their starts count from ``zero`` (monotonic s). If it is None, they wait for ``restart``.
 
         Raises:
             InputError: if a fault names an API key that does not exist. No fault is then added.

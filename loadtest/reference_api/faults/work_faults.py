@@ -29,7 +29,7 @@ _LOOK_AGAIN: Final = 0.02
 """Starved work checks whether it may continue at intervals of this many seconds."""
 
 _ABOVE: Final = 600_000.0
-"""A false executionTime may be this many ms too long. No client waits that long."""
+"""The value ``above`` makes an executionTime this many ms too long. No client waits that long."""
 
 _LEVELS: Final = 100
 """Values of a result are changed down to this depth. Results may be nested as deeply as the stack allows."""

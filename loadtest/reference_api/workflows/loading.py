@@ -52,7 +52,7 @@ class CpuParameters(msgspec.Struct):
 
 
 class _SleepParameters(msgspec.Struct, tag_field="distribution", tag=str.lower):
-    """Parameters of ``sleep``. The time is drawn from a distribution and never exceeds ``max_ms``."""
+    """Parameters of ``sleep``. The time is constant, or is drawn from a distribution and never exceeds ``max_ms``."""
 
 
 class Constant(_SleepParameters):
