@@ -14,7 +14,7 @@ from loadtest.load.distributed.protocol import Hello, WorkerReport
 from loadtest.record.run_info import CpuSample, GeneratorInfo, WorkerInfo
 
 SLACK: Final = 2
-"""A cut that replaces a rejected cut is this many times as far ahead."""
+"""A cut that replaces an earlier proposal is at least this many times ``margin_ns`` ahead (see ``Assigner.step``)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # importing Locust patches the interpreter, which tests of ba
 _AGAIN_NS: Final = 3_000_000_000
 """A batch that is not acknowledged for this long is sent again: a broken connection may have lost it."""
 _AT_ONCE: Final = 50
-"""Number of samples that are packed between two rests. Packing them takes about 0.05 ms."""
+"""Number of samples that are packed between two calls of ``rest``. Packing them takes about 0.05 ms."""
 _GROWTH: Final = 1 << 16
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -121,7 +121,8 @@ def unpacked(batch: Batch) -> Iterator[Sample]:
 class DuplicateJobIds:
     """Marks an operation as failed if its submit returned the id of another worker's job.
 
-    The operation in the later batch fails. Within one process, ``payloads.JobHistory`` does the same.
+    Of the two operations, the one whose submit is recorded later fails. Within one process,
+    ``payloads.JobHistory`` does the same.
     """
 
     def __init__(self) -> None:
@@ -136,7 +137,7 @@ class DuplicateJobIds:
             duplicate = (sample.traffic, sample.arrival)
             if duplicate in self._found and sample.operation in POLLED_OPERATIONS:
                 self._found.remove(duplicate)
-                # Only its status decides whether a deliberately wrong request is ok.
+                # A deliberately wrong request is judged by its status only.
                 if sample.outcome == Outcome.OK and sample.mistake is None:
                     sample.outcome, sample.reason = Outcome.FAILED, Reason.DUPLICATE_JOB_ID
         elif (job_id := sample.accepted_job) is not None:

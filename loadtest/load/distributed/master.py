@@ -32,7 +32,7 @@ _TICK: Final = 0.05
 _LEAST_MARGIN_NS: Final = 300_000_000
 _ASLEEP_NS: Final = 1_000_000_000
 _PREPARING_NS: Final = 30_000_000_000
-"""Before the epoch, workers create their users. A worker that is then silent for this long counts as lost."""
+"""Before the epoch, a worker counts as lost after this long a silence, because creating its users takes time."""
 _CLOSE_PATIENCE: Final = 15.0
 WORKERS_GONE: Final = "every worker was lost, or has left"
 

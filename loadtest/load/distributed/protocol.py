@@ -148,7 +148,7 @@ class Setup(RunMessage, tag=True):
     info: bytes
     """Content of run.json."""
     trace: str
-    """First half of all trace ids of the run."""
+    """First half of each trace id of the run."""
     worker_count: int
     """Current number of workers. The users are divided among them."""
     boot: str

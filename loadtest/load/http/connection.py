@@ -38,7 +38,7 @@ _CERTIFICATE_REASONS: Final = {
     62: Reason.CERTIFICATE_WRONG_NAME,
     64: Reason.CERTIFICATE_WRONG_NAME,
 }
-# These are the originals of names that gevent has patched. This module waits by itself and never blocks.
+# These are the originals of names that gevent has patched. This module waits with watchers of the event loop.
 _poll = monkey.get_original("select", "poll")
 _Socket = monkey.get_original("socket", "socket")
 
@@ -75,9 +75,10 @@ class Resolver:
         self._turn = 0
 
     def order(self) -> list[str]:
-        """Return the addresses to try for the next connection, in order. There are none if loading is not allowed.
+        """Return the addresses to try for the next connection, in order. The list is empty if none may be loaded.
 
-        Addresses of the preferred IP version take turns to be first. The other version follows. The call may wait.
+        Addresses of the preferred IP version take turns to be first. The other version follows. The call may wait for
+        name resolution.
         """
         if self._look_up is not None and (self._under_way is not None or self._now() - self._looked >= FRESH):
             # All callers share one look-up.
@@ -243,7 +244,7 @@ class TcpStream:
         if waiting is not None:
             waiting.switch()
         else:
-            # Unexpected data makes the connection unusable. Its watcher would fire forever.
+            # Unexpected data makes the connection unusable. If the watcher were not stopped, it would fire forever.
             self._spoiled = True
             self._readable.stop()
 
@@ -260,7 +261,7 @@ class TcpStream:
             self._alarm, self._alarm_at = None, _NEVER
 
     def _on_alarm(self) -> None:
-        # The timer was set for an earlier wait, which usually has ended.
+        # The timer may have been set for an earlier wait that has ended.
         self._stop_alarm()
         waiting = self._waiting
         if waiting is None:
@@ -332,7 +333,10 @@ def connect(address: Address, deadline: int) -> TcpStream:
 
 
 def tls_reason(error: ssl.SSLError) -> Reason:
-    """Return the reason for a TLS error. TLS 1.3 servers reject a client certificate after the handshake."""
+    """Return the reason for a TLS error, during or after the handshake.
+
+    With TLS 1.3, the client learns only after the handshake that the server rejects its certificate.
+    """
     if isinstance(error, ssl.SSLCertVerificationError):
         return _CERTIFICATE_REASONS.get(error.verify_code, Reason.CERTIFICATE_UNTRUSTED)
     name = error.reason or ""

@@ -22,7 +22,7 @@ MAX_ANSWER: Final = 16 * 1024 * 1024
 MAX_HEAD: Final = 256 * 1024
 """Maximum bytes before the body, including interim answers."""
 MAX_BODIES: Final = 512 * 1024 * 1024
-"""All decoded bodies that a process reads at the same time have at most this many bytes."""
+"""Maximum total bytes of the bodies that a process is reading, before ``gzip`` or ``deflate`` is decoded."""
 _UNCOUNTED: Final = 64 * 1024
 """Bodies up to this size do not count towards ``MAX_BODIES``. Most bodies are smaller."""
 PLAIN: Final = frozenset({"", "identity"})
@@ -181,7 +181,7 @@ class ResponseParser:
         self._headers: dict[bytes, bytes] = {}
         self._rate_limits: list[str] = []
         self._window: int | None = None
-        """``zlib``'s number for the body's coding. None for plain bodies."""
+        """The ``wbits`` argument of ``zlib`` for the body's coding. None for plain bodies."""
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self.excess or self.answer.status is not None:
@@ -277,7 +277,11 @@ class HttpConnection:
         """The current exchange, for a caller that interrupts it."""
 
     def exchange(self, request: bytes, timeouts: Timeouts, since: int | None = None) -> HttpExchange:
-        """Send a request and read its answer within the time-outs. A repeated request began at ``since``."""
+        """Send a request and read its answer within the time-outs.
+
+        If the request repeats an earlier attempt, ``since`` is the start of that attempt. The total time-out
+        counts from there.
+        """
         start = since or time.monotonic_ns()
         deadline = start + timeouts.total_ns
         result = self.sending = HttpExchange(start=start)

@@ -26,7 +26,7 @@ logger = logging.getLogger("loadtest")
 
 
 class WholePool(LoadTestShape):
-    """The load shape of a test. All users run from start to end, because users set the concurrency, not the rate."""
+    """The load shape of a test. All users run from start to end, because the schedule sets the load."""
 
     process: "LocustProcess | None" = None
     abstract = True
@@ -90,7 +90,7 @@ class LocustProcess:
         )
         if self.test.options.metrics_port is not None:
             serve_metrics(engine, self.test.options.metrics_port)
-        # An exception in the greenlet that is interrupted would lose its arrival or the schedule.
+        # By default, SIGINT raises an exception in the current greenlet, which would lose its arrival or the schedule.
         gevent.signal_handler(signal.SIGINT, _interrupt, engine)
         if web_ui is not None:
             extend(web_ui, engine, self.test, self.reports)
@@ -149,7 +149,7 @@ class LocustProcess:
         environment.process_exit_code = code
 
     def _end(self, environment: Environment) -> None:
-        """Print the first screen of the report, and label the file of ``--html``. Locust has completed that name."""
+        """Print the first screen of the report, and label the file of ``--html``. Its name is now final."""
         self.reports.print_kept()
         options = environment.parsed_options
         if options is not None and options.html_file:

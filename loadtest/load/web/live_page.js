@@ -3,7 +3,7 @@
 
 const byId = (id) => document.getElementById(id);
 const UNITS = { 1: "per second", 60: "per minute", 3600: "per hour" };
-const ENOUGH = 20; // a mean rate covers at least this many requests if they come at the limit; with fewer, rates jump
+const ENOUGH = 20; // at the limit's rate, a mean covers about this many requests; with fewer, rates jump
 const LONGEST_MEAN_S = 10;
 
 let run = null;
@@ -198,8 +198,7 @@ function show(message) {
   tables(message);
   timeline(elapsed);
   (message.entries ?? []).forEach(figures);
-  // A second is complete when a later second was noted. With workers it is complete one second later, because their
-  // reports arrive later.
+  // The newest bucket is incomplete. With workers, the newest two are, because their reports arrive later.
   const unfinished = (message.lights ?? []).some(({ name }) => name === "workers") ? 2 : 1;
   const whole = Math.max(0, over ? Math.floor(elapsed / width) : track("dispatch_lag", "p99").length - unfinished);
   const t = Array.from({ length: whole }, (_, place) => (place + 1) * width);

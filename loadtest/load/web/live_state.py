@@ -1,4 +1,4 @@
-"""JSON messages to the live page. The first message describes the run. Its figures follow each second.
+"""JSON messages to the live page. The first describes the run. Each second, another message has the current figures.
 
 The lights check the load generator. They use the limits that decide whether a run is valid.
 """
@@ -305,7 +305,7 @@ def lights(generator: LoadGenerator, live: LiveFigures) -> list[Light]:
     """Return the checks that are possible during a run."""
     processes = generator.generators
     workers = [one for one in processes if one.worker]
-    # A master sends nothing itself.
+    # A master offers no arrivals itself.
     sending = workers or processes
     waited, offered = sum(pool.waited for one in sending for pool in one.pools.values()), live.offered.total()
     enough = waited <= WAITED_SHARE * offered if offered else None

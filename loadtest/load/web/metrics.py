@@ -128,7 +128,7 @@ def metrics_app(engine: Engine) -> WsgiApp:
 
 
 def is_own(host: str) -> bool:
-    """Whether a ``Host`` header names this machine. With DNS rebinding, it has another name."""
+    """Whether a ``Host`` header names this machine. After DNS rebinding, the header has another name."""
     try:
         return urlsplit(f"//{host}").hostname in _OWN_NAMES
     except ValueError:

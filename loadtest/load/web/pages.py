@@ -240,7 +240,7 @@ class _Pages:
             and environment.runner is not None
             and environment.runner.state == "ready",
             run="",
-            # The page with the form has no tabs.
+            # The page with the form has no tabs, so it links to the live page.
             links=[("/workflow", f"{_TITLE}, live")],
         )
 
