@@ -156,7 +156,7 @@ def is_share(one: MetricComparison) -> bool:
 def worsening(one: MetricComparison) -> float:
     """Return a sort key: the log ratio of a worsening. The key is negative if the metric improved.
 
-    Times below 20 ms count as 20 ms. Otherwise the shortest times would always come first.
+    Here, times below 20 ms count as 20 ms. Otherwise the shortest times, which vary most, would always come first.
     """
     if one.ratio is None or one.ratio <= 0:
         return 0.0

@@ -218,7 +218,7 @@ def significant(value: float, digits: int) -> float:
 
 
 def read(directory: Path) -> RunMeasurements:
-    """Read the measurements that a run's report wrote; raises ``InputError``."""
+    """Read the measurements in a run's directory; raises ``InputError``."""
     path = directory / FILE_NAME
     if not path.exists() and (directory / run_directory.FILE_NAME).exists():
         run_directory.refuse_imported(directory)

@@ -35,7 +35,7 @@ class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
         detectable_value: for a share, the head's value after the minimum detectable change.
         sd: standard deviation between runs or pairs, on the metric's scale. The interval uses it.
         n: number of runs in the history, or of pairs.
-        suspect: whether a rerun must confirm the metric.
+        suspect: whether a rerun must confirm that the metric became worse.
         drift: whether the baseline is the first runs of its period, to find slow drift, instead of the latest.
         gated: whether the verdict may use the metric.
         why: why the metric is not gated, not comparable or inconclusive; empty otherwise.

@@ -42,7 +42,7 @@ _IMPROVED: Final = 0.001
 _EACH: Final = 0.01
 """The p of each of the two runs must be at most this, so that one outlier does not begin a baseline period."""
 _PENALTIES: Final = (1.25, 5.0)
-"""p is multiplied by the first factor against the latest runs, and by the second factor against the first runs."""
+"""p against the latest runs is multiplied by the first factor, and p against the first runs by the second."""
 WINDOW: Final = 20
 """To find a sudden change, a run is compared with this many of the latest runs."""
 ANCHOR: Final = 10

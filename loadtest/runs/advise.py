@@ -48,7 +48,7 @@ class _Known:
     """The facts that a run, probe, scenario or target gives.
 
     Attributes:
-        assumed: the limits that rates of the scenario refer to.
+        assumed: the limits that the scenario's rates refer to, as in ``80% of limit``.
         shared: whether a probe found that one limiter counts the requests of all limits.
         unseen: the limits whose limiter the source did not show, although it could have.
         stated: whether a 429 states the seconds to wait.

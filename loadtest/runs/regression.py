@@ -116,7 +116,7 @@ def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
         suspects.save(found, directory)
     if found is not None and not options.no_rerun:
         print(f"\n{comparison.sentence}\nRerunning: only the suspected metrics can confirm the regression.\n")
-        # Before the first run, the user has already typed a production target's host name.
+        # The user typed a production target's host name before the first run, and need not type it again.
         again = check(dataclasses.replace(options, yes=True), found)
         return again if again in _NO_RUN else _exit_code(code, again, directory, options)
     show_comparison(directory, comparison, plots=options.plots, history=path)

@@ -1,4 +1,4 @@
-"""One run: its load and its report. Each is a separate process, which ends with this one."""
+"""One run: its load and its report, each in a child process. The child processes end if this process ends."""
 
 import signal
 from collections.abc import Callable, Mapping, Sequence

@@ -27,7 +27,7 @@ from loadtest.targets import ChosenTarget, choose, confirm, minimum_load, repeat
 _OWN: Final = "target."
 """Prefix of the keys that may differ between the sides."""
 _WARNED: Final = frozenset({"multiplier", "pool", "retrievals", "polls", "wait"})
-"""These kinds of contradictions spoil a comparison, too, although it judges no thresholds."""
+"""A plan's contradictions of these kinds spoil a comparison, too, although it judges no thresholds."""
 
 
 @dataclass(frozen=True, slots=True)
