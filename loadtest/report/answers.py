@@ -198,7 +198,7 @@ def _effect(found: ComparisonAnswer) -> str:
 
 
 def matters(found: ComparisonAnswer, one: SideDifference) -> bool:
-    """Whether a difference may matter. The interval of a time must reach the minimum effect used between runs."""
+    """Whether a difference may matter. A time's interval must reach the minimum effect of comparisons of runs."""
     if UNITS[one.metric] != "ms" or one.interval is None:
         return True
     base = found.side(one.base).figures[found.by.index(one.metric)].size

@@ -275,7 +275,7 @@ class Section:
 
     @property
     def size(self) -> str:
-        """The number of plots and tables: ``2 plots, 1 table``."""
+        """The numbers of plots, tables, facts and lines, without zeros: ``2 plots, 1 table``."""
         sizes = (len(self.plots), len(self.tables), len(self.facts), len(self.points))
         counts = zip(sizes, ("plot", "table", "fact", "line"), strict=True)
         return ", ".join(f"{n} {noun}{'s' if n > 1 else ''}" for n, noun in counts if n)

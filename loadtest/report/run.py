@@ -187,7 +187,7 @@ def make(directory: Path, *, plots: bool = True, png: bool = False, baselines: S
 
     Raises:
         RecordError: if a directory holds no readable record.
-        InputError: if a threshold of the scenario can't be read, the run is a baseline, or a file can't be written.
+        InputError: if a threshold can't be read, the run is its own baseline, or a file can't be written.
     """
     with reading(directory) as on_progress:
         found = analysis.find(load_record(directory, on_progress))

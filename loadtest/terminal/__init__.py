@@ -9,7 +9,7 @@ from rich.table import Table
 from loadtest.console import Console
 
 WIDTH: Final = 100
-"""A page of text, and every table in a file, is this many columns wide."""
+"""A plan, and any text that does not go to a terminal, is this many columns wide."""
 
 
 def page_console(*, fixed: bool = False) -> Console:

@@ -48,7 +48,7 @@ def show_history(path: Path, history: History) -> None:
 
 
 def tracked(items: Sequence[int]) -> Iterable[int]:
-    """Show the progress of an audit on a terminal."""
+    """Return the items of an audit. On a terminal, a bar shows how many of them have been taken."""
     console = Console(stderr=True)
     if not console.is_terminal:
         return items

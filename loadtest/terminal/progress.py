@@ -13,7 +13,7 @@ from loadtest.contract import Outcome
 from loadtest.record.progress import BlockBegins, LoadProgress, Progress, WaitingForWorkers
 
 _PLAIN_EVERY: Final = 20.0
-"""Lines in a log are at least this many seconds apart. A long run prints about 20 lines."""
+"""Within a phase, lines in a log are at least this many seconds apart. A long run prints about 20 lines."""
 _BAR: Final = 24
 """Length of the bar, in characters."""
 _COUNTS: Final = {
@@ -122,7 +122,7 @@ def _line(figures: Progress) -> str:
     if times:
         slowest = max(times, key=lambda name: times[name])
         told.append(f"p95 {times[slowest]:,.0f} ms{f' ({slowest})' if len(entries) > 1 else ''}")
-    # The schedule ends before the drain does.
+    # During the drain, the elapsed time exceeds the schedule's.
     begins = f"{min(figures.elapsed_s, figures.total_s):5.0f} s of {figures.total_s:.0f} s  {_where(figures):<8}"
     return "  ".join([begins, *told])
 

@@ -1,7 +1,7 @@
 """A page as one HTML file, and its plots as standalone SVG files. The page links terms to their explanations.
 
 The page works offline, in light and dark mode, and without JavaScript. A chapter unfolds if it is clicked, linked to,
-found by the browser's search, or printed. The only script sorts tables, and unfolds chapters in browsers that do not.
+found by the browser's search, or printed. The only script sorts tables, and unfolds chapters if the browser does not.
 The page's security policy allows this script by its hash.
 """
 

@@ -24,7 +24,7 @@ from loadtest.words import counted
 _MOST_CHANGES: Final = 60
 """The figure has at most this many rows; the table has all metrics."""
 _SHORT_REACH: Final = math.log(1.5)
-"""Short and polled times extend the axis up to this log ratio at most."""
+"""Short and polled times extend the axis at most to this log ratio, or to twice the reach of the others."""
 
 
 def draw(comparison: RunComparison, history: History | None = None) -> tuple[Plot, ...]:
@@ -112,7 +112,7 @@ def _forest_panel(panel: Axes, metrics: list[MetricComparison]) -> None:
 
 
 def _beyond(panel: Axes, one: MetricComparison, place: int, limits: tuple[float, float]) -> None:
-    """Write the value of a change that lies beyond the frame at the frame's edge."""
+    """If a change lies beyond the frame, write its value at the frame's edge."""
     right = (one.ratio or 1.0) > 1
     style.note(
         panel, f"{style.verdict(one)} {amounts.change(one)}", (limits[right], place), (-6 if right else 6, 0),
@@ -296,7 +296,7 @@ def _segments_panel(panel: Axes, one: MetricComparison, before: Sequence[Sequenc
 
 
 def prediction_band(one: MetricComparison) -> tuple[float, float] | None:
-    """Return the 95 % prediction band of a run without a change: the change's interval, moved to the base."""
+    """Return the 95 % prediction band of a run without a change: the change's interval, around the base."""
     if one.base is None:
         return None
     if not amounts.is_share(one) and one.ratio and one.ratio_interval and min(one.ratio_interval) > 0:

@@ -160,7 +160,7 @@ def series(figure: Figure) -> list[PlottedSeries]:
 
 
 def tables(figure: Figure) -> tuple[Table, ...]:
-    """Return a table for each set of series that share a panel and its x positions. The tables have few rows."""
+    """Return a table for each set of series that share a panel and x positions. The tables have few rows."""
     found: list[Table] = []
     for panel in figure.axes:
         groups: dict[bytes, list[PlottedSeries]] = {}
@@ -175,7 +175,7 @@ def tables(figure: Figure) -> tuple[Table, ...]:
 def as_csv(figure: Figure, instead: tuple[Table, ...]) -> str:
     """Return CSV with the columns ``panel,series,x,y``. Very long series are thinned evenly.
 
-    A bar plot has no series. Its numbers come from the tables ``instead``.
+    If the figure has no named series, as with bars of several parts, the numbers come from the tables ``instead``.
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")

@@ -84,7 +84,7 @@ def draw_decomposition(findings: Findings) -> Drawing | Point:
     for panel, name, colour in entries(record, axes, shown):
         operation = record.info.traffic[name].operation
         alike = [longest[each] for each in shown if record.info.traffic[each].operation == operation]
-        # The lengths of bars compare entries of one operation, unless a bar would be too short to see.
+        # Entries of one operation share a scale, so that their bars compare, unless a bar would be too short to see.
         shared = max(alike) <= _MOST_TIMES * min(alike)
         for _, _, look in shown[name][0].parts:
             whose = "all" if look == "lag" else colour

@@ -47,7 +47,7 @@ _SIZE_PT: Final = 8.0
 
 
 class Ticks(Artist):
-    """Grid, ticks, tick labels and label of one axis of a panel. They keep the style of their creation.
+    """Grid, ticks, tick labels and label of one axis of a panel. They keep the style in which they were made.
 
     They replace the axis's own artists. Ticks are paths, and one text object draws all labels.
 
@@ -87,7 +87,7 @@ class Ticks(Artist):
         return Bbox.union([self._axis.axes.bbox, self._axis.label.get_window_extent(renderer)])
 
     def draw(self, renderer: Any) -> None:
-        """Draw like Matplotlib's axis. No plot needs ticks on the far side or common factors, so they are left out."""
+        """Draw like Matplotlib's axis. No plot needs ticks on the far side or a factor of all labels."""
         if not self._axis.axes.axison:
             return
         labels, look, scale = self.labels(), self.look(), renderer.points_to_pixels(1.0)

@@ -21,11 +21,11 @@ _HIGHEST_RATE: Final = 3.0
 """Rates above this multiple of the limit are cut off, because peaks would compress the rest."""
 _WINDOWS_TITLE: Final = "Accepted per window"
 _GAP: Final = 0.006
-"""Blank share of a window on either side of its bar. It separates bars, but does not suggest a pause."""
+"""Blank share of a window on either side of its bar: enough to separate bars, too little to suggest a pause."""
 _MOST_NUMBERS: Final = 15
 """Windows have numbers only if there are at most this many; more numbers would overlap."""
 _HIGHEST: Final = 2.5
-"""Outlines above this multiple of the limit are cut off."""
+"""The outlines of a window's 429s are cut off above this multiple of the limit."""
 
 
 def _called(name: str) -> str:
@@ -144,7 +144,7 @@ def _429_rate_title(findings: Findings) -> str:
 
 
 def draw_windows(findings: Findings) -> Drawing | Point:
-    """Draw a panel for each limit that counts in windows and rejected requests."""
+    """Draw a panel for each limit that rejected requests and whose limiter counts in windows."""
     record, observed = findings.record, findings.observed_429
     if observed.why_not is not None:
         return Point(_WINDOWS_TITLE, observed.why_not)

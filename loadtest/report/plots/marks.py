@@ -22,7 +22,7 @@ from loadtest.stats.order_statistics import interval_ranks, rank
 _MOST_MARKS: Final = 24
 """Window boundaries are drawn only if there are at most this many; more would merge."""
 _SEEN: Final = 0.002
-"""A caption explains the bands only if half of a band's width exceeds this share of the plot's width."""
+"""A caption explains the bands of ``mark_windows`` only if half of a band exceeds this share of the plot's width."""
 _CHARACTERS: Final = 135
 """Number of letters of stage names that fit into the width of a plot."""
 WHOLE_IN: Final = 8.8
@@ -107,7 +107,7 @@ def mark_windows(panel: Axes, record: Record, boundaries: Floats) -> bool:
 
 
 def mark_window(panel: Axes, at_s: float) -> None:
-    """Draw one boundary as a line, in s since the epoch."""
+    """Draw a window boundary as a line. ``at_s`` is in s since the epoch."""
     panel.axvline(at_s, color=style.MUTED, lw=0.7, ls=":", zorder=0.6)
 
 

@@ -214,7 +214,7 @@ _FLOOR_MS = 0.01
 
 
 def draw_lag(findings: Findings) -> Drawing | Point:
-    """Draw the longest lag of each time bin for each traffic entry, the distribution of all lags, and the limit."""
+    """Draw each entry's longest lag in each time bin, the distribution of all lags, and the dispatch lag's limit."""
     record = findings.record
     if not findings.lags:
         return Point("Start lag of operations", "no operation was sent")

@@ -249,7 +249,7 @@ def _spectrum_line(panel: Axes, values: Distribution, name: str, look: dict[str,
     times = values.at(ranks)
     tail = 1 - (ranks - 0.5) / n
     # As in ``interval_ranks``, there is no upper bound where (rank / n)^n is above 2.5 %.
-    last = int(np.max(((1 - tail) ** n <= 0.025).nonzero()[0], initial=0))  # either side of a 95 % interval
+    last = int(np.max(((1 - tail) ** n <= 0.025).nonzero()[0], initial=0))  # 2.5 % on each side
     tails = np.geomspace(1, 0.5 / n, 90)[1:].tolist()
     bounds = [(each, *ranked) for each in tails if (ranked := interval_ranks(n, 1 - each)) is not None]
     if len(bounds) > 1:
@@ -318,7 +318,7 @@ def _rate(part: StagePart) -> float:
 def _by_rate_panel(panel: Axes, parts: list[StagePart], colour: str, wide_in: float) -> None:
     for statistic, ink, line, marker in (("p50", colour, "-", "o"), ("p95", style.INK, (0, (4, 1.5)), "^")):
         found = [(_rate(part), part.figures.response_time_ms.get(statistic)) for part in parts]
-        # A percentile next to time-outs has no upper bound.
+        # Time-outs may leave a percentile without an upper bound, and so without an interval.
         known = [(rate, one.value, *(one.interval or (np.nan, np.nan))) for rate, one in found if one.value is not None]
         if known:
             rates, values, low, high = np.array(known, float).T

@@ -277,7 +277,7 @@ def key(**look: Any) -> Line2D:
 
 
 BAND: Final[dict[str, Any]] = {"color": FADED, "alpha": 0.35, "lw": 0}
-"""Style of the band in which values are expected if nothing changed."""
+"""Style of a shaded band, such as an interval or the values that are expected if nothing changed."""
 VERDICTS: Final[dict[str, tuple[str, str]]] = {
     "suspected": (BAD, "D"),
     "regressed": (BAD, "X"),
@@ -294,7 +294,7 @@ _ROW_LETTERS: Final = 64
 """A row's label has at most this many letters, which fill half of the figure's width."""
 _MOST_TICKS: Final = 7
 _LEAST_GAPS: Final = 7.0
-"""Tick labels are at least the axis's length ÷ this number apart."""
+"""The distance between two tick labels is at least the axis's length ÷ this number."""
 
 
 def short(name: str, letters: int = _NAME_LETTERS) -> str:

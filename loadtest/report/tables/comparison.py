@@ -55,7 +55,7 @@ def metrics_table(comparison: RunComparison) -> Table:
     shown = ordered(comparison)
     changed = [place for place, one in enumerate(shown) if amounts.is_changed(one)]
     tested = [place for place, one in enumerate(shown) if one.p is not None]
-    # Without a changed metric, the largest changes for the worse decide.
+    # Without a changed metric, the rows with the largest changes for the worse are the most important.
     decides = changed or sorted(tested, key=lambda place: amounts.telling(shown[place]), reverse=True)[:3]
     # If all rows are shares, differences are empty, and a terminal of 100 columns has no room for an empty column.
     spare = "#Difference" if all(amounts.is_share(shown[place]) for place in decides) else ""

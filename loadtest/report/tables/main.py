@@ -93,7 +93,10 @@ def _beside(one: Judged) -> str:
 
 
 def summary(findings: Findings, entry: MainEntry | None) -> Table:
-    """Return a row per traffic entry and stage. The main stage is the most important, then the lowest shares of ok."""
+    """Return a table with a row per traffic entry and stage.
+
+    The main entry's row is the most important, then the rows with the lowest shares of ok.
+    """
     info, parts = findings.record.info, stage_parts(findings)
     polled = {name: polling(info, name).removeprefix("polled ").replace(" ", "\u00a0") for name in info.traffic}
     first = {part.traffic: part for part in reversed(parts)}
