@@ -64,7 +64,7 @@ class WorkerReport(RunMessage, tag=True, kw_only=True):
     sent_ns: int
     """Sending time on the worker's monotonic clock."""
     ready: bool = False
-    """Whether all its users have requested an arrival, and its clock is known."""
+    """Whether each of its users has requested its first arrival, and the offset of its clock is known."""
     waiting: bool = True
     """Whether it waits for a part of the schedule."""
     assignment: int = 0
@@ -192,14 +192,14 @@ class TakeOver(RunMessage, tag=True):
 
 
 class Stop(RunMessage, tag=True):
-    """A request to offer nothing more."""
+    """Tells a worker to offer nothing more."""
 
     discard: bool
     """Whether arrivals that wait for a user are discarded."""
 
 
 class Close(RunMessage, tag=True):
-    """A request to send all remaining samples."""
+    """Tells a worker to send all remaining samples."""
 
     aborted: bool
 

@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 HOLD_NS: Final = 2_000_000_000
 """A worker stops offering when the master is silent for this long.
 
-This is shorter than ``LOST_AFTER_NS`` in ``master``, so that no other worker offers the same arrivals.
+This is shorter than ``LOST_AFTER_NS`` in ``master``, so that the worker stops before other workers get its arrivals.
 """
 _EXCHANGES: Final = 5
 """A worker is ready only after this many exchanges of messages. They serve to estimate the master's clock."""
