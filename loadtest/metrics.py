@@ -19,7 +19,7 @@ INTERVAL_STATISTICS: Final = ("p50", "p90", "p95")
 INTERVALS: Final = tuple(
     f"{name}.{each}" for name in ("response_time", "execution_time", "overhead") for each in INTERVAL_STATISTICS
 )
-"""Metrics with a confidence interval from a stage's time blocks. A confident threshold is judged by the interval."""
+"""Metrics with an interval from ``analysis.time_blocks``. A confident threshold on them is judged by the interval."""
 Statistic = Literal["mean", "p50", "p90", "p95", "p99", "max"]
 STATISTICS: Final[tuple[Statistic, ...]] = ("mean", "p50", "p90", "p95", "p99", "max")
 TIMES: Final = {

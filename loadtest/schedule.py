@@ -1,9 +1,9 @@
 """The schedule, which turns arrival rates into intended starts. Pure, without a clock.
 
 Λ(t) is the integral of the arrival rate from the epoch to t. Even arrival k is intended at Λ⁻¹(k), ramps included.
-Poisson arrivals are a seeded unit-rate process mapped through Λ⁻¹ (the time-rescaling theorem; Lewis & Shedler,
-"Simulation of nonhomogeneous Poisson processes by thinning", 1979, section 1, call it time-scale transformation).
-Arrivals end where Λ does: an entry with rate r and duration d has ⌈r·d⌉ even arrivals.
+Poisson arrivals are a seeded unit-rate process mapped through Λ⁻¹ (the time-rescaling theorem, or "time-scale
+transformation" in Lewis & Shedler, "Simulation of nonhomogeneous Poisson processes by thinning", 1979, section 1).
+Arrivals end where Λ ends: an entry with rate r and duration d has ⌈r·d⌉ even arrivals.
 """
 
 import zlib
@@ -69,7 +69,7 @@ class TrafficSchedule:
             first += len(marks)
 
     def share(self, worker: int = 0, workers: int = 1, from_ns: int = 0) -> Iterator[Arrival]:
-        """Yield one worker's arrivals in order. Each of n workers has every n-th arrival, so all shares add up exactly.
+        """Yield one worker's arrivals in order. Each of n workers has every n-th arrival, so an arrival has one worker.
 
         Args:
             worker: 0-based index of the worker.

@@ -137,7 +137,7 @@ def _annotation_at(root: Any, loc: Sequence[Any]) -> Any:
 
 
 def _fields(model: Any) -> dict[str, Any]:
-    """Return a model's annotations, by the names that files use. They are empty if the type is not a model."""
+    """Return a model's annotations, by the names that files use. Other types have none."""
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
         return {}
     return {field.alias or name: Annotated[(field.annotation, field)] for name, field in model.model_fields.items()}

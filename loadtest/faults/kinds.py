@@ -21,7 +21,7 @@ _KeyIndex = Annotated[int, Meta(ge=0, le=999)]
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
-    """Base of all faults. Times are in s, probabilities are 0-1, and API keys are given by index."""
+    """Base of all faults. Times are in s (``ms`` in ms), probabilities are 0-1, and API keys are given by index."""
 
     ON: ClassVar[tuple[LimitName, ...]] = LIMIT_NAMES
     """The kinds of requests that the fault can affect."""

@@ -48,7 +48,8 @@ class State(StrEnum):
 class Job(msgspec.Struct, gc=False, eq=False):
     """A submitted run that has not ended.
 
-    The garbage collector does not track jobs. A job is part of a reference cycle only if its arguments refer to it.
+    The garbage collector does not track jobs. This is safe, because a reference cycle could
+    contain a job only through the job's arguments.
     """
 
     owner: object

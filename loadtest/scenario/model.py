@@ -123,7 +123,7 @@ class ThresholdEntry(Strict):
             raise ValueError("stage needs a traffic or an operation")
         if self.abort and (why := why_not_early(threshold)):
             raise ValueError(f"{self.require!r} cannot abort: {why}")
-        # Older records may have such thresholds, so parse_threshold still accepts them.
+        # parse_threshold accepts more metrics, because thresholds in older records have them.
         if self.confident and threshold.reference is None and threshold.metric not in INTERVALS:
             known = ", ".join(INTERVALS)
             raise ValueError(f"{self.require!r} cannot be confident: only {known} have an interval")

@@ -76,7 +76,7 @@ class WorkFaults(WorkHooks):
         faults = self._struck(LimitName.SYNC_RUN, owner)
         _note_hits(faults)
         try:
-            while not self._starving().isdisjoint(faults):  # noqa: ASYNC110 - work, time or a fault may end it
+            while not self._starving().isdisjoint(faults):  # noqa: ASYNC110 - starvation may end in several ways
                 await asyncio.sleep(_LOOK_AGAIN)
         except asyncio.CancelledError:
             work.close()
