@@ -22,7 +22,7 @@ _WELL_KNOWN_S: Final = 0.05
 _PEERS_NAMED: Final = 10
 """At most this many addresses of the target are listed."""
 _RESOLVED: Final = 0.1
-"""Polling is too coarse if the bounds of a time to result differ by more than this share of the upper bound."""
+"""Polling is too coarse for a time to result if its bounds differ by more than this share of the upper bound."""
 _KNOWN_TO_LOGS: Final = (
     "429", "95 % interval", "accepted", "expected", "fixed window", "goodput", "p50", "p95", "p99", "saturated",
     "sliding log", "token bucket",

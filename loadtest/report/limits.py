@@ -38,7 +38,7 @@ _MORE: Final = 1.2
 
 
 def overdrawn(findings: Findings, operation: Operation | None) -> tuple[str, float]:
-    """Return a clause about the stretch that exceeded its limit most, and the stretch's share of 429s (0-1).
+    """Return a clause about the stretch of stages that exceeded its limit most, and its share of 429s (0-1).
 
     The limit of ``operation`` comes first if it was exceeded.
     """

@@ -1,6 +1,6 @@
 """A page's content: a head with the verdict and the answer, and sections of lists, facts, plots and tables.
 
-Runs, comparisons, histories and capacity searches each build a page; ``formats`` writes and prints it.
+Each kind of result, such as a run or a history, has a module that builds its page; ``formats`` writes and prints it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping

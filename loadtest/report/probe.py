@@ -31,7 +31,7 @@ from loadtest.words import count, times_as
 _MOST_TIMES: Final = 100_000
 """Likelihood ratios above this are shown as more than this, because a ratio of 1,100 already excludes a limiter."""
 _BARS: Final = 200
-"""Bursts that begin within the probe's time ÷ this number share a line, because narrower lines would overlap."""
+"""The plot cuts the probe's time into this many parts. Bursts of a part share a line; more lines would overlap."""
 
 
 def build(directory: Path) -> Page:

@@ -245,7 +245,7 @@ def make(directory: Path, shown: Path, history: Path | None = None, *, plots: bo
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write a comparison's report in every form, and print its short form. Errors are printed without a traceback."""
+    """Make a comparison's pages and print the first screen, or make a history's page. Errors have no traceback."""
     parser = ArgumentParser(prog="python -m loadtest.report.regression", description="Make a comparison's pages.")
     parser.add_argument("directory", nargs="?", type=Path, help="directory of comparison.json")
     parser.add_argument("--no-plots", action="store_true", help="draw no plots")

@@ -134,7 +134,7 @@ def _polls_title(findings: Findings) -> str:
 
 
 _HALF: Final = 0.31
-"""Height of a bar, in rows."""
+"""Half of the height of a bar, in rows."""
 _ANSWER: Final = 0.4
 """Opacity of a request's bar after the first byte of its answer."""
 _Bar = tuple[int, float, float]

@@ -139,7 +139,10 @@ def styled(name: str) -> Iterator[None]:
 
 
 def panels(count: int, height_in: float, *, columns: int = 1, share_x: bool = True) -> tuple[Figure, list[Axes]]:
-    """Make a figure of ``count`` panels in one or more columns. Each panel is ``height_in`` inches high."""
+    """Make a figure of ``count`` panels in one or more columns.
+
+    Each panel is ``height_in`` inches high, but a single panel is 1.35 times as high.
+    """
     rows = -(-count // columns)
     height_in *= 1.35 if rows == 1 and columns == 1 else 1.0
     figure, axes = grid([height_in] * rows, columns, share_x=share_x)
