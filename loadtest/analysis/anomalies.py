@@ -121,7 +121,7 @@ SECONDS: Final = (950.0, 1500.0)
 """If wait ÷ executionTime is in this range, the executionTime seems to be in seconds."""
 _NEARLY_ALL: Final = 0.8
 _FEW: Final = 5
-"""If fewer operations than this have a ratio in ``SECONDS``, it may be accidental."""
+"""Fewer operations than this may have a ratio in ``SECONDS`` by accident."""
 _EXTREME: Final[dict[str, Callable[[Any], float]]] = {"negative": min, "longer_than_seen": max, "seconds": max}
 """For each kind of anomaly, the function that selects the worst executionTime."""
 _LONGEST: Final = 60

@@ -107,7 +107,7 @@ class Evenness(Result, frozen=True, kw_only=True):
     Attributes:
         gap_error_ms: absolute difference between the gap of two starts and the gap of their intended starts.
         bins_sent: sd ÷ mean of the number of starts per 100 ms; None with too few arrivals.
-        bins_intended: sd ÷ mean of the number of intended starts per 100 ms. A perfect sender has this value.
+        bins_intended: sd ÷ mean of the number of intended starts per 100 ms. In a perfect run, ``bins_sent`` is equal.
     """
 
     gap_error_ms: Summary

@@ -326,7 +326,7 @@ class Rows:
         late: Bools = self.words("outcome") == TIMED_OUT
         return late
 
-    # None stands for the whole selection, because only a garbage collection could free a reference to itself.
+    # None stands for the selection itself. A reference to itself would keep its memory until a garbage collection.
     def _split(self, name: str, found: "Callable[[], Groups]") -> "list[tuple[int, Rows]]":
         if name not in self._splits:
             self._splits[name] = [(code, None if at is None else self.some(at)) for code, at in found() if code >= 0]

@@ -37,7 +37,7 @@ _DENSE: Final = 8
 _MISSING: Final = {"even": 2.0}
 """Number of planned arrivals that may be missing at the end of a stage, by arrival process."""
 _MISSING_AT_RANDOM: Final = 30.0
-"""The same number for random arrivals. If 30 arrivals are expected, none occurs with a probability of e⁻³⁰."""
+"""The same number for random arrivals. If 30 arrivals are expected, the probability that none occurs is e⁻³⁰."""
 
 
 class Inconsistency(Result, frozen=True, kw_only=True):

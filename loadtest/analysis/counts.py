@@ -43,7 +43,7 @@ class RequestCell(NamedTuple):
 
     Attributes:
         status: HTTP status, or ``NO_ANSWER``.
-        stretch: index of a period between two stage boundaries. The requests were sent in it; -1 outside all periods.
+        stretch: index of the period, between two stage boundaries, in which they were sent; -1 outside all periods.
     """
 
     kind: int

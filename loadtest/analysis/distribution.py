@@ -114,7 +114,7 @@ class Distribution:
     def greatest_at(self, number: int) -> float:
         """Return the upper bound of the value at a 1-based rank. Each time-out counts as infinite.
 
-        In the lower bound, which is ``at``, each time-out counts with its duration. The two bounds hold without
+        ``at`` returns the lower bound, in which each time-out counts with its duration. The two bounds hold without
         assumptions about the time-outs (like the ends of Kaplan and Meier's estimate, JASA 1958).
         """
         ended = self.ended

@@ -212,7 +212,7 @@ def understand(run: str | Path, reports: Path = Path("reports")) -> Findings:
 
     Raises:
         InputError: if there is no such run.
-        RecordError: if it cannot be read as a record.
+        RecordError: if a run cannot be read as a record.
     """
     return find(load_record(run_directory.find_run(str(run), reports)))
 
@@ -232,7 +232,7 @@ def metrics_table(runs: Run | Findings | Iterable[Run | Findings], reports: Path
 
     Raises:
         InputError: if there is no such run.
-        RecordError: if it cannot be read as a record.
+        RecordError: if a run cannot be read as a record.
     """
     import pandas as pd  # noqa: PLC0415 - slow to import, and reports do not need it
 

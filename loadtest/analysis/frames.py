@@ -62,7 +62,7 @@ class _Part:
         return found
 
     def recorded(self, name: str) -> pa.Array:
-        """Return a column as recorded, unless it holds words."""
+        """Return a column as recorded. For a column of words, use ``_word``."""
         return self.rows.columns.arrow(name).take(pa.array(self.rows.places))
 
 
@@ -265,7 +265,7 @@ def operations(runs: Run | Iterable[Run], *, reports: Path = Path("reports")) ->
 
     Raises:
         InputError: if there is no such run.
-        RecordError: if it cannot be read as a record.
+        RecordError: if a run cannot be read as a record.
     """
     return _frame("operations", runs, reports)
 
@@ -307,7 +307,7 @@ def _schema(name: str) -> pa.Schema:
     # Only Arrow reads the metadata of fields. Other readers of Parquet read the metadata of the schema.
     units = {column.name: column.unit for column in columns if column.unit}
     schema = pa.schema([column.field for column in columns])
-    # Without metadata of its own, pandas reads a column of whole numbers as floats if it contains null.
+    # Without pandas metadata in the file, pandas reads whole numbers as floats if their column contains null.
     like = pa.Schema.from_pandas(schema.empty_table().to_pandas(types_mapper=_nullable), preserve_index=False)
     return schema.with_metadata({"loadtest.units": json.dumps(units), "pandas": like.metadata[b"pandas"]})
 

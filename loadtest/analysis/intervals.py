@@ -49,7 +49,7 @@ ERROR_RATE: Final = "error_rate"
 GOODPUT: Final = "goodput"
 _TIMES: Final = (RESPONSE, EXECUTION, OVERHEAD)
 _SLACK: Final = 0.01
-"""The observation may be outside the range by this share of requests, which arrive near the edge of a window."""
+"""The observed 429s may be outside the range by this share of requests, as some arrive near the edge of a window."""
 _NONE: Final = PhaseRange(why_not="the limiter has no windows that begin by the server's clock")
 
 TOO_FEW: Final = "too few independent samples: most of the stage has none"
@@ -252,7 +252,7 @@ def share_interval(events: Ints, whole: Ints, pace: BinnedTimes | None = None) -
 
 
 def percentile_interval(times: BinnedTimes, values: Distribution, quantile: float) -> FoundInterval:
-    """Return the interval of a percentile, in ms. A value is inside if the share of times below the value allows it.
+    """Return the interval of a percentile, in ms: all values that a test of the share of lower times accepts.
 
     ``values`` are the same times without bins, with marked time-outs.
     """

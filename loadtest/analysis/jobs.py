@@ -49,7 +49,7 @@ class Ledger(Result, frozen=True, kw_only=True):
 
 
 class JobTracker:
-    """Tracks jobs by a 64-bit hash of their ids. Five million ids have equal hashes with a probability of 1e-6."""
+    """Tracks jobs by a 64-bit hash of their ids. Two of five million ids share a hash with a probability of 1e-6."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary

@@ -1,7 +1,8 @@
 """A record is read in chunks, so the analysis of any number of samples needs a limited amount of memory.
 
-A chunk has at least ``_ROWS`` rows for each traffic entry, up to ``_MOST_ENTRIES`` entries. The last chunk may be
-shorter. Work per stage therefore costs little compared with work per row. The columns of a chunk fit into a cache.
+A chunk has at least ``_ROWS`` × e rows for e traffic entries, where e counts as at most ``_MOST_ENTRIES``. The last
+chunk may be shorter. Work per stage therefore costs little compared with work per row. The columns of a chunk fit into
+a cache.
 """
 
 from collections.abc import Callable, Iterator

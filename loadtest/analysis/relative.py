@@ -62,7 +62,7 @@ class Values:
     """Values of one metric in the order of time.
 
     Attributes:
-        numbers: the values. A time that never ended is infinite.
+        numbers: the values. An infinite time belongs to an operation or request that did not become ok.
         arrivals: number of each value's arrival. Values of requests have None, as an arrival may have several requests.
     """
 

@@ -64,7 +64,7 @@ class Value(NamedTuple):
 
     @property
     def open(self) -> bool:
-        """Whether the statistic is only known to be between two finite bounds, because of shorter time-outs."""
+        """Whether only finite bounds of the statistic are known, because shorter time-outs could have lasted longer."""
         return self.most not in (self.value, inf)
 
 
@@ -299,7 +299,7 @@ class ExpectedLimiter(Result, frozen=True, kw_only=True):
     """The assumed limiter, and the share of decisions that its replay predicts.
 
     Attributes:
-        clock_shift_s: the server's clock minus ours, as it agrees best with the decisions; null if it does not matter.
+        clock_shift_s: the server's clock minus the client's, as it fits the decisions best; null if it does not matter.
         agreement: share of the observed decisions that the replay predicts. Requests of a burst may arrive in any
             order, so the replay puts accepted requests first.
         agreement_as_sent: ``agreement`` if bursts keep the order of sending.

@@ -70,7 +70,7 @@ class Record:
 
     @cached_property
     def deciding_requests(self) -> Ints:
-        """Places of each operation's last run, submit or retrieve. If this gets a 429, the operation is throttled."""
+        """Places of each operation's last run, submit or retrieve. If that gets a 429, the operation is throttled."""
         sent = self.sent_requests
         first = np.flatnonzero((sent["kind"] < FIRST) & ~np.isnan(sent["parent_arrival"]))
         traffic, arrival, start = (sent[name][first] for name in ("traffic", "parent_arrival", "start"))
@@ -195,7 +195,7 @@ def load_record(directory: Path, on_progress: Callable[[int], None] | None = Non
     """Read a run directory's record. ``on_progress`` is called with the number of rows read so far.
 
     Raises:
-        RecordError: if it cannot be read as a record.
+        RecordError: if the directory cannot be read as a record.
     """
     samples.warm_up_without_pandas()
     info = run_directory.load(directory)

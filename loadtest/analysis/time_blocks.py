@@ -106,7 +106,7 @@ def draws(bins: int, per_block: int) -> NDArray[np.float32]:
 
 
 class BinnedTimes:
-    """The times of one figure by bin and level.
+    """The times of one figure by bin and level. A level is a range of times.
 
     Args:
         whole: all of the times, which determine the levels.
@@ -144,7 +144,10 @@ class BinnedTimes:
 
     @cached_property
     def pace(self) -> PaceModels | None:
-        """Models of the times' pace; None if too many batches are empty. Read this only after the last ``add``."""
+        """Models of the times' pace (``stats.correlated_bins``); None if too many batches are empty.
+
+        Read this only after the last ``add``.
+        """
         return pace_of(self.counts) if fill_batches(self.counts.sum(axis=1)) else None
 
     def error(self, quantile: float) -> float | None:
@@ -230,7 +233,7 @@ class TimeBlocks:
                 wholes |= {name: record.times[name].get([index]) for name in (EXECUTION, OVERHEAD)}
             self.stages[index] = StageBlocks(found, {name: BinnedTimes(found, whole) for name, whole in wholes.items()})
         self.uneven: set[int] = set()
-        """Stages with an executionTime that is not a whole number of ms. In other stages, it may be rounded to ms."""
+        """Stages with an executionTime that is no whole number of ms. Other stages' executionTimes may be rounded."""
         lag = record.time("dispatch_lag_ms", record.stages())
         whole_run = grid(0.0, record.covered_s)
         self.dispatch_lag = None if whole_run is None else BinnedTimes(whole_run, lag)

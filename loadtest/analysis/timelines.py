@@ -19,7 +19,7 @@ from loadtest.arrays import Floats, Ints
 from loadtest.contract import EXECUTING_OPERATIONS, THROTTLED_STATUS, Outcome
 
 _RESPONSE_DOTS: Final = 11_000
-"""A layer has at most this many evenly chosen dots, and ok operations have up to ``_SLOW`` more of the slowest 2 %."""
+"""Each outcome has at most this many evenly chosen dots. Ok has up to ``_SLOW`` more dots of the slowest 2 %."""
 _SLOW: Final = 1_000
 _PER_BIN: Final = 25
 _OUTCOMES: Final = {

@@ -89,7 +89,7 @@ def _generator(info: RunInfo, own: GeneratorInfo) -> Generator:
 
 
 UNEVENNESS: Final = 0.5
-"""Sends are uneven if their sd ÷ mean per 100 ms exceeds the schedule's by more than this."""
+"""Sends are uneven if sd ÷ mean of their number per 100 ms exceeds the schedule's by more than this."""
 
 OF_GENERATOR: Final = (
     "dispatch lag p99", "generator CPU", "event loop", "garbage collection", "users", "evenness",
@@ -163,7 +163,7 @@ def _complete(record: Record) -> ValidityCheck:
 
 def _consistent(record: Record) -> ValidityCheck:
     found = record.consistency.result()
-    # If rows are missing, run.json contradicts the others. `_complete` reports missing rows.
+    # If rows are missing, run.json contradicts the remaining rows. `_complete` reports missing rows.
     of_run = list(record.consistency.of_run()) if record.rows == record.info.samples else []
     rows = counted(sum(one.count for one in found), "row")
     good, bad = "no row contradicts another row, the plan or itself", ""

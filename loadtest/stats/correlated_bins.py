@@ -2,8 +2,9 @@
 
 In the model, each value is the sum of a pace and independent noise. All values at one time share the pace, which is a
 first-order autoregression. A few bins do not determine the correlation time and the variance of the pace. Each pair of
-values on a grid is therefore weighted by its restricted likelihood (Harville, "Bayesian inference for variance
-components", Biometrika 1974). All pairs have the same prior weight. Correlation times are evenly spaced on a log scale.
+these two parameters on a grid is therefore weighted by its restricted likelihood (Harville, "Bayesian inference for
+variance components", Biometrika 1974). All pairs have the same prior weight. Correlation times are evenly spaced on a
+log scale.
 
 An event is 0 or 1, for example an error, or a time below a percentile. The shared part of the events' variance is
 inferred in the same way. The prior for the events' correlation times comes from the pace. If times share no pace, half
@@ -27,7 +28,7 @@ A pace with a longer correlation time looks like a constant level.
 _PACES: Final = np.array([0, 0.02, 0.06, 0.13, 0.25, 0.5, 0.9, 1.6, 3, 6])
 """Variance of the pace ÷ variance within bins."""
 _PARTS: Final = np.array([0, 0.01, 0.03, 0.06, 0.1, 0.17, 0.28, 0.42, 0.6, 0.8])
-"""Shared part ÷ all of the variance of events."""
+"""Shared variance of events ÷ their total variance."""
 _ANY_PART: Final = np.full(len(_PARTS), 1 / len(_PARTS))
 """Prior weights of ``_PARTS`` if times share a pace."""
 _TAIL: Final = 0.025
@@ -43,7 +44,7 @@ _MOST_BINS: Final = 30
 _HALVINGS: Final = 30
 """Number of bisections that find a bound. Each doubles the precision."""
 _BATCHES: Final = 8
-"""Number of batches in a stage."""
+"""A stage is divided into this many batches of neighbouring bins."""
 NORMAL: Final = 1.959963984540054
 """A 95 % interval of a normal distribution ends this many standard deviations from the mean."""
 
@@ -118,8 +119,8 @@ def plausible(below: Ints, whole: Ints, pace: PaceModels, quantile: float) -> tu
     """Return whether each level may be the quantile, and the effective number of independent values.
 
     A level is rejected if the share of values up to it is significantly too low, or if the share up to the previous
-    level is significantly too high. Two models have to agree: one with the pace of all times, and one of these events
-    alone, because the slowest times may vary differently.
+    level is significantly too high. Two models have to agree on a rejection: one with the pace of all times, and one of
+    the values up to the level alone, because the slowest times may vary differently.
 
     Args:
         below: number of values up to each level, ``[bin, level]``.

@@ -57,7 +57,10 @@ class Difference(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """One side's estimate and interval. ``influence`` is the contribution of each value, which paired sides compare."""
+    """One side's estimate and interval.
+
+    ``influence`` is each value's contribution to the estimate. The correlation of paired sides is computed from it.
+    """
 
     value: float
     low: float

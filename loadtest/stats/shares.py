@@ -149,7 +149,7 @@ def fisher_deviate(base: EventCount, head: EventCount, *, better: bool) -> float
 
 
 def deviance_root(base: Sequence[EventCount], head: Sequence[EventCount], log_odds: float) -> float:
-    """Return the signed root of the deviance from common log odds, which is positive if the head has more events.
+    """Return the signed root of the deviance from common log odds; positive if head has more events than expected.
 
     Half an event is moved between the sides towards the expected counts (Yates' correction for continuity).
     """

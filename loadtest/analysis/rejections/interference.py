@@ -6,7 +6,8 @@ own limits in the same stage. The assumed limiter models which requests share a 
 explain count.
 
 Times and errors of other traffic are compared between the stages in which the party gets a 429 and the rest of the run.
-Each traffic entry and kind of request is compared separately. A flood slows other traffic long before the first 429.
+Stages are compared instead of seconds, because a flood slows other traffic long before the first 429. Each traffic
+entry and kind of request is compared separately.
 """
 
 from collections import Counter
@@ -68,7 +69,10 @@ class Felt(Result, frozen=True, kw_only=True):
 
 
 def _felt_by_others(sent: NamedColumns, entries: Sequence[str], party: Bools) -> Felt | None:
-    """Return a party's effect on times and errors; None if other traffic has no time to compare with."""
+    """Return a party's effect on times and errors.
+
+    The result is None unless other traffic was sent both in the party's stages with 429s and at other times.
+    """
     meanwhile = _meanwhile(sent["start"], sent["stage_index"], party, sent["status"] == THROTTLED_STATUS)
     others = np.flatnonzero(~party)
     if not meanwhile[others].any() or meanwhile[others].all():
@@ -132,7 +136,8 @@ class Interference(Result, frozen=True, kw_only=True):
         while_not: the same counts in all other seconds.
         refusals_felt: whether other traffic has significantly more unexplained 429s in the seconds with a 429 of the
             party (p < 0.001). None if no limiter was replayed, or other traffic was sent only in these seconds.
-        others: effect on times and errors; None if other traffic has no time to compare with.
+        others: effect on times and errors; None unless other traffic was sent both in the party's stages with 429s
+            and at other times.
         felt: whether 429s, times or errors of other traffic were affected; None if all of these are unknown.
     """
 

@@ -1,10 +1,10 @@
 """The server's windows in a run, and the range of 429s over all phases of these windows.
 
 Each run starts at another phase of the server's windows. The number of 429s for the same sends therefore differs
-between runs. The range of this number comes from replays at many phases. For fixed windows, there is a phase between
-each two neighbouring sends, modulo the window, so the range is exact. For other clock-aligned limiters, and for very
-many sends, phases are evenly spaced. The range is valid only if sends do not depend on responses and the server uses
-the assumed limiter.
+between runs. The range of this number comes from replays at many phases. For fixed windows, a phase is replayed
+between each two neighbouring sends, modulo the window, so the range is exact. For other clock-aligned limiters, and for
+very many sends, phases are evenly spaced. The range is valid only if sends do not depend on responses and the server
+uses the assumed limiter.
 """
 
 import math
@@ -220,7 +220,7 @@ def rejected_by_phase(spec: LimiterSpec, limit: Limit, asked: Sequence[tuple[Flo
 
 
 def _phases(times: Floats, window: float, most: int, *, exact: bool) -> tuple[Floats, Floats]:
-    """Return a phase between each two neighbouring sends, and the share of a window that each phase represents."""
+    """Return the phases to replay, and the share of a window that each phase represents."""
     places = np.unique(times % window)
     number = min(most, len(places))
     if not exact or number < len(places):

@@ -65,7 +65,7 @@ class RetryAfter(Result, frozen=True, kw_only=True):
 
 
 def readings(words: list[str]) -> tuple[Floats, Floats]:
-    """Return seconds to wait and unix times of dates, by header. NaN means absent. The last place has no header."""
+    """Return seconds to wait and unix times of dates, by header. NaN means absent. The last place is for no header."""
     waits, dates = np.full(len(words) + 1, np.nan), np.full(len(words) + 1, np.nan)
     for place, word in enumerate(words):
         wanted = parse_retry_after(word)

@@ -106,12 +106,12 @@ class SentRequests:
 BURST_GAP_S: Final = 0.002
 BURST_SPAN_S: Final = 0.02
 _BURST_SIZE: Final = 5
-"""A burst has at least this many requests to one limiter. The gap and the span above, in s, separate bursts."""
+"""A burst has at least this many requests to one limiter. ``BURST_GAP_S`` and ``BURST_SPAN_S`` separate bursts."""
 _LEAST_S: Final = 0.001
 _MOST_S: Final = 0.25
 """The assumed time from sending a request to the server's decision is within these limits, in s."""
 _SILENCE: Final = 50
-"""Number of idle windows between two limiters in a log. A bucket in debt needs 2 × burst ÷ N windows to refill."""
+"""Idle windows between two limiters in a joined log. A bucket in debt needs 2 × burst ÷ count windows to refill."""
 _INVALID: Final = (400, 404, 405, 413, 431, 503)
 """Statuses of invalid requests, which use no quota if the limiter counts only valid requests."""
 
@@ -286,7 +286,7 @@ def expect(info: RunInfo, sent: NamedColumns, logs: list[RequestLog], clock: tup
         own = log.judged
         place, refused, was_429, answered = log.place[own], ~allowed[own], log.rejected[own], log.answered[own]
         rejected[place] = refused
-        # Reordered requests exchanged their times, so the replay does not change.
+        # Reordering a burst leaves its send times in place, so one replay is compared with both orders.
         order = np.lexsort((place, start[place]))
         reordered += int((order != np.arange(len(order))).sum())
         agreed_as_sent += int(((refused == was_429[order]) & answered[order]).sum())

@@ -138,7 +138,7 @@ class LimitSeries:
     Attributes:
         cuts: bin edges in s since the epoch, aligned with the server's windows.
         boundaries: assumed starts of the server's windows, in s since the epoch.
-        offered: number of requests by intended time. Requests that were never sent count.
+        offered: number of requests by intended time, including requests that were never sent.
         sent: number of requests by send time, as are ``accepted`` and ``throttled``.
         expected: share of sent requests that the assumed limiter would reject; NaN if unknown.
     """
