@@ -72,7 +72,7 @@ class LoadOptions(argparse.Namespace):
     expect_workers: int
     """Number of remote workers to wait for."""
     series: int | None
-    """Index of a comparison's series of blocks. None for a single run."""
+    """Number of a comparison's series of blocks, from 1. None for a single run."""
     metrics_port: int | None
 
 
@@ -140,7 +140,7 @@ def _make_load(engine: Engine, runner: LocalRunner | MasterRunner, info: RunInfo
 def _runner(
     environment: Environment, options: LoadOptions, keys: int
 ) -> Iterator[tuple[LocalRunner | MasterRunner, Mailbox | None]]:
-    """Yield Locust's runner, and a mailbox if there are workers. Workers connect before that, and stop afterwards.
+    """Yield Locust's runner, and a mailbox if there are workers. Workers connect first, and stop after the block.
 
     Raises:
         InputError: if the process cannot listen on the address ``bind``.
@@ -203,7 +203,7 @@ class _Target:
     """State of one base URL, shared by all blocks that send to it. Both sides may have the same URL."""
 
     ended_unix_s: float | None = None
-    """Time when the last block ended. None before."""
+    """Unix time when the last block against this target ended. None if none has ended."""
     used: list[BudgetUse] = field(default_factory=list)
     """Part of the request budget that each block used."""
     budget: RequestBudget | None = None
@@ -213,7 +213,7 @@ class _Target:
 class _Blocks:
     """Runs the blocks of one series of a comparison, with one set of user classes.
 
-    All blocks run in one process, so the same warm generator measures both sides. Both sides get the same arrivals and
+    One process runs all of them, so the same warm generator measures both sides. Both sides get the same arrivals and
     inputs, because a schedule depends only on the scenario and the seed.
     """
 

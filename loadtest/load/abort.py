@@ -26,7 +26,7 @@ RECENT: Final = 20
 Expected = Mapping[str, Mapping[str, frozenset[int]]]
 """Expected statuses by traffic entry and stage."""
 FEWEST: Final = 20
-"""A share or a time with fewer samples than this is not judged."""
+"""A share, ratio, mean or percentile with fewer samples than this is not judged."""
 FEWEST_SECONDS: Final = 10.0
 """A rate is judged only after its threshold's stages have lasted this many seconds."""
 _BEYOND: Final = 5
@@ -97,7 +97,7 @@ class CircuitBreakers:
 class LiveThreshold:
     """A threshold that can be judged during the run.
 
-    Shares, rates and times need enough samples. A count may exceed a bound early, but it is complete only at the end.
+    Shares, rates and times need enough samples. A count fails as soon as it exceeds its bound.
     """
 
     def __init__(self, threshold: Threshold, plans: Mapping[str, TrafficPlan], live: LiveFigures) -> None:

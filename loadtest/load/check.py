@@ -35,7 +35,7 @@ def mistakes(path: Path) -> list[str]:
 
 
 def _checks(name: str, traffic: Traffic, base: Path, keys: int) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Yield a key and a check for each file and class that an entry names. A check raises ``InputError``."""
+    """Yield a key and a check for each file and class that an entry names. A check that fails raises ``InputError``."""
     from loadtest.load.payloads import read_inputs, read_job_ids, read_schema  # noqa: PLC0415 - must follow Locust
 
     if (inputs := traffic.inputs) is not None:

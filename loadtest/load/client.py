@@ -165,7 +165,7 @@ class WorkflowClient:
     def get(self, kind: RequestKind, job_id: str, key_index: int, trace: str, expected: int | None = None) -> Answer:
         """Retrieve or poll a job. ``expected`` replaces the documented status.
 
-        The request is idempotent. If the server closes the idle connection at this moment, it is sent again.
+        If the server closes the idle connection at this moment, the request is sent again, because it is idempotent.
         """
         return self._send(kind, self.endpoint.get(kind, job_id, key_index, trace), job_id, expected)
 
@@ -189,7 +189,7 @@ def interpret(
     """Return an exchange with its outcome, its reason and the fields of its body.
 
     A retrieval of a failed job is an ok *request*. The user class decides whether the operation is ok. If the scenario
-    expects a status other than the documented status, a response with this status is ok, whatever its body contains.
+    expects another status than the documented one, a response with the expected status is ok, whatever its body is.
     """
     if exchange.failure is not None:
         outcome: Outcome = Outcome.TIMED_OUT if exchange.timed_out else Outcome.FAILED
@@ -223,7 +223,7 @@ def interpret(
 def _amiss(kind: RequestKind, body: bytes, error: str) -> str | None:
     """Describe what is wrong with a body: all missing keys, or the first other error if no key is missing.
 
-    The description quotes no text of the target, so that few variants occur.
+    The description quotes no text of the target, so that a report has few different descriptions.
     """
     fields = msgspec.structs.fields(_SHAPES.get(kind, JobAnswer))
     try:

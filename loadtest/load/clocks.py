@@ -57,7 +57,7 @@ class ServerClock:
 
         Args:
             exact: whether the server renews ``Date`` for each answer, as the embedded server does. Some servers, such
-                as uvicorn, renew it once a second. It may be a second old, so the upper bound is then 1 s higher.
+                as uvicorn, renew it once a second. Their ``Date`` may be 1 s old, so the upper bound is 1 s higher.
         """
         if self._previous is None:
             return None

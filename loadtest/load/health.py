@@ -64,13 +64,13 @@ class CpuLoop:
 
     @property
     def info(self) -> CpuLoopInfo:
-        """Median and its relative standard error. The error comes from medians of stretches (batch means)."""
+        """Median and its relative standard error, which comes from medians of successive stretches (batch means)."""
         stretch = max(_LEAST_IN_STRETCH, len(self.kept) // _STRETCHES)
         stretches = [
             math.log(statistics.median(self.kept[begin : begin + stretch]))
             for begin in range(0, len(self.kept) - stretch + 1, stretch)
         ]
-        # With fewer stretches, the standard error would be too imprecise.
+        # With fewer than half of the stretches, the standard error would be too imprecise.
         known = len(stretches) >= _STRETCHES // 2
         return CpuLoopInfo(
             n=self._count,

@@ -23,9 +23,9 @@ from loadtest.stats.log_histogram import LogHistogram
 _DEFAULT_WINDOW_S: Final = 60.0
 _RECENT_S: Final = 10.0
 LATE: Final = ""
-"""The cause of late arrivals if the dispatcher was late. If a pool is full, the cause is its entry's name."""
+"""Stands for the dispatcher among the causes of late arrivals. The name of an entry stands for its full pool."""
 _LEAST_SECOND: Final = 0.5
-"""Two counts of late arrivals are at least this many seconds apart. A tick that comes earlier does not count."""
+"""Two counts of late arrivals are at least this many seconds apart. A tick that comes earlier skips the count."""
 PERCENTILES: Final = {
     "response_time": {"p50": 0.5, "p95": 0.95, "p99": 0.99},
     "execution_time": {"p50": 0.5, "p95": 0.95},
@@ -51,7 +51,7 @@ Gauge = list[float | None]
 
 
 class LiveSeries:
-    """Tracks of a run by name. Their buckets have equal widths and begin at the epoch."""
+    """Tracks of a run by name. A track has a count or a value for each bucket of time since the epoch."""
 
     def __init__(self) -> None:
         self.width_s = 1
@@ -172,8 +172,8 @@ class EntryFigures:
         self.dispatch_lag = RecentTimes(window_s)
         self._traffic = traffic
         self._series = series
-        # Samples and times (ms) since the last ``fold``. Counting them together is several times as fast. An item
-        # has a sample's stage, its second (-1 for an operation), and the parts of its cell.
+        # Samples and times (ms) since the last ``fold``. Counting them together is several times as fast as one by
+        # one. An item has a sample's stage, its second (-1 for an operation), and the fields of its ``Cell``.
         self._new: list[tuple[str, int, Outcome, bool, RequestKind | None, int | None]] = []
         self._executions: list[float] = []
         self._lags: list[float] = []
@@ -313,7 +313,7 @@ class LiveFigures:
             entry.fold()
 
     def offer(self, arrival: Arrival, count: int = 1) -> None:
-        """Note an offered arrival. With -1, take back an arrival that another worker will offer instead."""
+        """Note an offered arrival. ``count`` is -1 for an arrival that another worker will offer instead."""
         self._due.append((arrival.traffic, arrival.intended_ns // 1_000_000_000, count))
 
     def take_offered(self) -> dict[str, dict[int, int]]:
@@ -336,12 +336,12 @@ class LiveFigures:
         return sum(counted) / (buckets * self.series.width_s)
 
     def dispatch_lag_ms(self, share: float) -> float | None:
-        """Return a quantile (ms) of the dispatch lag in the last window. The entry with the highest value counts."""
+        """Return a quantile (ms) of the dispatch lag in the last window, for the entry with the highest quantile."""
         lags = [lag for entry in self.entries.values() if (lag := entry.dispatch_lag.quantile(share)) is not None]
         return max(lags, default=None)
 
     def tick(self, elapsed_s: float, pending_jobs: int, full_pools: Mapping[str, int] = MappingProxyType({})) -> None:
-        """Note all gauges. Call this about once a second. ``full_pools`` counts arrivals that waited, by entry."""
+        """Note all gauges, about once a second. ``full_pools`` is the result of ``generator_limits.full_pools``."""
         self.add_offered(self.take_offered())
         self._count_held(elapsed_s, {LATE: self.late, **full_pools})
         for traffic, entry in self.entries.items():

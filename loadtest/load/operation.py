@@ -20,7 +20,7 @@ from loadtest.schedule import Arrival
 class RunningOperation:
     """Sends and records the requests of one arrival, then records its outcome.
 
-    The user that sends them became free at ``free_ns`` (monotonic), and has one connection.
+    The user that carries out the arrival became free at ``free_ns`` (monotonic). ``connection`` is its only connection.
     """
 
     def __init__(

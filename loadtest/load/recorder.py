@@ -34,7 +34,7 @@ _MUCH: Final = 20_000
 Otherwise a saturated process would record almost nothing.
 """
 _LONGEST_REST_S: Final = 0.002
-"""A rest ends after this many seconds even if the event loop is not idle. Packing then takes 2 % of the time."""
+"""A rest ends after this many seconds even if the event loop is not idle."""
 
 
 def _lines(jobs: Iterable[tuple[str, int]]) -> Iterator[str]:
@@ -75,7 +75,7 @@ class Output(Protocol):
 class RunFiles(SampleWriter):
     """Files of a run directory: the record, all job ids, and the ids of jobs that were pending at the end.
 
-    Ids that contain line breaks, or begin or end with a space, are left out.
+    Ids that contain unprintable characters, or begin or end with a space, are left out.
     """
 
     def __init__(self, directory: Path) -> None:

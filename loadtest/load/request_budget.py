@@ -175,8 +175,8 @@ class _LimitShare:
 class QuotaSplit:
     """Splits a request budget among the workers of a run. Each assignment of the schedule splits it again.
 
-    A worker that agrees to a cut reserves half of its remaining part, so that parts never overlap. A lost worker's part
-    is lost. Preflight and seeding are charged to the master's own budget.
+    Before a new assignment, each worker keeps half of its remaining part and returns the other half, so that parts
+    never overlap. A lost worker's part is lost. Preflight and seeding are charged to the master's own budget.
     """
 
     def __init__(self, budget: RequestBudget, bounds: BudgetInfo | None) -> None:

@@ -153,7 +153,7 @@ class Session:
                 continue
             if self._counts:
                 self.live.count(each)
-            # Operations without polls consist of one request, apart from retries.
+            # An operation without polls is one request, apart from retries, so Locust is told of its requests only.
             told = each.row == "request" or each.operation in POLLED_OPERATIONS
             if told and each.worker == self.worker and each.stage != SETUP:
                 try:

@@ -16,7 +16,7 @@ from loadtest.program import pasteable
 def on_signals(act: Callable[[], object]) -> list[Any]:
     """Call ``act`` in its own greenlet on SIGINT and SIGTERM. Return the handlers, so that they can be cancelled.
 
-    An exception in the greenlet that is interrupted would lose its arrival.
+    Python would raise an exception in whichever greenlet runs, and the arrival of that greenlet would be lost.
     """
     return [gevent.signal_handler(number, act) for number in (signal.SIGINT, signal.SIGTERM)]
 

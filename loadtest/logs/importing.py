@@ -1,4 +1,4 @@
-"""Import of logs as the record of a run. Other clients sent its requests."""
+"""Import of logs as the record of a run. Clients other than loadtest sent the requests."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -135,7 +135,7 @@ def _of_one_host(table: pa.Table, wanted: str) -> pa.Table:
 
 
 def _check_span(first: float, last: float) -> None:
-    """Raise an error if a log is too long for a record. Often one stamp is wrong. Times are in unix s."""
+    """Raise an error if the requests span too much time for a record. A wrong stamp can be the cause."""
     if last - first > _LONGEST_S:
         raise InputError(
             f"the requests are from {_moment(first)[:10]} to {_moment(last)[:10]}; a run covers at most 100 days",

@@ -32,7 +32,7 @@ _FORM: Final = (
 """Seconds since 1970, ``10/Oct/2025:13:55:36 +0200``, or ISO 8601. Each may have a fraction and a time zone."""
 _MONTHS: Final = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 _MILLISECONDS: Final = 10**11
-"""Stamps from this number on are in milliseconds. In seconds, it would be a time in the year 5138."""
+"""Stamps from this number on are in milliseconds. In seconds, this number is a time in the year 5138."""
 _LATEST_S: Final = 4 * 10**9
 _DIGITS: Final = 9
 
@@ -69,7 +69,7 @@ class LogRequests:
     Attributes:
         stamp: whether a line's time is the start or the end of its request. If this is None, the format decides.
         unknown: number of lines that do not match the format, or have no time or status.
-        others: number of lines with other paths.
+        others: number of lines with paths that do not belong to the API.
         digits: number of fractional digits in the stamps of the least precise block.
     """
 

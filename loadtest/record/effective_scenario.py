@@ -19,7 +19,7 @@ NOT_HASHED: Final = {
     "regression",
     "unexpected_errors",
 }
-"""The hash of a scenario leaves out these keys, because they change neither the load nor the target."""
+"""The hash of a scenario leaves out these keys, because runs that differ only in them can be compared."""
 UNEXPECTED_ERRORS: Final = 0.01
 """Share of a stage's operations that may fail unexpectedly, unless the scenario sets another share."""
 

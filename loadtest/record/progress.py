@@ -1,4 +1,4 @@
-"""Progress of a load process. It writes lines of JSON to its standard output, twice a second."""
+"""Progress of a load process. The process writes it to standard output twice a second, as a line of JSON."""
 
 from typing import Literal
 
@@ -58,7 +58,7 @@ class Progress(msgspec.Struct, tag="progress", kw_only=True, frozen=True):
 
 
 class Failure(msgspec.Struct, tag="failure", frozen=True):
-    """The run could not start."""
+    """The run could not start, or an error ended it."""
 
     error: str
 

@@ -90,7 +90,7 @@ def find_run(run: str, reports: Path = Path("reports")) -> Path:
         InputError: if there is no such run.
     """
     for candidate in (Path(run), reports / run):
-        # A name that is too long, or in an unreadable folder, raises.
+        # Looking for a file raises if the name is too long or a folder is unreadable.
         with contextlib.suppress(OSError):
             if (candidate / FILE_NAME).is_file():
                 found = candidate.resolve()

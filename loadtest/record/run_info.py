@@ -257,9 +257,9 @@ class TargetInfo(msgspec.Struct, kw_only=True):
     phase: float = 0.0
     """Aligned windows start this many seconds after multiples of the limit's window."""
     round_down: bool = False
-    """Whether a sliding counter rounds its estimate down, or a token bucket refills only in whole seconds."""
+    """Whether a sliding counter rounds its estimate down, or a token bucket rounds the time to whole seconds."""
     limit_scope: str = "key-and-name"
-    """A limiter counts the requests of a ``key-and-name``, a ``key`` or a ``name``, or all requests (``global``)."""
+    """Requests with the same ``key-and-name`` (of a limit), ``key`` or ``name`` count together, or all (``global``)."""
     limit_all: Limit | None = None
     """The limit of all requests together, for the scopes ``key`` and ``global``."""
     draws: str = "all"
@@ -376,12 +376,12 @@ class RunInfo(msgspec.Struct, kw_only=True):
 
     @property
     def complete(self) -> bool:
-        """Whether the run ended by itself and closed its record."""
+        """Whether the run ended and closed its record. A killed run did not."""
         return self.end != "running" and self.samples is not None
 
     def window_phase_s(self, window_s: float, offset_s: float) -> float:
         """Return the epoch's position in a window of the server in s, or 0 if the epoch was not reached.
 
-        Windows start at multiples of their length on the server's clock. It is ``offset_s`` ahead of our clock.
+        Windows start at multiples of their length on the server's clock. That clock is ``offset_s`` ahead of ours.
         """
         return 0.0 if self.epoch_unix_ns is None else (self.epoch_unix_ns / 1e9 + offset_s) % window_s

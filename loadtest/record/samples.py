@@ -214,7 +214,7 @@ class SampleWriter:
     def __init__(self, directory: Path) -> None:
         self.count = 0
         self._packer = Packer()
-        # With a buffer, a batch costs one system call. Otherwise it would cost one for each of its 100 buffers.
+        # The file is buffered, so a batch costs one system call. Otherwise, it would cost one for each of 100 arrays.
         self._file = pa.output_stream(str(directory / FILE_NAME), compression=None, buffer_size=_BUFFER)
         options = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=True)
         self._stream = pa.ipc.new_stream(self._file, SCHEMA, options=options)
