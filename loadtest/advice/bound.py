@@ -16,7 +16,8 @@ def let_through(candidate: Candidate, ready: Iterable[float], epoch: float) -> l
     """Return the earliest times at which a new limiter lets requests through. All times are in s from ``epoch``.
 
     No request is sent before its time in ``ready``. For windows, logs, counters and buckets, it is optimal to send as
-    soon as the limiter accepts. A queue holds the requests that it accepts. A concurrency limit returns ``ready``.
+    soon as the limiter accepts. A queue holds the requests that it accepts.
+    For a concurrency limit, the result is ``ready``.
     """
     if candidate.algorithm == CONCURRENCY:
         return [*ready]
@@ -33,7 +34,10 @@ def let_through(candidate: Candidate, ready: Iterable[float], epoch: float) -> l
 
 
 def bound(work: Work, limits: Limits, world: World) -> float:
-    """Return a time in s before which no client can finish, even a client that knows all execution times."""
+    """Return a time in s before which no client can finish the work.
+
+    Jobs are submitted in the given order, because no client knows beforehand which jobs take long.
+    """
     first, executions = world[work.submit], np.array(work.executions)
     if first.algorithm == CONCURRENCY and not work.polled:
         return float(max(executions.sum() / first.limit.count, executions.max()))

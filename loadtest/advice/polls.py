@@ -42,7 +42,7 @@ def poll_times(execution_s: Floats, cost_s: float) -> tuple[float, ...]:
     if math.isinf(cost_s):
         return (float(ends[-1]) + _MARGIN_S,)
     share = np.diff(np.searchsorted(execution_s, ends, side="right"), prepend=0) / len(execution_s)
-    # Two sums over the jobs that end up to each point: their share, and their share times their end.
+    # Two sums over the jobs that have ended by each point: their share, and their share times their end.
     ended, moments = np.cumsum(share), np.cumsum(share * ends)
     before, earlier = np.concatenate([[0.0], ended]), np.concatenate([[0.0], moments])
     best, following = np.zeros(len(ends) + 1), np.zeros(len(ends), int)

@@ -98,7 +98,7 @@ class Simulation(Scheduler):
 
 
 class _Client:
-    """A client. Without a schedule, gates start all jobs at once. Without gates, a job starts when another ends."""
+    """A client. Without a schedule, a client with gates starts all jobs at once; others start a job when one ends."""
 
     def __init__(self, simulation: Simulation, number: int) -> None:
         self.simulation = simulation

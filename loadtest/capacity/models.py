@@ -34,8 +34,8 @@ _OWN: Final = 0.97
 class LimitForecast:
     """Forecasts each limit's share of 429s at multiples of a scenario's rate, and guesses the limits' multipliers.
 
-    The scenario has only the judged stage, and starts with a window. This does not change the shares, because whole
-    windows are judged.
+    The scenario has only the judged stage. The forecast assumes that it starts together with a window. Another start
+    gives the same shares, because whole windows are judged.
     """
 
     def __init__(self, question: Question) -> None:

@@ -6,7 +6,8 @@ holds the posterior of θ and s. Each level runs at the median of θ, so that a 
 (Waeber, Frazier and Henderson, "Bisection search with noisy responses", 2013). The answer is a credible interval of θ.
 
 *Prior of θ.* Guesses from rate limits have half of the weight. The other half falls by a factor of e for each factor of
-e from the scenario's own rate. After a pass, its median is twice the rate. After a failure, it is half the rate.
+e from the scenario's own rate. With this half alone, the median of θ is twice the scenario's rate after a pass at this
+rate, and half of it after a failure.
 
 *Prior of s.* A count of n random arrivals varies by 1/√n, and so does the load of a stage: s = k/√n. Simulated queues
 have k between 0.5 and 2. Even arrivals leave only the variation of the service, and k is usually smaller.

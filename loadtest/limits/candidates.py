@@ -14,7 +14,7 @@ from loadtest.limits.loads import LOADS, SLACK, Loads, RequestLog, bucket_loads
 from loadtest.units import Limit
 
 _STEPS: Final = 31
-"""Number of clock shifts in a grid. The first grid covers ± 0.6 s in steps of 0.04 s. A second is 15 times finer."""
+"""Number of clock shifts in a grid. The first covers ± 0.6 s in steps of 0.04 s. The second grid is 15 times finer."""
 _PHASED: Final = 10_000
 """At most this many requests are used to fit the shift of wall-aligned windows. More would take too long."""
 _NEAR_RATED: Final = 2000
@@ -24,7 +24,7 @@ _NEAR: Final = 0.02
 TOGETHER_S: Final = 0.02
 """Requests of a burst are at most this many seconds apart, as in `sent_requests._BURST_SPAN_S`."""
 _BURSTS_MOST: Final = 6
-"""At most this many bursts are tried if it is unclear which requests were accepted. More would take too long."""
+"""At most this many burst sizes are tried if requests arrived in an unknown order. More would take too long."""
 _RENEWALS: Final = 200
 """A phase is fitted to at most this many acceptances that follow a rejection. More would take too long."""
 
@@ -196,7 +196,10 @@ def _bursts(limit: Limit, assumed: LimiterSpec, best: int) -> dict[int, tuple[Fi
 
 
 def _first_bursts(requests: RequestLog, loads: Loads) -> range:
-    """Return the bursts that may have been accepted before the first rejection. Until then, no rejection counts."""
+    """Return the burst sizes that the acceptances before the first rejection permit.
+
+    Until a rejection, it does not matter whether rejected requests count.
+    """
     first = int(np.argmax(requests.rejected)) if requests.rejected.any() else len(requests.times) - 1
     # Requests sent together reach the server in any order.
     later = int(np.searchsorted(requests.times, requests.times[first] + TOGETHER_S))
@@ -208,7 +211,7 @@ def _first_bursts(requests: RequestLog, loads: Loads) -> range:
 
 
 def _rates(requests: RequestLog) -> Iterator[tuple[Limit, tuple[Fitted, ...]]]:
-    """Yield the documented rate. If no burst makes it fit, the best rates near it and the accepted rate follow."""
+    """Yield the documented rate. If no burst makes it fit, the best rates near it and near the accepted rate follow."""
     some, limit = requests.part(0, _NEAR_RATED), requests.limit
     spec = LimiterSpec("token-bucket")
 

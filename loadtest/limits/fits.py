@@ -17,9 +17,9 @@ from loadtest.stats.shares import log10_at_most
 from loadtest.units import Limit
 
 _HELD_FROM_S: Final = 0.02
-"""A longer wait in s reveals a queue. It is well above a network's few ms."""
+"""A queue is noticed only if it would delay a request by more than this, in s. A network delays by a few ms."""
 _HELD_ENOUGH: Final = 10
-"""A correlation is reported only if at least this many requests waited for ``_HELD_FROM_S``."""
+"""``held`` returns a correlation only if at least this many requests would have waited for ``_HELD_FROM_S``."""
 
 
 _ERROR: Final = 0.01
@@ -27,7 +27,7 @@ _ERROR: Final = 0.01
 BAR: Final = 0.95
 """Share of the decided 429s, and of the decided accepted requests, that a limiter must predict (docs/metrics.md)."""
 _UNLIKELY: Final = -2.0
-"""A limiter does not fit if log10 of the record's probability is lower. It is 1 in 100."""
+"""A limiter does not fit if log10 of the record's probability is lower than this, which stands for 1 in 100."""
 
 SIGNIFICANT: Final = -3.0
 """A limiter or a value of a parameter is excluded if log10 of its probability is lower."""
@@ -45,9 +45,9 @@ class Fit:
         right: decisions that the limiter predicts.
         wrongly_rejected: requests rejected although the limiter had room.
         wrongly_admitted: requests accepted although the limiter was exhausted.
-        undecidable: requests that the limiter cannot predict within the tolerance of times.
-        rejected: rejected requests among those decided.
-        accepted: accepted requests among those decided.
+        undecidable: requests that the limiter cannot predict within the tolerance of times. It decides the others.
+        rejected: rejected requests among those that the limiter decides.
+        accepted: accepted requests among those that the limiter decides.
         not_held: accepted requests that were faster than a queue's delay. They count as wrong.
         score: log-likelihood, minus half the logarithm of n for each fitted parameter (after Schwarz's criterion).
         wrong: whether each request's decision contradicts the limiter.
@@ -198,7 +198,7 @@ def may_fit(requests: RequestLog, loads: Loads) -> bool:
         bisect_left(range(n + 1), True, key=lambda wrong, n=n: log10_at_most(n - wrong, n, BAR) < _UNLIKELY)  # type: ignore[misc]
         for n in (len(needs), len(refutes))
     ]
-    # The smallest threshold that few accepted requests contradict is also contradicted by the fewest rejections.
+    # Of the thresholds that few accepted requests contradict, the smallest has the fewest contradicting rejections.
     threshold = np.sort(np.append(needs, 1.0))[-many[0]]
     return bool(np.count_nonzero(refutes <= threshold) < many[1])
 

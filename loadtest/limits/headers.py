@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 _DIGITS_MOST: Final = 12
-"""Longer numbers exceed any count, and int() raises an error on thousands of digits."""
+"""Numbers are cut to this many digits. Longer ones exceed any count, and int() raises on thousands of digits."""
 _ITEM: Final = re.compile(r"""("[^"]*"|[\w*.-]+)((?:\s*;\s*[a-z*][\w.*-]*(?:=(?:"[^"]*"|:[^:]*:|[^;,\s]*))?)*)""")
 _PARAMETER: Final = re.compile(r""";\s*([a-z*][\w.*-]*)(?:=("[^"]*"|:[^:]*:|[^;,\s]*))?""")
 _MEMBER: Final = re.compile(r"\b(limit|remaining|reset)\s*=\s*(\d+)")

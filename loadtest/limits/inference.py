@@ -27,7 +27,7 @@ _LEAST_REJECTED: Final = 10
 """Fewer 429s cannot show another count than the documented one. They exclude no limiter, because the sign test needs
 2⁻¹⁰ < 1 in 1000."""
 _ALIGNED_S: Final = 2.0
-"""Windows count as aligned if their phases lie within this time in s. It allows 1 s for each of two clocks."""
+"""Windows count as aligned if their possible phases differ by at most this many s: 1 s for each of two clocks."""
 _HELD: Final = 0.9
 """A higher correlation shows that a queue delayed accepted requests."""
 
@@ -50,8 +50,8 @@ class Inference:
         n: number of compared decisions.
         rejected: number of 429s among them.
         every: all candidates, best first.
-        blocked_s: seconds from a limiter's first 429 to its last request if it rejected all of these. It is the
-            longest time of all limiters, and None if a request passed.
+        blocked_s: seconds from a limiter's first 429 to its last request, the longest of all limiters. None if a
+            limiter accepted a request after its first 429.
     """
 
     word: InferenceOutcome
@@ -176,7 +176,10 @@ def _decides_enough(fit: Fit, n: int, rejected: int) -> bool:
 
 
 def _undecided(fit: Fit, left: list[Fit]) -> bool:
-    """Whether a limiter that decides no 429 cannot be excluded, because it is as good as those that are left."""
+    """Whether to keep a limiter that decides no 429.
+
+    Either no decision contradicts it and its algorithm is left, or it beats the best limiter that is left.
+    """
     if any(_kind(fit) == _kind(other) for other in left) and not fit.wrong.any():
         return True
     return sign_test(*compare(fit, left[0])) <= SIGNIFICANT

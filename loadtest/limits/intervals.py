@@ -29,7 +29,7 @@ _SHIFTS_S: Final = (-0.1, -0.03, -0.01, 0.0, 0.01, 0.03, 0.1)
 _PHASES: Final = 7
 """Windows may begin at any phase within an interval. This many phases of it are tried."""
 EVIDENCE: Final = 6.9
-"""A limiter is excluded if its log-likelihood is lower by this much, which is about 1000 to 1."""
+"""A limiter is excluded if its log-likelihood is this far below the best, which is about 1000 to 1."""
 _FURTHER: Final = 6
 """This many thresholds beyond twice the best threshold are tried. It matters if the best threshold is small."""
 

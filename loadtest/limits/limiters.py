@@ -179,8 +179,8 @@ class SlidingCounter(Limiter):
 
     Let f be the elapsed part of the window, p the requests in the previous window and c those in this window. A request
     is accepted if p(1 − f) + c + 1 ≤ N. In each window of even load λ it accepts min(λW, N − p(1 − f)), with f at the
-    last request. A saturated limiter accepts N and then N − 1. If rejected requests count, it accepts almost none after
-    N while λ > N/W.
+    last request. A saturated limiter accepts N in its first window, and N − 1 in each later window. If rejected
+    requests count, it accepts almost none after N while λ > N/W.
 
     Args:
         limit: count N and window W.
@@ -318,7 +318,8 @@ class Gcra(Limiter):
     Args:
         limit: count N and window W.
         burst: B.
-        count_rejected: whether rejected requests advance the time too. It stops at 2B·T₁, so that a pause restores it.
+        count_rejected: whether rejected requests advance the time too. It runs at most 2B·T₁ ahead, so that a pause
+            restores it.
     """
 
     __slots__ = ("_ahead", "_count_rejected", "_full", "_last", "_most", "_spacing", "_tolerance")

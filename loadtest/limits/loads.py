@@ -204,7 +204,7 @@ class _Axis:
         self._window, self._reach, self._times = requests.limit.window, reach, times
         used = np.unique(np.floor(times / self._window))
         self._numbers = lru_cache(lambda low, high: np.unique(used[:, None] + np.arange(low - 1, high + 3)))
-        # Limiters are tried one after another at the same shift; a long log is replayed only once.
+        # Several limiters are tried at the same shift, so results are kept. A long log is replayed only once.
         small = len(times) <= _KEPT
         self._windows = lru_cache(maxsize=1 if small else 0)(self._at)
         self.loads = lru_cache(maxsize=2 if small else 0)(self._loads)
@@ -212,7 +212,7 @@ class _Axis:
     def _loads(self, shift: float, counted: _Counted) -> list[tuple[Loads, Loads]]:
         """Return ``_Windows.loads`` for clocks that are ``shift`` s ahead, within the tolerance."""
         windows, may = self._windows(shift), self._reach / self._window
-        # In the same window, a clock's error is like a request's delay.
+        # If one clock stands for all three, its error is added to a request's delay.
         return [each.loads(counted, may if len(windows) > 1 else 2 * may) for each in windows]
 
     def _at(self, shift: float) -> list[_Windows]:
@@ -241,7 +241,7 @@ def _windowed(requests: RequestLog, spec: LimiterSpec, shift: float) -> Loads:
 def _window_from_first(requests: RequestLog) -> Loads:
     """Return the loads of windows that start with the first request after the previous window.
 
-    If a request is within the tolerance of a window's end, its decision shows to which window it belonged.
+    Near a window's end, a decision shows to which window the request belonged, so this decision is not predicted.
     """
     begins = np.asarray(opened(requests), np.int64)
     which = np.searchsorted(begins, np.arange(len(requests.times)), side="right") - 1
@@ -270,7 +270,7 @@ def opened(requests: RequestLog) -> list[int]:
         inside, beyond = bisect_left(rejected, first), bisect_left(rejected, last)
         if beyond > inside:  # a rejection near the end shows that the window was open
             at = rejected[beyond - 1] + 1
-        elif inside and rejected[inside - 1] > at:  # the window was full: accepted requests came later
+        elif inside and rejected[inside - 1] > at:  # the window was full, so accepted requests came after its end
             at = first
         else:
             at = bisect_left(times, end, at + 1)
@@ -288,7 +288,7 @@ def _sliding_log(requests: RequestLog, counted: _Counted) -> Loads:
 def bucket_loads(requests: RequestLog, rate: float, whole_at: float | None = None) -> Loads:
     """Return the tokens that are missing from a bucket. This is also the length of a leaky queue.
 
-    u ← max(0, u − ρΔt) + 1 for each accepted request. This is the distance of count − ρt from its minimum so far.
+    For each accepted request, they become u ← max(0, u − ρΔt) + 1: the distance of count − ρt from its minimum so far.
 
     Args:
         requests: the requests of one limit.

@@ -15,11 +15,11 @@ from loadtest.units import Limit
 WINDOWS: Final = 8.0
 """A probe takes at most this many documented windows (docs/capacity.md)."""
 SAME: Final = 0.02
-"""Two rates count as equal if they differ by at most this share. The network may shift 5 s by 0.1 s."""
+"""Two rates count as equal if they differ by at most this share. The network's delay of 0.1 s is this share of 5 s."""
 _MOMENTS: Final = 6, 40
-"""The requests of a burst arrive in 6 to 40 groups. More groups would slow down the probe."""
+"""A burst is replayed as 6 to 40 groups of requests. More groups would slow down the probe."""
 _UNEVEN: Final = (math.sqrt(5) - 1) / 2
-"""Step of an even sequence (the golden section). It has no period, so distances between requests never repeat."""
+"""The golden section. Its multiples modulo 1 have no period, so distances between requests never repeat."""
 NETWORK_S: Final = 0.1
 """The network delays a request and its answer together by at most this many seconds (bench/README.md)."""
 PATIENCE_S: Final = 2.5 * NETWORK_S
@@ -27,7 +27,7 @@ PATIENCE_S: Final = 2.5 * NETWORK_S
 _TRIP_S: Final = 0.005
 """A request and its rejection are assumed to take this many seconds, until a rejection takes longer."""
 _PARTS: Final = 8
-"""A burst is sent in up to this many parts. After a rejection, at most an eighth of the documented count is sent."""
+"""A burst is sent in up to this many parts, so that few requests follow the first rejection."""
 _SHORT: Final = 0.15
 """A burst takes at most this share of a documented window, so that most bursts lie within one window."""
 Who = Literal["own", "other key", "other limit"]
@@ -186,7 +186,7 @@ class ProbeEvidence:
     def exceeds(self, limit: Limit) -> bool:
         """Whether more requests were accepted than the limit can accept at any phase. Other clients can't cause this.
 
-        In T seconds, no window of W accepts more than N·(⌊T/W⌋ + 2), and a bucket of N accepts less.
+        In T seconds, windows of W seconds accept at most N·(⌊T/W⌋ + 2) requests, and a bucket of N accepts fewer.
         """
         passed = [(each.sent, each.answered) for each in self.answers if each.passed and each.who == "own"]
         sent, answered = np.array(passed).reshape(-1, 2).T
@@ -244,7 +244,7 @@ class BurstSender:
     @property
     def _longest(self) -> float:
         """Return the seconds within which the server decides on a request."""
-        # A busy machine reads answers late. Only a queue holds accepted requests longer than that.
+        # Durations of accepted requests count too, because a busy machine reads answers late. A queue's delays do not.
         return max([1.5 * self._trip + 0.02, *([] if self._held else self._took)])
 
     def _ask(self, at: float, count: int, who: Who = "own", *, spread: float = 0.0) -> Exchange[list[ProbeAnswer]]:

@@ -1,4 +1,4 @@
-"""The choice of the next experiment. It separates the remaining hypotheses best in relation to its cost."""
+"""The choice of the next experiment: the one that separates the remaining hypotheses best for its cost."""
 
 import itertools
 from collections.abc import Callable, Sequence

@@ -210,7 +210,7 @@ class Hypotheses:
         counts, windows, shifts = rows.reshape(-1, 3).T
         if not self.bucket:  # a window for one request is a bucket of one
             possible = (counts >= 2) & (np.abs(shifts) <= self._reach(windows) + 1e-6)
-        else:  # a bucket that is filled in each whole second is a fixed window of a second
+        else:  # a bucket that becomes full at each whole second is a fixed window of a second
             possible = (counts >= 1) & (np.abs(shifts) <= 0.5) & ((counts * windows > 1) | (not self.round_down))
         return np.asarray(rows.reshape(-1, 3)[possible])
 

@@ -96,7 +96,7 @@ class Prober(BurstSender):
             self.models = [each for each in self.models if each.bucket and not each.count_rejected]
         yield from self._share()
         yield from self._ladder()
-        while True:  # each experiment uses requests
+        while True:  # this ends, because each experiment uses requests
             begin = self._clock()
             rivals = self._weigh()
             if self._sure(rivals):  # finer steps may widen the bounds
@@ -270,7 +270,7 @@ class Prober(BurstSender):
 
     @property
     def _many(self) -> int:
-        """More requests than a quota regains meanwhile. With fewer, a shared quota could look like a second one."""
+        """More requests than a quota regains while they are sent. Fewer could all pass although the quota is shared."""
         return 2 + int(4 * self._trip * self.documented.rate)
 
     def _seen(self) -> list[str]:
@@ -302,7 +302,7 @@ class Prober(BurstSender):
         limit, begin = self.documented, float(self._past.experiments[0][0].sent[0])
         margin, full = 2 * self._trip, begin + limit.window
         moments = {full - margin, full + margin, (self._now // limit.window + 1) * limit.window + REACH_S + margin}
-        # Room comes after one refill to two windows, so each wait is twice as long as the last.
+        # Room comes after at least one refill and at most two windows, so each wait is twice as long as the last.
         moments |= {self._now + 2**power / limit.rate for power in range(limit.count.bit_length() + 1)}
         last = 0.0
         self._begin_experiment()
