@@ -1,7 +1,7 @@
 """Answers to a scenario's comparisons: the figures of each side, their differences, and the recommended side.
 
 Every sent arrival counts. An arrival that never became ok has an infinite time, so a policy that gives up early does
-not look fast. If traffic entries send the same inputs (row k for arrival k), arrivals are compared in pairs.
+not look fast. If traffic entries send the same inputs (arrival k sends row k), arrivals are compared in pairs.
 
 With a probability of 95 %, all intervals of a family of differences are correct (Bonferroni). For alternatives, a
 family consists of all pairs for one metric. For an effect, a family consists of all metrics and stages.

@@ -237,7 +237,7 @@ class _Stage:
 
 
 def share_interval(events: Ints, whole: Ints, pace: BinnedTimes | None = None) -> FoundInterval:
-    """Return the interval of a share from counts by bin. ``pace`` provides the correlation of the stage's times."""
+    """Return the interval of a share from counts by bin. The interval uses the correlation of the times in ``pace``."""
     if not fill_batches(whole):
         return FoundInterval(why_not=TOO_FEW)
     n = int(whole.sum())

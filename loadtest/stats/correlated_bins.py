@@ -132,7 +132,7 @@ def plausible(below: Ints, whole: Ints, pace: PaceModels, quantile: float) -> tu
     share = below.sum(axis=0) / n
     rest = (below - whole[:, None] * share) / np.sqrt(np.maximum(share * (1 - share), 1e-12))
     unsure = _beyond(*_weigh(rest, n, pace.prior), np.abs(share - quantile) / spread) >= _TAIL
-    # The correlation of two events falls with their distance in time. It is averaged over pairs of times.
+    # The correlation of two events falls with their distance in time. The correlation is averaged over pairs of times.
     kept = pace.parts[..., None] * np.exp(-_APART / _LASTS[:, None])[:, None]
     together = np.interp(kept, *_together(quantile)) @ (1 - _APART) * (2 / len(_APART))
     errors = np.sqrt(together + (1 - np.interp(pace.parts, *_together(quantile))) / n)

@@ -105,7 +105,7 @@ def pooled(counts: Sequence[EventCount]) -> Sequence[EventCount]:
 
 
 def common_log_odds(counts: Sequence[EventCount], *, half: bool = False) -> float:
-    """Return the common log odds beyond the offsets, by maximum likelihood. It is infinite if none or all are events.
+    """Return the common log odds beyond the offsets, by maximum likelihood; infinite if none or all are events.
 
     ``half`` adds half an event and half a non-event, which makes the result finite.
     """

@@ -1,8 +1,8 @@
 """Accuracy of Retry-After and other headers of a limit's 429s, recovery after 429s, and retries.
 
 The limiter could accept requests again at some time between its last rejected and its next accepted request. A wait
-is too short if it ends before this range, and too long if it ends after. Whole seconds are rounded up, so a wait
-may be a second too long and still correct.
+is too short if it ends before the former request, and too long if it ends after the latter. Whole seconds are rounded
+up, so a wait may be a second too long and still correct.
 """
 
 from collections import Counter
