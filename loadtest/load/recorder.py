@@ -23,7 +23,7 @@ FLUSH_INTERVAL: Final = 0.5
 JOB_IDS_NAME: Final = "job_ids.txt"
 _BATCH: Final = 500
 _STEP_NS: Final = 100_000
-"""The recorder works for this long between two rests. A rest costs about 15 µs."""
+"""The recorder works for this long between two rests, in which users run. A rest costs about 15 µs."""
 _GROUP: Final = 8
 """Number of samples that are counted between two looks at the clock."""
 _TURN_S: Final = 1e-6

@@ -81,7 +81,7 @@ def blocks(source: Source) -> Iterator[pa.Array]:
 
 
 def _ending(line: bytes) -> bytes | int:
-    """Return the last character of a line that ends in punctuation, or the length of the last word of other lines."""
+    """Return how a line ends: its last character if that is punctuation, and otherwise the length of its last word."""
     word = line.split()[-1]
     return len(word) if word[-1:].isalnum() else word[-1:]
 

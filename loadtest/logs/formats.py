@@ -178,7 +178,7 @@ def of_variables(text: str) -> Format:
 
 
 def detect(lines: pa.Array) -> Format | None:
-    """Return the format of most lines, or None if no line has a known format."""
+    """Return the known format that matches most of the lines, or None if no format matches a line."""
     counts = {name: _known(each.parse(lines)) for name, each in FORMATS.items()}
     best = max(counts, key=lambda name: counts[name])
     return FORMATS[best] if counts[best] else None

@@ -18,7 +18,7 @@ PAUSE_MS: Final = 1000.0
 PAUSES_SHARE: Final = 0.01
 """A process may pause for at most this share of the time that it was observed. A larger share affects the p99."""
 PAUSES_LEAST_MS: Final = 500.0
-"""Pauses of this length in all are allowed even in the shortest run. The check of dispatch lag covers them."""
+"""Pauses of this length in all are allowed even in the shortest run. Dispatch lag shows if they delay arrivals."""
 WAITED_SHARE: Final = 0.01
 """At most this share of arrivals may find no free user. A larger share affects the p99, and breaks the open model."""
 
@@ -78,7 +78,7 @@ def bottleneck(cpu: Sequence[CpuSample], *, late: bool, full: Mapping[str, int] 
     since = max((sample.t_s for sample in cpu), default=0.0) - SOON_S + 0.5
     samples = [sample for sample in cpu if sample.t_s > since]
     workers = {sample.worker for sample in samples if sample.worker}
-    # A master does not send.
+    # If there are workers, the master (worker 0) sends nothing, so its samples do not count.
     sending = [sample for sample in samples if sample.worker or not workers]
     if late:
         problem = f"The load generator cannot keep up: requests left more than {DISPATCH_LAG_MS:g} ms late"
@@ -86,7 +86,7 @@ def bottleneck(cpu: Sequence[CpuSample], *, late: bool, full: Mapping[str, int] 
         problem = f"The load generator is near its limit: above {CPU_PERCENT:g} % CPU"
     else:
         return ""
-    # CPU of busy processes does not show how much more they would need.
+    # Busy processes may need more CPU than they used, so at least one more process is recommended.
     used = sum(sample.percent for sample in sending) / SOON_S
     wanted = max(len(workers or [0]) + 1, math.ceil(used / _ROOM))
     busy = bool(sending) and all((sample.machine or 0.0) > _FULL for sample in sending)
