@@ -105,12 +105,12 @@ class Algorithm:
 
     @property
     def variants(self) -> tuple[bool, ...]:
-        """The values of ``count_rejected`` that affect its decisions."""
+        """The values of ``count_rejected`` that make it decide differently."""
         return (False, True) if self.can_count_rejected else (False,)
 
     @property
     def roundings(self) -> tuple[bool, ...]:
-        """The values of ``round_down`` that affect its decisions."""
+        """The values of ``round_down`` that make it decide differently."""
         return (False, True) if self.can_round_down else (False,)
 
 

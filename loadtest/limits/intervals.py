@@ -31,7 +31,7 @@ _PHASES: Final = 7
 EVIDENCE: Final = 6.9
 """A limiter is excluded if its log-likelihood is this far below the best, which is about 1000 to 1."""
 _FURTHER: Final = 6
-"""This many thresholds beyond twice the best threshold are tried. It matters if the best threshold is small."""
+"""Thresholds up to twice the best plus this number are tried, because twice a small threshold is too few."""
 
 
 def with_intervals(requests: RequestLog, fit: Fit, offset: float, reach: float) -> Fit:

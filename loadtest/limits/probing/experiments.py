@@ -20,9 +20,9 @@ _VOLLEYS: Final = 3
 _CASES: Final = 10
 """This many likely limiters represent one model. More would also make each choice slower."""
 _EXPERIMENTS: Final = 20
-"""The choice of an experiment takes about 0.1 s. It costs as much as a probe's budget ÷ this number."""
+"""Choosing an experiment takes about 0.1 s, which weighs as much as a probe's budget ÷ this number."""
 _GAP: Final = 1.5
-"""Bursts are at most this many windows apart. The next burst may be in the same window or in the next one."""
+"""Bursts are at most this many windows apart, so that the next burst may be in the same window or in the next one."""
 
 
 def best(

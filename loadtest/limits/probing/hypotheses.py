@@ -65,7 +65,7 @@ class Hypotheses:
         self._chained = not (self.bucket or self.aligned) and ALGORITHMS[algorithm].can_round_down
         """Whether the first request starts all windows. Its time is then a parameter, like the server's clock."""
         self._usual = NETWORK_S if self._chained else REACH_S
-        """The largest usual offset in s."""
+        """The largest offset in s that clock error and the network explain."""
         self._documented = documented
         self.rows: Floats = np.empty((0, 3))
         """N, W, and the offset in s of the clock or first request. For buckets: B, seconds per request, and offset."""
