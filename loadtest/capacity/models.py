@@ -150,8 +150,8 @@ def flat_until(levels: Sequence[Level]) -> float | None:
 def with_causes(levels: Sequence[Level]) -> list[Level]:
     """Return the levels with their causes. If waiting jobs exhausted the poll budget, the cause is the service.
 
-    Jobs that do not wait need as many polls as in the calmest level that passed. If the limit accepts that many polls,
-    waiting is the cause.
+    Jobs that do not wait need, for each unit of load, as few polls as in the passed level with the fewest. If the limit
+    accepts that many polls, waiting is the cause.
     """
     name = LimitName.RETRIEVAL
     held = [level for level in levels if level.outcome == "holds" and name in level.limits]

@@ -44,7 +44,7 @@ _OFF: Final = 0.03
 _TAIL: Final = 0.04
 """Posterior probability beyond each end of the range. More than 90 of 100 ranges contain the true rate (bench)."""
 _APART: Final = 0.025
-"""Two different rates differ by at least this share. It is a quarter of the default width of the range."""
+"""Rates that are tried differ by at least this share. It is a quarter of the default width of the range."""
 _STEP: Final = 2.0
 """A rate is at most this multiple of the fastest that passed, so that an unknown service is not overloaded further."""
 _BETTER: Final = 1.1
@@ -97,7 +97,7 @@ def outcomes(levels: Sequence[Level]) -> list[tuple[Level, bool]]:
 
 
 def _unjudged(levels: Sequence[Level]) -> list[Level]:
-    """Return the levels with too few values. The search treats them as passed, because faster runs have more values."""
+    """Return the levels with too few values. The search goes on to faster runs, which have more values."""
     counted = [level for level, _ in outcomes(levels)]
     return [level for level in levels if level.outcome == "inconclusive" and level not in counted]
 

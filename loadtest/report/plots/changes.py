@@ -296,7 +296,7 @@ def _segments_panel(panel: Axes, one: MetricComparison, before: Sequence[Sequenc
 
 
 def prediction_band(one: MetricComparison) -> tuple[float, float] | None:
-    """Return the 95 % prediction band of a run without a change: the change's interval, around the base."""
+    """Return the band around the base in which 95 % of runs lie if nothing has changed."""
     if one.base is None:
         return None
     if not amounts.is_share(one) and one.ratio and one.ratio_interval and min(one.ratio_interval) > 0:
