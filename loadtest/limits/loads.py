@@ -47,7 +47,7 @@ class RequestLog:
         answered: whether the request was answered at all.
         judged: whether the request belongs to the record rather than to the preflight.
         tolerance_s: maximum delay between sending and arrival at the server.
-        place: index of each request in ``SentRequests.frame()``; -1 for requests of the preflight.
+        place: index of each request in ``SentRequests.table``; -1 for requests of the preflight.
         begins: index of each limiter's first request.
         grain_s: resolution of times that are rounded down. It is part of the tolerance, and 0 if it does not matter.
     """
@@ -228,7 +228,7 @@ class _Axis:
         ]
 
 
-def _windowed(requests: RequestLog, spec: LimiterSpec, shift: float) -> Loads:
+def _windowed(requests: RequestLog, spec: LimiterSpec, _: Limit, shift: float) -> Loads:
     """Return the loads of fixed windows and sliding counters."""
     aligned, found = ALGORITHMS[spec.algorithm].aligned, []
     axis = requests.aligned if aligned else requests.from_first
@@ -349,11 +349,11 @@ def _bucket(requests: RequestLog, spec: LimiterSpec, limit: Limit, shift: float)
 
 
 LOADS: Final[dict[AlgorithmName, Callable[[RequestLog, LimiterSpec, Limit, float], Loads]]] = {
-    "fixed-window": lambda log, spec, _, shift: _windowed(log, spec, shift),
+    "fixed-window": _windowed,
     "fixed-window-from-first": lambda log, *_: _window_from_first(log),
     "sliding-log": lambda log, spec, *_: _sliding_log(log, log.counted(spec)),
-    "sliding-counter": lambda log, spec, _, shift: _windowed(log, spec, shift),
-    "sliding-counter-from-first": lambda log, spec, _, shift: _windowed(log, spec, shift),
+    "sliding-counter": _windowed,
+    "sliding-counter-from-first": _windowed,
     "token-bucket": _bucket,
     "gcra": _bucket,
     "leaky-queue": _bucket,
