@@ -26,7 +26,7 @@ from forms import Options, judged
 from locust.env import Environment
 
 from loadtest.load.client import Answer
-from loadtest.load.http.exchange import HttpConnection, HttpExchange
+from loadtest.load.exchange import HttpConnection, HttpExchange
 from loadtest.load.operation import RunningOperation
 from loadtest.load.session import Session, make_endpoint
 from loadtest.prepare import prepare_run

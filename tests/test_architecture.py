@@ -124,7 +124,7 @@ def module_name(path: str) -> str:
 
 
 def room(module: str) -> str:
-    """The longest entry of the table: `loadtest.load.http.exchange` is in `load`, and `limits.probing` is a room."""
+    """The longest entry of the table: `loadtest.load.exchange` is in `load`, and `limits.probing` is a room."""
     parts = module.split(".")[1:]
     inner = ".".join(parts[:2])
     return inner if inner in MAY_IMPORT else ".".join(parts[:1])

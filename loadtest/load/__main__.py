@@ -39,9 +39,9 @@ from loadtest.errors import AbortedError, ExitCode, InputError, LoadtestError, T
 from loadtest.faults import CONTROL_VARIABLE
 from loadtest.load.distributed.transport import Mailbox
 from loadtest.load.engine import Engine
+from loadtest.load.load_generator import on_end_of, on_signals
 from loadtest.load.request_budget import RequestBudget, remaining
 from loadtest.load.session import Session, make_endpoint
-from loadtest.load.shutdown import on_end_of, on_signals
 from loadtest.load.users import user_classes
 from loadtest.processes import LOOPBACK, address_text, parse_address, start_worker, stop
 from loadtest.record import blocks as comparison

@@ -19,8 +19,8 @@ from loadtest.contract import (
     Reason,
     RequestKind,
 )
-from loadtest.load.http.connection import Address
-from loadtest.load.http.exchange import HttpConnection, HttpExchange, Timeouts
+from loadtest.load.connection import Address
+from loadtest.load.exchange import HttpConnection, HttpExchange, Timeouts
 from loadtest.load.request_budget import BudgetSpentError, RequestBudget
 
 _WRONG_KEY: Final = "not-a-key"

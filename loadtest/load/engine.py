@@ -10,28 +10,36 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import gevent
+import msgspec
 from gevent.event import Event
 from locust.env import Environment
 
 from loadtest.errors import LoadtestError, RecordError
 from loadtest.load.abort import CircuitBreakers, LiveThreshold
+from loadtest.load.connection import Address
 from loadtest.load.distributed.master import WORKERS_GONE, DistributedGenerator
 from loadtest.load.distributed.transport import Mailbox
-from loadtest.load.epoch import Seeder, set_epoch
+from loadtest.load.exchange import HttpConnection, Timeouts
 from loadtest.load.live import LATE
 from loadtest.load.load_generator import LocalGenerator, wait_until
+from loadtest.load.operation import Seeder
 from loadtest.load.request_budget import BudgetSpentError
 from loadtest.load.session import Session
 from loadtest.record.generator_limits import bottleneck, full_pools
 from loadtest.record.progress import Phase, Progress
 from loadtest.record.run_directory import save
+from loadtest.record.run_info import RunInfo
 from loadtest.record.samples import Sample
+from loadtest.targets import allow
 
 logger = logging.getLogger(__name__)
 LoadGenerator = LocalGenerator | DistributedGenerator
 _LOOK_INTERVAL: Final = 0.5
 _READY_PATIENCE: Final = 120.0
 _SHORT_DRAIN: Final = 3.0
+_AHEAD_NS: Final = 100_000_000
+"""The epoch is at least this far ahead, so that a target with faults receives it before the first arrival."""
+_TRIES: Final = 5
 
 
 class Engine:
@@ -277,3 +285,30 @@ class Engine:
                 self._fail(RecordError(where, "Free some space, or name another --output-dir."))
             if session.bug is not None or self.error is not None:
                 self.interrupt()
+
+
+def set_epoch(info: RunInfo, control: str | None, ahead_ns: int = 0) -> int:
+    """Return an epoch (monotonic ns) at least ``ahead_ns`` from now, and announce it to a target with faults.
+
+    Raises:
+        LoadtestError: if a target with faults does not confirm the epoch in time.
+    """
+    if control is None or not info.target.faults:
+        return time.monotonic_ns() + ahead_ns
+    ahead_ns = max(ahead_ns, _AHEAD_NS)
+    target = allow(control)
+    head_of_all = f"POST /epoch HTTP/1.1\r\nhost: {target.host}\r\ncontent-type: application/json\r\n"
+    connection = HttpConnection(Address(target.address, target.port))
+    try:
+        for _ in range(_TRIES):
+            epoch = time.monotonic_ns() + ahead_ns
+            body = msgspec.json.encode({"unix_s": time.time() + ahead_ns / 1e9})
+            head = f"{head_of_all}content-length: {len(body)}\r\n\r\n"
+            answer = connection.exchange(head.encode() + body, Timeouts(5.0))
+            if answer.status == 200 and time.monotonic_ns() < epoch:
+                return epoch
+    finally:
+        connection.close()
+    raise LoadtestError(
+        "the embedded target did not confirm the start of its faults in time", "Is this machine overloaded?"
+    )

@@ -1,19 +1,26 @@
-"""The load generator of a run in one process.
+"""The load generator of a run in one process, and ways to end such a process.
 
-``DistributedGenerator`` in ``distributed.master`` has the same methods, but its load comes from workers.
+``DistributedGenerator`` in ``distributed.master`` has the same methods as ``LocalGenerator``, but its load comes from
+workers.
 """
 
+import signal
+import sys
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
 
 import gevent
+from gevent import os as gevent_os
 
 from loadtest.contract import Outcome, Reason
+from loadtest.errors import LoadtestError
 from loadtest.load.dispatcher import ALL, Dispatcher, Partition
 from loadtest.load.health import Health
 from loadtest.load.pool import Growth
 from loadtest.load.session import Session
+from loadtest.program import pasteable
 from loadtest.record.run_info import BudgetUse, ClockInfo, CpuSample, GeneratorInfo, PeerInfo
 
 _PAUSE: Final = 0.02
@@ -113,3 +120,32 @@ class LocalGenerator:
             for arrival in pool.surrender():
                 reason = Reason.ABORTED if aborted else Reason.NO_USER_FREE
                 session.record(session.operation(entry, arrival, Outcome.DROPPED, reason))
+
+
+def on_signals(act: Callable[[], object]) -> list[Any]:
+    """Call ``act`` in its own greenlet on SIGINT and SIGTERM. Return the handlers, so that they can be cancelled.
+
+    Python would raise an exception in whichever greenlet runs, and the arrival of that greenlet would be lost.
+    """
+    return [gevent.signal_handler(number, act) for number in (signal.SIGINT, signal.SIGTERM)]
+
+
+def on_end_of(descriptor: int, act: Callable[[], object]) -> None:
+    """Call ``act`` when a file that the parent process keeps open reaches its end."""
+
+    def watch() -> None:
+        while gevent_os.tp_read(descriptor, 1024):
+            pass
+        act()
+
+    gevent.spawn(watch)
+
+
+@contextmanager
+def plain_refusal() -> Iterator[None]:
+    """End the process with the message and exit code of a ``LoadtestError``, without a traceback."""
+    try:
+        yield
+    except LoadtestError as error:
+        sys.stderr.write(pasteable(f"loadtest: {error}\n"))
+        raise SystemExit(int(error.exit_code)) from None

@@ -31,12 +31,11 @@ from loadtest.contract import (
 )
 from loadtest.faults import CONTROL_VARIABLE
 from loadtest.load.client import Endpoint
-from loadtest.load.clocks import ServerClock
-from loadtest.load.entry import TrafficEntry
-from loadtest.load.http.connection import Address, make_resolver
+from loadtest.load.connection import Address, make_resolver
+from loadtest.load.health import ServerClock
 from loadtest.load.live import LiveFigures
 from loadtest.load.payloads import JobHistory, JobIds
-from loadtest.load.pool import Pool
+from loadtest.load.pool import Pool, TrafficEntry
 from loadtest.load.recorder import Output, Recorder
 from loadtest.load.request_budget import RequestBudget
 from loadtest.plan import schedules

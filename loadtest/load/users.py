@@ -30,9 +30,9 @@ from loadtest.contract import (
 )
 from loadtest.errors import InputError
 from loadtest.load.client import Answer, WorkflowClient
-from loadtest.load.entry import next_poll
 from loadtest.load.operation import RunningOperation
 from loadtest.load.payloads import INVALID_BODY, UNKNOWN_JOB
+from loadtest.load.pool import next_poll
 from loadtest.load.request_budget import BudgetSpentError
 from loadtest.load.session import Session, session_of
 from loadtest.record.run_info import TrafficPlan

@@ -15,7 +15,7 @@ import pyarrow as pa
 from pyarrow import compute
 
 from loadtest.errors import InputError
-from loadtest.record.log_source import StampPlace
+from loadtest.record.run_info import StampPlace
 from loadtest.words import suggestion
 
 Fields = Mapping[str, pa.Array]

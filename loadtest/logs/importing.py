@@ -20,8 +20,16 @@ from loadtest.logs.files import STDIN, Opener, Source, blocks, har_fields, opene
 from loadtest.logs.formats import Format, detect, masked, of_variables
 from loadtest.logs.requests import OPERATIONS, LogRequests, patterns
 from loadtest.record import run_directory
-from loadtest.record.log_source import KeySource, SourceInfo, StampPlace
-from loadtest.record.run_info import RunInfo, ScenarioInfo, StagePlan, TargetInfo, TrafficPlan
+from loadtest.record.run_info import (
+    KeySource,
+    RunInfo,
+    ScenarioInfo,
+    SourceInfo,
+    StagePlan,
+    StampPlace,
+    TargetInfo,
+    TrafficPlan,
+)
 from loadtest.record.samples import SCHEMA, WORDS, SampleWriter, warm_up_without_pandas
 from loadtest.units import Limit
 from loadtest.words import counted, joined

@@ -16,7 +16,7 @@ from loadtest.arrays import Bools
 from loadtest.contract import FIRST_KIND, REQUESTS, Operation
 from loadtest.errors import InputError
 from loadtest.logs.formats import ROLES, Fields, Format
-from loadtest.record.log_source import StampPlace
+from loadtest.record.run_info import StampPlace
 from loadtest.words import did_you_mean
 
 OPERATIONS: Final = tuple(Operation)

@@ -5,7 +5,6 @@ __all__ = [
     "effective_scenario",
     "figures",
     "generator_limits",
-    "log_source",
     "progress",
     "run_directory",
     "run_info",

@@ -1,7 +1,4 @@
-"""``run.json``, a versioned file with everything about a run except its samples.
-
-It covers the load generator (processes, pools, pauses, clocks), the schedule, the target, and the run itself.
-"""
+"""``run.json``, a versioned file with everything about a run except its samples."""
 
 from typing import Annotated, Any, Final, Literal
 
@@ -9,7 +6,6 @@ import msgspec
 from msgspec import Meta
 
 from loadtest.contract import Operation
-from loadtest.record.log_source import SourceInfo
 from loadtest.units import Limit
 
 SCHEMA_VERSION: Final = 1
@@ -19,6 +15,8 @@ Amount = Annotated[float, Meta(ge=0, le=1e12)]
 Moment = Annotated[float, Meta(ge=-1e12, le=1e12)]
 """Seconds since the epoch of a run, or seconds between two clocks."""
 Number = Annotated[int, Meta(ge=0, le=2**53)]
+KeySource = Literal["header", "address", "none"]
+StampPlace = Literal["start", "end"]
 
 
 class ClockInfo(msgspec.Struct, kw_only=True):
@@ -30,13 +28,15 @@ class ClockInfo(msgspec.Struct, kw_only=True):
 
 
 class CpuSample(msgspec.Struct, kw_only=True):
-    """CPU use of a generator process in the second that ends at ``t_s`` since the epoch. 100 is one core."""
+    """CPU use of a generator process in the second that ends at ``t_s`` since the epoch.
+
+    ``percent`` is 100 if the process uses one core. ``machine`` is 100 if all cores of its machine are in use.
+    """
 
     t_s: Moment
     percent: Amount
     worker: int = 0
     machine: float | None = None
-    """CPU use of the process's whole machine in the same second. 100 is all of its cores."""
 
 
 class PauseInfo(msgspec.Struct, kw_only=True):
@@ -48,20 +48,17 @@ class PauseInfo(msgspec.Struct, kw_only=True):
 
 
 class PoolInfo(msgspec.Struct, kw_only=True):
-    """Statistics of a pool of users in one generator process."""
+    """A pool of users in one generator process. It began with ``started`` users, has ``size``, and may have ``cap``."""
 
     started: int
-    """Initial number of users."""
     size: int
-    """Final number of users."""
     cap: int
-    """Maximum number of users."""
     waited: int = 0
     """Number of arrivals that were due when no user was idle."""
     longest_wait_ms: float = 0.0
     """Longest wait of an arrival for a user, including waits that had not ended."""
     full_s: float = 0.0
-    """Seconds during which at least one arrival waited."""
+    """Time during which at least one arrival waited."""
 
 
 class CpuLoopInfo(msgspec.Struct, kw_only=True):
@@ -72,7 +69,7 @@ class CpuLoopInfo(msgspec.Struct, kw_only=True):
     """Median of a few timings just before the epoch, without load."""
     p50_ms: float | None = None
     se: float | None = None
-    """Standard error of the logarithm of ``p50_ms``, from parts of the run. Null if there are too few parts."""
+    """Standard error of the logarithm of ``p50_ms``. Null in short runs."""
 
 
 class GeneratorInfo(msgspec.Struct, kw_only=True):
@@ -87,23 +84,22 @@ class GeneratorInfo(msgspec.Struct, kw_only=True):
     cpu_loop: CpuLoopInfo = msgspec.field(default_factory=CpuLoopInfo)
     """Empty in older records."""
     pools: dict[str, PoolInfo] = {}
-    """Statistics of its pools, by traffic entry."""
+    """Its pools, by traffic entry."""
     lost: bool = False
     """Whether the process died or was cut off before the run's end. Its figures are then the last that it reported."""
 
 
 class PeerInfo(msgspec.Struct, kw_only=True):
-    """Statistics of connecting to one address."""
+    """Numbers of connections to one address, and of failed attempts to connect."""
 
     connections: int = 0
-    failed: int = 0  # connection attempts that failed
+    failed: int = 0
 
 
 class WorkerInfo(msgspec.Struct, kw_only=True):
-    """One of several worker processes of a run. Times are in s since the epoch."""
+    """One of several worker processes of a run, with its index from 1. Times are in s since the epoch."""
 
     worker: int
-    """Index from 1, as in samples."""
     host: str
     joined_s: float
     """Time when it began to share the schedule. 0 is the start of the run."""
@@ -113,7 +109,6 @@ class WorkerInfo(msgspec.Struct, kw_only=True):
     returned: int = 0
     """Number of times that it returned after it had counted as lost."""
     samples: int = 0
-    """Number of rows that it sent for the record."""
     offset_ms: float = 0.0
     """Its monotonic clock minus the master's monotonic clock, estimated from their messages."""
     uncertainty_ms: float = 0.0
@@ -130,15 +125,16 @@ class AssignmentInfo(msgspec.Struct, kw_only=True):
 
 
 class StagePlan(msgspec.Struct, kw_only=True):
-    """One scheduled stage of a traffic entry. Times are in s since the epoch. Rates are arrivals per second."""
+    """One scheduled stage of a traffic entry.
+
+    Times are in s since the epoch. The arrivals per second go from ``rate`` to ``rate_to``, which differ in a ramp.
+    """
 
     name: str
     start_s: Annotated[float, Meta(ge=0, le=1e8)]
     duration_s: Annotated[float, Meta(gt=0, le=1e8)]
     rate: Amount
-    """Rate at the start of the stage."""
     rate_to: Amount
-    """Rate at the end of the stage. It equals ``rate`` unless the stage is a ramp."""
     burst: Number = 0
     """Number of operations that arrive at once when the stage starts."""
     warmup: bool = False
@@ -166,22 +162,18 @@ def covered_seconds(stages: list[StagePlan], until_s: float) -> float:
     return total
 
 
-RECORDED: Final = "recorded"
-"""Value of ``TrafficPlan.arrivals`` for an entry that repeats recorded starts."""
+RECORDED: Final = "recorded"  # ``TrafficPlan.arrivals`` of an entry that repeats recorded starts
 
 
 class TrafficPlan(msgspec.Struct, kw_only=True):
-    """A scheduled traffic entry."""
+    """A scheduled traffic entry. Its pool, over all workers, begins with ``users``, and grows to ``max_users``."""
 
     operation: Operation
     workflow: str | None
     arrivals: str
     users: int
-    """Initial size of its pool, over all workers."""
-    max_users: int | None = None
-    """Maximum size of its pool, over all workers. Null in older records, where it equals ``users``."""
+    max_users: int | None = None  # in older records, it equals ``users``
     key_start: Number = 0
-    """Index of its first key."""
     key_count: Number = 1
     offered: Number | None = None
     """Number of arrivals that became due before the end. Null until the end."""
@@ -204,7 +196,7 @@ class BudgetUse(msgspec.Struct, kw_only=True):
     operations: int = 0
     requests: int = 0
     executions: int = 0
-    """Number of runs and submits that were sent and not rejected with a 4xx."""
+    """Runs and submits that were sent and not rejected with a 4xx."""
 
 
 class BudgetInfo(msgspec.Struct, kw_only=True):
@@ -222,14 +214,13 @@ class BudgetInfo(msgspec.Struct, kw_only=True):
     until_unix_s: float | None = None
     """The end of the allowed hours or of the entry, whichever is earlier."""
     used: BudgetUse | None = None
-    """Part that the run used. Null until the end."""
+    """Null until the end."""
 
 
 class FaultInfo(msgspec.Struct, kw_only=True):
-    """A deliberate fault of an embedded target."""
+    """A deliberate fault of an embedded target. ``text`` has the syntax of ``loadtest serve --fault``."""
 
     text: str
-    """The fault in the syntax of ``loadtest serve --fault``."""
     words: str
 
 
@@ -247,13 +238,12 @@ class TargetInfo(msgspec.Struct, kw_only=True):
     url: str
     embedded: bool
     limits: dict[str, Limit]
-    """Limits by name. Rates in units of a limit refer to these, even if other limits are in force."""
+    """Rates in units of a limit refer to these, even if other limits are in force."""
     limiter: str = "fixed-window"
     """The assumed algorithm. For an embedded target, this and the next fields describe the limiter in force."""
     burst: Annotated[int, Meta(ge=1, le=2**53)] | None = None
-    """Number of requests that are accepted at once. Null for the algorithm's default."""
+    """Null for the algorithm's default."""
     count_rejected: bool = False
-    """Whether rejected requests also count against a limit."""
     phase: float = 0.0
     """Aligned windows start this many seconds after multiples of the limit's window."""
     round_down: bool = False
@@ -265,14 +255,13 @@ class TargetInfo(msgspec.Struct, kw_only=True):
     draws: str = "all"
     """Requests that count against a limit: ``all`` that have a valid key, or only ``valid`` requests."""
     faults: list[FaultInfo] = []
-    """Faults of an embedded target."""
     budget: BudgetInfo | None = msgspec.field(default=None, name="leash")
-    """Request budget. Null for a loopback target without an entry in ``targets.toml``."""
+    """Null for a loopback target without an entry in ``targets.toml``."""
     tls: TlsInfo | None = None
     endpoint_digest: str = ""
     """Digest of ``x-wf-endpoint``. It distinguishes endpoints without revealing them. Empty in older records."""
     headers: dict[str, str] = {}
-    """Additional headers. ``$NAME`` stands for an environment variable. The variable's value is not recorded."""
+    """Additional headers. ``$NAME`` stands for the value of an environment variable, which is not recorded."""
 
 
 class PreflightRequest(msgspec.Struct, kw_only=True):
@@ -284,22 +273,20 @@ class PreflightRequest(msgspec.Struct, kw_only=True):
     unix_s: float
 
 
-REFUSED: Final = "refuses connections"
-"""The description of a target that refuses connections."""
+REFUSED: Final = "refuses connections"  # ``PreflightCheck.words`` if nothing listens at the target's address
 
 
 class PreflightCheck(msgspec.Struct, kw_only=True):
-    """One check of the preflight."""
+    """One check of the preflight. Its ``words`` contain no secrets."""
 
     name: str
     result: Literal["ok", "failed", "unknown"]
     words: str
-    """The finding, without secrets."""
     remedy: str = ""
 
 
 class Preflight(msgspec.Struct, kw_only=True):
-    """A preflight's findings and requests."""
+    """The findings of a preflight, and the requests that it sent."""
 
     checks: list[PreflightCheck] = []
     sent: list[PreflightRequest] = []
@@ -307,6 +294,33 @@ class Preflight(msgspec.Struct, kw_only=True):
     @property
     def failure(self) -> PreflightCheck | None:
         return next((check for check in self.checks if check.result == "failed"), None)
+
+
+class SourceInfo(msgspec.Struct, kw_only=True):
+    """The log of an imported run."""
+
+    format: str
+    """``combined``, ``json``, ``haproxy``, ``fields`` or ``har``. Several formats are joined by ``, ``."""
+    lines: Number
+    unknown_lines: Number
+    """Lines in an unknown format."""
+    other_lines: Number = 0
+    """Lines whose path does not belong to the API."""
+    grain_s: Annotated[float, Meta(ge=0, le=1e9)]
+    """Resolution of the time stamps."""
+    stamp: StampPlace
+    """The end of a request that its line's stamp marks."""
+    service_times: bool
+    """Whether lines have durations. Without them, each ``start`` is the stamp."""
+    key: KeySource
+    """The part of a line that determines the key's index."""
+    zone: bool = True
+    """Whether stamps have a time zone. Otherwise they count as UTC."""
+
+    @property
+    def coarse(self) -> bool:
+        """Whether stamps are whole seconds or coarser. They then hide the order of requests."""
+        return self.grain_s >= 1
 
 
 class ScenarioInfo(msgspec.Struct, kw_only=True):
@@ -322,13 +336,13 @@ class ScenarioInfo(msgspec.Struct, kw_only=True):
 
 
 class RunInfo(msgspec.Struct, kw_only=True):
-    """Everything about a run except its samples."""
+    """The content of ``run.json``."""
 
     schema: int = SCHEMA_VERSION
     id: str
     kind: Literal["run", "imported"] = "run"
     source: SourceInfo | None = None
-    """The log of an imported run. Null for other runs."""
+    """Null unless the run is imported."""
     scenario: ScenarioInfo
     seed: int
     target: TargetInfo
@@ -341,11 +355,10 @@ class RunInfo(msgspec.Struct, kw_only=True):
     commit: str = ""
     """Commit that the working directory's Git repository or the CI system states. Empty if unknown."""
     target_version: str = ""
-    """The value of ``--target-version``."""
     started: str
     """UTC, ISO 8601."""
     epoch_unix_ns: Annotated[int, Meta(ge=0, le=2**62)] | None = None
-    """Wall-clock time of the epoch. Null until every user is ready."""
+    """Null until every user is ready."""
     ended: str | None = None
     elapsed_s: Moment | None = None
     """Seconds from the epoch to the end of the schedule or to an interruption, without the drain. Negative if the run
@@ -359,13 +372,12 @@ class RunInfo(msgspec.Struct, kw_only=True):
     clock: ClockInfo | None = None
     cpu: list[CpuSample] = []
     generators: list[GeneratorInfo] = []
-    """Statistics of each generator process. Empty in older records, and if the run was killed."""
+    """The generator processes. Empty in older records, and if the run was killed."""
     peers: dict[str, PeerInfo] = {}
     """Connections by address, over all workers. Empty until the end."""
     worker_processes: list[WorkerInfo] = msgspec.field(default_factory=list, name="crew")
-    """The worker processes. Empty if one process generated the load."""
+    """Empty if one process generated the load, as are the assignments."""
     assignments: list[AssignmentInfo] = msgspec.field(default_factory=list, name="epochs")
-    """The successive assignments of the schedule to workers. Empty if one process generated the load."""
     preflight: list[PreflightRequest] = []
     pending_jobs: int | None = None
     """Number of accepted jobs whose end was not observed. ``pending_jobs.txt`` lists them. Null until the end."""
@@ -376,7 +388,7 @@ class RunInfo(msgspec.Struct, kw_only=True):
 
     @property
     def complete(self) -> bool:
-        """Whether the run ended and closed its record. A killed run did not."""
+        """Whether the run ended and closed its record, so that it was not killed."""
         return self.end != "running" and self.samples is not None
 
     def window_phase_s(self, window_s: float, offset_s: float) -> float:

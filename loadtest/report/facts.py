@@ -10,8 +10,7 @@ from loadtest.analysis.run_record import Record
 from loadtest.analysis.validity import all_workers
 from loadtest.assumed_limits import AssumedLimits
 from loadtest.contract import ALL, LIMIT_NAMES, POLLED_OPERATIONS
-from loadtest.record.log_source import SourceInfo
-from loadtest.record.run_info import PeerInfo, RunInfo, TargetInfo
+from loadtest.record.run_info import PeerInfo, RunInfo, SourceInfo, TargetInfo
 from loadtest.report.deciding import stage_parts
 from loadtest.report.page import TERMS, Point
 from loadtest.stats.order_statistics import QUANTILES, needed

@@ -10,8 +10,8 @@ import pytest
 from loadtest.credentials import credentials
 from loadtest.errors import InputError
 from loadtest.load.client import Answer, Endpoint, WorkflowClient, interpret
-from loadtest.load.http.connection import Address
-from loadtest.load.http.exchange import HttpExchange, Timeouts
+from loadtest.load.connection import Address
+from loadtest.load.exchange import HttpExchange, Timeouts
 from loadtest.load.payloads import Bodies
 
 TRACE = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"

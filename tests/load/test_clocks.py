@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.load.clocks import ServerClock
-from loadtest.load.http.exchange import HttpExchange
+from loadtest.load.exchange import HttpExchange
+from loadtest.load.health import ServerClock
 from loadtest.record.run_info import ClockInfo
 
 ANCHOR = time.time_ns() - time.monotonic_ns()

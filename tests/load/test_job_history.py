@@ -4,7 +4,7 @@ import pytest
 
 from loadtest.contract import RequestKind
 from loadtest.load.client import Answer
-from loadtest.load.http.exchange import HttpExchange
+from loadtest.load.exchange import HttpExchange
 from loadtest.load.payloads import JobHistory
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.load.entry import Pacer, next_poll
+from loadtest.load.pool import Pacer, next_poll
 from loadtest.scenario.traffic import Polling
 
 S = 1_000_000_000

@@ -19,7 +19,7 @@ from loadtest.limits.fits import SIGNIFICANT, sign_test
 from loadtest.limits.inference import Inference, infer
 from loadtest.limits.intervals import EVIDENCE, count_interval
 from loadtest.limits.loads import RequestLog
-from loadtest.record.log_source import SourceInfo
+from loadtest.record.run_info import SourceInfo
 from loadtest.units import Limit
 from loadtest.words import count, share
 

@@ -21,7 +21,7 @@ from locust.log import setup_logging
 from loadtest.credentials import credentials
 from loadtest.errors import ExitCode, InputError, TargetError
 from loadtest.load.distributed.worker import Worker
-from loadtest.load.shutdown import on_end_of, on_signals, plain_refusal
+from loadtest.load.load_generator import on_end_of, on_signals, plain_refusal
 from loadtest.processes import parse_address
 from loadtest.record.samples import warm_up_without_pandas
 

@@ -22,11 +22,11 @@ from locust.runners import WorkerRunner
 
 from loadtest.errors import ExitCode, InputError, LoadtestError
 from loadtest.http_headers import package_version
-from loadtest.load.clocks import WorkerClock
 from loadtest.load.dispatcher import Partition, Stride
 from loadtest.load.distributed import protocol
 from loadtest.load.distributed.collector import Outbox
 from loadtest.load.distributed.transport import part_of
+from loadtest.load.health import WorkerClock
 from loadtest.load.load_generator import LocalGenerator, wait_until
 from loadtest.load.session import Session, make_endpoint
 from loadtest.load.users import user_classes

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from plugins.processes import PATIENCE
 
-from loadtest.load.http import exchange as wires
-from loadtest.load.http.connection import Address
-from loadtest.load.http.exchange import HttpConnection, HttpExchange, Timeouts
+from loadtest.load import exchange as wires
+from loadtest.load.connection import Address
+from loadtest.load.exchange import HttpConnection, HttpExchange, Timeouts
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: test\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"

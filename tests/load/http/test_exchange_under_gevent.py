@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.load.http import connection
+from loadtest.load import connection
 
 _RERUN = """
 from gevent import monkey
@@ -20,7 +20,7 @@ from gevent import monkey
 monkey.patch_all()
 import gevent, socket
 from gevent.event import Event
-from loadtest.load.http.exchange import Address, Timeouts, HttpConnection
+from loadtest.load.exchange import Address, Timeouts, HttpConnection
 
 listener = socket.create_server(("127.0.0.1", 0))
 served, arrived = [], Event()

@@ -8,8 +8,8 @@ import gevent
 import pytest
 from plugins.processes import until
 
-from loadtest.load.http.connection import Address
-from loadtest.load.http.exchange import HttpConnection, Timeouts
+from loadtest.load.connection import Address
+from loadtest.load.exchange import HttpConnection, Timeouts
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: test\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from plugins.processes import until
 
-from loadtest.load.http.connection import Address, Resolver
-from loadtest.load.http.exchange import HttpConnection, HttpExchange, Timeouts
+from loadtest.load.connection import Address, Resolver
+from loadtest.load.exchange import HttpConnection, HttpExchange, Timeouts
 from loadtest.record.run_info import PeerInfo, TlsInfo
 from loadtest.targets.connection import tls_context
 

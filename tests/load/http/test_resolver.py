@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import pytest
 
 from loadtest.errors import InputError
-from loadtest.load.http.connection import FRESH, Address, Resolver, make_resolver
-from loadtest.load.http.exchange import HttpConnection, Timeouts
+from loadtest.load.connection import FRESH, Address, Resolver, make_resolver
+from loadtest.load.exchange import HttpConnection, Timeouts
 from loadtest.targets import UnresolvedError, allow
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.load.http.connection import Address
-from loadtest.load.http.exchange import (
+from loadtest.load.connection import Address
+from loadtest.load.exchange import (
     MAX_ANSWER,
     BodyRoom,
     HttpConnection,

@@ -15,7 +15,7 @@ import httptools
 import msgspec
 
 from loadtest.contract import Reason
-from loadtest.load.http.connection import Address, ConnectError, DeadlineError, TcpStream, connect, tls_reason
+from loadtest.load.connection import Address, ConnectError, DeadlineError, TcpStream, connect, tls_reason
 
 MAX_ANSWER: Final = 16 * 1024 * 1024
 """Maximum bytes of an answer on the wire. Its decoded body has the same maximum."""
