@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.stats.log_histogram import GROWTH, LogHistogram
+from loadtest.stats.order_statistics import GROWTH, LogHistogram
 from loadtest.stats.shares import log10_at_most
 
 values = st.lists(st.floats(1e-6, 1e9) | st.integers(0, 100).map(float), min_size=1, max_size=60)

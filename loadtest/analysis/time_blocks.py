@@ -24,8 +24,7 @@ from loadtest.analysis.run_record import Record
 from loadtest.analysis.times import FORMULAS, dispatch_lag
 from loadtest.arrays import Floats, Ints
 from loadtest.contract import EXECUTING_OPERATIONS, THROTTLED_STATUS
-from loadtest.stats.correlated_bins import PaceModels, fill_batches, filled_blocks, pace_of
-from loadtest.stats.means import circular_blocks
+from loadtest.stats.correlated_bins import PaceModels, circular_blocks, fill_batches, filled_blocks, pace_of
 from loadtest.stats.shares import share_scores
 
 RESPONSE: Final = "response_time_ms"

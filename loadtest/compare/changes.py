@@ -22,7 +22,7 @@ from typing import Any, Final
 from loadtest.compare.measurements import MOST_SCORE, NATURES, Key, Measurement, Metric
 from loadtest.compare.noise import PRIOR_DF, shrunk
 from loadtest.metrics import Nature
-from loadtest.stats.means import student, student_tail
+from loadtest.stats.differences import student, student_tail
 from loadtest.stats.shares import (
     EventCount,
     common_log_odds,

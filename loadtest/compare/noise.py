@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from loadtest.compare.measurements import RunMeasurements
 from loadtest.compare.results import ControlComparison
-from loadtest.stats.means import student, variance
+from loadtest.stats.differences import student, variance
 
 PRIOR_DF: Final = 4
 """The assumed variance counts as if it had this many degrees of freedom."""

@@ -20,7 +20,7 @@ from loadtest.compare.measurements import NATURES, Key, Measurement, RunMeasurem
 from loadtest.compare.noise import PRIOR_DF, controls, winsorised
 from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.record.blocks import Side
-from loadtest.stats.means import student, variance
+from loadtest.stats.differences import student, variance
 from loadtest.words import counted
 
 DISCARDED: Final = 1

@@ -30,7 +30,7 @@ from loadtest.compare.measurements import (
 from loadtest.compare.noise import SE_FACTOR, controls, winsorised
 from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.errors import ExitCode
-from loadtest.stats.means import student_tail, variance
+from loadtest.stats.differences import student_tail, variance
 from loadtest.words import counted
 
 LEAST_RUNS: Final = 5

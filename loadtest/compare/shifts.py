@@ -20,7 +20,7 @@ from loadtest.compare.changes import ALIKE, least_rise, reaches_effect
 from loadtest.compare.measurements import NATURES, Key, Metric, RunMeasurements
 from loadtest.compare.noise import PRIOR_DF, shrunk, winsorised
 from loadtest.compare.verdict import weights
-from loadtest.stats.means import student, student_tail
+from loadtest.stats.differences import student, student_tail
 
 _CONFIDENCE: Final = 0.975
 ALL: Final = "all entries"

@@ -15,7 +15,7 @@ from loadtest.metrics import METRICS
 from loadtest.record.run_info import TrafficPlan, covered_seconds
 from loadtest.record.samples import Sample
 from loadtest.scenario import Breakers
-from loadtest.stats.log_histogram import GROWTH, LogHistogram
+from loadtest.stats.order_statistics import GROWTH, LogHistogram
 from loadtest.stats.shares import wilson
 from loadtest.threshold import Judgement, Threshold, judge
 

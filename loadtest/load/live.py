@@ -18,7 +18,7 @@ from loadtest.record.generator_limits import LATE_SHARE, LEAST_LATE, SOON_S
 from loadtest.record.progress import EntryProgress
 from loadtest.record.samples import SETUP, Sample
 from loadtest.schedule import Arrival
-from loadtest.stats.log_histogram import LogHistogram
+from loadtest.stats.order_statistics import LogHistogram
 
 _DEFAULT_WINDOW_S: Final = 60.0
 _RECENT_S: Final = 10.0

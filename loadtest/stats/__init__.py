@@ -1,6 +1,6 @@
-"""Statistics for the other packages: order statistics, means, shares, correlation, differences and a log histogram.
+"""Statistics for the other packages: order statistics, shares, correlation, differences and a log histogram.
 
 SciPy is slow to import, so only the functions that need it import it.
 """
 
-__all__ = ["correlated_bins", "differences", "log_histogram", "means", "order_statistics", "shares"]
+__all__ = ["correlated_bins", "differences", "order_statistics", "shares"]

@@ -21,10 +21,7 @@ import numpy as np
 from loadtest.arrays import Bools, Floats, Ints
 
 _LASTS: Final = np.geomspace(0.004, 0.35, 9)
-"""Correlation times of the pace, as shares of the stage. Within this time, the correlation falls to 1/e.
-
-A pace with a longer correlation time looks like a constant level.
-"""
+"""Correlation times of the pace, as shares of the stage. A pace with a longer one looks like a constant level."""
 _PACES: Final = np.array([0, 0.02, 0.06, 0.13, 0.25, 0.5, 0.9, 1.6, 3, 6])
 """Variance of the pace ÷ variance within bins."""
 _PARTS: Final = np.array([0, 0.01, 0.03, 0.06, 0.1, 0.17, 0.28, 0.42, 0.6, 0.8])
@@ -38,9 +35,8 @@ _APART: Final = (np.arange(400) + 0.5) / 400
 _DRIFT: Final = 0.2
 """A pace drifts if its correlation time is at least this share of the stage."""
 _LEAST_OF_BIN: Final = 4
-"""Values in order of time are divided into bins of at least this many values."""
 _MOST_BINS: Final = 30
-"""Values in order of time are divided into at most this many bins."""
+"""Values in order of time are divided into at most ``_MOST_BINS`` bins of at least ``_LEAST_OF_BIN`` values."""
 _HALVINGS: Final = 30
 """Number of bisections that find a bound. Each doubles the precision."""
 _BATCHES: Final = 8
@@ -52,9 +48,7 @@ NORMAL: Final = 1.959963984540054
 class PaceModels(NamedTuple):
     """Weighted models of the pace. Arrays are ``[correlation time, variance]``.
 
-    Attributes:
-        weights: posterior probabilities of the models.
-        parts: variance of the pace ÷ variance of the times. Times are converted to normal scores first.
+    ``weights`` are posterior probabilities. ``parts`` are the variance of the pace ÷ that of the times' normal scores.
     """
 
     weights: Floats
@@ -62,7 +56,7 @@ class PaceModels(NamedTuple):
 
     @property
     def drifts(self) -> bool:
-        """Whether the correlation time is probably a fifth of the stage or longer."""
+        """Whether the correlation time is probably at least ``_DRIFT``."""
         return bool(self.weights[_LASTS >= _DRIFT, 1:].sum() > 0.9)
 
     @property
@@ -77,11 +71,7 @@ _NO_PACE: Final = (_ANY_PART + (_PARTS == 0)) / 2
 
 
 def pace_of(counts: Ints) -> PaceModels:
-    """Weigh the models of a stage's pace.
-
-    Args:
-        counts: number of values, ``[bin, level]``.
-    """
+    """Weigh the models of a stage's pace. ``counts`` are numbers of values, ``[bin, level]``."""
     of_each, of_bin = counts.sum(axis=0), counts.sum(axis=1)
     n, bins = int(of_each.sum()), len(of_bin)
     scores = _normal_quantiles(np.clip(np.cumsum(of_each) - of_each / 2, 0.25, n - 0.25) / n)
@@ -162,7 +152,21 @@ def _weigh(rest: Floats, n: float, prior: Floats) -> tuple[Floats, Floats]:
 
 def _equivalent(weights: Floats, errors: Floats, n: float) -> float:
     """Return how many independent values would give an equally uncertain mean; at most n."""
-    return min(n, (NORMAL / float(np.ravel(_mixed(weights, errors, _TAIL))[0])) ** 2)
+    low, high = 0.0, float(10 * errors.max())
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if np.all(_beyond(weights, errors, np.array(middle)) > _TAIL) else (low, middle)
+    return min(n, (NORMAL / high) ** 2)
+
+
+def circular_blocks(random: np.random.Generator, draws: int, n: int, block: int) -> Ints:
+    """Draw blocks of neighbouring indices from 0 to n − 1. Index 0 follows n − 1. The result is ``[draws, n]``.
+
+    This is the circular moving-block bootstrap (Politis & Romano, "A circular block-resampling procedure for stationary
+    data", 1992).
+    """
+    starts = random.integers(0, n, (draws, math.ceil(n / block), 1))
+    return ((starts + np.arange(block)) % n).reshape(draws, -1)[:, :n]
 
 
 def bins_of_batch(bins: int) -> int:
@@ -240,16 +244,6 @@ def _beyond(weights: Floats, errors: Floats, deviations: Floats) -> Floats:
     from scipy.special import ndtr  # noqa: PLC0415 - slow to import, and most commands do not need it
 
     return np.asarray((weights * ndtr(-deviations[..., None, None] / errors)).sum(axis=(-2, -1)))
-
-
-def _mixed(weights: Floats, errors: Floats, tail: float) -> Floats:
-    """Return the deviation that each mixture of normal distributions exceeds with the probability ``tail``."""
-    low, high = np.zeros(weights.shape[:-2]), np.full(weights.shape[:-2], 10 * errors.max())
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        beyond = _beyond(weights, errors, middle) > tail
-        low, high = np.where(beyond, middle, low), np.where(beyond, high, middle)
-    return high
 
 
 def _normal_quantiles(shares: Floats) -> Floats:

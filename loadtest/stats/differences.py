@@ -1,4 +1,4 @@
-"""Differences between two sides, which are sets of values of one run. A difference has an interval.
+"""Student's t, and differences between two sides, which are sets of values of one run. A difference has an interval.
 
 Values come in order of time, because neighbouring values are correlated. Each side's interval is computed for its
 *effective* number of values (``loadtest.stats.correlated_bins``), which is at most n. MOVER, the square-and-add method,
@@ -11,13 +11,13 @@ between the rows. Percentiles use resampled blocks of rows (circular block boots
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from loadtest.arrays import Floats
-from loadtest.stats.correlated_bins import effective_n
-from loadtest.stats.means import circular_blocks, student
+from loadtest.stats.correlated_bins import circular_blocks, effective_n
 from loadtest.stats.order_statistics import QUANTILES, interval_ranks, rank
 from loadtest.stats.shares import wilson
 
@@ -25,12 +25,32 @@ _DRAWS: Final = 1000
 _SEED: Final = 1
 """The seed is fixed, so that the same values always have the same interval."""
 _LEAST_BLOCK: Final = 4
-"""A block has at least this many rows."""
 _MOST_BLOCKS: Final = 20
-"""Rows are divided into at most this many blocks."""
+"""Rows are divided into at most ``_MOST_BLOCKS`` blocks of at least ``_LEAST_BLOCK`` rows."""
 _CHUNK: Final = 1_000_000
 """At most this many values are drawn at a time, to limit memory."""
 _Side = Sequence[float] | Floats
+
+
+@lru_cache(maxsize=1024)
+def student(quantile: float, df: float) -> float:
+    """Return a quantile of Student's t with ``df`` degrees of freedom."""
+    from scipy.special import stdtrit  # noqa: PLC0415 - slow to import, and most commands do not need it
+
+    return float(stdtrit(df, quantile))
+
+
+def student_tail(deviate: float, df: float) -> float:
+    """Return the probability that Student's t with ``df`` degrees of freedom exceeds a deviate."""
+    from scipy.special import stdtr  # noqa: PLC0415 - slow to import
+
+    return float(stdtr(df, -deviate))
+
+
+def variance(values: Sequence[float]) -> float:
+    """Return the sample variance of two or more values. ``statistics.variance`` is exact, but thirty times slower."""
+    mean = math.fsum(values) / len(values)
+    return math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
 
 
 class Difference(NamedTuple):
@@ -168,7 +188,9 @@ def _drawn(base: Floats, head: Floats, quantile: float, factor: float, tail: flo
 
 
 def _joined(base: Estimate, head: Estimate, n: tuple[int, int], *, paired: bool, factor: float) -> Difference:
-    correlation = _correlation(base.influence, head.influence) if paired else 0.0
+    correlation = 0.0
+    if paired and base.influence.std() and head.influence.std():  # constant values have no correlation
+        correlation = float(np.corrcoef(base.influence, head.influence)[0, 1])
     low = _reach(head.value - head.low, factor * (base.high - base.value), correlation)
     high = _reach(head.high - head.value, factor * (base.value - base.low), correlation)
     difference = _minus(base.value, head.value, factor)
@@ -195,10 +217,3 @@ def _bound(head: float, base: float, unknown: float) -> float:
 
 def _minus(base: float, head: float, factor: float) -> float | None:
     return None if math.isinf(base) and math.isinf(head) else head - factor * base
-
-
-def _correlation(one: Floats, other: Floats) -> float:
-    """Return Pearson's correlation; 0 if a side does not vary."""
-    if one.std() == 0 or other.std() == 0:
-        return 0.0
-    return float(np.corrcoef(one, other)[0, 1])
