@@ -57,7 +57,7 @@ class InputError(LoadtestError):
 
 
 class WrongValueError(InputError, ValueError):
-    """An invalid value. It is a ValueError so that pydantic collects all of a file's errors (``loadtest.strict``).
+    """An invalid value. It is a ValueError so that pydantic collects all errors of a file (``scenario.fields``).
 
     Args:
         problem: the problem without the key. ``message`` also names the key.

@@ -37,7 +37,7 @@ LEAVES = {
     "credentials",
     "reference_settings",
 }
-SHARED = {"strict", "scenario", "record", "assumed_limits", "plan", "prepare", "targets"}
+SHARED = {"scenario", "record", "assumed_limits", "plan", "prepare", "targets"}
 
 # room -> the rooms that it may import (itself always). A room that is not here may not be there.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -62,10 +62,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "credentials": {"errors"},
     "reference_settings": {"contract", "credentials", "errors", "faults", "limits", "units"},
     "record": {"contract", "errors", "foreign_text", "program", "units"},
-    "strict": {"errors", "words"},
-    "scenario": LEAVES | {"record", "strict"},
+    "scenario": LEAVES | {"record"},
     "assumed_limits": LEAVES | {"record", "scenario"},  # of scenario the types alone
-    "targets": LEAVES | {"strict", "scenario", "record", "assumed_limits", "plan"},
+    "targets": LEAVES | {"scenario", "record", "assumed_limits", "plan"},
     "plan": LEAVES | {"scenario", "record", "assumed_limits"},
     "prepare": LEAVES | {"scenario", "record", "assumed_limits", "plan", "targets"},
     "logs": LEAVES | {"record"},
@@ -95,7 +94,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "jinja2": ("loadtest/report/",),
     "uvicorn": ("loadtest/reference_api/",),
     "uvloop": ("loadtest/reference_api/",),
-    "pydantic": ("loadtest/strict.py", "loadtest/scenario/", "loadtest/targets/"),
+    "pydantic": ("loadtest/scenario/", "loadtest/targets/"),
     "click": ("loadtest/cli/", "loadtest/reference_api/command.py"),
     "prometheus_client": ("loadtest/reference_api/", "loadtest/load/web/"),
 }

@@ -8,7 +8,7 @@ from typing import Final
 
 import gevent
 
-from loadtest.contract import JOB_OPERATIONS, POLLED_OPERATIONS, TERMINAL, Outcome, Reason, RequestKind
+from loadtest.contract import JOB_OPERATIONS, MISTAKE_STATUS, POLLED_OPERATIONS, TERMINAL, Outcome, Reason, RequestKind
 from loadtest.errors import TargetError
 from loadtest.foreign_text import visible
 from loadtest.http_headers import parse_date, parse_retry_after
@@ -17,7 +17,6 @@ from loadtest.load.exchange import HttpConnection, HttpExchange
 from loadtest.load.pool import TrafficEntry
 from loadtest.load.session import Session
 from loadtest.record.samples import SETUP, Sample
-from loadtest.scenario import MISTAKE_STATUS
 from loadtest.schedule import Arrival
 from loadtest.targets import allow, refused
 

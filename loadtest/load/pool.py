@@ -14,13 +14,13 @@ import gevent
 from gevent import get_hub, getcurrent
 from gevent.event import Event
 
-from loadtest.contract import JOB_OPERATIONS, THROTTLED_STATUS, LimitName
+from loadtest.contract import JOB_OPERATIONS, THROTTLED_STATUS, LimitName, MistakeKind
 from loadtest.load.exchange import Timeouts
 from loadtest.load.payloads import Bodies, JobIds, Matcher, read_inputs, read_job_ids, read_schema
 from loadtest.plan import AssumedLimits
 from loadtest.processes import MOST_FILES, SPARE_FILES, allow_files
 from loadtest.record.run_info import PoolInfo, RunInfo, TrafficPlan
-from loadtest.scenario import WARMUP, MistakeKind, Polling, Scenario, Traffic
+from loadtest.scenario import WARMUP, Polling, Scenario, Traffic
 from loadtest.schedule import Arrival
 from loadtest.seeded_random import seeded_random
 

@@ -1,7 +1,15 @@
 """Scenarios. A scenario defines traffic in a TOML file, which is checked strictly."""
 
-from loadtest.contract import MISTAKE_STATUS, MistakeKind
-from loadtest.scenario.fields import MAX_BURST, LimitSpec, LimitWord, Name, PositiveShare, Strict
+from loadtest.scenario.fields import (
+    MAX_BURST,
+    LimitSpec,
+    LimitWord,
+    Name,
+    PositiveShare,
+    Strict,
+    checked,
+    read_toml,
+)
 from loadtest.scenario.model import Breakers, Scenario
 from loadtest.scenario.parse import (
     FOLDER,
@@ -13,23 +21,20 @@ from loadtest.scenario.parse import (
     only,
     scaled,
     scenario_hash,
+    schema_text,
     with_stage_alone,
 )
-from loadtest.scenario.recording import Recording
-from loadtest.scenario.schema import schema_text
-from loadtest.scenario.traffic import WARMUP, Polling, Retry, Stage, Traffic
+from loadtest.scenario.traffic import WARMUP, Polling, Recording, Retry, Stage, Traffic
 
 __all__ = [
     "FOLDER",
     "MAX_BURST",
-    "MISTAKE_STATUS",
     "SHIPPED",
     "WARMUP",
     "Breakers",
     "LimitSpec",
     "LimitWord",
     "LoadedScenario",
-    "MistakeKind",
     "Name",
     "Polling",
     "PositiveShare",
@@ -40,9 +45,11 @@ __all__ = [
     "Strict",
     "Traffic",
     "at_rate",
+    "checked",
     "find_scenario",
     "load_scenario",
     "only",
+    "read_toml",
     "scaled",
     "scenario_hash",
     "schema_text",

@@ -56,17 +56,14 @@ class Comparison(Strict):
     by: Annotated[list[_Metric], Field(min_length=1, max_length=8)]
     """Metrics, named as in thresholds. The first metric decides between alternatives. The others show the price."""
 
-    @model_validator(mode="after")
-    def _one_form(self) -> Self:
-        if (self.entries is None) == (self.entry is None):
-            raise ValueError("give entries (alternatives), or entry with stages (an effect)")
-        if (self.entry is None) != (self.stages is None):
-            raise ValueError("entry and stages belong together: the first stage is the baseline of the others")
-        for key in ("entries", "stages", "by"):
-            values = getattr(self, key) or []
-            if len(set(values)) < len(values):
-                raise ValueError(f"{key} contains duplicates: {', '.join(values)}")
-        return self
+    def problems(self) -> Mapping[str, object]:
+        single, staged = self.entry is not None, self.stages is not None
+        lists = [(key, getattr(self, key) or []) for key in ("entries", "stages", "by")]
+        return {
+            "give entries (alternatives), or entry with stages (an effect)": single == (self.entries is not None),
+            "entry and stages belong together: the first stage is the baseline of the others": single != staged,
+            **{f"{key} contains duplicates: {', '.join(names)}": len({*names}) < len(names) for key, names in lists},
+        }
 
     def misfits(self, traffic: dict[str, Traffic]) -> Iterator[WrongValueError]:
         """Yield an error for each name that a scenario's traffic does not have."""
@@ -111,23 +108,20 @@ class ThresholdEntry(Strict):
             self.require, traffic=self.traffic, operation=self.operation, stage=self.stage, confident=self.confident
         )
 
-    @model_validator(mode="after")
-    def _valid(self) -> Self:
-        threshold = self.parsed
-        if self.traffic and self.operation:
-            raise ValueError("give a traffic or an operation, not both")
-        scoped = self.traffic or self.operation
-        if threshold.metric.split(".")[0] in SUMMARIES and not scoped:
-            raise ValueError(f"{threshold.metric} needs a traffic or an operation: add one of these keys")
-        if self.stage and not scoped:
-            raise ValueError("stage needs a traffic or an operation")
-        if self.abort and (why := why_not_early(threshold)):
-            raise ValueError(f"{self.require!r} cannot abort: {why}")
+    def problems(self) -> Mapping[str, object]:
+        metric, scoped = self.parsed.metric, self.traffic or self.operation
+        summary = metric.split(".")[0] in SUMMARIES
+        why = why_not_early(self.parsed) if self.abort else ""
         # parse_threshold accepts more metrics, because thresholds in older records have them.
-        if self.confident and threshold.reference is None and threshold.metric not in INTERVALS:
-            known = ", ".join(INTERVALS)
-            raise ValueError(f"{self.require!r} cannot be confident: only {known} have an interval")
-        return self
+        vague = self.parsed.reference is None and metric not in INTERVALS
+        return {
+            "give a traffic or an operation, not both": self.traffic and self.operation,
+            f"{metric} needs a traffic or an operation: add one of these keys": summary and not scoped,
+            "stage needs a traffic or an operation": self.stage and not scoped,
+            f"{self.require!r} cannot abort: {why}": why,
+            f"{self.require!r} cannot be confident: only {', '.join(INTERVALS)} have an interval": self.confident
+            and vague,
+        }
 
     def covers(self, name: str, traffic: Traffic) -> bool:
         return self.traffic in (None, name) and self.operation in (None, traffic.operation)
@@ -201,7 +195,7 @@ _LIMIT_NAMES: Any = Literal[(*map(str, LIMIT_NAMES), ALL)]
 RecodeText = Annotated[
     str,
     AfterValidator(lambda text: str(Recode.parse(text))),
-    WithJsonSchema({"type": "string", "pattern": RECODE_FORM}, mode="validation"),
+    WithJsonSchema({"type": "string", "pattern": RECODE_FORM}),
 ]
 FaultSpec = Annotated[Fault, BeforeValidator(_fault), PlainSerializer(to_text), WithJsonSchema(fault_schema())]
 """A fault, written as a table with its ``kind`` and the keys of that kind."""
@@ -294,7 +288,7 @@ def _check_groups(groups: dict[str, int], before: Mapping[str, Any]) -> Iterator
 def _check_traffic(traffic: dict[str, Traffic], _before: Mapping[str, Any]) -> Iterator[WrongValueError]:
     if len(traffic) > MAX_ENTRIES:
         yield WrongValueError(f"has {len(traffic):,} entries; at most {MAX_ENTRIES} are allowed")
-    if (count := sum(stage.count for each in traffic.values() for stage in each.stages)) > MAX_STAGES:
+    if (count := sum(len(each.stage_names) for each in traffic.values())) > MAX_STAGES:
         problem = f"has {count:,} stages, steps included; at most {MAX_STAGES:,} are allowed"
         yield WrongValueError(problem, "Use ramps or larger steps.")
     submits = any(each.operation in POLLED_OPERATIONS for each in traffic.values())

@@ -4,13 +4,17 @@ The entry also defines its clients: their retries after a 429, polls, expected a
 """
 
 import math
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal
 
-from pydantic import Field, PrivateAttr, model_validator
+import numpy as np
+from pydantic import Field, PrivateAttr
 
+from loadtest.arrays import Floats, Ints
 from loadtest.contract import JOB_OPERATIONS, MISTAKE_STATUS, POLLED_OPERATIONS, MistakeKind, Operation
+from loadtest.errors import InputError
 from loadtest.scenario.fields import (
     ArrivalRate,
     Burst,
@@ -24,9 +28,70 @@ from loadtest.scenario.fields import (
     Status,
     Strict,
 )
-from loadtest.scenario.recording import Recording, read_recording
 from loadtest.seeded_random import seeded_random
 from loadtest.units import Rate
+
+_MOST: Final = 5_000_000
+_REMEDY: Final = "The verb init with --from-run and --recorded writes such files."
+
+
+class Recording:
+    """Arrivals in order of time.
+
+    Attributes:
+        offsets_s: seconds since the start of the recording, not negative.
+        keys: number of each arrival's key, from 0.
+    """
+
+    def __init__(self, offsets_s: Floats, keys: Ints) -> None:
+        order = np.argsort(offsets_s, kind="stable")
+        self.offsets_s = offsets_s[order]
+        self.keys = keys[order]
+
+    @cached_property
+    def key_list(self) -> list[int]:
+        """The keys as a list of plain integers. Reading them one by one is faster than from an array."""
+        found: list[int] = self.keys.tolist()
+        return found
+
+    def most_within(self, seconds: float, *, key: int | None = None, keys: int = 1) -> int:
+        """Return the maximum number of arrivals in any period of ``seconds``. ``key`` selects one of ``keys`` keys."""
+        times = self.offsets_s if key is None else self.offsets_s[self.keys % keys == key]
+        inside = np.searchsorted(times, times + seconds, side="left") - np.arange(len(times))
+        return int(inside.max(initial=0))
+
+
+def read_recording(path: Path, speed: float, duration_s: float) -> Recording:
+    """Read a file of arrivals. They come ``speed`` times as fast as they were recorded.
+
+    Raises:
+        InputError: if the file cannot be read, a line is wrong, or an arrival comes after the stage's end.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise InputError(
+            f"cannot read {path}: {why}. Every worker needs this file", f"Copy it there. {_REMEDY}"
+        ) from error
+    lines = [line.split() for line in text.splitlines()]
+    offsets, keys = np.zeros(len(lines)), np.zeros(len(lines), np.int64)
+    for place, parts in enumerate(lines):
+        try:
+            offsets[place], keys[place] = float(parts[0]), int(parts[1])
+        except (ValueError, IndexError, OverflowError):
+            offsets[place] = -1.0
+        if len(parts) != 2 or not 0 <= offsets[place] < np.inf or keys[place] < 0:
+            raise InputError(f"{path}:{place + 1}: the line is not an offset in seconds and a key's number", _REMEDY)
+    if not 0 < len(lines) <= _MOST:
+        raise InputError(f"{path} has {len(lines):,} arrivals; 1 to {_MOST:,} are possible", _REMEDY)
+    recording = Recording(offsets / speed, keys)
+    if (last := float(recording.offsets_s[-1])) >= duration_s:
+        raise InputError(
+            f"{path}: the last arrival is at {last:.6g} s, but its stage lasts {duration_s:g} s",
+            f"Set the stage's duration above {last:.6g}s.",
+        )
+    return recording
 
 
 class Retry(Strict):
@@ -43,13 +108,12 @@ class Retry(Strict):
     jitter: bool = True
     max_attempts: Annotated[int, Field(ge=1, le=1000)] = 5
 
-    @model_validator(mode="after")
-    def _possible(self) -> Self:
-        if self.policy == "none" and len(self.model_fields_set - {"policy"}):
-            raise ValueError("the other keys of retry need policy = 'exponential' or 'retry_after'")
-        if self.initial > self.max:
-            raise ValueError("initial is longer than max")
-        return self
+    def problems(self) -> Mapping[str, object]:
+        needless = self.model_fields_set - {"policy"} if self.policy == "none" else ()
+        return {
+            "the other keys of retry need policy = 'exponential' or 'retry_after'": needless,
+            "initial is longer than max": self.initial > self.max,
+        }
 
     @property
     def longest(self) -> float:
@@ -95,19 +159,15 @@ class Polling(Strict):
     pace: ArrivalRate | None = None
     """Maximum rate of all polls of the entry. A rate "of limit" refers to the retrieval limit."""
 
-    @model_validator(mode="after")
-    def _possible(self) -> Self:
-        if self.interval < 0.001:
-            raise ValueError("interval must be at least 1ms")
-        if self.give_up < self.interval:
-            raise ValueError("give_up is shorter than interval: no poll would be sent")
-        if self.policy == "fixed" and self.model_fields_set & {"factor", "max"}:
-            raise ValueError("factor and max need policy = 'exponential'")
-        if self.max < self.interval:
-            raise ValueError("interval is longer than max")
-        if self.pace is not None and self.pace.value <= 0:
-            raise ValueError("pace must be above zero")
-        return self
+    def problems(self) -> Mapping[str, object]:
+        needless = self.model_fields_set & {"factor", "max"} if self.policy == "fixed" else ()
+        return {
+            "interval must be at least 1ms": self.interval < 0.001,
+            "give_up is shorter than interval: no poll would be sent": self.give_up < self.interval,
+            "factor and max need policy = 'exponential'": needless,
+            "interval is longer than max": self.max < self.interval,
+            "pace must be above zero": self.pace is not None and self.pace.value <= 0,
+        }
 
     def wait(self, number: int, draw: float) -> float:
         """Return the seconds from the last answer to the ``number``-th poll. ``draw`` (0 to 1) sets the jitter."""
@@ -138,11 +198,8 @@ class Mistakes(Strict):
     invalid_body: Share = 0.0
     bad_key: Share = 0.0
 
-    @model_validator(mode="after")
-    def _at_most_all(self) -> Self:
-        if sum(self.shares.values()) > 1 + 1e-9:
-            raise ValueError("mistakes add up to more than 100%")
-        return self
+    def problems(self) -> Mapping[str, object]:
+        return {"mistakes add up to more than 100%": sum(self.shares.values()) > 1 + 1e-9}
 
     @cached_property  # read for each arrival
     def shares(self) -> dict[MistakeKind, float]:
@@ -150,10 +207,8 @@ class Mistakes(Strict):
 
     def pick(self, seed: int, traffic: str, number: int) -> MistakeKind | None:
         """Return the mistake of arrival ``number``, if any. With the same seed, every run makes the same mistakes."""
-        if not (shares := self.shares):
-            return None
-        left = seeded_random(seed, traffic, number, "mistake")
-        for kind, share in shares.items():
+        left = seeded_random(seed, traffic, number, "mistake") if self.shares else 1.0
+        for kind, share in self.shares.items():
             if left < share:
                 return kind
             left -= share
@@ -164,8 +219,6 @@ WARMUP: Final = "warmup"
 """Name of the warm-up stage in the record."""
 
 _MAX_STEPS: Final = 200
-_ZERO: Final = Rate(0.0, of_limit=False)
-_JOB_OPERATIONS: Final = " or ".join(map(repr, JOB_OPERATIONS))
 
 
 class Stage(Strict):
@@ -191,43 +244,35 @@ class Stage(Strict):
     expect: list[Annotated[int, Field(ge=400, le=599)]] = []
     """Statuses that are not failures in Locust's statistics. 429 is added if the plan exceeds a limit in this stage."""
 
-    @model_validator(mode="after")
-    def _one_shape(self) -> Self:
-        steps = [value is not None for value in (self.from_, self.to, self.step)]
-        if (self.rate is not None) + any(steps) + (self.burst is not None) + (self.recorded is not None) != 1:
-            raise ValueError("give one of rate, burst, recorded, or from with to and step")
-        if self.recorded is None and "speed" in self.model_fields_set:
-            raise ValueError("speed needs recorded arrivals")
-        if self.ramp_to is not None and self.rate is None:
-            raise ValueError("ramp_to needs a rate to ramp from")
-        if any(steps):
-            self._check_steps()
-        return self
-
-    def _check_steps(self) -> None:
-        if self.from_ is None or self.to is None or self.step is None:
-            raise ValueError("steps need all of from, to and step")
-        if len({self.from_.of_limit, self.to.of_limit, self.step.of_limit}) > 1:
-            raise ValueError("from, to and step must all be absolute or all relative to the limit")
-        # If steps are very small, counting them would overflow.
-        if self.step.value <= 0 or abs(self.to.value - self.from_.value) >= self.step.value * _MAX_STEPS:
-            raise ValueError(f"step must be above zero and give at most {_MAX_STEPS} steps")
-
-    @property
-    def count(self) -> int:
-        if self.from_ is None or self.to is None or self.step is None:
-            return 1
-        return math.floor(abs(self.to.value - self.from_.value) / self.step.value + 1e-9) + 1
+    def problems(self) -> Mapping[str, object]:
+        steps = [each for each in (self.from_, self.to, self.step) if each is not None]
+        shapes = [each for each in (self.rate, self.burst, self.recorded) if each is not None]
+        problems: dict[str, object] = {
+            "give one of rate, burst, recorded, or from with to and step": len(shapes) + bool(steps) != 1,
+            "speed needs recorded arrivals": self.recorded is None and "speed" in self.model_fields_set,
+            "ramp_to needs a rate to ramp from": self.ramp_to is not None and self.rate is None,
+            "steps need all of from, to and step": len(steps) in {1, 2},
+        }
+        if len(steps) == 3:
+            first, last, step = steps
+            mixed = len({each.of_limit for each in steps}) > 1
+            # If steps are very small, counting them would overflow.
+            many = step.value <= 0 or abs(last.value - first.value) >= step.value * _MAX_STEPS
+            problems["from, to and step must all be absolute or all relative to the limit"] = mixed
+            problems[f"step must be above zero and give at most {_MAX_STEPS} steps"] = many
+        return problems
 
     @property
     def parts(self) -> list[tuple[str, Rate, Rate]]:
         """Name, rate and final rate of the stage, or of each step (``NAME-1`` and so on)."""
         if self.from_ is None or self.to is None or self.step is None:
-            rate = self.rate or _ZERO
+            rate = self.rate or Rate(0.0, of_limit=False)
             return [(self.name, rate, self.ramp_to or rate)]
-        step = math.copysign(self.step.value, self.to.value - self.from_.value)
-        rates = [Rate(self.from_.value + number * step, self.from_.of_limit) for number in range(self.count)]
-        return [(f"{self.name}-{number}", rate, rate) for number, rate in enumerate(rates, 1)]
+        span, step = self.to.value - self.from_.value, self.step.value
+        count = math.floor(abs(span) / step + 1e-9) + 1
+        rates = [self.from_.value + number * math.copysign(step, span) for number in range(count)]
+        steps = [Rate(rate, self.from_.of_limit) for rate in rates]
+        return [(f"{self.name}-{number}", rate, rate) for number, rate in enumerate(steps, 1)]
 
 
 class Traffic(Strict):
@@ -286,36 +331,28 @@ class Traffic(Strict):
         """Return the number of an arrival's key, from 0. It may exceed the number of keys."""
         return arrival if self._recording is None else self._recording.key_list[arrival]
 
-    @model_validator(mode="after")
-    def _fits_operation(self) -> Self:
-        self._check_keys_of_operation()
-        names = self.stage_names
-        if len(set(names)) < len(names) or WARMUP in names:
-            raise ValueError(f"stages need distinct names, and {WARMUP!r} is reserved: {', '.join(names)}")
-        if len(self.stages) > 1 and any(stage.recorded for stage in self.stages):
-            raise ValueError("recorded arrivals need an entry with a single stage")
-        if self.arrivals == "poisson" and any(stage.recorded for stage in self.stages):
-            raise ValueError("recorded arrivals come as recorded: remove arrivals = 'poisson'")
-        if self.arrivals == "poisson" and any(stage.burst is not None for stage in self.stages):
-            raise ValueError("a burst is a fixed number of operations: it needs arrivals = 'even'")
-        return self
-
-    def _check_keys_of_operation(self) -> None:
-        about_job = self.operation in JOB_OPERATIONS
-        if not about_job and self.workflow is None:
-            raise ValueError(f"an operation of {self.operation} needs a workflow")
-        if not about_job and self.model_fields_set & {"job_ids", "seed_jobs"}:
-            raise ValueError(f"job_ids and seed_jobs are for operation = {_JOB_OPERATIONS} only")
-        if about_job and self.inputs is not None:
-            raise ValueError(f"inputs are for runs: a {self.operation} sends no parameters")
-        if self.operation not in POLLED_OPERATIONS and "polling" in self.model_fields_set:
-            raise ValueError("polling is for operation = 'async_run' only")
-        if self.operation == Operation.SYNC_RUN and self.expect.job is not None:
-            raise ValueError("expect.job needs an operation with a job: a sync_run has none")
-        if about_job and (self.mistakes.unknown_workflow or self.mistakes.invalid_body):
-            raise ValueError("a retrieval has neither workflow nor body: use unknown_job or bad_key")
-        if not about_job and self.mistakes.unknown_job:
-            raise ValueError(f"mistakes.unknown_job is for operation = {_JOB_OPERATIONS} only")
+    def problems(self) -> Mapping[str, object]:
+        about_job, given = self.operation in JOB_OPERATIONS, self.model_fields_set
+        polled, sync = self.operation in POLLED_OPERATIONS, self.operation == Operation.SYNC_RUN
+        wrong_body = self.mistakes.unknown_workflow or self.mistakes.invalid_body
+        names, poisson = self.stage_names, self.arrivals == "poisson"
+        recorded = any(stage.recorded for stage in self.stages)
+        burst = any(stage.burst is not None for stage in self.stages)
+        clash = len(set(names)) < len(names) or WARMUP in names
+        only_jobs = f"for operation = {' or '.join(map(repr, JOB_OPERATIONS))} only"
+        return {
+            f"an operation of {self.operation} needs a workflow": not about_job and self.workflow is None,
+            f"job_ids and seed_jobs are {only_jobs}": not about_job and given & {"job_ids", "seed_jobs"},
+            f"inputs are for runs: a {self.operation} sends no parameters": about_job and self.inputs is not None,
+            "polling is for operation = 'async_run' only": not polled and "polling" in given,
+            "expect.job needs an operation with a job: a sync_run has none": sync and self.expect.job is not None,
+            "a retrieval has neither workflow nor body: use unknown_job or bad_key": about_job and wrong_body,
+            f"mistakes.unknown_job is {only_jobs}": not about_job and self.mistakes.unknown_job,
+            f"stages need distinct names, and {WARMUP!r} is reserved: {', '.join(names)}": clash,
+            "recorded arrivals need an entry with a single stage": recorded and len(self.stages) > 1,
+            "recorded arrivals come as recorded: remove arrivals = 'poisson'": recorded and poisson,
+            "a burst is a fixed number of operations: it needs arrivals = 'even'": burst and poisson,
+        }
 
     @property
     def stage_names(self) -> list[str]:

@@ -17,8 +17,7 @@ from loadtest.credentials import HEADER_SAFE
 from loadtest.errors import InputError
 from loadtest.limits import AlgorithmName, LimiterSpec, check_spec
 from loadtest.record.run_directory import replacing
-from loadtest.scenario import LimitSpec, LimitWord, Name, PositiveShare, Strict
-from loadtest.strict import checked, read_toml
+from loadtest.scenario import LimitSpec, LimitWord, Name, PositiveShare, Strict, checked, read_toml
 from loadtest.targets.connection import Server, check_headers, server_of
 from loadtest.units import Limit
 from loadtest.words import suggestion

@@ -11,7 +11,7 @@ import pytest
 
 from loadtest.program import typed
 from loadtest.scenario import load_scenario
-from loadtest.scenario.schema import scenario_schema, schema_text
+from loadtest.scenario.parse import scenario_schema, schema_text
 
 Verb = Callable[..., Any]
 ROOT = Path(__file__).parents[2]

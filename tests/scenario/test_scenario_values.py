@@ -215,7 +215,7 @@ def test_a_duration_scales_stages_warm_up_and_faults(tmp_path: Path) -> None:
     stages, fault = scenario.traffic["a"].stages, scenario.target.settings.fault[0]
     assert (scenario.duration, scenario.warmup, [stage.duration for stage in stages]) == (45.0, 2.0, [5.0, 30.0])
     assert (fault.start, fault.duration) == (1.0, 16.0)
-    assert (scenario.drain, scenario.traffic["a"].timeout, stages[1].burst, stages[0].count) == (9.0, 7.0, 9, 3)
+    assert (scenario.drain, scenario.traffic["a"].timeout, stages[1].burst, len(stages[0].parts)) == (9.0, 7.0, 9, 3)
     assert scaled(before, 9.0).scenario.warmup == 1.0
     assert scenario_hash(scenario) != scenario_hash(before.scenario)
     assert shortened(before, 45.0, None).effective == scaled(before, 45.0).effective
