@@ -8,6 +8,6 @@ import sys
 import locust
 
 if {"-h", "--help"} & set(sys.argv):
-    from loadtest.load.plain.locust_test import add_options
+    from loadtest.load.locust_test import add_options
 
     locust.events.init_command_line_parser.add_listener(lambda parser, **_: add_options(parser))

@@ -47,9 +47,9 @@ def resident(count: int) -> float:
 
 def traced(count: int) -> float:
     """Return the bytes per job that Python allocates for a store in this process."""
+    from loadtest.reference_api.execution import Threads  # noqa: PLC0415
     from loadtest.reference_api.jobs import JobStore, State  # noqa: PLC0415
-    from loadtest.reference_api.workflows.execution import Threads  # noqa: PLC0415
-    from loadtest.reference_api.workflows.loading import load_workflows  # noqa: PLC0415
+    from loadtest.reference_api.loading import load_workflows  # noqa: PLC0415
     from loadtest.reference_settings import ServerConfig  # noqa: PLC0415 -- the servers are measured without it here
 
     echo, owner = load_workflows(ServerConfig(), Threads(1))["echo"], object()

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, get_args, get_ori
 from loadtest.contract import ALL, DOCUMENTED, LimitName
 from loadtest.credentials import LOCAL_KEY
 from loadtest.errors import WrongValueError
-from loadtest.faults import AnyFault, check_keys, to_text
+from loadtest.faults import Fault, check_keys, to_text
 from loadtest.limits import SHARED_SCOPES, AlgorithmName, LimiterSpec, Scope, check_spec
 from loadtest.units import Limit
 
@@ -147,7 +147,7 @@ class ReferenceSettings:
     unknown_parameters: Annotated[UnknownParameters, About("Treatment of parameters unknown to a workflow.")] = "reject"
     max_body: Annotated[int, About("Maximum size of a request body, in bytes.", 1, MAX_BODY)] = 64 * 1024
     fault: Annotated[
-        tuple[AnyFault, ...],
+        tuple[Fault, ...],
         About("Fault to inject, such as latency,ms=200,start=10s,probability=10%.", form="KIND[,KEY=VALUE]..."),
     ] = ()
 

@@ -212,22 +212,5 @@ class Starve(Fault, frozen=True, tag="starve"):
             raise WrongValueError(f"key {self.key} cannot starve itself", key="by")
 
 
-AnyFault = (
-    Latency
-    | SlowExecution
-    | Freeze
-    | Error
-    | Reset
-    | Truncate
-    | Garbage
-    | NeverFinish
-    | WrongResult
-    | DuplicateResult
-    | FalseExecutionTime
-    | BackToPending
-    | Throttle
-    | ColdStart
-    | Starve
-)
-KINDS: Final[dict[str, type[AnyFault]]] = {str(each.__struct_config__.tag): each for each in AnyFault.__args__}
+KINDS: Final[dict[str, type[Fault]]] = {str(each.__struct_config__.tag): each for each in Fault.__subclasses__()}
 """All kinds of faults, by name."""

@@ -10,9 +10,9 @@ import gc as _gc
 import locust as _locust
 
 from loadtest.load.load_generator import plain_refusal as _plain_refusal
-from loadtest.load.plain.locust_test import LocustTest as _LocustTest
-from loadtest.load.plain.process import LocustProcess as _LocustProcess
-from loadtest.load.plain.process import WholePool as _WholePool
+from loadtest.load.locust_process import LocustProcess as _LocustProcess
+from loadtest.load.locust_process import WholePool as _WholePool
+from loadtest.load.locust_test import LocustTest as _LocustTest
 from loadtest.record.samples import warm_up_without_pandas as _warm_up_without_pandas
 
 _atexit.register(_gc.freeze)  # skips Python's final garbage collection, as in loadtest.load

@@ -18,7 +18,11 @@ from typing import Any, Final
 import msgspec
 
 from loadtest.contract import JOB_PREFIX, REQUESTS, ErrorCode, JobState, LimitName, RequestKind
-from loadtest.reference_api.http.messages import (
+from loadtest.reference_api.execution import INTERNAL, Execution, Threads, Workflow, find
+from loadtest.reference_api.jobs import JobStore, QueueFullError, WorkHooks
+from loadtest.reference_api.limits import Account, Accounts, RateLimits
+from loadtest.reference_api.loading import load_workflows
+from loadtest.reference_api.messages import (
     ApiError,
     AsgiScope,
     Attendance,
@@ -32,11 +36,7 @@ from loadtest.reference_api.http.messages import (
     encode,
     wait,
 )
-from loadtest.reference_api.jobs import JobStore, QueueFullError, WorkHooks
-from loadtest.reference_api.limits import Account, Accounts, RateLimits
 from loadtest.reference_api.monitoring import Monitoring
-from loadtest.reference_api.workflows.execution import INTERNAL, Execution, Threads, Workflow, find
-from loadtest.reference_api.workflows.loading import load_workflows
 from loadtest.reference_settings import ServerConfig
 
 logger = logging.getLogger(__name__)

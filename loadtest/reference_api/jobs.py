@@ -17,8 +17,8 @@ from typing import Any, Final
 import msgspec
 
 from loadtest.contract import JobState
-from loadtest.reference_api.http.messages import encode
-from loadtest.reference_api.workflows.execution import INTERNAL, Call, Execution, ExecutionOutcome, Workflow
+from loadtest.reference_api.execution import INTERNAL, Call, Execution, ExecutionOutcome, Workflow
+from loadtest.reference_api.messages import encode
 from loadtest.reference_settings import PendingTime
 
 logger = logging.getLogger(__name__)

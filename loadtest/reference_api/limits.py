@@ -10,7 +10,7 @@ from typing import Final
 
 from loadtest.contract import ErrorCode, LimitName
 from loadtest.limits import CONCURRENCY, SHARED_SCOPES, Decision, Limiter, make
-from loadtest.reference_api.http.messages import ApiError, AsgiScope, Header, wait
+from loadtest.reference_api.messages import ApiError, AsgiScope, Header, wait
 from loadtest.reference_settings import ServerConfig
 from loadtest.units import Limit
 

@@ -17,10 +17,10 @@ from prometheus_client import CollectorRegistry, ProcessCollector, make_asgi_app
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from loadtest.reference_api.http.messages import AsgiScope, Header, Message, ServerReply, encode
+from loadtest.reference_api.execution import BOUNDS, Workflow
 from loadtest.reference_api.jobs import JobStore, State
 from loadtest.reference_api.limits import DRAWN, RateLimits
-from loadtest.reference_api.workflows.execution import BOUNDS, Workflow
+from loadtest.reference_api.messages import AsgiScope, Header, Message, ServerReply, encode
 from loadtest.reference_settings import ServerConfig
 
 _NO_LIMIT: Final = "none"

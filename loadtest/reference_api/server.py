@@ -16,12 +16,11 @@ import uvloop
 from loadtest.errors import InputError
 from loadtest.processes import allow_files
 from loadtest.reference_api.app import WorkflowApi
-from loadtest.reference_api.faults.active_faults import ActiveFaults
-from loadtest.reference_api.faults.faulty_api import FaultyApi, controlled
-from loadtest.reference_api.faults.work_faults import WorkFaults
-from loadtest.reference_api.http.protocol import Connection, SilentServer, uvicorn_config
-from loadtest.reference_api.workflows.execution import STOP_TIMEOUT, Threads, Workflow
-from loadtest.reference_api.workflows.loading import load_workflows
+from loadtest.reference_api.execution import STOP_TIMEOUT, Threads, Workflow
+from loadtest.reference_api.faults import ActiveFaults, WorkFaults
+from loadtest.reference_api.faulty_api import FaultyApi, controlled
+from loadtest.reference_api.loading import load_workflows
+from loadtest.reference_api.protocol import Connection, SilentServer, uvicorn_config
 from loadtest.reference_settings import ServerConfig
 
 KEEP_ALIVE = 75

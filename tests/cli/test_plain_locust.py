@@ -145,7 +145,7 @@ ASK = """
 import shlex, sys
 import locust
 from loadtest.errors import InputError
-from loadtest.load.plain.locust_test import parse_command_line
+from loadtest.load.locust_test import parse_command_line
 
 for words in sys.argv[1:]:
     sys.argv = ["locust", *words.split(" ")]
@@ -204,7 +204,7 @@ import json, os, sys
 
 import locust
 from locust.main import main
-import loadtest.load.plain.process  # what the locustfile imports, once for all
+import loadtest.load.locust_process  # what the locustfile imports, once for all
 
 for number, (folder, arguments, variables) in enumerate(json.load(sys.stdin)):
     if not (process := os.fork()):

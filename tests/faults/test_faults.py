@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from plugins.pages import blocks
 
 from loadtest.errors import InputError
-from loadtest.faults import KINDS, AnyFault, fault_schema, from_values, parse, to_text, to_words
+from loadtest.faults import KINDS, Fault, fault_schema, from_values, parse, to_text, to_words
 
 seconds = st.integers(0, 10**6).map(lambda ms: ms / 1000)
 shares = st.floats(0, 1)
@@ -38,7 +38,7 @@ OWN: dict[str, dict[str, st.SearchStrategy[Any]]] = {
 
 
 @st.composite
-def faults(draw: st.DrawFn) -> AnyFault:
+def faults(draw: st.DrawFn) -> Fault:
     """Any fault that can be written."""
     kind = draw(st.sampled_from(sorted(KINDS)))
     keys = {
@@ -60,7 +60,7 @@ def faults(draw: st.DrawFn) -> AnyFault:
 
 
 @given(faults())
-def test_one_text_stands_for_a_fault(fault: AnyFault) -> None:
+def test_one_text_stands_for_a_fault(fault: Fault) -> None:
     """The text of a fault is read as that very fault, and as nothing else."""
     assert parse(to_text(fault)) == fault
     assert to_words(fault)

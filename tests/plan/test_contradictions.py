@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from plugins.processes import Fixture
 
-from loadtest.reference_api.workflows.loading import BUILT_IN
+from loadtest.reference_api.loading import BUILT_IN
 from loadtest.reference_settings import BUILT_IN_WORKFLOWS
 
 STAGE = {"name": "s", "duration": "120s"}

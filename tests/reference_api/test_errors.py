@@ -13,7 +13,7 @@ from plugins.wire import RUN, connect, post, read_all
 
 from loadtest.contract import ERROR_CODES
 from loadtest.reference_api.app import WorkflowApi
-from loadtest.reference_api.workflows.execution import Workflow
+from loadtest.reference_api.execution import Workflow
 from loadtest.reference_settings import ServerConfig
 
 JOBS = "/v1/workflows/jobs"

@@ -8,7 +8,7 @@ from plugins.faulty_server import JOBS, Faulty, ended, exchange, hit, seconds
 from plugins.processes import until
 
 from loadtest.faults import parse
-from loadtest.reference_api.faults.active_faults import activate
+from loadtest.reference_api.faults import ActiveFault
 
 
 def test_latency_comes_before_the_answer_and_not_into_execution_time(faulty: Faulty) -> None:
@@ -26,7 +26,7 @@ def test_latency_comes_before_the_answer_and_not_into_execution_time(faulty: Fau
 def test_lognormal_latency_varies_and_is_the_same_for_the_same_seed(faulty: Faulty) -> None:
     """Draws of one fault differ; its median is what was asked for."""
     fault = parse("latency,ms=100,shape=lognormal,sigma=1")
-    first, second = (activate(1, fault, 0.0, seed=7) for _ in range(2))
+    first, second = (ActiveFault(1, fault, 0.0, seed=7) for _ in range(2))
     waits = [first.strike(1.0) for _ in range(999)]
     assert waits == [second.strike(1.0) for _ in range(999)]
     assert sorted(wait or 0 for wait in waits)[499] == pytest.approx(0.1, rel=0.15)
@@ -36,7 +36,7 @@ def test_lognormal_latency_varies_and_is_the_same_for_the_same_seed(faulty: Faul
 
 def test_ramp_grows_over_the_duration() -> None:
     """Latency rises in a straight line from nothing to all, and then is over."""
-    fault = activate(1, parse("latency,ms=200,shape=ramp,start=10s,duration=20s"), 100.0, seed=1)
+    fault = ActiveFault(1, parse("latency,ms=200,shape=ramp,start=10s,duration=20s"), 100.0, seed=1)
     assert fault.strike(109.9) is None
     assert fault.strike(115.0) == pytest.approx(0.05)
     assert fault.strike(129.0) == pytest.approx(0.19)
@@ -224,6 +224,6 @@ def test_cold_start_after_silence(faulty: Faulty) -> None:
 
 def test_requests_that_come_while_it_starts_wait_for_the_rest() -> None:
     """A start is shared by all that come during it; none of them begins another one."""
-    fault = activate(1, parse("cold-start,ms=300,idle=1s"), 0.0, seed=1)
+    fault = ActiveFault(1, parse("cold-start,ms=300,idle=1s"), 0.0, seed=1)
     waits = [fault.strike(at) for at in (10.0, 10.1, 10.2, 10.4, 11.3, 12.4)]
     assert waits == [pytest.approx(0.3), pytest.approx(0.2), pytest.approx(0.1), None, None, pytest.approx(0.3)]

@@ -9,11 +9,10 @@ import pytest
 from plugins.processes import until_async
 
 from loadtest.faults import parse
-from loadtest.reference_api.faults.active_faults import ActiveFaults
-from loadtest.reference_api.faults.work_faults import WorkFaults, spoil
+from loadtest.reference_api.execution import Threads
+from loadtest.reference_api.faults import ActiveFaults, WorkFaults, spoil
 from loadtest.reference_api.jobs import Job, JobStore, State
-from loadtest.reference_api.workflows.execution import Threads
-from loadtest.reference_api.workflows.loading import load_workflows
+from loadtest.reference_api.loading import load_workflows
 from loadtest.reference_settings import ServerConfig
 
 SLEEP = load_workflows(ServerConfig(), Threads(1))["sleep"]

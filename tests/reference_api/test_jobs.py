@@ -16,9 +16,9 @@ from plugins.processes import until_async
 
 from loadtest.reference_api import jobs
 from loadtest.reference_api.app import WorkflowApi
+from loadtest.reference_api.execution import ExecutionOutcome, Threads, Workflow
 from loadtest.reference_api.jobs import Job, JobStore, QueueFullError, State, WorkHooks
-from loadtest.reference_api.workflows.execution import ExecutionOutcome, Threads, Workflow
-from loadtest.reference_api.workflows.loading import load_workflows
+from loadtest.reference_api.loading import load_workflows
 from loadtest.reference_settings import ServerConfig
 
 WORKFLOWS = load_workflows(ServerConfig(), Threads(1))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plugins.openapi_answers import expect_error
 
-from loadtest.reference_api.http.messages import locate
+from loadtest.reference_api.messages import locate
 
 RUN, JOBS = "/v1/workflows/run", "/v1/workflows/jobs"
 

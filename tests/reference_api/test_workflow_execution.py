@@ -13,7 +13,7 @@ import pytest
 from plugins.processes import until_async
 
 from loadtest.reference_api import WorkflowFailedError, cancelled
-from loadtest.reference_api.workflows.execution import Execution, ExecutionOutcome, Threads, Workflow
+from loadtest.reference_api.execution import Execution, ExecutionOutcome, Threads, Workflow
 
 
 class Size(msgspec.Struct):

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from loadtest.errors import InputError
-from loadtest.reference_api.http.messages import ApiError
-from loadtest.reference_api.workflows.execution import Threads, Workflow
-from loadtest.reference_api.workflows.loading import load_workflows
+from loadtest.reference_api.execution import Threads, Workflow
+from loadtest.reference_api.loading import load_workflows
+from loadtest.reference_api.messages import ApiError
 from loadtest.reference_settings import ServerConfig
 
 HEAD = "from typing import *\nfrom loadtest.reference_api import *\n"

@@ -21,7 +21,7 @@ from loadtest.contract import Outcome
 from loadtest.errors import ExitCode, LoadtestError
 from loadtest.load.engine import Engine
 from loadtest.load.live import MOST_BUCKETS
-from loadtest.load.plain.locust_test import LocustTest, Reports, StartedRun
+from loadtest.load.locust_test import LocustTest, Reports, StartedRun
 from loadtest.load.web.live_state import EntryNow, LiveRun, LiveUpdate, RunShown, encode, entries_of
 from loadtest.load.web.metrics import is_own, metrics_app
 from loadtest.program import pasteable

@@ -14,18 +14,18 @@ import socket
 import struct
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from loadtest.contract import ErrorCode, LimitName
 from loadtest.errors import InputError
-from loadtest.faults import AnyFault, from_values, parse, to_text, to_words
+from loadtest.faults import Fault, from_values, parse, to_text, to_words
 from loadtest.faults.kinds import DuplicateResult, Error, Freeze, Garbage, Reset, Throttle, Truncate
 from loadtest.reference_api.app import WorkflowApi, route
-from loadtest.reference_api.faults.active_faults import ActiveFault, Freezer
-from loadtest.reference_api.faults.work_faults import HITS, WorkFaults, without_time
-from loadtest.reference_api.http.messages import (
+from loadtest.reference_api.execution import INTERNAL, pause
+from loadtest.reference_api.faults import HITS, ActiveFault, WorkFaults, without_time
+from loadtest.reference_api.messages import (
     ApiError,
     AsgiScope,
     DisconnectedError,
@@ -36,13 +36,13 @@ from loadtest.reference_api.http.messages import (
     read_body,
     respond,
 )
-from loadtest.reference_api.http.protocol import TRANSPORT, SilentServer, head, uvicorn_config
-from loadtest.reference_api.workflows.execution import INTERNAL, pause
+from loadtest.reference_api.protocol import TRANSPORT, SilentServer, head, uvicorn_config
 from loadtest.reference_settings import ServerConfig
 
 _KINDS: Final = b"x-loadtest-faults"
 _HIT: Final = b"x-loadtest-fault-hit"
 _CUT: Final = (Truncate, Reset, Garbage)
+_SLICE: Final = 0.05
 _SHOWN: Final = 0.02
 """A reset comes this many seconds after the first half of a response, so that the client can read this half."""
 _LINGER_NOT: Final = struct.pack("ii", 1, 0)
@@ -60,10 +60,12 @@ class FaultyApi:
         self.active = work.active
         self._config = config
         self._work = work
-        self._freezer = Freezer(self.active, stopping)
+        self._stopping = stopping
+        self._timer: asyncio.TimerHandle | None = None
+        """Begins the next freeze of the whole server."""
         self._keys = {key.encode(): number for number, key in enumerate(config.keys)}
         self._ids: dict[int, str] = {}
-        self.active.on_change.append(self._ids.clear)
+        self.active.on_change += [self._ids.clear, self._plan_freeze]
         work.attach({account: n for n, account in enumerate(api.accounts.by_key.values())}, api.jobs.wake)
 
     def begin(self) -> None:
@@ -76,7 +78,7 @@ class FaultyApi:
         if not len(self.active):
             await self.api(scope, receive, send)
             return
-        hits: list[AnyFault] = []
+        hits: list[Fault] = []
         HITS.set(hits)
         caller = self._caller(scope)
         strikes = [] if caller is None else self.active.strikes(*caller, work=False)
@@ -107,7 +109,7 @@ class FaultyApi:
         except ApiError:
             return None
 
-    async def _before(self, strikes: Sequence[tuple[AnyFault, float]]) -> ServerReply | None:
+    async def _before(self, strikes: Sequence[tuple[Fault, float]]) -> ServerReply | None:
         """Wait for the faults' delays. Return a response if a fault rejects the request before its execution."""
         try:
             if (seconds := sum(wait for _, wait in strikes)) > 0:
@@ -116,14 +118,14 @@ class FaultyApi:
             return ApiError(ErrorCode.SHUTTING_DOWN, "The server is stopping").reply(self._config.answers)
         for fault, _ in strikes:
             if isinstance(fault, Freeze) and fault.ms is not None:
-                self._freezer.freeze(self.active.clock() + fault.ms / 1000)
+                self._freeze(self.active.clock() + fault.ms / 1000)
             elif isinstance(fault, Throttle):
                 return ApiError(ErrorCode.RATE_LIMIT_EXCEEDED, "The rate limit is exceeded").reply(self._config.answers)
             elif isinstance(fault, Error):
                 return ApiError(ErrorCode.INTERNAL, INTERNAL).reply({})._replace(status=fault.status)
         return None
 
-    def _altered(self, name: LimitName, key: int, reply: ServerReply, hits: list[AnyFault]) -> bytes:
+    def _altered(self, name: LimitName, key: int, reply: ServerReply, hits: list[Fault]) -> bytes:
         """Apply faults to a response's body and return it. Faults of a submitted job are added to ``hits``."""
         if name == LimitName.SYNC_RUN and reply.status == 200:
             return without_time(reply.body)
@@ -138,7 +140,7 @@ class FaultyApi:
         return reply.body
 
     async def _send(
-        self, reply: ServerReply, faults: Iterable[AnyFault], scope: AsgiScope, receive: Receive, send: Send
+        self, reply: ServerReply, faults: Iterable[Fault], scope: AsgiScope, receive: Receive, send: Send
     ) -> None:
         cut = next((fault for fault in faults if isinstance(fault, _CUT)), None)
         length = len(reply.body)
@@ -146,20 +148,49 @@ class FaultyApi:
         if isinstance(cut, Truncate):
             await _close(scope, receive, half)
         elif isinstance(cut, Reset):
-            _send_now(scope, half)
-            await asyncio.sleep(_SHOWN)
-            await _reset(scope, receive)
+            await _reset(scope, receive, half)
         elif isinstance(cut, Garbage) and cut.what == "answer":
             await _close(scope, receive, _NO_HTTP)
+        elif cut is not None:
+            neither_json_nor_text = (b"\xfe\xff{garbage:" * (length // 11 + 1))[:length]
+            await respond(send, reply._replace(body=neither_json_nor_text))
         else:
-            await respond(send, reply._replace(body=_no_json(length)) if cut else reply)
+            await respond(send, reply)
 
-    def _marked(self, reply: ServerReply, hits: Sequence[AnyFault]) -> ServerReply:
+    def _marked(self, reply: ServerReply, hits: Sequence[Fault]) -> ServerReply:
         """Add a header with the kinds of all faults, and a header with the faults that affected this response."""
         if not len(self.active):
             return reply
         hit = ",".join(dict.fromkeys(fault.kind for fault in hits)).encode()
         return reply._replace(headers=(*reply.headers, (_KINDS, self.active.header), *([(_HIT, hit)] if hit else [])))
+
+    def _freeze(self, until: float) -> None:
+        """Block the event loop until a time in monotonic seconds, or until the server stops.
+
+        The kernel continues to accept connections, and threads continue their work.
+        """
+        # The freeze consists of short sleeps, so that a signal handler can run between them.
+        while (left := until - time.monotonic()) > 0 and not self._stopping():
+            time.sleep(min(left, _SLICE))
+
+    def _plan_freeze(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        now = self.active.clock()
+        due = [each for each in self.active if each.freezes and each.end > now and each.zero is not None]
+        if due:
+            wait = max(min(each.begin for each in due) - now, 0.0)
+            self._timer = asyncio.get_running_loop().call_later(wait, self._freeze_all)
+
+    def _freeze_all(self) -> None:
+        now = self.active.clock()
+        for each in self.active:
+            if each.freezes and each.in_force(now):
+                each.hits += 1
+                self._freeze(each.end)
+        if not self._stopping():
+            self._plan_freeze()
 
 
 async def _close(scope: AsgiScope, receive: Receive, data: bytes) -> None:
@@ -170,30 +201,20 @@ async def _close(scope: AsgiScope, receive: Receive, data: bytes) -> None:
     await _gone(receive)
 
 
-async def _reset(scope: AsgiScope, receive: Receive) -> None:
-    """Reset the connection (RST), and wait for its end."""
+async def _reset(scope: AsgiScope, receive: Receive, data: bytes = b"") -> None:
+    """Send ``data``, reset the connection (RST), and wait for its end."""
     transport = scope["state"][TRANSPORT]
     # The event loop's socket object cannot set options, so a second object is made for the same connection.
-    with _socket(transport) as ours:
+    with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as ours:
+        if data:
+            # The kernel takes as many bytes as it has room for. The event loop would drop the bytes at a reset.
+            with contextlib.suppress(OSError):
+                ours.setblocking(False)
+                ours.send(data)
+            await asyncio.sleep(_SHOWN)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
     transport.abort()
     await _gone(receive)
-
-
-def _no_json(length: int) -> bytes:
-    """Return ``length`` bytes that are neither JSON nor text."""
-    return (b"\xfe\xff{garbage:" * (length // 11 + 1))[:length]
-
-
-def _send_now(scope: AsgiScope, data: bytes) -> None:
-    """Pass ``data`` to the kernel, as far as it has room. The event loop would drop the bytes at a reset."""
-    with _socket(scope["state"][TRANSPORT]) as ours, contextlib.suppress(OSError):
-        ours.setblocking(False)
-        ours.send(data)
-
-
-def _socket(transport: Any) -> socket.socket:
-    return socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
 
 
 async def _gone(receive: Receive) -> None:
@@ -201,10 +222,8 @@ async def _gone(receive: Receive) -> None:
         pass
 
 
-class _RefusedError(InputError):
-    def __init__(self, status: int, message: str, remedy: str = "") -> None:
-        super().__init__(message, remedy)
-        self.status = status
+def _refusal(status: int, error: str, remedy: str) -> ServerReply:
+    return ServerReply(status, encode({"error": error, "remedy": remedy}))
 
 
 class Control:
@@ -216,11 +235,11 @@ class Control:
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         try:
-            _check_sender(scope)
-            reply = self._answer(scope["method"], scope["path"], await read_body(scope, receive, _LARGEST))
+            reply = _foreign(scope) or self._answer(
+                scope["method"], scope["path"], await read_body(scope, receive, _LARGEST)
+            )
         except InputError as error:
-            status = error.status if isinstance(error, _RefusedError) else 400
-            reply = ServerReply(status, encode({"error": error.message, "remedy": error.remedy}))
+            reply = _refusal(400, error.message, error.remedy)
         except ApiError as error:
             reply = error.reply({})
         except DisconnectedError:
@@ -232,7 +251,7 @@ class Control:
             case "GET", "/faults":
                 return ServerReply(200, self._shown(self._active))
             case "POST", "/faults":
-                return self._add(body)
+                return ServerReply(201, self._shown(self._active.add(_faults(body), self._active.clock())))
             case "DELETE", "/faults":
                 return ServerReply(200, encode({"removed": self._active.remove()}))
             case "GET", "/jobs":
@@ -240,21 +259,18 @@ class Control:
             case "POST", "/epoch":
                 return self._begin(body)
         if method != "DELETE" or not path.startswith("/faults/"):
-            raise _RefusedError(404, f"there is no {method} {path}", f"Valid requests: {_KNOWN}.")
+            return _refusal(404, f"there is no {method} {path}", f"Valid requests: {_KNOWN}.")
         number = path.removeprefix("/faults/")
         if not (number.isascii() and number.isdecimal() and len(number) < 10 and self._active.remove(int(number))):
-            raise _RefusedError(404, f"there is no fault {number}", "GET /faults lists them.")
+            return _refusal(404, f"there is no fault {number}", "GET /faults lists them.")
         return ServerReply(200, encode({"removed": 1}))
-
-    def _add(self, body: bytes) -> ServerReply:
-        return ServerReply(201, self._shown(self._active.add(_faults(body), self._active.clock())))
 
     def _begin(self, body: bytes) -> ServerReply:
         """Count every fault's start from the time in the body (seconds since 1970)."""
         try:
             unix_s = msgspec.json.decode(body, type=_Epoch).unix_s
         except msgspec.MsgspecError:
-            raise _RefusedError(400, "the body is not an epoch", 'Send {"unix_s": 1700000000.0}.') from None
+            raise InputError("the body is not an epoch", 'Send {"unix_s": 1700000000.0}.') from None
         self._active.restart(self._active.clock() + unix_s - time.time())
         return ServerReply(200, encode({"faults": len(self._active)}))
 
@@ -278,7 +294,7 @@ class _Epoch(msgspec.Struct):
     unix_s: float
 
 
-def _faults(body: bytes) -> list[AnyFault]:
+def _faults(body: bytes) -> list[Fault]:
     """Parse faults. A body is a JSON object, a JSON list of objects, or text with one fault on each line."""
     if body.lstrip()[:1] not in {b"{", b"["}:
         lines = body.decode(errors="replace").splitlines()
@@ -293,13 +309,15 @@ def _faults(body: bytes) -> list[AnyFault]:
     return [from_values(each) for each in values]
 
 
-def _check_sender(scope: AsgiScope) -> None:
+def _foreign(scope: AsgiScope) -> ServerReply | None:
+    """Return a rejection of a request that a web page may have caused."""
     headers = dict(scope["headers"])
     host: bytes = headers.get(b"host", b"")
     if host.rpartition(b":")[0] not in _HOSTS and host not in _HOSTS:
-        raise _RefusedError(403, "only loopback names are allowed", "Use 127.0.0.1.")
+        return _refusal(403, "only loopback names are allowed", "Use 127.0.0.1.")
     if (origin := headers.get(b"origin")) is not None and origin != b"http://" + host:
-        raise _RefusedError(403, "requests from other sites are rejected", "Send no Origin.")
+        return _refusal(403, "requests from other sites are rejected", "Send no Origin.")
+    return None
 
 
 @contextlib.asynccontextmanager

@@ -11,7 +11,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from loadtest.contract import ErrorCode
-from loadtest.reference_api.http.messages import (
+from loadtest.reference_api.messages import (
     LINE,
     ApiError,
     AsgiScope,

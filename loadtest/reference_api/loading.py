@@ -22,8 +22,8 @@ import msgspec
 from loadtest.contract import ErrorCode
 from loadtest.errors import InputError
 from loadtest.reference_api import WorkflowFailedError, cancelled
-from loadtest.reference_api.http.messages import ApiError, explain
-from loadtest.reference_api.workflows.execution import Call, Threads, Workflow, pause
+from loadtest.reference_api.execution import Call, Threads, Workflow, pause
+from loadtest.reference_api.messages import ApiError, explain
 from loadtest.reference_settings import ServerConfig
 
 _DOCUMENT: Final = "docs/reference-api.md shows how to write one."

@@ -15,7 +15,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from loadtest.contract import ErrorCode
 from loadtest.reference_api import StopFlag, WorkflowFailedError, current_thread
-from loadtest.reference_api.http.messages import ApiError, encode
+from loadtest.reference_api.messages import ApiError, encode
 from loadtest.words import nearest
 
 logger = logging.getLogger(__name__)

@@ -1,1 +1,0 @@
-"""Runs that plain Locust starts, with its options, the form of its web UI, and its process."""

@@ -1,1 +1,0 @@
-"""The server's HTTP. It reads requests, writes responses, and notices when a client hangs up."""

@@ -1,1 +1,0 @@
-"""Workflows: their functions, their parameters, and their execution."""
