@@ -18,7 +18,7 @@ import psutil
 from forms import Options, judged
 from offering import cpu_s, known_job, noting, offered, operations, quantile, retrievals
 
-from loadtest.load.distributed.collector import Collector, Outbox
+from loadtest.load.distributed.assignment import Collector, Outbox
 from loadtest.load.distributed.protocol import Batch
 from loadtest.load.live import LiveFigures
 from loadtest.load.recorder import Recorder

@@ -1,20 +1,44 @@
-"""The master's view of a run's workers, and the assignments of the schedule to these workers.
+"""The master's view of a run's workers: the assignments of the schedule, and the transfer of samples into the record.
 
 The assignment changes in two steps, so that each arrival is sent exactly once. First the master proposes a cut: a
 moment slightly ahead of now. A worker that agrees offers nothing from the cut on. Once all workers have agreed,
 the next assignment begins at the cut. A worker that has passed the cut rejects it, and the master proposes a later cut.
 The master also proposes a later cut if it loses a worker that has not answered. A disconnected worker continues for a
 while, but it stops before it counts as lost.
+
+A worker packs its samples into batches, and keeps each batch until the master has recorded it. Only the master can
+detect that two workers received the same job id, or that a lost worker did not record an arrival.
 """
 
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from loadtest.load.distributed.protocol import Hello, WorkerReport
+import msgspec
+
+from loadtest.contract import POLLED_OPERATIONS, Outcome, Reason
+from loadtest.load.distributed.protocol import Batch, Hello, WorkerReport
+from loadtest.load.payloads import JobNumbers
+from loadtest.load.recorder import PendingJobs, Recorder
 from loadtest.record.run_info import CpuSample, GeneratorInfo, WorkerInfo
+from loadtest.record.samples import Sample
+from loadtest.schedule import Arrival, TrafficSchedule
+
+if TYPE_CHECKING:  # importing Locust patches the interpreter, which tests of batches avoid
+    from loadtest.load.session import Session
 
 SLACK: Final = 2
 """A cut that replaces an earlier proposal is at least this many times ``margin_ns`` ahead (see ``Assigner.step``)."""
+_AGAIN_NS: Final = 3_000_000_000
+"""A batch that is not acknowledged for this long is sent again: a broken connection may have lost it."""
+_AT_ONCE: Final = 50
+"""Number of samples that are packed between two calls of ``rest``. Packing them takes about 0.05 ms."""
+_GROWTH: Final = 1 << 16
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(list[Sample]).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +158,6 @@ class Member:
     cpu: list[CpuSample] = field(default_factory=list)
     generator: GeneratorInfo | None = None
 
-    def has_offered_all(self, assignment: int, *, stopped: bool) -> bool:
-        """Whether it has offered all its arrivals. A report from before the last ``assignment`` does not count."""
-        if self.joined_ns is None:
-            return True
-        return self.report.exhausted and (self.leaving or stopped or self.report.assignment == assignment)
-
     def described(self, samples: int) -> WorkerInfo:
         """Return its entry in run.json."""
         report = self.report
@@ -155,3 +173,183 @@ class Member:
             uncertainty_ms=round(report.uncertainty_ns / 1e6, 3),
             shared_clock=report.shared_clock,
         )
+
+
+class Outbox:
+    """The ``Output`` of a worker's recorder. It packs batches, and keeps each until the master acknowledges it."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._number = 0
+        self._packed: list[bytes] = []
+        """Packed samples that are not yet in a batch."""
+        self._kept: dict[int, tuple[Batch, int]] = {}
+        """Batches by number, each with the monotonic time of its last sending. The time is 0 before that."""
+
+    def write(self, samples: list[Sample], rest: Callable[[], None] = lambda: None) -> None:
+        packed = []
+        for begin in range(0, len(samples), _AT_ONCE):
+            rest()
+            packed.append(_pack(samples[begin : begin + _AT_ONCE]))
+        self._packed += packed
+        self.count += len(samples)
+
+    def write_jobs(self, jobs: Sequence[tuple[str, int]]) -> None:
+        """Do nothing, like ``end``. The master gets the jobs from the samples."""
+
+    def end(self, pending: PendingJobs) -> None: ...
+
+    @property
+    def all_sent(self) -> bool:
+        return not self._packed and all(sent for _, sent in self._kept.values())
+
+    @property
+    def empty(self) -> bool:
+        return not self._packed and not self._kept
+
+    def take(self) -> Batch | None:
+        """Return the oldest batch that must be sent now, or None. The newest samples become a new batch."""
+        now = time.monotonic_ns()
+        if self._packed:
+            self._number += 1
+            self._kept[self._number] = Batch(number=self._number, samples=self._packed), 0
+            self._packed = []
+        for number, (batch, sent) in self._kept.items():
+            if now - sent >= _AGAIN_NS:
+                self._kept[number] = batch, now
+                return batch
+        return None
+
+    def acknowledged(self, number: int) -> None:
+        self._kept = {each: kept for each, kept in self._kept.items() if each > number}
+
+
+class Collector:
+    """Records the samples of all workers."""
+
+    def __init__(self, recorder: Recorder, on_jobs: Callable[[str, list[tuple[str, int]]], None]) -> None:
+        self.arrivals = RecordedArrivals()
+        self.rows: Counter[str] = Counter()
+        """Number of recorded samples by worker."""
+        self.last: Counter[str] = Counter()
+        """Number of the last recorded batch by worker."""
+        self._duplicates = DuplicateJobIds()
+        self._recorder = recorder
+        self._on_jobs = on_jobs
+
+    def take(self, worker: str, batch: Batch) -> None:
+        """Record a batch if it is the worker's next batch. The worker repeats batches that are not acknowledged."""
+        if batch.number != self.last[worker] + 1:
+            return
+        self.last[worker] = batch.number
+        jobs: list[tuple[str, int]] = []
+        for sample in unpacked(batch):
+            self._duplicates.correct(sample)
+            if sample.arrival is not None:
+                self.arrivals.add(sample.traffic, sample.arrival)
+            if sample.accepted_job is not None:
+                jobs.append((sample.accepted_job, sample.key_index or 0))
+            self._recorder.append(sample)
+            self.rows[worker] += 1
+        if jobs:
+            self._on_jobs(worker, jobs)
+
+
+def unpacked(batch: Batch) -> Iterator[Sample]:
+    """Yield the samples of a batch. Raise ``msgspec.MsgspecError`` if they are damaged."""
+    for packed in batch.samples:
+        yield from _unpack(packed)
+
+
+class DuplicateJobIds:
+    """Marks an operation as failed if its submit returned the id of another worker's job.
+
+    Of the two operations, the one whose submit is recorded later fails. Within one process,
+    ``payloads.JobHistory`` does the same.
+    """
+
+    def __init__(self) -> None:
+        self._accepted = JobNumbers()
+        self._found: set[tuple[str, int | None]] = set()
+        """Traffic and number of arrivals that got a duplicate id. Their operations are not recorded yet."""
+
+    def correct(self, sample: Sample) -> None:
+        """Note an accepted job, or mark an operation with a duplicate job id as failed."""
+        if sample.row == "operation":
+            # An operation ends after its submit, so its sample comes after the submit's sample.
+            duplicate = (sample.traffic, sample.arrival)
+            if duplicate in self._found and sample.operation in POLLED_OPERATIONS:
+                self._found.remove(duplicate)
+                # A deliberately wrong request is judged by its status only.
+                if sample.outcome == Outcome.OK and sample.mistake is None:
+                    sample.outcome, sample.reason = Outcome.FAILED, Reason.DUPLICATE_JOB_ID
+        elif (job_id := sample.accepted_job) is not None:
+            if self._accepted[job_id]:
+                self._found.add((sample.traffic, sample.parent_arrival))
+            self._accepted[job_id] = 1
+
+
+class RecordedArrivals:
+    """The recorded arrivals of each traffic entry. Each arrival takes one byte."""
+
+    def __init__(self) -> None:
+        self._noted: defaultdict[str, bytearray] = defaultdict(bytearray)
+        self.repeated = 0
+        """Number of arrivals that were recorded twice. If it is not 0, the harness has an error."""
+
+    def add(self, traffic: str, number: int) -> None:
+        noted = self._noted[traffic]
+        if number >= len(noted):
+            noted.extend(bytes(number - len(noted) + _GROWTH))
+        self.repeated += noted[number]
+        noted[number] = 1
+
+    def count(self, traffic: str) -> int:
+        return self._noted[traffic].count(1)
+
+    def missing(
+        self, schedule: TrafficSchedule, assignments: Sequence[Assignment], until_ns: int, workers: set[str] | None
+    ) -> Iterator[tuple[Arrival, str]]:
+        """Yield arrivals before ``until_ns`` that were assigned but not recorded, each with its worker.
+
+        If ``workers`` is given, only arrivals of these workers are yielded.
+        """
+        noted = self._noted[schedule.traffic]
+        ends = [*(each.from_ns for each in assignments[1:]), until_ns]
+        for assignment, end in zip(assignments, ends, strict=True):
+            for place, worker in enumerate(assignment.workers):
+                if workers is not None and worker not in workers:
+                    continue
+                for arrival in schedule.share(place, len(assignment.workers), assignment.from_ns):
+                    if arrival.intended_ns >= min(end, until_ns):
+                        break
+                    if not (arrival.number < len(noted) and noted[arrival.number]):
+                        yield arrival, worker
+
+
+def record_lost_arrivals(
+    session: "Session",
+    members: Mapping[str, Member],
+    collector: Collector,
+    assignments: Sequence[Assignment],
+    ended_ns: int | None,
+) -> None:
+    """Record every assigned arrival without a sample as lost. All samples of the workers must have arrived.
+
+    If the run was cut short, the workers were told at ``ended_ns`` (since the epoch) to offer nothing more.
+    """
+    arrivals, finished = collector.arrivals, session.info.end == "finished"
+    # If the run was cut short, only workers that are gone can leave arrivals without a sample.
+    gone = {each.worker for each in members.values() if each.gone_ns is not None or each.returned}
+    for schedule in session.schedules:
+        entry = session.entries[schedule.traffic]
+        until = int(schedule.duration * 1e9) + 1 if finished or ended_ns is None else ended_ns
+        lost = 0
+        for arrival, worker in arrivals.missing(schedule, assignments, until, None if finished else gone):
+            lost += 1
+            sample = session.operation(entry, arrival, Outcome.LOST, Reason.WORKER_LOST)
+            sample.worker = members[worker].index
+            session.recorder.append(sample)
+        session.live.offered[entry.name] = arrivals.count(entry.name) + lost
+    if arrivals.repeated:
+        session.bug = f"{arrivals.repeated} arrivals were sent by two workers"

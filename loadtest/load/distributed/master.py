@@ -15,8 +15,14 @@ import msgspec
 
 from loadtest.errors import InputError
 from loadtest.load.distributed import protocol
-from loadtest.load.distributed.assignment import Assigner, Assignment, Member, Reassignment
-from loadtest.load.distributed.collector import Collector, record_lost_arrivals
+from loadtest.load.distributed.assignment import (
+    Assigner,
+    Assignment,
+    Collector,
+    Member,
+    Reassignment,
+    record_lost_arrivals,
+)
 from loadtest.load.distributed.transport import Mailbox
 from loadtest.load.health import Health
 from loadtest.load.load_generator import wait_until
@@ -80,8 +86,13 @@ class DistributedGenerator:
 
     @property
     def offered_all(self) -> bool:
+        """Whether each worker has offered all its arrivals. A report from before the last assignment does not count."""
         last, stopped = self._assigner.assignments[-1].number, self._ended_ns is not None
-        return all(member.has_offered_all(last, stopped=stopped) for member in self._alive())
+        return all(
+            member.joined_ns is None
+            or (member.report.exhausted and (member.leaving or stopped or member.report.assignment == last))
+            for member in self._alive()
+        )
 
     @property
     def quiet(self) -> bool:
@@ -345,9 +356,6 @@ class DistributedGenerator:
             waits = report.ready and report.waiting and not member.leaving
             if waits and member.worker not in self._assigner.wanted:
                 self._admit(member)
-        self._reassign(now)
-
-    def _reassign(self, now: int) -> None:
         if not self._assigner.wanted:
             self.on_abort(WORKERS_GONE)
             return

@@ -22,7 +22,6 @@ from locust.runners import MasterRunner, WorkerNode
 from loadtest.http_headers import package_version
 from loadtest.load.distributed import protocol
 from loadtest.load.distributed.protocol import PROTOCOL, FromMaster, FromWorker, Hello, Refuse
-from loadtest.record.run_info import RunInfo
 
 logger = logging.getLogger(__name__)
 _REMEDY: Final = "Install the same version on every machine."
@@ -140,7 +139,7 @@ class UserDispatcher:
         self._served.update(new)
         # Locust fails on an empty result. A result with a worker but no class starts no users.
         return {
-            worker: {name: _part(users, count) for name, users in self._user_counts.items()}
+            worker: {name: part_of(users, count) for name, users in self._user_counts.items()}
             for worker, count in new.items()
         } or self._nobody
 
@@ -152,13 +151,6 @@ class UserDispatcher:
         self._served.discard(worker_node.id)
 
 
-def _part(users: int, workers: int) -> int:
+def part_of(users: int, workers: int) -> int:
     """Return the number of users of one worker, rounded up."""
     return -(-users // workers)
-
-
-def part_of(info: RunInfo, workers: int) -> RunInfo:
-    """Reduce the users of a run to one worker's part, and return the run."""
-    for plan in info.traffic.values():
-        plan.users, plan.max_users = _part(plan.users, workers), _part(plan.max_users or plan.users, workers)
-    return info

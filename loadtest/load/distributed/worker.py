@@ -24,7 +24,7 @@ from loadtest.errors import ExitCode, InputError, LoadtestError
 from loadtest.http_headers import package_version
 from loadtest.load.dispatcher import Partition, Stride
 from loadtest.load.distributed import protocol
-from loadtest.load.distributed.collector import Outbox
+from loadtest.load.distributed.assignment import Outbox
 from loadtest.load.distributed.transport import part_of
 from loadtest.load.health import WorkerClock
 from loadtest.load.load_generator import LocalGenerator, wait_until
@@ -59,7 +59,11 @@ class WorkerRun:
         self.assignment = 0
         """Number of the last received assignment."""
         self.begun = self.closed = False
-        info = part_of(msgspec.json.decode(setup.info, type=RunInfo), setup.worker_count)
+        info = msgspec.json.decode(setup.info, type=RunInfo)
+        for plan in info.traffic.values():
+            plan.users, plan.max_users = (
+                part_of(n, setup.worker_count) for n in (plan.users, plan.max_users or plan.users)
+            )
         if environment.user_classes and {each.__name__ for each in environment.user_classes} != info.traffic.keys():
             raise InputError(
                 f"this worker was started for another scenario: its master runs {info.scenario.name!r}",

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from loadtest.contract import Outcome, RequestKind
-from loadtest.load.distributed.collector import DuplicateJobIds
+from loadtest.load.distributed.assignment import DuplicateJobIds
 from loadtest.record.samples import Sample
 
 

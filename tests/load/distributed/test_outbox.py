@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.load.distributed.collector import Outbox, unpacked
+from loadtest.load.distributed.assignment import Outbox, unpacked
 from loadtest.load.distributed.protocol import Batch
 from loadtest.record.samples import Sample
 
