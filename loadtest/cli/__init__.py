@@ -1,9 +1,8 @@
 """The command line. Each verb is a module that is imported when the verb is called. So ``--help`` stays fast."""
 
 import errno
-import importlib
-import keyword
 import os
+import pkgutil
 import sys
 import traceback
 from collections.abc import Sequence
@@ -41,6 +40,13 @@ VERBS = {
     "metrics": "List the metrics that a threshold can name.",
     "scenarios": "List scenarios with their titles.",
 }
+# Each other verb is the ``command`` of the module with its name.
+_ELSEWHERE: Final = {
+    **{verb: f"cli.recorded:{verb}" for verb in ("report", "export", "slow")},
+    **{verb: f"cli.scenarios:{verb}" for verb in ("plan", "validate", "scenarios")},
+    "import": "cli.import_:command",
+    "serve": "reference_api.command:command",  # the reference API also runs without the harness
+}
 
 
 class _LazyGroup(click.Group):
@@ -50,10 +56,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
             return None
-        module = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
-        command = importlib.import_module(f"loadtest.cli.{module}").command
-        if not isinstance(command, click.Command):
-            raise TypeError(f"loadtest.cli.{cmd_name}.command is not a click command")
+        command: click.Command = pkgutil.resolve_name(f"loadtest.{_ELSEWHERE.get(cmd_name, f'cli.{cmd_name}:command')}")
         return command
 
     def resolve_command(

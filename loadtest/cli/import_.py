@@ -1,12 +1,20 @@
 """``loadtest import``: makes a run from access logs or HAR files."""
 
-from typing import Any
+from pathlib import Path
+from subprocess import DEVNULL
+from typing import IO, Any
 
 import click
+from rich.progress import Progress
 
 from loadtest.cli._options import LIMIT, shared
+from loadtest.console import Console
 from loadtest.contract import LimitName
-from loadtest.runs.imported import import_as_run
+from loadtest.errors import ExitCode
+from loadtest.logs.importing import ImportOptions, import_logs
+from loadtest.processes import make_report
+from loadtest.program import open_command
+from loadtest.record.figures import read_figures
 from loadtest.units import Limit
 
 
@@ -47,10 +55,22 @@ from loadtest.units import Limit
     help="Whether the time in a line is the request's start or end.  [default: end; start for HAProxy and HAR]",
 )
 @shared("output_dir", "plots")
-def command(logs: tuple[str, ...], limits: tuple[tuple[LimitName, Limit], ...], **options: Any) -> int:
+def command(
+    logs: tuple[str, ...], limits: tuple[tuple[LimitName, Limit], ...], output_dir: Path, plots: bool, **options: Any
+) -> int:
     """Make a run from LOG…, which are access logs or HAR files.
 
     Logs may be rotated or gzipped; '-' is standard input. The run has a report without a verdict. Keys and addresses
     are recorded as numbers.
     """
-    return import_as_run(logs, limits=dict(limits), **options)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+
+        def opened(name: str) -> IO[bytes]:
+            return progress.open(name, "rb", description="Reading the log")
+
+        directory = import_logs(logs, output_dir, ImportOptions(limits=dict(limits), **options), opened)
+    code = make_report(directory, plots=plots, stdout=DEVNULL)
+    if code == ExitCode.PASS:
+        print(f"report  {open_command(directory / 'report.html')}")
+        print("\n".join(read_figures(directory).reasons))
+    return code

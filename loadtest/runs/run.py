@@ -25,8 +25,7 @@ from loadtest.processes import (
 from loadtest.program import complain
 from loadtest.record import run_directory
 from loadtest.record.progress import Failure, LoadProgress, decode_progress
-from loadtest.runs.forecast import plan_of
-from loadtest.runs.target import ResolvedTarget, ScenarioOptions, prepare, resolved_target
+from loadtest.runs.target import ResolvedTarget, ScenarioOptions, plan_of, prepare, resolved_target
 from loadtest.scenario import LoadedScenario
 from loadtest.terminal.progress import ProgressDisplay
 

@@ -19,8 +19,7 @@ from loadtest.plan import Plan
 from loadtest.prepare import assumed_limits_of, check_before_run, planned_traffic
 from loadtest.record.blocks import SIDES, Side
 from loadtest.record.run_info import TrafficPlan
-from loadtest.runs.forecast import plan_of
-from loadtest.runs.target import ResolvedTarget, credentials_for, own_credentials, ready_target
+from loadtest.runs.target import ResolvedTarget, credentials_for, own_credentials, plan_of, ready_target
 from loadtest.scenario import LoadedScenario, find_scenario, load_scenario, scaled
 from loadtest.targets import ChosenTarget, choose, confirm, minimum_load, repeated
 

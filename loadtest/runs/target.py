@@ -6,22 +6,25 @@ import secrets
 import subprocess
 import sys
 import threading
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from loadtest.credentials import ENDPOINT_VARIABLE, KEYS_VARIABLE, credentials
+import msgspec
+
+from loadtest.credentials import ENDPOINT_VARIABLE, KEYS_VARIABLE, api_keys, credentials
 from loadtest.errors import InputError, TargetError
-from loadtest.faults import CONTROL_VARIABLE
-from loadtest.plan import unknown_workflows
-from loadtest.prepare import check_before_run, differing_limits, prepare_run, shortened
+from loadtest.faults import CONTROL_VARIABLE, to_words
+from loadtest.plan import Contradiction, Plan, make_plan, unknown_workflows
+from loadtest.prepare import check_before_run, differing_limits, prepare_run, question_of, shortened
 from loadtest.processes import start_child, stop
 from loadtest.program import pasteable
 from loadtest.record.run_info import Preflight, RunInfo
 from loadtest.reference_settings import ReferenceSettings, to_options
-from loadtest.scenario import LoadedScenario, find_scenario, load_scenario
+from loadtest.scenario import LoadedScenario, at_rate, find_scenario, load_scenario
 from loadtest.targets import ChosenTarget, NamedEntry, choose, confirm, entry_at, header_values, look, named_entry
 
 _READY_TIMEOUT: Final = 20.0
@@ -83,6 +86,60 @@ class ScenarioOptions(TargetOptions):
         if self.duration is None:
             return loaded
         return shortened(loaded, self.duration, self.entry)
+
+
+def plan_of(
+    loaded: LoadedScenario,
+    *,
+    chosen: NamedEntry | None = None,
+    keys: int | None = None,
+    start: float | None = None,
+    job_s: float | None = None,
+    price: float | None = None,
+) -> Plan:
+    """Make the plan of a scenario for the embedded target, or for the running target ``chosen``.
+
+    ``start`` is in s since midnight UTC, or None if unknown. ``job_s`` is the duration of a job or run. By default, the
+    scenario gives it. ``keys`` defaults to a run's number of keys. ``price`` is for one execution, by default the
+    entry's.
+
+    Raises:
+        InputError: if a run with these keys would be refused.
+    """
+    scenario = loaded.scenario
+    keys = keys if keys is not None else scenario.keys if chosen is None else len(api_keys())
+    question = question_of(loaded, chosen, keys=keys, start=start, job_s=job_s)
+    entry = None if chosen is None else chosen.entry
+    price = entry.price_per_execution if price is None and entry is not None else price
+    plan = make_plan(question, loaded.name, keys, price)
+    faults = list(map(to_words, scenario.target.settings.fault)) if chosen is None else []
+    over = [] if chosen is None else _over_budget(loaded, chosen, keys)
+    return msgspec.structs.replace(plan, faults=faults, warnings=[*over, *plan.warnings])
+
+
+def _over_budget(loaded: LoadedScenario, chosen: NamedEntry, keys: int) -> list[Contradiction]:
+    """Return a warning if a run would exceed its request budget, with the largest rate multiplier that fits."""
+
+    def problem(part: float) -> InputError | None:
+        try:
+            check_before_run(at_rate(loaded, part, 0) if part < 1 else loaded, chosen, keys=keys, preflight=True)
+        except InputError as error:
+            return error
+        return None
+
+    if (error := problem(1.0)) is None:
+        return []
+    parts = range(1, 1 if loaded.scenario.recorded else 100)
+    percent = bisect_left(parts, 1, key=lambda percent: problem(percent / 100) is not None)
+    multiplier = loaded.scenario.rate_multiplier * percent / 100
+    return [
+        Contradiction(
+            kind="budget",
+            key=f"{chosen.path}: {chosen.name}",
+            message=error.message.removeprefix(chosen.key("")),
+            remedy=f"Use --rate-multiplier {multiplier:g}, which fits." if percent else error.remedy,
+        )
+    ]
 
 
 class EmbeddedTarget:

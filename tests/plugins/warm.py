@@ -30,7 +30,7 @@ from typing import IO, Any, Self
 _IMPORTED = {
     "loadtest.load": ("loadtest.load.__main__",),
     "loadtest.load.check": ("loadtest.load.check",),
-    "loadtest.cli": ("loadtest.reference_api.server", "uvloop", "loadtest.cli.serve", "loadtest.cli.run"),
+    "loadtest.cli": ("loadtest.reference_api.server", "uvloop", "loadtest.reference_api.command", "loadtest.cli.run"),
     "loadtest.report": ("loadtest.report.run", "loadtest.report.formats.terminal"),
     "loadtest.report.advice": ("loadtest.report.advice",),
     "loadtest.report.capacity": ("loadtest.report.capacity",),

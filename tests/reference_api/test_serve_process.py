@@ -114,6 +114,7 @@ def test_without_keys_the_local_one_works_and_is_named(launch: Any) -> None:
 
 def test_help_does_not_load_the_server() -> None:
     """The verb's module imports no part of the server stack."""
-    code = "import sys, loadtest.cli.serve; print(*[m for m in ('uvicorn', 'uvloop', 'pydantic') if m in sys.modules])"
+    absent = "('uvicorn', 'uvloop', 'pydantic')"
+    code = f"import sys, loadtest.reference_api.command; print(*[m for m in {absent} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
