@@ -48,7 +48,6 @@ class LimiterSpec:
     """A rate limiter's specification.
 
     Attributes:
-        algorithm: a name from ``ALGORITHMS``.
         burst: requests accepted at once. None stands for the algorithm's default, or for an algorithm without a burst.
         count_rejected: whether rejected requests count too.
         scope: the requests that one limiter counts.
@@ -76,13 +75,11 @@ class Algorithm:
     """The properties of a rate-limiting algorithm. All lists of algorithms are made from ``ALGORITHMS``.
 
     Attributes:
-        name: its name in options and reports.
         called: its name in a sentence.
         build: makes a limiter from a limit and a checked spec.
         default_burst: returns the burst for specs that give none; None for algorithms without a burst.
         can_count_rejected: whether counting rejected requests changes its decisions.
         can_round_down: whether some of its implementations round down.
-        windowed: whether it counts requests in windows. Other algorithms accept a steady rate or limit concurrency.
         aligned: whether its windows follow the server's wall clock: they start at multiples of W, or a phase later.
         decides_as: an algorithm that decides the same with the same burst, if there is one.
         holds: whether it delays an accepted request until its turn.
@@ -94,7 +91,6 @@ class Algorithm:
     default_burst: Callable[[Limit], int] | None = field(default=None, repr=False)
     can_count_rejected: bool = False
     can_round_down: bool = False
-    windowed: bool = False
     aligned: bool = False
     decides_as: AlgorithmName | None = None
     holds: bool = False
@@ -102,6 +98,11 @@ class Algorithm:
     @property
     def has_burst(self) -> bool:
         return self.default_burst is not None
+
+    @property
+    def windowed(self) -> bool:
+        """Whether it counts requests in windows. Other algorithms accept a steady rate, or limit concurrency."""
+        return not self.has_burst and self.name != CONCURRENCY
 
     @property
     def variants(self) -> tuple[bool, ...]:
@@ -120,20 +121,17 @@ _ALL: Final = (
         "a fixed window, aligned with the wall clock",
         lambda limit, spec: FixedWindow(limit, phase=spec.phase),
         aligned=True,
-        windowed=True,
     ),
     Algorithm(
         "fixed-window-from-first",
         "a fixed window that begins with a request",
         lambda limit, _: FixedWindow(limit, aligned=False),
-        windowed=True,
     ),
     Algorithm(
         "sliding-log",
         "a sliding log",
         lambda limit, spec: SlidingLog(limit, count_rejected=spec.count_rejected),
         can_count_rejected=True,
-        windowed=True,
     ),
     Algorithm(
         "sliding-counter",
@@ -144,7 +142,6 @@ _ALL: Final = (
         can_count_rejected=True,
         can_round_down=True,
         aligned=True,
-        windowed=True,
     ),
     Algorithm(
         "sliding-counter-from-first",
@@ -154,7 +151,6 @@ _ALL: Final = (
         ),
         can_count_rejected=True,
         can_round_down=True,
-        windowed=True,
     ),
     Algorithm(
         "token-bucket",
@@ -188,7 +184,7 @@ _ALL: Final = (
         lambda limit, _: ConcurrencyLimit(limit),
     ),
 )
-ALGORITHMS: Final[dict[str, Algorithm]] = {algorithm.name: algorithm for algorithm in _ALL}
+ALGORITHMS: Final[dict[str, Algorithm]] = {each.name: each for each in _ALL}
 """All algorithms, by their name in options and reports."""
 
 
@@ -226,46 +222,32 @@ def check_spec(spec: LimiterSpec) -> Algorithm:
         near = nearest(spec.algorithm, ALGORITHMS, cutoff=0.4)
         hint = f"Did you mean {near!r}?" if near else f"Choose one of {', '.join(ALGORITHMS)}."
         raise WrongValueError(f"{spec.algorithm!r} is not a rate limiter", hint, key="algorithm")
-    if spec.burst is not None and not algorithm.has_burst:
-        raise WrongValueError(f"{algorithm.name} has no burst", _choose(lambda each: each.has_burst), key="burst")
+    for key, given, ability, problem in (
+        ("burst", spec.burst is not None, "has_burst", "{} has no burst"),
+        ("count_rejected", spec.count_rejected, "can_count_rejected", "counting rejected requests does not change {}"),
+        ("round_down", spec.round_down, "can_round_down", "rounding down does not change {}"),
+        ("phase", spec.phase, "aligned", "{} has no phase"),
+    ):
+        if given and not getattr(algorithm, ability):
+            able = ", ".join(each.name for each in ALGORITHMS.values() if getattr(each, ability))
+            raise WrongValueError(problem.format(algorithm.name), f"Leave it out, or choose one of {able}.", key=key)
     if spec.burst is not None and spec.burst < 1:
         raise WrongValueError(f"a burst of {spec.burst} accepts nothing", "Give at least 1.", key="burst")
-    if spec.count_rejected and not algorithm.can_count_rejected:
-        problem = f"counting rejected requests does not change {algorithm.name}"
-        raise WrongValueError(problem, _choose(lambda each: each.can_count_rejected), key="count_rejected")
-    if spec.round_down and not algorithm.can_round_down:
-        problem = f"rounding down does not change {algorithm.name}"
-        raise WrongValueError(problem, _choose(lambda each: each.can_round_down), key="round_down")
-    if spec.phase and not algorithm.aligned:
-        raise WrongValueError(f"{algorithm.name} has no phase", _choose(lambda each: each.aligned), key="phase")
     if not 0 <= spec.phase < math.inf:
         raise WrongValueError(f"a phase of {spec.phase:g} s is not possible", "Give 0 s or more.", key="phase")
     return algorithm
 
 
-def _choose(having: Callable[[Algorithm], bool]) -> str:
-    return f"Leave it out, or choose one of {', '.join(each.name for each in _ALL if having(each))}."
-
-
 def make(spec: LimiterSpec, limit: Limit) -> Limiter:
-    """Make a fresh limiter.
-
-    Raises:
-        WrongValueError: if the spec is wrong.
-    """
+    """Make a fresh limiter. Raises ``WrongValueError`` if the spec is wrong."""
     return check_spec(spec).build(limit, spec)
 
 
 def replay(limiter: Limiter, times: Iterable[float], ends: Iterable[float] | None = None) -> list[bool]:
-    """Decide on requests whose times are known.
+    """Return whether a fresh limiter accepts each request.
 
-    Args:
-        limiter: a fresh limiter.
-        times: ascending send times in unix seconds of the limiter's clock.
-        ends: end of each request on the same clock. Only a concurrency limit uses it. None if requests take no time.
-
-    Returns:
-        Whether each request is accepted.
+    ``times`` are ascending, in unix seconds of the limiter's clock. ``ends`` are the ends of the requests on the same
+    clock, which only a concurrency limit uses. ``ends`` is None if requests take no time.
     """
     if ends is None:
         ends = times = list(times)

@@ -1,7 +1,7 @@
 """Candidates for the limiter in force. Each algorithm and variant is a candidate, some with fitted parameters."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import product
 from typing import Final
@@ -32,11 +32,8 @@ _RENEWALS: Final = 200
 def candidates(requests: RequestLog, assumed: LimiterSpec, offset: float, reach: float) -> list[Fit]:
     """Compare every algorithm with the record. Parameters are also fitted if this explains more decisions.
 
-    Args:
-        requests: the requests of one limit.
-        assumed: the assumed limiter. Its burst is tried too.
-        offset: the server's clock minus ours, in s.
-        reach: the uncertainty of ``offset``, in s.
+    The burst of the ``assumed`` limiter is tried too. ``offset`` is the server's clock minus ours, and ``reach`` is its
+    uncertainty. Both are in s. At least one request must have been rejected.
     """
     fits = [
         *_without_burst(requests, assumed, offset, reach, windowed=True),
@@ -159,10 +156,10 @@ def _with_burst(requests: RequestLog, assumed: LimiterSpec) -> Iterator[Fit]:
     limit = requests.limit
     for each, fitted in _rates(requests):
         loads = bucket_loads(requests, each.rate)
-        bursts = _bursts(limit, assumed, best_threshold(requests, loads))
+        bursts = _bursts(limit, assumed, [best_threshold(requests, loads)])
         yield from _each_burst(requests, each, bursts, fitted, loads)
-        may = [_bursts(limit, assumed, best) for best in _first_bursts(requests, loads)]
-        yield from _each_burst(requests, each, {burst: of for some in may for burst, of in some.items()}, fitted, None)
+        bursts = _bursts(limit, assumed, _first_bursts(requests, loads))
+        yield from _each_burst(requests, each, bursts, fitted, None)
 
 
 def _each_burst(
@@ -187,12 +184,11 @@ def _each_burst(
                 yield replace(alike, spec=spec)
 
 
-def _bursts(limit: Limit, assumed: LimiterSpec, best: int) -> dict[int, tuple[Fitted, ...]]:
+def _bursts(limit: Limit, assumed: LimiterSpec, best: Iterable[int]) -> dict[int, tuple[Fitted, ...]]:
     """Return the default, the assumed and the best bursts. Each has the parameters that were fitted for it."""
     own = [each.default_burst(limit) for each in ALGORITHMS.values() if each.default_burst]
-    known = dict.fromkeys([*own, *([assumed.burst] if assumed.burst else [])], ())
-    fitted: dict[int, tuple[Fitted, ...]] = {best: ("burst",)}
-    return {**fitted, **known}
+    fitted: dict[int, tuple[Fitted, ...]] = dict.fromkeys(best, ("burst",))
+    return fitted | dict.fromkeys([*own, *([assumed.burst] if assumed.burst else [])], ())
 
 
 def _first_bursts(requests: RequestLog, loads: Loads) -> range:
@@ -200,7 +196,7 @@ def _first_bursts(requests: RequestLog, loads: Loads) -> range:
 
     Until a rejection, it does not matter whether rejected requests count.
     """
-    first = int(np.argmax(requests.rejected)) if requests.rejected.any() else len(requests.times) - 1
+    first = int(np.argmax(requests.rejected))
     # Requests sent together reach the server in any order.
     later = int(np.searchsorted(requests.times, requests.times[first] + TOGETHER_S))
     least, most = (

@@ -1,11 +1,13 @@
-"""Fits of limiters to the recorded decisions, and their comparison.
+"""Fits of limiters to the recorded decisions: their comparison, and intervals of their fitted parameters.
 
-A limiter's loads show which recorded decisions contradict it. They also give the likelihood of all decisions.
+A limiter's loads show which recorded decisions contradict it. They also give the likelihood of all decisions. An
+interval contains the values that the decisions do not exclude.
 """
 
 import math
 from bisect import bisect_left
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -20,17 +22,26 @@ _HELD_FROM_S: Final = 0.02
 """A queue is noticed only if it would delay a request by more than this, in s. A network delays by a few ms."""
 _HELD_ENOUGH: Final = 10
 """``held`` returns a correlation only if at least this many requests would have waited for ``_HELD_FROM_S``."""
-
-
 _ERROR: Final = 0.01
 """Assumed share of decisions that deviate by chance. It sets the penalty of a contradiction."""
 BAR: Final = 0.95
 """Share of the decided 429s, and of the decided accepted requests, that a limiter must predict (docs/metrics.md)."""
 _UNLIKELY: Final = -2.0
 """A limiter does not fit if log10 of the record's probability is lower than this, which stands for 1 in 100."""
-
 SIGNIFICANT: Final = -3.0
 """A limiter or a value of a parameter is excluded if log10 of its probability is lower."""
+_LOOKED: Final = 10_000
+"""At most this many requests are used to fit an interval. More would take too long."""
+_RATES: Final = np.unique(np.concatenate((np.linspace(-0.02, 0.02, 17), np.linspace(-0.3, 0.3, 25))))
+"""Relative differences from the best rate."""
+_SHIFTS_S: Final = (-0.1, -0.03, -0.01, 0.0, 0.01, 0.03, 0.1)
+"""Differences in s from the best clock shift. The largest exceed the step of 0.04 s between tried shifts."""
+_PHASES: Final = 7
+"""Windows may begin at any phase within an interval. This many phases of it are tried."""
+EVIDENCE: Final = 6.9
+"""A limiter is excluded if its log-likelihood is this far below the best, which is about 1000 to 1."""
+_FURTHER: Final = 6
+"""Thresholds up to twice the best plus this number are tried, because twice a small threshold is too few."""
 
 Fitted = Literal["count", "burst", "shift", "rate", "phase"]
 
@@ -82,21 +93,19 @@ class Fit:
         Sampling error is allowed for. The result is False only if a limiter that predicts ``BAR`` would have so many
         contradictions with a probability below 1 %.
         """
-        shares = ((self.wrongly_rejected, self.rejected), (self.wrongly_admitted + self.not_held, self.accepted))
-        return (
-            all(log10_at_most(n - wrong, n, BAR) >= _UNLIKELY for wrong, n in shares)
-            and self.rejected + self.accepted > 0
-        )
+        likely = all(log10_at_most(n - wrong, n, BAR) >= _UNLIKELY for wrong, n in self._sides)
+        return likely and self.rejected + self.accepted > 0
 
     @property
     def explained(self) -> float | None:
         """The smaller of the predicted shares of decided 429s and of decided accepted requests."""
-        shares = []
-        if self.rejected:
-            shares.append(1 - self.wrongly_rejected / self.rejected)
-        if self.accepted:
-            shares.append(1 - (self.wrongly_admitted + self.not_held) / self.accepted)
+        shares = [1 - wrong / n for wrong, n in self._sides if n]
         return max(0.0, min(shares)) if shares else None
+
+    @property
+    def _sides(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Contradictions and decided requests, first of rejected and then of accepted requests."""
+        return (self.wrongly_rejected, self.rejected), (self.wrongly_admitted + self.not_held, self.accepted)
 
 
 def judge(
@@ -112,15 +121,8 @@ def judge(
 ) -> Fit:
     """Compare one limiter's loads with the recorded decisions.
 
-    Args:
-        requests: the requests of one limit.
-        loads: the limiter's loads.
-        threshold: the highest load + 1 that the limiter accepts.
-        spec: the limiter's specification.
-        limit: the limit that it enforces.
-        fitted: the parameters that were fitted.
-        shift_s: as in ``Fit``.
-        unheld: whether each request took less time than the limiter would have delayed it.
+    ``threshold`` is the highest load + 1 that the limiter accepts. ``unheld`` states whether each request took less
+    time than the limiter would have delayed it.
     """
     known, known_rejected = requests.known, requests.known & requests.rejected
     would_pass, would_not = loads[1] <= threshold + SLACK - 1, loads[0] > threshold + SLACK - 1
@@ -204,12 +206,9 @@ def may_fit(requests: RequestLog, loads: Loads) -> bool:
 
 
 def compare_with(requests: RequestLog, spec: LimiterSpec, shift: float) -> Fit:
-    """Compare one limiter with the record. The limiter has the assumed count.
+    """Compare one limiter, with the assumed count, with the record.
 
-    Args:
-        requests: the requests of one limit.
-        spec: the limiter's specification.
-        shift: the server's clock minus ours, in s. Only wall-aligned windows depend on it.
+    ``shift`` is the server's clock minus ours, in s. Only limiters that follow the server's clock depend on it.
     """
     limit, algorithm = requests.limit, ALGORITHMS[spec.algorithm]
     loads = LOADS[algorithm.name](requests, spec, limit, shift)
@@ -229,10 +228,9 @@ def unheld_by_queue(requests: RequestLog, loads: Loads, limit: Limit) -> Bools:
 
 
 def held(requests: RequestLog) -> float | None:
-    """Return the correlation between accepted requests' durations and their position in a queue.
+    """Return Pearson's correlation between accepted requests' durations and their waits in a queue.
 
-    Returns:
-        Pearson's correlation. It is None if too few requests would have waited in the queue.
+    It is None if too few requests would have waited.
     """
     wait = bucket_loads(requests, requests.limit.rate)[0] / requests.limit.rate
     passed = requests.accepted & requests.judged
@@ -240,3 +238,91 @@ def held(requests: RequestLog) -> float | None:
     if (waits > _HELD_FROM_S).sum() < _HELD_ENOUGH or not waits.std() or not took.std():
         return None
     return float(np.corrcoef(waits, took)[0, 1])
+
+
+def with_intervals(requests: RequestLog, fit: Fit, offset: float, reach: float) -> Fit:
+    """Return a fit with an interval for its burst, and for its count or rate if the documented value is excluded.
+
+    A value is excluded if it explains significantly fewer decisions, even with the best other parameters. ``offset`` is
+    the server's clock minus ours, and ``reach`` is its uncertainty. Both are in s.
+    """
+    if not {"count", "burst", "rate"} & {*fit.fitted}:
+        return fit
+    (low, high), rates = _not_excluded(requests, fit, offset, reach)
+    documented = requests.limit
+    if not ALGORITHMS[fit.spec.algorithm].has_burst:
+        if not low <= documented.count <= high:
+            return replace(fit, counts=(low, high))
+        known = compare_with(requests, fit.spec, fit.shift_s or 0.0)
+        fitted = tuple(each for each in fit.fitted if each != "count")
+        return replace(known, fitted=fitted, shift_s=fit.shift_s, phases=fit.phases)
+    other = rates is not None and not rates[0] <= documented.rate <= rates[1]
+    bursts = (low, high) if low < high and "burst" in fit.fitted and not fit.spec.count_rejected else fit.bursts
+    return replace(fit, bursts=bursts, rates=rates if other else None)
+
+
+def count_interval(requests: RequestLog, fit: Fit, offset: float, reach: float) -> tuple[float, float]:
+    """Return the smallest and largest count per window that the decisions do not exclude, even if it was not fitted."""
+    thresholds, rates = _not_excluded(requests, replace(fit, fitted=(*fit.fitted, "count")), offset, reach)
+    if rates is None:
+        return thresholds
+    return rates[0] * requests.limit.window, rates[1] * requests.limit.window
+
+
+def _not_excluded(
+    requests: RequestLog, fit: Fit, offset: float, reach: float
+) -> tuple[tuple[int, int], tuple[float, float] | None]:
+    """Return the ranges of thresholds and rates that the decisions do not exclude. A single tried rate gives None."""
+    some, tried = requests.part(0, _LOOKED), []
+    for spec, limit, shift in _neighbours(fit, offset, reach):
+        loads = LOADS[ALGORITHMS[spec.algorithm].name](some, spec, limit, shift)
+        best = best_threshold(some, loads)
+        tried.append((judge(some, loads, best, spec, limit), best, loads))
+    top = max((each for each, *_ in tried), key=lambda each: each.score)
+    held = [each for each in tried if not beats(top, each[0])]
+    # If times are whole seconds, a wrong shift leaves many decisions open and is hardly contradicted.
+    if requests.grain_s and ALGORITHMS[fit.spec.algorithm].aligned:
+        held = [each for each in held if each[0].score >= top.score - EVIDENCE]
+    ends = [end for _, best, loads in held for end in _thresholds(some, loads, best)]
+    rates = _widened([each.limit.rate for each, *_ in held], [each.limit.rate for each, *_ in tried])
+    return (min(ends), max(ends)), rates
+
+
+def _neighbours(fit: Fit, offset: float, reach: float) -> Iterator[tuple[LimiterSpec, Limit, float]]:
+    """Yield the limiter with other values of its rate, clock shift or phase."""
+    spec, limit, shift = fit.spec, fit.limit, fit.shift_s or 0.0
+    if {"rate", "count"} & {*fit.fitted} and ALGORITHMS[spec.algorithm].has_burst:
+        yield from ((spec, Limit(limit.count, limit.window / (1 + by)), shift) for by in _RATES.tolist())
+    elif fit.phases is not None:
+        phases = np.linspace(fit.phases[0] + reach, fit.phases[1] - reach, _PHASES) % limit.window
+        yield from ((replace(spec, phase=phase), limit, shift) for phase in phases.tolist())
+    elif "shift" in fit.fitted:
+        shifts = np.clip(shift + np.array(_SHIFTS_S), offset - reach, offset + reach)
+        yield from ((spec, limit, each) for each in shifts.tolist())
+    else:
+        yield spec, limit, shift
+
+
+def _widened(held: list[float], tried: list[float]) -> tuple[float, float] | None:
+    """Widen a range to the next tried rates, because the true rate may lie between. One tried rate gives None."""
+    rates = sorted({*tried})
+    if len(rates) == 1:
+        return None
+    low, high = rates.index(min(held)), rates.index(max(held))
+    return rates[max(0, low - 1)], rates[min(len(rates) - 1, high + 1)]
+
+
+def _thresholds(requests: RequestLog, loads: Loads, best: int) -> tuple[int, int]:
+    """Return the smallest and largest threshold that the decisions do not exclude."""
+    needs, refutes = threshold_bounds(requests, loads)
+    ends = []
+    for step in (-1, 1):
+        other, reach = best, (0, 2 * best + _FURTHER)
+        while reach[0] < other + step < reach[1]:
+            low, high = min(best, other + step), max(best, other + step)
+            need, refute = (int(((each > low) & (each <= high)).sum()) for each in (needs, refutes))
+            if sign_test(*((need, refute) if step < 0 else (refute, need))) <= SIGNIFICANT:
+                break
+            other += step
+        ends.append(other)
+    return max(1, ends[0]), ends[1]

@@ -15,8 +15,7 @@ import numpy as np
 
 from loadtest.limits import ALGORITHMS, LimiterSpec, at_once, in_words
 from loadtest.limits.candidates import TOGETHER_S, candidates
-from loadtest.limits.fits import SIGNIFICANT, Fit, beats, compare, held, sign_test
-from loadtest.limits.intervals import EVIDENCE, with_intervals
+from loadtest.limits.fits import EVIDENCE, SIGNIFICANT, Fit, beats, compare, held, sign_test, with_intervals
 from loadtest.limits.loads import RequestLog
 from loadtest.units import Limit
 
@@ -42,7 +41,7 @@ class Inference:
             the limiters that fit decide too few requests.
         named: the limiters that fit, best first; empty if nothing can be inferred or none fits.
         best: the best limiter, even if it does not fit.
-        assumed: the assumed limiter's fit; None if it is not among the candidates.
+        assumed: the assumed limiter's fit.
         next: the best excluded limiter.
         against: number of decisions that contradict only ``next``, and of those that contradict only ``best``.
         log10_p: log10 of the p-value of the sign test between ``next`` and the best limiter.
@@ -89,11 +88,7 @@ class Inference:
 def infer(requests: RequestLog, assumed: LimiterSpec, offset: float, reach: float) -> Inference:
     """Compare every algorithm with the recorded decisions of one limit.
 
-    Args:
-        requests: in order of time.
-        assumed: the assumed limiter.
-        offset: the server's clock minus ours, in s.
-        reach: the uncertainty of ``offset``, in s.
+    ``offset`` is the server's clock minus ours, and ``reach`` is its uncertainty. Both are in s.
     """
     requests = requests.part(0, FITTED)
     n, rejected = sum(map(len, requests.decisions)), len(requests.decisions[1])

@@ -65,21 +65,17 @@ class Limiter:
 def slack(rate: float, most: int) -> float:
     """Return the tolerance, in requests, for the rounding of a count that changes with time.
 
-    Args:
-        rate: change of the count per second. A time error of ``GRAIN`` changes the count by ``GRAIN · rate``.
-        most: maximum of the count. Sums of floats have a relative error.
-
-    Returns:
-        At most 0.5, so that no additional request is accepted.
+    A time error of ``GRAIN`` changes the count by ``GRAIN · rate`` (``rate`` is its change per second). Sums of floats
+    have a relative error, so the count's maximum, ``most``, matters too. The result is at most 0.5, so that no
+    additional request is accepted.
     """
     return min(max(GRAIN * rate, most * 1e-14), 0.5)
 
 
 def window_of(now: float, window: float, phase: float = 0.0) -> tuple[float, float]:
-    """Return the start and the end of the window that contains ``now``.
+    """Return the start and the end of the window that contains ``now``. Both are ``phase`` after a multiple of W.
 
-    Both are ``phase`` after a multiple of ``window``. They are computed alike, so that neighbouring windows share their
-    boundary exactly.
+    They are computed alike, so that neighbouring windows share their boundary exactly.
     """
     index = (now - phase) // window
     if now >= (index + 1) * window + phase:  # floor and product can differ by one bit
@@ -96,7 +92,6 @@ class FixedWindow(Limiter):
     Across a boundary it may accept up to 2N in a short time. Counting rejected requests would change nothing.
 
     Args:
-        limit: count N and window W.
         aligned: whether windows follow a fixed grid, as with a timer or a counter in a shared store. If False, a window
             starts with the first request after the previous window.
         phase: seconds from a multiple of W since the epoch to the start of an aligned window.
@@ -136,11 +131,8 @@ class SlidingLog(Limiter):
     """At most ``limit.count`` requests in any ``limit.window`` seconds. Their times are in a log.
 
     Over T seconds of even load at r ≥ 1 times the limit it accepts N⌊T/W⌋ + min(N, λ(T mod W)). If rejected requests
-    count, it accepts N and then none while r > 1. It stores at most N times, and allocates their memory as needed.
-
-    Args:
-        limit: count N and window W.
-        count_rejected: whether rejected requests enter the log too.
+    count (``count_rejected``), it accepts N and then none while r > 1. It stores at most N times, and allocates their
+    memory as needed.
     """
 
     __slots__ = ("_count", "_count_rejected", "_kept", "_last", "_log", "_lost", "_window")
@@ -183,7 +175,6 @@ class SlidingCounter(Limiter):
     requests count, it accepts almost none after N while λ > N/W.
 
     Args:
-        limit: count N and window W.
         count_rejected: whether p and c include rejected requests.
         aligned: whether windows follow a fixed grid. If False, the first request starts windows, and so does the first
             request after a whole window without requests (HAProxy's ``http_req_rate``).
@@ -261,10 +252,7 @@ class TokenBucket(Limiter):
 
     If it is full at the start, it accepts min(λT, B + ρT) over T seconds of even load at rate λ.
 
-    Args:
-        limit: count N and window W.
-        burst: B.
-        count_rejected: whether rejected requests take tokens too. The bucket stops at −B, so that a pause restores it.
+    If rejected requests take tokens too (``count_rejected``), the bucket stops at −B, so that a pause restores it.
     """
 
     __slots__ = ("_burst", "_count_rejected", "_last", "_least", "_rate", "_slack", "_tokens")
@@ -315,11 +303,8 @@ class Gcra(Limiter):
     before this time is rejected. A token bucket of B tokens decides the same. With B = 1, it accepts a share of 1/⌈r⌉
     of an even load at r times the limit.
 
-    Args:
-        limit: count N and window W.
-        burst: B.
-        count_rejected: whether rejected requests advance the time too. It runs at most 2B·T₁ ahead, so that a pause
-            restores it.
+    If rejected requests advance the time too (``count_rejected``), it runs at most 2B·T₁ ahead, so that a pause
+    restores the limiter.
     """
 
     __slots__ = ("_ahead", "_count_rejected", "_full", "_last", "_most", "_spacing", "_tolerance")
@@ -359,27 +344,17 @@ class LeakyQueue(Gcra):
     """A queue for B requests. It releases a request every T₁ = W/N, and rejects requests when it is full.
 
     It decides as a GCRA does: it accepts min(λT, B + ρT) of an even load. It holds each request for ``delay`` until its
-    turn, so that latency rises to about B·T₁. An idle queue releases the first request at once.
-
-    Args:
-        limit: count N and window W.
-        burst: B, including the request that is released at once.
+    turn, so that latency rises to about B·T₁. B includes a request that an idle queue releases at once.
     """
 
     __slots__ = ()
     _holds = True
-
-    def __init__(self, limit: Limit, burst: int) -> None:
-        super().__init__(limit, burst)
 
 
 class ConcurrencyLimit(Limiter):
     """At most ``limit.count`` requests at the same time. Call ``release`` when a request ends. The window is not used.
 
     The times of its decisions are 0, because the next free slot depends on the requests in progress.
-
-    Args:
-        limit: its count is N.
     """
 
     __slots__ = ("_free", "_total")

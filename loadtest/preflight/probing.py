@@ -28,8 +28,9 @@ from loadtest.limits.probing.results import (
     ProbeMessage,
     ProbeOrder,
     ProbeProgress,
+    rate_limit_headers,
+    retry_after,
 )
-from loadtest.limits.probing.sentences import rate_limit_headers, retry_after
 from loadtest.preflight.client import UNKNOWN_JOB, Reply, TargetClient
 from loadtest.units import Limit
 

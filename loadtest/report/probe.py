@@ -12,13 +12,14 @@ from typing import Final
 import numpy as np
 from markupsafe import Markup
 
-from loadtest.limits.probing import sentences
 from loadtest.limits.probing.results import (
     PROBE_FILE,
     PROBE_SCHEMA,
     LimitFinding,
     ModelFit,
     ProbeResult,
+    facts,
+    verdict_words,
 )
 from loadtest.record.run_directory import read_versioned
 from loadtest.report.__main__ import make_pages
@@ -49,13 +50,13 @@ def build(directory: Path) -> Page:
         tab="Probe",
         heading="Which rate limits are enforced?",
         tone=next(tone for tone in ("bad", "unsure", "good") if tone in tones),
-        statements=tuple(f"{each.limit}: {sentences.verdict(each)}" for each in found),
+        statements=tuple(f"{each.limit}: {verdict_words(each)}" for each in found),
         sections=tuple(
             Section(
                 title=each.limit,
-                text=sentences.verdict(each) if found[1:] else "",
+                text=verdict_words(each) if found[1:] else "",
                 brief=True,
-                facts=sentences.facts(each),
+                facts=facts(each),
                 plots=tuple(plot for plot in drawn if plot.name == f"probe-{each.limit}"),
                 tables=(_fits(each),),
             )

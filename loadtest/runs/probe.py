@@ -15,7 +15,7 @@ from rich.segment import ControlType
 from loadtest.console import Console
 from loadtest.contract import DOCUMENTED, LIMIT_NAMES, LimitName
 from loadtest.errors import ExitCode, InputError, LoadtestError
-from loadtest.limits.probing import results, sentences
+from loadtest.limits.probing import results
 from loadtest.limits.probing.evidence import WINDOWS
 from loadtest.limits.probing.probe import REQUESTS
 from loadtest.processes import run_module, start_child, stop
@@ -198,11 +198,11 @@ def _line(message: results.ProbeProgress) -> str:
 def _show(found: results.LimitFinding) -> None:
     if (terminal := Console(stderr=True)).is_terminal:
         terminal.control(_CLEAR)
-    print(f"\n{found.limit}: {sentences.verdict(found)}")
+    print(f"\n{found.limit}: {results.verdict_words(found)}")
     excluded = [
         ("ruled out", f"{each.limiter}, {each.numbers}: {each.ruled_out}") for each in found.fits if each.ruled_out
     ]
     last = ""
-    for name, words in (*sentences.facts(found), *excluded):
+    for name, words in (*results.facts(found), *excluded):
         print(f"  {'' if name == last else name:<12}{words}")
         last = name

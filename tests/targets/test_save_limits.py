@@ -7,7 +7,8 @@ import pytest
 from loadtest.contract import LimitName
 from loadtest.errors import InputError
 from loadtest.limits import LimiterSpec
-from loadtest.limits.probing.results import LimitFinding, Standing, known, stated
+from loadtest.limits.probing.probe import stated
+from loadtest.limits.probing.results import LimitFinding, Standing, known
 from loadtest.plan import AssumedLimits
 from loadtest.prepare import assumed_limits_of
 from loadtest.scenario import load_scenario

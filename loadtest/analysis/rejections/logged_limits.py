@@ -15,9 +15,8 @@ import numpy as np
 from loadtest.analysis.rejections.sent_requests import decision_delay, join
 from loadtest.arrays import Floats, Ints
 from loadtest.limits import LimiterSpec
-from loadtest.limits.fits import SIGNIFICANT, sign_test
+from loadtest.limits.fits import EVIDENCE, SIGNIFICANT, count_interval, sign_test
 from loadtest.limits.inference import Inference, infer
-from loadtest.limits.intervals import EVIDENCE, count_interval
 from loadtest.limits.loads import RequestLog
 from loadtest.record.run_info import SourceInfo
 from loadtest.units import Limit

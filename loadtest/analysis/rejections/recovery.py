@@ -20,9 +20,8 @@ from loadtest.analysis.results import Count, Result, Summary
 from loadtest.analysis.run_record import Record
 from loadtest.analysis.times import response_time
 from loadtest.arrays import Bools, Floats, Ints
-from loadtest.http_headers import parse_retry_after
-from loadtest.limits.headers import remaining as left_of
-from loadtest.limits.headers import stated_limits
+from loadtest.http_headers import parse_retry_after, stated_limits
+from loadtest.http_headers import remaining as left_of
 from loadtest.limits.loads import RequestLog
 
 ROUNDED_S: Final = 1.0

@@ -1,6 +1,5 @@
 """A probe's requests, answers and bursts, and a generator of bursts. Pure: the caller sends the bursts."""
 
-import itertools
 import math
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -135,6 +134,10 @@ class ProbeEvidence:
         self.full: list[int] = []
         """Different numbers of accepted requests in bursts that had rejections."""
 
+    @property
+    def volleys(self) -> list[Volley]:
+        return [each for experiment in self.experiments for each in experiment]
+
     def decided(self, volley: Volley) -> Floats:
         """Return the latest possible time of each decision."""
         return np.minimum(volley.answered, volley.sent + self.longest)
@@ -149,9 +152,8 @@ class ProbeEvidence:
 
     def pauses(self) -> Floats:
         """Return the middle of each pause between two bursts, in unix seconds of our clock."""
-        volleys = [each for experiment in self.experiments for each in experiment]
-        ends = np.array([self.decided(each).max() for each in volleys[:-1]])
-        return np.asarray((ends + np.array([each.sent.min() for each in volleys[1:]])) / 2)
+        ends = np.array([self.decided(each).max() for each in self.volleys[:-1]])
+        return np.asarray((ends + np.array([each.sent.min() for each in self.volleys[1:]])) / 2)
 
     def arrivals(self, volley: Volley, draws: int, refill_s: float) -> tuple[Floats, Ints]:
         """Return possible arrival times of a burst's groups of requests, and the size of each group.
@@ -190,7 +192,7 @@ class ProbeEvidence:
         """
         passed = [(each.sent, each.answered) for each in self.answers if each.passed and each.who == "own"]
         sent, answered = np.array(passed).reshape(-1, 2).T
-        for volley in itertools.chain.from_iterable(self.experiments):
+        for volley in self.volleys:
             lasted = np.sort(answered[sent >= volley.sent[0]]) - volley.sent[0]
             most = limit.count * (np.floor(lasted / limit.window) + 2)
             if (np.arange(1, len(lasted) + 1) > most).any():

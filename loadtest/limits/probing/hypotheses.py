@@ -1,4 +1,4 @@
-"""The limiters that may be in force, with their parameters and likelihoods.
+"""The limiters that may be in force, with their likelihoods, and the choice of the experiment that separates them best.
 
 A hypothesis is a row of parameters: N, W and the offset of the server's clock, or B and the seconds per refilled
 request. Each hypothesis decides on all requests again, for several random draws of their arrival times. If a draw
@@ -9,13 +9,14 @@ Beyond it, the distances double.
 
 import itertools
 import math
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
 
 from loadtest.arrays import Floats, Ints
 from loadtest.limits import ALGORITHMS, AlgorithmName, LimiterSpec
-from loadtest.limits.probing.evidence import NETWORK_S, WINDOWS, ProbeEvidence
+from loadtest.limits.probing.evidence import NETWORK_S, SAME, WINDOWS, ProbeEvidence
 from loadtest.limits.replays import REPLAYS, LimiterReplay
 from loadtest.units import Limit
 
@@ -45,15 +46,22 @@ DRAWS: Final = 16
 """Number of draws of arrival times, and of steps over a range. More would also slow down the probe."""
 _FINEST: Final = 0.0005
 """Smallest relative step of rates and offsets. It is 30 ms of a minute, less than the network hides."""
+Experiment = Sequence[tuple[float, int]]
+"""Bursts: time in unix seconds of our clock, and number of requests."""
+_TRIED: Final = 1000
+"""This many random experiments are compared. More would make each choice slower (bench/probe_confusion.py)."""
+_VOLLEYS: Final = 3
+"""An experiment has at most this many bursts. More would also make each choice slower."""
+_CASES: Final = 10
+"""This many likely limiters represent one model. More would also make each choice slower."""
+_EXPERIMENTS: Final = 20
+"""Choosing an experiment takes about 0.1 s, which weighs as much as a probe's budget ÷ this number."""
+_GAP: Final = 1.5
+"""Bursts are at most this many windows apart, so that the next burst may be in the same window or in the next one."""
 
 
 class Hypotheses:
-    """All hypotheses of one algorithm.
-
-    Args:
-        count_rejected: as in ``LimiterSpec``.
-        round_down: as in ``LimiterSpec``.
-    """
+    """All hypotheses of one algorithm."""
 
     def __init__(
         self, algorithm: AlgorithmName, documented: Limit, *, count_rejected: bool = False, round_down: bool = False
@@ -159,12 +167,10 @@ class Hypotheses:
         return np.concatenate((order[: most // 2], others[np.linspace(0, len(others) - 1, most // 2).astype(int)]))
 
     def _first(self, seen: ProbeEvidence) -> Floats:
-        counts = sorted(
-            {self._documented.count, *(max(1, each + more) for each in seen.full for more in (-2, -1, 0, 1))}
-        )
         if self.bucket:
             return self._buckets(seen)
-        documented = self._documented.window
+        near = (max(1, each + more) for each in seen.full for more in (-2, -1, 0, 1))
+        counts, documented = sorted({self._documented.count, *near}), self._documented.window
         windows = sorted(each for each in {documented, *COMMON_WINDOWS} if documented / RATES <= each)
         # The first window that is longer than a probe represents all longer windows.
         windows = windows[: 1 + sum(each <= WINDOWS * documented for each in windows)]
@@ -209,14 +215,11 @@ class Hypotheses:
     def _possible(self, rows: Floats) -> Floats:
         counts, windows, shifts = rows.reshape(-1, 3).T
         if not self.bucket:  # a window for one request is a bucket of one
-            possible = (counts >= 2) & (np.abs(shifts) <= self._reach(windows) + 1e-6)
+            reach = windows / 2 if self._any_phase else np.minimum(self._usual, windows / 2)
+            possible = (counts >= 2) & (np.abs(shifts) <= reach + 1e-6)
         else:  # a bucket that becomes full at each whole second is a fixed window of a second
             possible = (counts >= 1) & (np.abs(shifts) <= 0.5) & ((counts * windows > 1) | (not self.round_down))
         return np.asarray(rows.reshape(-1, 3)[possible])
-
-    def _reach(self, windows: Floats) -> Floats:
-        """Return the largest difference of the server's windows from multiples of W on our clock, in s."""
-        return windows / 2 if self._any_phase else np.minimum(self._usual, windows / 2)
 
     def _offsets(self, window: float, seen: ProbeEvidence) -> Floats:
         """Return the offsets to try, in s. A window of any phase may end in each pause between two bursts."""
@@ -288,3 +291,88 @@ def every_model(documented: Limit) -> list[Hypotheses]:
         for counting in each.variants
         for rounding in each.roundings
     ]
+
+
+def best(
+    rivals: Sequence[Hypotheses],
+    *,
+    now: float,
+    most: int,
+    left: int,
+    blur: float,
+    until: float,
+    budget: tuple[float, float],
+    lasts: Callable[[Floats], Floats],
+) -> Experiment | None:
+    """Return the experiment that separates the most pairs of cases for its cost; None if it separates none.
+
+    ``most`` is slightly more requests than are accepted at once, and ``left`` is the number that remains. A burst's
+    requests arrive within ``blur`` s. ``until`` is the latest time of the last burst. The requests and seconds of a
+    whole probe (``budget``) weigh the cost. ``lasts`` returns the seconds over which bursts of given sizes arrive.
+    """
+    chance = np.random.default_rng(left)
+    cases = [_cases(rival, chance) for rival in rivals]
+    idle = np.array([replay.idle() for replay, _ in cases])
+    times, counts = _designs(rivals, idle, most, blur, chance)
+    times += now
+    fit = (counts.sum(axis=0) <= left) & (times[-1] <= until)
+    times, counts = times[:, fit], counts[:, fit]
+    if not counts.size:
+        return None
+    separated = _separated([(_foreseen(replay, times, counts, lasts(counts)), of) for replay, of in cases], counts)
+    cost = 1 / _EXPERIMENTS + counts.sum(axis=0) / budget[0] + (times[-1] - now) / budget[1]
+    chosen = int(np.argmax(separated / cost))
+    if separated[chosen] < 2 / _CASES**2:  # one pair of cases, in either order
+        return None
+    return [(float(at), int(count)) for at, count in zip(times[:, chosen], counts[:, chosen], strict=True) if count]
+
+
+def _separated(seen: Sequence[tuple[Floats, Floats]], counts: Floats) -> Floats:
+    """Return the share of pairs of cases that each experiment separates, over all models.
+
+    An experiment separates two cases if they accept different numbers of requests in a burst. Pairs of cases of one
+    model count less. They count least if their parameters are equal and only their offsets differ.
+    """
+    noticed = np.maximum(1.0, SAME * counts)[:, None, None].astype(np.float32)
+    separated = np.zeros(counts.shape[1])
+    for (one, numbers), (other, others) in itertools.combinations_with_replacement(seen, 2):
+        apart = (np.abs(one[:, :, None] - other[:, None]) >= noticed).any(axis=0)
+        worth = np.ones((_CASES, _CASES))
+        if one is other:
+            worth = np.where((numbers[:, None] == others).all(axis=2), 0.5, 1.0) / len(seen)
+        separated += (apart * worth[:, :, None]).mean(axis=(0, 1))
+    return separated
+
+
+def _designs(
+    rivals: Sequence[Hypotheses], idle: Floats, most: int, blur: float, chance: np.random.Generator
+) -> tuple[Floats, Floats]:
+    """Draw times and sizes of bursts. Times are seconds from now, on the scale of the remaining windows."""
+    lengths = [rival.rows[:, 1] for rival in rivals if not rival.bucket]
+    window = chance.choice(np.concatenate(lengths) if lengths else idle, _TRIED)
+    rest = np.where(chance.random(_TRIED) < 0.5, 0.0, chance.choice(idle, _TRIED) + blur)
+    first = rest + chance.random(_TRIED) * window
+    gaps = _GAP * chance.random((_VOLLEYS - 1, _TRIED)) * window + blur
+    times = np.cumsum(np.vstack((first, gaps)), axis=0)
+    counts = np.ceil(chance.random((_VOLLEYS, _TRIED)) * most)
+    counts[np.arange(_VOLLEYS)[:, None] >= chance.integers(1, _VOLLEYS + 1, _TRIED)] = 0
+    for place in range(1, _VOLLEYS):  # an unused burst takes no time
+        times[place] = np.where(counts[place] > 0, times[place], times[place - 1])
+    return times, counts
+
+
+def _cases(rival: Hypotheses, chance: np.random.Generator) -> tuple[LimiterReplay, Floats]:
+    """Return some likely limiters of one model in their present state, and their N and W."""
+    rows = chance.choice(rival.likely, _CASES)
+    cases = chance.integers(DRAWS, size=_CASES)
+    return rival.replay.taken(cases, rival.places[rows]), rival.rows[rows, :2]
+
+
+def _foreseen(replay: LimiterReplay, times: Floats, counts: Floats, lasts: Floats) -> Floats:
+    moments = int(np.clip(lasts.max() / lasts.min() // 2, 3, 8))
+    edges, passing = np.linspace(0, 1, moments + 1), []
+    for at, count, last in zip(times, counts, lasts, strict=True):
+        sent = np.diff(np.round(np.outer(edges, count)), axis=0)
+        some = zip((edges[1:] + edges[:-1]) / 2, sent, strict=True)
+        passing.append(sum(replay.volley(at + part * last, each) for part, each in some))
+    return np.array(passing, np.float32)

@@ -8,36 +8,28 @@ import numpy as np
 
 from loadtest.arrays import Floats
 from loadtest.contract import LimitName
+from loadtest.limits import ALGORITHMS
 from loadtest.limits.probing.evidence import PATIENCE_S, SAME, WINDOWS, BurstSender, Exchange, Who
-from loadtest.limits.probing.experiments import Experiment, best
-from loadtest.limits.probing.hypotheses import FAR, REACH_S, Hypotheses, every_model
-from loadtest.limits.probing.results import (
-    LimitFinding,
-    ModelFit,
-    ProbeBurst,
-    StatedNumbers,
-    scope,
-    standing,
-    stated,
-    verdict,
-)
+from loadtest.limits.probing.hypotheses import COMMON_WINDOWS, FAR, REACH_S, Experiment, Hypotheses, best, every_model
+from loadtest.limits.probing.results import Compliance, LimitFinding, ModelFit, ProbeBurst, Standing, StatedNumbers
 from loadtest.units import Limit
 
 REQUESTS: Final = 5.5
 """A probe sends at most this many times the documented count (docs/capacity.md)."""
 _USUAL: Final = 2500, 180.0
 """Nine of ten probes of a documented limit must not exceed these requests and seconds (bench/README.md)."""
+_NARROW: Final = 0.1
+"""Bounds are narrow if their relative width is at most this, or if they are at most two requests apart."""
+_HOLDS: Final = next(each.name for each in ALGORITHMS.values() if each.holds)
 
 
 class Prober(BurstSender):
     """One probe.
 
     Args:
-        limit: the name of the probed limit.
         now: unix seconds of our clock.
         rate: maximum requests/s.
         others: other clients that may share the quota.
-        requests: maximum number of requests.
         seconds: maximum duration.
         clock: unix seconds of our clock, for probes whose computing time matters.
     """
@@ -98,10 +90,10 @@ class Prober(BurstSender):
         yield from self._ladder()
         while True:  # this ends, because each experiment uses requests
             begin = self._clock()
-            rivals = self._weigh()
-            if self._sure(rivals):  # finer steps may widen the bounds
-                rivals = self._weigh()
-            if self._sure(rivals) or (chosen := self._choose(rivals)) is None:
+            self._weigh()
+            if self._sure:  # finer steps may widen the bounds
+                self._weigh()
+            if self._sure or (chosen := self._choose()) is None:
                 break
             self._now = max(self._now, self._now + self._clock() - begin)
             self._begin_experiment()
@@ -115,10 +107,10 @@ class Prober(BurstSender):
             yield from self._share(last=True)
         return self._finding(likely, why)
 
-    def _weigh(self) -> list[Hypotheses]:
-        """Weigh all models and return those that are not excluded, the likeliest first.
+    def _weigh(self) -> None:
+        """Weigh all models, and remove those that are far less likely than the best.
 
-        A model is excluded if it is far less likely than the best, even if any single experiment is left out.
+        A removed model is far less likely even if any single experiment is left out.
         """
         for model in self.models:
             model.weigh(self._past)
@@ -135,15 +127,13 @@ class Prober(BurstSender):
                 kept.append(each)
             else:
                 contradicted = self._observation(int(without.argmin()))
-            shown = standing(each, self.documented, held=bool(self._held))
+            shown = self._standing(each)
             self._fits[each] = ModelFit(
                 limiter=shown.name, numbers=shown.numbers, log_ratio=each.best - top.best, ruled_out=contradicted
             )
         self.models = kept
-        return kept
 
     def _observation(self, place: int) -> str:
-        """Describe the result of an experiment."""
         sent = self._past.experiments[place]
         passed, count = sum(each.passed for each in sent), sum(len(each.sent) for each in sent)
         after = float(sent[0].sent[0]) - self._begin
@@ -151,26 +141,51 @@ class Prober(BurstSender):
 
     @property
     def _likely(self) -> list[Hypotheses]:
-        top = self.models[0].best
-        return [each for each in self.models if each.best > top - FAR]
+        return [each for each in self.models if each.best > self.models[0].best - FAR]
 
     @property
     def _ill(self) -> bool:
         """Whether even the best hypothesis misses two requests. Another client or several servers may be the cause."""
         return max(float(each.well.max()) for each in self.models) <= -FAR
 
-    def _sure(self, rivals: Sequence[Hypotheses]) -> bool:
-        return len({each.key for each in rivals}) == 1 and self._stated(rivals) is not None
+    @property
+    def _sure(self) -> bool:
+        return len({each.key for each in self.models}) == 1 and self._stated(self.models) is not None
+
+    def _standing(self, model: Hypotheses) -> Standing:
+        """Return a model with the parameters that are shown. Those of a bucket are per documented window."""
+        (low, high), (least, most), window = model.range(0), model.range(1), self.documented.window
+        if model.fills_each_second:
+            count = min(_rounded(1 / most), low), high
+            return Standing(algorithm="fixed-window", count_rejected=False, count=count, window_s=(1.0, 1.0))
+        if model.bucket:
+            return Standing(
+                algorithm=_HOLDS if self._held else model.algorithm,
+                count_rejected=model.count_rejected,
+                count=(_rounded(window / most), _rounded(window / least)),
+                window_s=(window, window),
+                burst=(round(low), round(high)),
+                round_down=model.round_down,
+            )
+        return Standing(
+            algorithm=model.algorithm,
+            count_rejected=model.count_rejected,
+            count=(low, high),
+            # The longest window represents all that are longer than the probe.
+            window_s=(least, most if most <= WINDOWS * window else COMMON_WINDOWS[-1]),
+            phase_s=model.phase,
+            round_down=model.round_down,
+        )
 
     def _stated(self, models: Sequence[Hypotheses]) -> StatedNumbers | None:
-        return stated([standing(each, self.documented, held=bool(self._held)) for each in models])
+        return stated([self._standing(each) for each in models])
 
-    def _choose(self, rivals: Sequence[Hypotheses]) -> Experiment | None:
-        most = max(round(each.range(0)[1]) for each in rivals)
+    def _choose(self) -> Experiment | None:
+        most = max(round(each.range(0)[1]) for each in self.models)
         most += max(1, round(0.05 * most))
         for until in (self._begin + _USUAL[1], math.inf):  # longer experiments only if no other separates rivals
             chosen = best(
-                rivals,
+                self.models,
                 now=self._now,
                 most=most,
                 left=self._left,
@@ -194,7 +209,7 @@ class Prober(BurstSender):
         if len({each.key for each in self.models}) > 1:
             return "the request budget is too small to tell the limiters apart"
         numbers = self._stated(self._likely)
-        compared = verdict(self.documented, numbers, exceeded=self._past.exceeds(self.documented))
+        compared = _verdict(self.documented, numbers, exceeded=self._past.exceeds(self.documented))
         # Another client's requests can look like another limiter, or like a smaller burst.
         least, most = (numbers and numbers.burst) or (0, 0)
         if compared == "stricter" or self.documented.count / 2 < least <= most < self.documented.count:
@@ -214,22 +229,23 @@ class Prober(BurstSender):
 
     def _finding(self, models: Sequence[Hypotheses], why: str) -> LimitFinding:
         numbers, exceeded = self._stated(models), self._past.exceeds(self.documented)
+        # Two keys that share a quota prove only that the quota is not counted per key.
+        keys = self._shared.get("other key")
         return LimitFinding(
             limit=self._limit,
             documented=(self.documented.count, self.documented.window),
-            verdict=verdict(self.documented, numbers, exceeded=exceeded),
-            standing=[standing(each, self.documented, held=bool(self._held)) for each in models],
+            verdict=_verdict(self.documented, numbers, exceeded=exceeded),
+            standing=[self._standing(each) for each in models],
             stated=numbers,
             fits=sorted(self._fits.values(), key=lambda each: (bool(each.ruled_out), -each.log_ratio)),
             bursts=[
                 ProbeBurst(at_s=round(float(each.sent[0]) - self._begin, 3), sent=len(each.sent), passed=each.passed)
-                for experiment in self._past.experiments
-                for each in experiment
+                for each in self._past.volleys
             ],
             facts=self._past.facts(self.documented),
             seen=self._seen(),
             held=bool(self._held),
-            scope=scope(self._shared),
+            scope=None if keys is None else "name" if keys else "key-and-name",
             shared=self._shared,
             requests=self._requests,
             rejected=sum(not each.passed for each in self._past.answers),
@@ -285,9 +301,8 @@ class Prober(BurstSender):
                 f"after {accepted} requests nothing was accepted for {silence:.3g} s: the window is longer "
                 "than the probe waited, or this is a ban"
             )
-        volleys = [each for experiment in self._past.experiments for each in experiment]
-        alone = [each for each in volleys if len(each.sent) == 1]
-        together = [each for each in volleys if len(each.sent) > 1]
+        alone = [each for each in self._past.volleys if len(each.sent) == 1]
+        together = [each for each in self._past.volleys if len(each.sent) > 1]
         if len(alone) > 2 and together and not any(each.rejected for each in alone):
             passed, sent = sum(each.passed for each in together), sum(len(each.sent) for each in together)
             if passed < sent:
@@ -318,3 +333,44 @@ def _held(took: Sequence[float], trip: float) -> bool:
     """Whether the last accepted requests of a burst waited longer than the network takes, as in a queue."""
     part = len(took) // 3
     return part > 0 and sorted(took[-part:])[part // 2] > max(PATIENCE_S / 2, 2 * trip, 2 * took[0])
+
+
+def _rounded(count: float) -> float:
+    return float(f"{count:.3g}") if count < 1000 else round(count)
+
+
+def stated(models: Sequence[Standing]) -> StatedNumbers | None:
+    """Return the numbers of all limiters that may be in force; None if these differ."""
+    if not models or len({each.burst is None for each in models}) > 1:
+        return None
+    low, high = min(each.count[0] for each in models), max(each.count[1] for each in models)
+    least, most = min(each.window_s[0] for each in models), max(each.window_s[1] for each in models)
+    bursts = [each for one in models for each in one.burst or ()]
+    burst = (min(bursts), max(bursts)) if bursts else None
+    wide = any(end - start > max(2, _NARROW * end) for start, end in ((low, high), burst or (0, 0)))
+    return None if most > least or wide else StatedNumbers(count=(low, high), window_s=least, burst=burst)
+
+
+def _verdict(documented: Limit, numbers: StatedNumbers | None, *, exceeded: bool) -> Compliance:
+    """Compare the enforced limit with the documented one.
+
+    ``exceeded`` states whether more was accepted than the documented limit can accept. Only this proves a looser limit.
+    Rejections exclude no larger limit, because another client may use the rest.
+    """
+    if exceeded:
+        return "looser"
+    if numbers is None:
+        return "can't tell"
+    slowest, fastest = numbers.rate
+    at_once = numbers.count[0] if numbers.burst is None else numbers.burst[0]
+    slow = at_once <= documented.count and slowest <= documented.rate * (1 + SAME)
+    if numbers.burst is None:
+        same = numbers.window_s == documented.window and at_once <= documented.count <= numbers.count[1]
+    else:
+        same = slow and fastest >= documented.rate * (1 - SAME)
+    if same:
+        return "as documented"
+    if slow:
+        return "stricter"
+    # More than twice the documented rate would have exceeded the documented limit in one window of any phase.
+    return "other" if slowest <= 2 * documented.rate else "can't tell"

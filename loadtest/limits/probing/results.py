@@ -1,21 +1,26 @@
-"""A probe's order and findings. Processes exchange them as JSON."""
+"""A probe's order, its findings, and sentences about them. Processes exchange orders and findings as JSON.
 
-from collections.abc import Mapping, Sequence
+Rate-limit headers are compared with the answers. No decision of the probe depends on them.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Final, Literal
 
 import msgspec
 
 from loadtest.contract import LimitName
+from loadtest.http_headers import parse_retry_after, remaining, stated_limits
 from loadtest.limits import ALGORITHMS, AlgorithmName, LimiterSpec, Scope
-from loadtest.limits.probing.evidence import SAME, WINDOWS, Facts, Who
-from loadtest.limits.probing.hypotheses import COMMON_WINDOWS, Hypotheses
+from loadtest.limits.probing.evidence import Facts, ProbeAnswer, Who
 from loadtest.record.run_info import TlsInfo
 from loadtest.units import Limit
+from loadtest.words import count
 
-_NARROW: Final = 0.1
-"""Bounds are narrow if their relative width is at most this, or if they are at most two requests apart."""
-_HOLDS: Final = next(each.name for each in ALGORITHMS.values() if each.holds)
+_ROUNDED_S: Final = 1.0
+"""A correct Retry-After is at most this many seconds too long. RFC 9110, 10.2.3, allows only whole seconds."""
 PROBE_FILE: Final = "probe.json"
 PROBE_SCHEMA: Final = 1
 Compliance = Literal["as documented", "stricter", "looser", "other", "can't tell"]
@@ -85,7 +90,6 @@ class ModelFit(msgspec.Struct, frozen=True, kw_only=True):
     """The agreement of a limiter with the answers.
 
     Attributes:
-        numbers: the limiter's likely numbers, as text.
         log_ratio: natural log of the limiter's likelihood ÷ the best limiter's likelihood.
         ruled_out: the observation that excluded it, as text; empty if it may be in force.
     """
@@ -132,7 +136,6 @@ class LimitFinding(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         documented: count and window in s.
-        verdict: comparison of the enforced limit with the documented one.
         standing: the limiters that may be in force. If ``why`` is empty, all have one algorithm (short windows may
             differ in how they begin).
         stated: the enforced numbers; None if they differ among the limiters that may be in force.
@@ -179,9 +182,8 @@ class LimitFinding(msgspec.Struct, frozen=True, kw_only=True):
         """The limit in the form of an entry of targets.toml."""
         if self.stated is None:
             return None
-        count, window = self.documented
         if self.verdict == "as documented":
-            return Limit(count, window)
+            return Limit(*self.documented)
         return Limit(max(1, round(sum(self.stated.count) / 2)), self.stated.window_s)
 
     @property
@@ -193,12 +195,6 @@ class LimitFinding(msgspec.Struct, frozen=True, kw_only=True):
         burst = None if one.burst is None else round(sum(one.burst) / 2)
         scope, phase = self.scope or "key-and-name", 0.0 if one.phase_s is None else sum(one.phase_s) / 2
         return LimiterSpec(one.algorithm, burst, one.count_rejected, scope, phase, round_down)
-
-
-def scope(shared: Mapping[Who, bool | None]) -> Scope | None:
-    """Return the proved scope. Two keys that share a quota prove only that the quota is not counted per key."""
-    keys = shared.get("other key")
-    return None if keys is None else "name" if keys else "key-and-name"
 
 
 def known(
@@ -262,85 +258,132 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
 ProbeMessage = ProbeProgress | Found | Failed
 
 
-def standing(model: Hypotheses, documented: Limit, *, held: bool) -> Standing:
-    """Return a model with the parameters that are shown. Those of a bucket are per documented window."""
-    (low, high), (least, most) = model.range(0), model.range(1)
-    if model.fills_each_second:
-        return Standing(
-            algorithm="fixed-window",
-            count_rejected=False,
-            count=(min(_rounded(1 / most), low), high),
-            window_s=(1.0, 1.0),
-        )
-    if model.bucket:
-        return Standing(
-            algorithm=_HOLDS if held else model.algorithm,
-            count_rejected=model.count_rejected,
-            count=(_rounded(documented.window / most), _rounded(documented.window / least)),
-            window_s=(documented.window, documented.window),
-            burst=(round(low), round(high)),
-            round_down=model.round_down,
-        )
-    if most > WINDOWS * documented.window:  # this window represents all that are longer than the probe
-        most = COMMON_WINDOWS[-1]
-    return Standing(
-        algorithm=model.algorithm,
-        count_rejected=model.count_rejected,
-        count=(low, high),
-        window_s=(least, most),
-        phase_s=model.phase,
-        round_down=model.round_down,
-    )
-
-
-def _rounded(count: float) -> float:
-    return float(f"{count:.3g}") if count < 1000 else round(count)
-
-
-def stated(models: Sequence[Standing]) -> StatedNumbers | None:
-    """Return the numbers of all limiters that may be in force; None if these differ."""
-    if not models or len({each.burst is None for each in models}) > 1:
-        return None
-    low, high = min(each.count[0] for each in models), max(each.count[1] for each in models)
-    least, most = min(each.window_s[0] for each in models), max(each.window_s[1] for each in models)
-    bursts = [each for one in models for each in one.burst or ()]
-    if most > least or not (_narrow(low, high) and _narrow(min(bursts, default=0), max(bursts, default=0))):
-        return None
-    return StatedNumbers(count=(low, high), window_s=least, burst=(min(bursts), max(bursts)) if bursts else None)
-
-
-def _narrow(low: float, high: float) -> bool:
-    return high - low <= max(2, _NARROW * high)
-
-
-def verdict(documented: Limit, numbers: StatedNumbers | None, *, exceeded: bool) -> Compliance:
-    """Compare the enforced limit with the documented one.
-
-    Args:
-        documented: the documented limit.
-        numbers: the enforced numbers, if they are known.
-        exceeded: whether more was accepted than the documented limit can accept. Only this proves a looser limit.
-            Rejections exclude no larger limit, because another client may use the rest.
-    """
-    if exceeded:
-        return "looser"
-    if numbers is None:
-        return "can't tell"
-    slowest, fastest = numbers.rate
-    if numbers.burst is None:
-        same = numbers.window_s == documented.window and numbers.count[0] <= documented.count <= numbers.count[1]
-        at_once = numbers.count[0]
-    else:
-        at_once = numbers.burst[0]
-        same = slowest <= documented.rate * (1 + SAME) and fastest >= documented.rate * (1 - SAME)
-        same = same and at_once <= documented.count
-    if same:
-        return "as documented"
-    if at_once <= documented.count and slowest <= documented.rate * (1 + SAME):
-        return "stricter"
-    # More than twice the documented rate would have exceeded the documented limit in one window of any phase.
-    return "other" if slowest <= 2 * documented.rate else "can't tell"
-
-
 def _between(low: float, high: float) -> str:
     return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+
+def verdict_words(found: LimitFinding) -> str:
+    """Return the verdict on a limit, with the numbers found and the documented ones."""
+    documented = f"{count(found.documented[0])} per {found.documented[1]:g} s"
+    if found.verdict == "as documented":
+        return f"{found.verdict}: {documented}"
+    least = "at least " * (found.verdict == "looser")
+    numbers = "" if found.stated is None else f": {least}{found.stated.words}"
+    return f"{found.verdict}{numbers}, documented {documented}"
+
+
+def facts(found: LimitFinding) -> tuple[tuple[str, str], ...]:
+    """Return the findings as (label, words) pairs: first the accepted requests, then the limiters that explain them."""
+    _, window = found.documented
+    accepted, rows = found.facts, list[tuple[str, str]]()
+    windows = ", ".join(f"{passed} of {sent}" for passed, sent in accepted.windows)
+    rows.append(
+        ("accepted", f"{windows} in each {window:g} s with requests; at most {accepted.longest_burst} in one burst")
+    )
+    if accepted.sustained is not None:
+        passed, seconds = accepted.sustained
+        rows.append(("", f"{passed} in the {seconds:.3g} s between the first and the last rejection"))
+    rows.append(("limit", _limit_words(found)))
+    rows.append(("limiter", "; or ".join(dict.fromkeys(each.words for each in found.standing)) or "unknown"))
+    if not found.why and len({each.algorithm for each in found.standing}) > 1:
+        rows.append(("", "the network hides how windows of a second or less begin"))
+    rows += [("not sure", found.why), *(("seen", each) for each in found.seen)]
+    rows += [("shared", each) for each in _shared(found)]
+    statuses = ", ".join(f"{number} with {status}" for status, number in sorted(found.statuses.items()))
+    rows += [("rejections", statuses or "none"), ("Retry-After", found.retry_after), ("headers", found.headers)]
+    cost = f"{found.requests} requests, {found.rejected} of them rejected, {found.seconds:.0f} s; "
+    cost += f"{found.executed} runs" if found.executed else "nothing was executed"
+    cost += f"; {found.jobs_of_rejected} rejected requests name a job" if found.jobs_of_rejected else ""
+    return tuple((name, words) for name, words in (*rows, ("cost", cost)) if words)
+
+
+def _limit_words(found: LimitFinding) -> str:
+    """Describe the enforced numbers and their other possible causes."""
+    numbers, (documented, window) = found.stated, found.documented
+    if numbers is None:
+        more = "; more was accepted than the documented limit accepts, and other clients can't cause that"
+        return "unknown" + more * (found.verdict == "looser")
+    times = sum(numbers.rate) / 2 / (documented / window)
+    rate = f"{numbers.words}: {times:.3g} times the documented rate"
+    if found.verdict == "looser":
+        return f"at least {rate}; other clients can't cause that"
+    if found.verdict == "stricter":
+        used = documented - sum(numbers.count) / 2 * window / numbers.window_s
+        uses = f" uses {used:.3g} per {window:g} s" if used > 0 else " shares it"
+        return f"{numbers.words}: either the limit is lower than documented, or another client{uses}"
+    return numbers.words if found.verdict == "as documented" else rate
+
+
+def _shared(found: LimitFinding) -> Iterator[str]:
+    """Describe which clients share the quota."""
+    keys, limits = found.shared.get("other key"), found.shared.get("other limit")
+    if keys:
+        yield (
+            "two keys from this address shared the limit: it is counted per account, per address or for all, "
+            "not per key"
+        )
+    elif keys is False:
+        yield "a second key had a quota of its own"
+    if limits:
+        yield "requests of another limit were rejected while this limit was exhausted: they share a quota"
+    elif limits is False:
+        yield "requests of another limit were accepted while this limit was exhausted"
+    if keys is None or limits is None:
+        unknown = [name for name, each in (("a second key", keys), ("another limit", limits)) if each is None]
+        yield f"unknown for {' and '.join(unknown)}"
+
+
+def retry_after(answers: Sequence[ProbeAnswer]) -> str:
+    """Describe how accurate the rejections' ``Retry-After`` was.
+
+    The limiter had room again between the last rejected request and the next accepted one.
+    """
+    rejected = [each for each in answers if not each.passed]
+    having = [each for each in rejected if "retry-after" in each.headers]
+    if not having:
+        return "none was sent" if rejected else ""
+    judged = early = late = 0
+    for place, each in enumerate(answers):
+        if each.passed or (over := _over(each)) is None:
+            continue
+        following = [other for other in answers[place + 1 :] if other.sent > each.answered]
+        passing = next((number for number, other in enumerate(following) if other.passed), None)
+        if passing is None:
+            continue
+        judged += 1
+        accepted = following[passing]
+        # A rejected request that overlaps the accepted one may have arrived after it.
+        before = (other.sent for other in following[:passing] if other.answered <= accepted.sent)
+        early += over < max(before, default=each.sent) - 0.05
+        late += over > accepted.answered + _ROUNDED_S + 0.05
+    share = f"{len(having)} of {len(rejected)} rejections have one"
+    if not judged:
+        return f"{share}; no request was accepted after them, so it cannot be checked"
+    if not early and not late:
+        return f"{share}; none is contradicted"
+    return f"{share}; of {judged} that can be checked, {early} were too short and {late} too long"
+
+
+def _over(each: ProbeAnswer) -> float | None:
+    wanted = parse_retry_after(each.headers.get("retry-after", ""))
+    return wanted.timestamp() if isinstance(wanted, datetime) else None if wanted is None else each.answered + wanted
+
+
+def rate_limit_headers(answers: Sequence[ProbeAnswer]) -> str:
+    """Describe the limits that headers state, and how often their remaining count was wrong."""
+    texts: Counter[str] = Counter()
+    promised = broken = 0
+    for place, each in enumerate(answers):
+        texts.update(str(limit) for limit in stated_limits(each.headers))
+        left = remaining(each.headers)
+        if left is None or place + 1 == len(answers) or answers[place + 1].sent < each.answered:
+            continue
+        if left > 0:
+            promised += 1
+            broken += not answers[place + 1].passed
+    if not texts and not promised:
+        return "none" if answers else ""
+    words = ", ".join(text for text, _ in texts.most_common(3)) or "no limit"
+    if promised:
+        words += f"; of {promised} that promised room, {broken} were followed by a rejection"
+    return words

@@ -3,11 +3,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loadtest.http_headers import remaining, stated_limits
 from loadtest.limits import LimiterSpec
-from loadtest.limits.headers import remaining, stated_limits
 from loadtest.limits.probing.evidence import ProbeAnswer, ProbeEvidence, Volley, Who
-from loadtest.limits.probing.results import Standing
-from loadtest.limits.probing.sentences import rate_limit_headers, retry_after
+from loadtest.limits.probing.results import Standing, rate_limit_headers, retry_after
 from loadtest.units import Limit
 from tests.limits.probing.simulation import lazily_synced, one_limiter, probed, replicas, shared_with_others
 
