@@ -28,7 +28,6 @@ __all__ = [
     "requests",
     "results",
     "run_record",
-    "slowest",
     "timelines",
     "times",
     "understand",

@@ -36,9 +36,9 @@ from loadtest.analysis.results import (
     result_of,
 )
 from loadtest.analysis.run_record import Record, load_record
-from loadtest.analysis.slowest import Phases
 from loadtest.analysis.time_blocks import TimeBlocks
 from loadtest.analysis.timelines import Executions, Heat, Lags, Responses, Timelines
+from loadtest.analysis.times import Phases
 from loadtest.analysis.validity import Generator, ValidityCheck, check, generators
 from loadtest.analysis.verdict import Judged, Verdict, VerdictWord, decide, describe_import, thresholds_of
 from loadtest.metrics import STATISTICS, UNITS

@@ -4,17 +4,16 @@ For example, ``response_time.p50 < 1.2x stage alone`` is judged by both values a
 base. The interval is computed from all values of both sides (``loadtest.stats.differences``). If both sides sent the
 same rows of the same inputs, arrivals are compared in pairs.
 
-A record may be of any size, so most figures come from counts and distributions. A difference needs the values
-themselves, by time and arrival. Values are kept only for the entries that are compared, and only for the first ``MOST``
-arrivals of each stage.
+A difference needs the values themselves, by time and arrival. Because a record may be of any size, values are kept only
+for the entries that are compared, and only for the first ``MOST`` arrivals of each stage.
 """
 
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from operator import methodcaller
-from typing import Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 
@@ -57,13 +56,11 @@ _COLUMNS: Final[dict[_Table, dict[str, Callable[[Rows], Floats | Ints]]]] = {
 _ROW: Final = {table: np.dtype([(name, np.float64) for name in columns]) for table, columns in _COLUMNS.items()}
 
 
-@dataclass(frozen=True, eq=False)
-class Values:
-    """Values of one metric in the order of time.
+class Values(NamedTuple):
+    """Values of one metric in the order of time, with the number of each value's arrival.
 
-    Attributes:
-        numbers: the values. An infinite time belongs to an operation or request that did not become ok.
-        arrivals: number of each value's arrival. Values of requests have None, as an arrival may have several requests.
+    An infinite time belongs to an operation or request that did not become ok. Values of requests have no arrivals,
+    because an arrival may have several requests.
     """
 
     numbers: Floats
@@ -71,11 +68,7 @@ class Values:
 
 
 class ArrivalValues:
-    """Collects the values of some traffic entries.
-
-    Attributes:
-        cut: whether a stage had more arrivals than ``MOST``.
-    """
+    """Collects the values of some traffic entries. ``cut``: whether a stage had more arrivals than ``MOST``."""
 
     def __init__(self, vocabulary: Vocabulary, entries: Collection[str]) -> None:
         keys = enumerate(vocabulary.stage_keys)
@@ -120,12 +113,10 @@ class ArrivalValues:
         return Values(_in_any(entry.parts, rows).astype(float), arrivals)
 
     def first_arrival(self, stages: Stages) -> int | None:
-        """Return the number of the first arrival in some stages; None without arrivals."""
         arrivals = self._whole("operations", stages)["arrival"]
         return int(arrivals.min()) if len(arrivals) else None
 
     def _keep(self, table: _Table, index: int, rows: Rows) -> None:
-        """Keep the first ``MOST`` rows of a stage."""
         room = MOST - self._kept[table, index]
         if len(rows) > room:
             self.cut, rows = True, rows.some(slice(0, room))
@@ -242,13 +233,14 @@ def judge_any(
         return judge_one(threshold, metrics, intervals)
     base = _base(threshold, threshold.reference)
     judged = judged_by(threshold)
-    sides = [find_figures(each, metrics) for each in (threshold, base)]
-    if sides[0] is None or sides[1] is None:
-        missing = threshold if sides[0] is None else base
-        return judged(judgement="inconclusive", why=f"the run has no figures for {missing.scope}")
-    here, there = (measure(threshold.metric, side) for side in sides if side is not None)
+    sides = []
+    for each in (threshold, base):
+        if (figures := find_figures(each, metrics)) is None:
+            return judged(judgement="inconclusive", why=f"the run has no figures for {each.scope}")
+        sides.append(figures)
+    here, there = (measure(threshold.metric, side) for side in sides)
     for each, side in zip((threshold, base), sides, strict=True):
-        if side is not None and (few := too_few(side)):
+        if few := too_few(side):
             why = f"{each.scope}: {few}"
             return judged(judgement="inconclusive", value=here.value, base=there.value, n=here.n, why=why)
     against_zero = replace(threshold, value=0.0)
@@ -274,9 +266,8 @@ def judge_any(
 
 
 def _base(threshold: Threshold, reference: Reference) -> Threshold:
-    if reference.kind == "stage":
-        return replace(threshold, stage=reference.name)
-    return replace(threshold, traffic=reference.name)
+    given: dict[str, Any] = {reference.kind: reference.name}
+    return replace(threshold, **given)
 
 
 def _bounds(here: Measured, there: Measured, factor: float) -> tuple[float, float] | None:
@@ -291,7 +282,6 @@ def _bounds(here: Measured, there: Measured, factor: float) -> tuple[float, floa
 def _why(
     threshold: Threshold, base: Threshold, measured: tuple[Measured, Measured], interval: tuple[float, float] | None
 ) -> str:
-    """Return the reason why a threshold is inconclusive."""
     for each, one in zip((threshold, base), measured, strict=True):
         if one.value is None:
             few = f"too few samples: {one.n}" if one.n else "no data"

@@ -1,7 +1,6 @@
-"""Types of ``metrics.json``: counts, rates and summaries of times.
+"""Types of ``metrics.json``: counts, rates and summaries of times. Fields are named as in the file.
 
-Fields are named as in the file. Errors, jobs, slow operations and 429s have their own types, beside the code that finds
-them. The whole file is ``findings.Results``. The JSON schema of the file is generated from these types.
+Other types are beside the code that makes them. The whole file is ``findings.Results``, which has a JSON schema.
 """
 
 from collections.abc import Callable, Mapping
@@ -41,8 +40,7 @@ class Value(NamedTuple):
 
     Attributes:
         value: lower bound of the statistic. A time-out counts with its duration. None if samples are too few.
-        low: lower end of the 95 % interval from order statistics, which treats requests as independent. None for a mean
-            and a maximum.
+        low: lower end of the 95 % interval from order statistics. None for a mean and a maximum.
         high: upper end of this interval. A time-out counts as infinite.
         most: upper bound of the statistic; infinite if the statistic reaches time-outs.
     """
@@ -69,7 +67,7 @@ class Value(NamedTuple):
 
 
 def bounded(value: Value, say: Callable[[float | None], str] = duration_ms) -> str:
-    """Format a statistic. A lower bound has ``≥``. A statistic that is known only within bounds is a range."""
+    """Format a statistic, with ``≥`` for a lower bound. If only finite bounds are known, return both."""
     if value.open:
         return f"{say(value.value)} to {say(value.most)}"
     return f"≥\u00a0{say(value.value)}" if value.at_least else say(value.value)
@@ -80,8 +78,7 @@ class Summary(Result, frozen=True, kw_only=True):
 
     Attributes:
         at_least: statistics that are lower bounds, because they reach a time-out.
-        most: upper bounds of percentiles that shorter time-outs make uncertain. The percentile itself is the lower
-            bound.
+        most: upper bounds of percentiles that shorter time-outs make uncertain. The percentile is the lower bound.
     """
 
     n: Count
@@ -183,7 +180,7 @@ class CountedFigures(Result, frozen=True, kw_only=True):
 
 
 class OverallStage(CountedFigures, frozen=True, kw_only=True):
-    """All traffic in the stages with one name. Times are left out, as different operations take different times."""
+    """All traffic in the stages with one name. Times are left out, as operations differ."""
 
     statuses: dict[str, Count]
     reasons: dict[str, Count]
@@ -199,7 +196,7 @@ class OperationStage(CountedFigures, frozen=True, kw_only=True):
     """One traffic entry or operation in one stage.
 
     Latencies include ok and timed-out operations and requests. Lags include all operations sent. Only ``async_run``
-    has figures of jobs.
+    has the optional figures.
 
     Attributes:
         statuses: number of requests by status; ``none`` stands for a missing response.
@@ -267,8 +264,7 @@ class DeliberateErrors(Result, frozen=True, kw_only=True):
 
     Attributes:
         kind: kind of mistake; ``expected`` if the scenario expects an error from the whole entry.
-        answer: the documented or expected response.
-        as_documented: number of operations with this response.
+        answer: the documented or expected response, which ``as_documented`` operations got.
         throttled: number of operations with a 429 instead.
         otherwise: number of operations with another response or none.
     """

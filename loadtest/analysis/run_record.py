@@ -18,15 +18,14 @@ from loadtest.analysis.jobs import JobTracker
 from loadtest.analysis.reader import Visitor, scan
 from loadtest.analysis.rejections.logged_limits import LoggedLimit, logged_limit
 from loadtest.analysis.rejections.sent_requests import Expectation, SentRequests, expect, limiter_requests
-from loadtest.analysis.slowest import Slowest
-from loadtest.analysis.times import NOT_FOUND, TimeDistributions
+from loadtest.analysis.times import NOT_FOUND, Slowest, TimeDistributions
 from loadtest.arrays import Bools, Ints, NamedColumns
 from loadtest.assumed_limits import AssumedLimits
 from loadtest.contract import LIMIT_NAMES, Reason
 from loadtest.errors import RecordError
 from loadtest.limits.loads import RequestLog
 from loadtest.record import run_directory, samples
-from loadtest.record.run_info import RunInfo, TargetInfo
+from loadtest.record.run_info import RunInfo
 
 _CLOCK_MARGIN_S: Final = 0.1
 """The uncertainty of the clock grows by this many seconds, because the server decides after a request was sent."""
@@ -34,18 +33,12 @@ _NO_CLOCK_S: Final = 0.5
 
 
 class Record:
-    """A run's record.
-
-    Attributes:
-        rows: number of readable samples.
-        means: means of the parts of ok operations' times, by stage.
-        sent: requests that are replayed against limiters.
-    """
+    """A run's record. ``rows`` is the number of readable samples."""
 
     def __init__(self, directory: Path, info: RunInfo, on_progress: Callable[[int], None] | None = None) -> None:
         self.directory, self.info = directory, info
         self.vocabulary = vocabulary = Vocabulary(info)
-        self.counts = Counts(vocabulary, info, _assumed(info.target))
+        self.counts = Counts(vocabulary, info, self.assumed_limits)
         self.times, self.means = TimeDistributions(vocabulary), Means(vocabulary)
         self.sent, self.arrivals = SentRequests(), Arrivals(vocabulary)
         self.errors, self.anomalies, self.slowest = Errors(vocabulary), Anomalies(vocabulary), Slowest(vocabulary)
@@ -86,7 +79,7 @@ class Record:
 
     @cached_property
     def expectation(self) -> Expectation:
-        """Decisions of the assumed limiter on the sent requests."""
+        """The decisions of the assumed limiter."""
         logs = [log for some in self.limiter_requests.values() for log in some]
         return expect(self.info, self.sent_requests, logs, self.clock)
 
@@ -124,7 +117,11 @@ class Record:
     @cached_property
     def assumed_limits(self) -> AssumedLimits:
         """The assumed limits. If the record lacks a valid assumption, these are the documented limits."""
-        return _assumed(self.info.target)
+        try:
+            return AssumedLimits.recorded(self.info.target)
+        except ValueError:
+            given = {"limiter": "fixed-window", "burst": None, "count_rejected": False, "limit_scope": "key-and-name"}
+            return AssumedLimits.recorded(msgspec.structs.replace(self.info.target, **given))
 
     def on_limit(self, limit: str) -> Ints:
         """Return the places in ``sent_requests`` that drew on a limit. All requests draw on the limit ``all``."""
@@ -181,14 +178,6 @@ class Record:
     def time(self, name: str, stages: Stages) -> Distribution:
         """Return the distribution of a time over several stages. ``name`` is the time's key in ``metrics.json``."""
         return self.times[name].get(self.stage_indices(stages))
-
-
-def _assumed(target: TargetInfo) -> AssumedLimits:
-    try:
-        return AssumedLimits.recorded(target)
-    except ValueError:
-        given = {"limiter": "fixed-window", "burst": None, "count_rejected": False, "limit_scope": "key-and-name"}
-        return AssumedLimits.recorded(msgspec.structs.replace(target, **given))
 
 
 def load_record(directory: Path, on_progress: Callable[[int], None] | None = None) -> Record:

@@ -2,10 +2,9 @@
 
 Machine and service have slow and fast periods, which all requests share. Standard errors that treat requests as
 independent are too small by half or more. Each stage is therefore divided into bins of time. Blocks of neighbouring
-bins are drawn at random and form replicates of the stage. The first bin follows the last: this is the circular
-moving-block bootstrap (Politis & Romano, "A circular block-resampling procedure for stationary data", 1992). The
-standard error of a figure is its standard deviation over the replicates. Bins hold counts of operations, and of times
-by level, so memory does not grow with the record. Draws are seeded, so errors are reproducible.
+bins are drawn at random and form replicates of the stage (``stats.correlated_bins.circular_blocks``). The standard
+error of a figure is its standard deviation over the replicates. Bins hold counts of operations, and of times by level,
+so memory does not grow with the record. Draws are seeded, so errors are reproducible.
 """
 
 import math
@@ -43,18 +42,12 @@ _REPLICATES: Final = 400
 """Number of replicates. The relative error of a standard error is then 1 ÷ √(2 · 400), about 4 %."""
 _SEED: Final = 1992
 _EVEN_LEVELS: Final = 160
-"""Number of a time's levels at evenly spaced ranks."""
 _TAIL_LEVELS: Final = 64
-"""Number of additional levels in the slowest fifth of a time. Levels are denser towards the slowest values."""
+"""Numbers of a time's levels: at evenly spaced ranks, and in its slowest fifth, with more near the slowest value."""
 
 
 class Grid(NamedTuple):
-    """Bins of time, which are drawn in blocks.
-
-    Attributes:
-        start_s: start of the first bin, in s since the epoch.
-        per_block: number of bins in a block.
-    """
+    """Bins of time, which are drawn in blocks of ``per_block`` bins. ``start_s`` is in s since the epoch."""
 
     start_s: float
     seconds: float
@@ -76,11 +69,8 @@ class Grid(NamedTuple):
         return (draws(self.bins, self.per_block) @ counts.astype(np.float32)).astype(np.float64)
 
     def scatter(self, replicates: Floats) -> float:
-        """Return the standard error of a figure from its value in each replicate.
-
-        A block is compared with a mean that includes the block, so a part of the variance is lost. The divisor corrects
-        this.
-        """
+        """Return the standard error of a figure from its value in each replicate."""
+        # A block is compared with a mean that includes the block. The divisor restores the variance that this hides.
         return float(replicates.std() / math.sqrt(1 - self.per_block / self.bins))
 
     def carries(self, counts: Ints) -> bool:
@@ -105,10 +95,7 @@ def draws(bins: int, per_block: int) -> NDArray[np.float32]:
 
 
 class BinnedTimes:
-    """The times of one figure by bin and level. A level is a range of times.
-
-    Args:
-        whole: all of the times, which determine the levels.
+    """The times of one figure by bin and level. A level is a range of times; ``whole`` determines the levels.
 
     Attributes:
         cuts: the greatest value of each level, ascending.
@@ -143,10 +130,7 @@ class BinnedTimes:
 
     @cached_property
     def pace(self) -> PaceModels | None:
-        """Models of the times' pace (``stats.correlated_bins``); None if too many batches are empty.
-
-        Read this only after the last ``add``.
-        """
+        """Models of the times' pace; None if too many batches are empty. Read this only after the last ``add``."""
         return pace_of(self.counts) if fill_batches(self.counts.sum(axis=1)) else None
 
     def error(self, quantile: float) -> float | None:
@@ -173,16 +157,14 @@ class StageBlocks:
         times: response time, executionTime and overhead, named as in ``metrics.json``.
         offered: number of operations by intended start, as are ``sent``, ``ok``, ``errors`` and ``throttled``.
         decided: number of operations for which the assumed limiter's decision is known, by the start of the last run,
-            submit or retrieve.
-        refused: number of ``decided`` operations with a 429.
-        expected: number of ``decided`` operations that the assumed limiter would reject.
+            submit or retrieve. ``refused`` of them got a 429; the assumed limiter would reject ``expected`` of them.
     """
 
     def __init__(self, grid_: Grid, times: dict[str, BinnedTimes]) -> None:
         self.grid, self.times = grid_, times
         counts: list[Ints] = list(np.zeros((8, grid_.bins), np.int64))
-        self.offered, self.sent, self.ok, self.errors, self.throttled, *decisions = counts
-        self.decided, self.refused, self.expected = decisions
+        self.offered, self.sent, self.ok, self.errors, self.throttled = counts[:5]
+        self.decided, self.refused, self.expected = counts[5:]
 
     def error(self, figure: Callable[..., Floats], *counts: Ints) -> float | None:
         """Return the standard error of a figure made of counts; None if the last count is zero in too many blocks."""
@@ -191,18 +173,15 @@ class StageBlocks:
         return self.grid.scatter(figure(*map(self.grid.resampled, counts)))
 
     def excess_error(self, window_s: float) -> float | None:
-        """Return the standard error of logit(refused) − logit(expected). The phase of the window cancels out.
-
-        Return None if a block is shorter than a window. Rejections at the end of each window would then look like
-        random variation between blocks.
-        """
+        """Return the standard error of logit(refused) − logit(expected). The phase of the window cancels out."""
+        # In shorter blocks, rejections at the end of each window would look like random variation.
         if self.grid.block_s < window_s:
             return None
-        return self.error(_excess, self.refused, self.expected, self.decided)
 
+        def excess(refused: Floats, expected: Floats, n: Floats) -> Floats:
+            return share_scores(refused, n) - share_scores(expected, n)
 
-def _excess(refused: Floats, expected: Floats, n: Floats) -> Floats:
-    return share_scores(refused, n) - share_scores(expected, n)
+        return self.error(excess, self.refused, self.expected, self.decided)
 
 
 def log_goodput(ok: Floats, offered: Floats) -> Floats:
@@ -215,8 +194,7 @@ def log_goodput(ok: Floats, offered: Floats) -> Floats:
 class TimeBlocks:
     """Collects counts and times by bin for each stage that figures include, and the dispatch lag of the whole run.
 
-    Attributes:
-        stages: blocks by index of the stage. Stages that are too short for blocks are absent.
+    ``stages`` has blocks by index of the stage. Stages that are too short for blocks are absent.
     """
 
     def __init__(self, record: Record) -> None:
@@ -272,8 +250,8 @@ class TimeBlocks:
         for index, at in groups(sent["stage_index"][places]):
             if (stage := self.stages.get(index)) is None:
                 continue
-            places_of = slice(None) if at is None else at
-            places = stage.grid.place(start[places_of])
+            own = slice(None) if at is None else at
+            places = stage.grid.place(start[own])
             tally(stage.decided, places)
-            tally(stage.refused, places[refused[places_of]])
-            tally(stage.expected, places[rejected[places_of]])
+            tally(stage.refused, places[refused[own]])
+            tally(stage.expected, places[rejected[own]])

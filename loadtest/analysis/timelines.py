@@ -22,12 +22,8 @@ _RESPONSE_DOTS: Final = 11_000
 """Each outcome has at most this many evenly chosen dots. Ok has up to ``_SLOW`` more dots of the slowest 2 %."""
 _SLOW: Final = 1_000
 _PER_BIN: Final = 25
-_OUTCOMES: Final = {
-    Outcome.OK: (OK,),
-    "429": (THROTTLED,),
-    Outcome.FAILED: (FAILED,),
-    "timed out": (TIMED_OUT,),
-}
+_LAYERS: Final = {Outcome.OK: OK, "429": THROTTLED, Outcome.FAILED: FAILED, "timed out": TIMED_OUT}
+"""The outcome of each layer's dots."""
 
 
 class Timelines:
@@ -44,9 +40,8 @@ class Timelines:
         plans = record.info.traffic.items()
         self.responses = {name: Responses(record, name) for name, _ in plans}
         self.lags = {name: Lags(record, name) for name, _ in plans}
-        self.executions = {
-            name: Executions(record, name) for name, plan in plans if plan.operation in EXECUTING_OPERATIONS
-        }
+        executing = [name for name, plan in plans if plan.operation in EXECUTING_OPERATIONS]
+        self.executions = {name: Executions(record, name) for name in executing}
         self.heats = {name: heat for name, _ in plans if (heat := _heat(record, name)) is not None}
 
     def add(self, chunk: Chunk) -> None:
@@ -63,34 +58,25 @@ class Timelines:
 
 
 class Responses:
-    """Response times of one traffic entry.
-
-    Attributes:
-        series: the response times of ok and timed-out operations.
-    """
+    """Response times of one traffic entry. ``series`` includes ok and timed-out operations."""
 
     def __init__(self, record: Record, name: str) -> None:
         stages = record.stage_indices_of(name)
         self._keeps_mistakes = name in record.not_found_entries
-        self._totals = {layer: record.counts.ended(stages, *outcomes) for layer, outcomes in _OUTCOMES.items()}
+        self._totals = {layer: record.counts.ended(stages, outcome) for layer, outcome in _LAYERS.items()}
         self.series = TimeSeries(record.covered_s, record.counts.ended(stages, OK, TIMED_OUT), _PER_BIN)
-        self._dots: dict[str, list[tuple[Floats, ...]]] = {layer: [] for layer in _OUTCOMES}
-        self._seen = dict.fromkeys(_OUTCOMES, 0)
+        self._dots: dict[str, list[tuple[Floats, ...]]] = {layer: [] for layer in _LAYERS}
+        self._seen = dict.fromkeys(_LAYERS, 0)
         response = record.times["response_time_ms"].get(stages)
         self._slow_from = response.at([max(1, round(response.n * 0.98))])[0] if response.n else np.inf
 
     def take(self, rows: Rows) -> None:
-        """Add the operations of a stage."""
         rows = rows if self._keeps_mistakes else rows.without_mistakes
         good = rows.answered
         self.series.add(good.floats("intended_start") / 1e9, response_time(good))
         outcome = rows.words("outcome")
-        which = {
-            Outcome.OK: outcome == OK,
-            "429": (rows.floats("status") == THROTTLED_STATUS) & (outcome != TIMED_OUT),
-            Outcome.FAILED: outcome == FAILED,
-            "timed out": outcome == TIMED_OUT,
-        }
+        which = {layer: outcome == code for layer, code in _LAYERS.items()}
+        which["429"] = (rows.floats("status") == THROTTLED_STATUS) & (outcome != TIMED_OUT)
         for layer, mask in which.items():
             if mask.any():
                 self._keep(layer, rows.where(mask))
@@ -127,7 +113,6 @@ class Lags:
         self.longest = np.full((2, max(0, len(self.cuts) - 1)), np.nan)
 
     def take(self, rows: Rows) -> None:
-        """Add a stage's operations that sent a request."""
         places = distribution.place(rows.floats("intended_start") / 1e9, self.cuts)
         known = places >= 0
         for longest, lag in zip(self.longest, (start_lag, dispatch_lag), strict=True):
@@ -148,7 +133,7 @@ class Heat:
 
     Attributes:
         cuts: edges of the bins of time, in s since the epoch.
-        levels: edges of the bins of response time, in ms, evenly spaced on a log scale.
+        levels: edges of the bins of response time, in ms, with equal ratios.
         counts: ok and timed-out operations, ``[time, level]``.
     """
 
@@ -180,8 +165,7 @@ def _count(heat: Heat, rows: Rows) -> None:
     if not inside.all():
         when, level = when[inside], level[inside]
     level = np.minimum(level, heat.counts.shape[1] - 1)
-    flat = when.astype(np.int64) * heat.counts.shape[1] + level.astype(np.int64)
-    tally(heat.counts.reshape(-1), flat)
+    tally(heat.counts.reshape(-1), when.astype(np.int64) * heat.counts.shape[1] + level.astype(np.int64))
 
 
 _EXECUTION_DOTS: Final = 4_000

@@ -1,4 +1,4 @@
-"""All reported latencies and lags: their formulas, and their distributions by stage.
+"""All reported latencies and lags: their formulas, their distributions by stage, and the slowest operations.
 
 Polling shows a job's waits only within bounds. The record of a job has four times. The submit was sent at S and
 answered at A. The last request that saw the job pending was sent at P. The poll that saw its end was answered at T. The
@@ -11,17 +11,22 @@ These bounds hold for any target that reports executionTime correctly.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final, NamedTuple
 
 import numpy as np
 
-from loadtest.analysis.columns import DAY_MS, Rows, Vocabulary
+from loadtest.analysis.columns import DAY_MS, KINDS, OUTCOMES, Rows, Vocabulary
 from loadtest.analysis.distribution import Distributions
 from loadtest.analysis.reader import Chunk
 from loadtest.arrays import Bools, Floats
 from loadtest.contract import EXECUTING_OPERATIONS, POLLED_OPERATIONS, ErrorCode, Operation
+from loadtest.record.figures import RequestPhase, SlowOperation
 
-_NOT_FOUND: Final = ErrorCode.UNKNOWN_WORKFLOW.status
+MOST: Final = 100
+"""At most this many of the slowest operations of a traffic entry are kept."""
+REQUESTS: Final = 200
+"""At most this many requests of a slow operation are kept. Later requests are dropped."""
 GRAIN_MS: Final = 1.0
 """An executionTime may be too long by this many ms, because it may be rounded up."""
 
@@ -58,9 +63,8 @@ def queue_wait(rows: Rows) -> tuple[Floats, Floats]:
 
 def start_lag(rows: Rows) -> Floats:
     """Return start − intended start, in ms; NaN for an imported run."""
-    if rows.columns.vocabulary.imported:
-        return np.full(len(rows), np.nan)
-    return (rows.floats("start") - rows.floats("intended_start")) / 1e6
+    lag: Floats = (rows.floats("start") - rows.floats("intended_start")) / 1e6
+    return lag * np.nan if rows.columns.vocabulary.imported else lag
 
 
 def dispatch_lag(rows: Rows) -> Floats:
@@ -88,8 +92,8 @@ def last_pending(rows: Rows) -> Floats:
 def overhead(rows: Rows) -> Floats:
     """Return the client's wait beyond executionTime, in ms.
 
-    For ``sync_run``, it is the accepted run's service time − executionTime. For ``async_run``, it is end − start −
-    executionTime, and contains submit, queue and poll lag. For a retrieval, it is NaN, because the job ran earlier.
+    A sync run waits for the service time of its accepted run. A job waits from start to end, which includes submit,
+    queue and poll lag. For a retrieval, the result is NaN, because the job ran earlier.
     """
     return _executing(rows, submit_time(rows), service_time(rows)) - rows.floats("execution_time_ms")
 
@@ -117,7 +121,7 @@ def _executing(rows: Rows, of_run: Floats, of_job: Floats) -> Floats:
 
 
 class _Time(NamedTuple):
-    """A time's formula and the rows that have it. If a time-out is a lower bound of the time, ``censored`` is True."""
+    """A time's formula, and the rows that have it. ``censored``: whether a time-out is a lower bound of the time."""
 
     formula: Callable[[Rows], Floats]
     rows: Callable[[Rows], Rows]
@@ -152,7 +156,9 @@ _OF_OPERATIONS: Final = {
     "response_time_ms": _Time(response_time, _answered, censored=True),
     "execution_time_ms": _Time(lambda rows: rows.floats("execution_time_ms"), _answered),
     "overhead_ms": _Time(overhead, _answered),
-    NOT_FOUND: _Time(response_time, lambda rows: rows.ok.where(rows.ok.floats("status") == _NOT_FOUND)),
+    NOT_FOUND: _Time(
+        response_time, lambda rows: rows.ok.where(rows.ok.floats("status") == ErrorCode.UNKNOWN_WORKFLOW.status)
+    ),
     WAITED: _Time(lambda rows: response_time(rows) - submit_time(rows), _ended),
 }
 _OF_JOBS: Final = {
@@ -179,8 +185,8 @@ FORMULAS: Final = {name: time.formula for name, time in (_OF_OPERATIONS | _OF_JO
 class TimeDistributions:
     """Distributions of every time, by stage.
 
-    Latencies include ok and timed-out operations and requests without deliberate mistakes. Waits include only ended
-    jobs. Lags measure the load generator, so they include every operation sent, even with a 429.
+    Latencies are of ok and timed-out operations and requests without deliberate mistakes. Waits are of ended jobs. Lags
+    measure the load generator, so they include every operation sent, even with a 429.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -201,3 +207,93 @@ class TimeDistributions:
         for name, time in times.items():
             chosen = time.rows(rows)
             self._by_name[name].add_to(stage_index, time.formula(chosen), chosen.late if time.censored else None)
+
+
+class Slowest:
+    """Collects the slowest operations that count in figures, in the first pass over the record."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._kept: list[list[SlowOperation]] = [[] for _ in vocabulary.entries]
+        self._bar = [-np.inf] * len(vocabulary.entries)
+        """The response time in ms that an operation of each entry must exceed to be kept."""
+
+    def add(self, chunk: Chunk) -> None:
+        for stage_index, rows in chunk.operations.by_judged_stage:
+            entry, response = self._vocabulary.entry_of[stage_index], response_time(rows)
+            candidates = np.flatnonzero(response > self._bar[entry])
+            if len(candidates) > MOST:
+                candidates = candidates[np.argpartition(response[candidates], -MOST)[-MOST:]]
+            if len(candidates):
+                found = [self._operation(rows, place, float(response[place])) for place in candidates.tolist()]
+                kept = sorted(self._kept[entry] + found, key=lambda one: (-one.response_ms, one.arrival))[:MOST]
+                self._kept[entry] = kept
+                self._bar[entry] = kept[-1].response_ms if len(kept) == MOST else -np.inf
+
+    def result(self) -> dict[str, list[SlowOperation]]:
+        """Return each traffic entry's slowest operations, slowest first. ``Phases`` adds their requests."""
+        return dict(zip(self._vocabulary.entries, self._kept, strict=True))
+
+    def _operation(self, rows: Rows, row: int, response_ms: float) -> SlowOperation:
+        number, reason = partial(_number, rows, row), rows.words("reason")[row]
+        start, intended = number("start"), number("intended_start") or 0.0
+        return SlowOperation(
+            traffic=self._vocabulary.words["traffic"][rows.words("traffic")[row]],
+            stage=self._vocabulary.words["stage"][rows.words("stage")[row]],
+            arrival=int(number("arrival") or 0),
+            intended_s=intended / 1e9,
+            response_ms=response_ms,
+            start_lag_ms=None
+            if self._vocabulary.imported
+            else (intended if start is None else start) / 1e6 - intended / 1e6,
+            outcome=OUTCOMES[rows.words("outcome")[row]],
+            reason=None if reason < 0 else self._vocabulary.words["reason"][reason],
+            execution_ms=number("execution_time_ms"),
+            attempts=int(number("attempt") or 0),
+            request_id=rows.text("request_id", row),
+            phases=[],
+        )
+
+
+class Phases:
+    """Collects the requests of the slowest operations, in the second pass over the record."""
+
+    def __init__(self, vocabulary: Vocabulary, slow: dict[str, list[SlowOperation]]) -> None:
+        entries = vocabulary.entries
+        self._of = {(entries.index(name), one.arrival): one for name, found in slow.items() for one in found}
+        self._arrivals = [np.sort([a for place, a in self._of if place == entry]) for entry in range(len(entries))]
+
+    def add(self, chunk: Chunk) -> None:
+        for stage_index, rows in chunk.requests.by_stage:
+            entry, parent = chunk.vocabulary.entry_of[stage_index], rows.floats("parent_arrival")
+            arrivals = self._arrivals[entry]
+            first, last = np.searchsorted(arrivals, (np.fmin.reduce(parent), np.fmax.reduce(parent)))
+            within = arrivals[first : last + 1]
+            if len(within):
+                slow = rows.where(np.isin(parent, within))
+                for row, arrival in enumerate(slow.floats("parent_arrival").tolist()):
+                    one = self._of[entry, int(arrival)]
+                    if len(one.phases) < REQUESTS:
+                        one.phases.append(_phase(slow, row, one.intended_s * 1e9))
+                        one.phases.sort(key=lambda phase: phase.start_ms)
+
+
+def _number(rows: Rows, row: int, name: str) -> float | None:
+    value = float(rows.floats(name)[row])
+    return None if np.isnan(value) else value
+
+
+def _phase(rows: Rows, row: int, intended: float) -> RequestPhase:
+    def since(name: str) -> float | None:
+        value = _number(rows, row, name)
+        return None if value is None else (value - intended) / 1e6
+
+    status = _number(rows, row, "status")
+    return RequestPhase(
+        kind=KINDS[rows.words("kind")[row]],
+        start_ms=since("start") or 0.0,
+        first_byte_ms=since("first_byte"),
+        end_ms=since("end"),
+        outcome=OUTCOMES[rows.words("outcome")[row]],
+        status=None if status is None else int(status),
+    )

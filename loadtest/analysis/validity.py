@@ -28,7 +28,7 @@ from loadtest.record.run_info import CpuSample, GeneratorInfo, PauseInfo, RunInf
 from loadtest.words import counted, seconds
 
 
-def _describe(worker: WorkerInfo) -> str:
+def describe_worker(worker: WorkerInfo) -> str:
     """Describe where a worker ran, and when it joined and left if that was during the run."""
     parts = [f"worker {worker.worker} on {worker.host}"]
     if worker.joined_s > 0:
@@ -49,19 +49,11 @@ def _lost_workers(info: RunInfo) -> list[WorkerInfo]:
     return [worker for worker in info.worker_processes if worker.end == "lost" or worker.returned > 0]
 
 
-def all_workers(info: RunInfo) -> str:
-    """Describe all workers of a run; empty if there are none."""
-    return "; ".join(map(_describe, info.worker_processes))
-
-
 class Generator(GeneratorInfo, kw_only=True, forbid_unknown_fields=True):
-    """One generator process: its report about itself, and its CPU usage in percent (None if unknown).
+    """One generator process: its report about itself, and CPU usage in percent (None if unknown).
 
-    Attributes:
-        cpu_mean: mean usage by the process. 100 is one core.
-        cpu_peak: usage by the process in its busiest second.
-        machine_mean: mean usage of the process's machine. 100 is all cores.
-        machine_peak: usage of the machine in its busiest second.
+    The usage by the process is 100 for one core; that of its machine is 100 for all cores. Each peak is the usage in
+    the busiest second.
     """
 
     cpu_mean: float | None
@@ -72,20 +64,20 @@ class Generator(GeneratorInfo, kw_only=True, forbid_unknown_fields=True):
 
 def generators(info: RunInfo) -> list[Generator]:
     """Return each process that reported about itself, by index. A killed run has none."""
-    return [_generator(info, own) for own in sorted(info.generators, key=lambda one: one.worker)]
-
-
-def _generator(info: RunInfo, own: GeneratorInfo) -> Generator:
-    seconds: list[CpuSample] = [second for second in info.cpu if second.worker == own.worker]
-    percents = [second.percent for second in seconds]
-    machine = [second.machine for second in seconds if second.machine is not None]
-    return Generator(
-        **msgspec.structs.asdict(own),
-        cpu_mean=fmean(percents) if percents else None,
-        cpu_peak=max(percents, default=None),
-        machine_mean=fmean(machine) if machine else None,
-        machine_peak=max(machine, default=None),
-    )
+    found = []
+    for own in sorted(info.generators, key=lambda one: one.worker):
+        percents = [second.percent for second in info.cpu if second.worker == own.worker]
+        known = [second.machine for second in info.cpu if second.worker == own.worker]
+        machine = [percent for percent in known if percent is not None]
+        one = Generator(
+            **msgspec.structs.asdict(own),
+            cpu_mean=fmean(percents) if percents else None,
+            cpu_peak=max(percents, default=None),
+            machine_mean=fmean(machine) if machine else None,
+            machine_peak=max(machine, default=None),
+        )
+        found.append(one)
+    return found
 
 
 UNEVENNESS: Final = 0.5
@@ -100,9 +92,7 @@ OF_GENERATOR: Final = (
 class ValidityCheck(Result, frozen=True):
     """One check of validity: its value and its limit, with units, and a sentence.
 
-    Attributes:
-        ok: whether the check passed. A check that could not be made also passes.
-        judged: whether the check could be made.
+    A check that could not be made (not ``judged``) also passes.
     """
 
     name: str
@@ -175,7 +165,7 @@ def _consistent(record: Record) -> ValidityCheck:
 def _lost(info: RunInfo, overall: OverallFigures) -> ValidityCheck:
     lost, bad = overall.operations.lost, ""
     if lost:
-        gone = "; ".join(map(_describe, _lost_workers(info)))
+        gone = "; ".join(map(describe_worker, _lost_workers(info)))
         bad = f"{counted(lost, 'arrival')} had no outcome" + (f" ({gone})" if gone else "")
     return _judged("nothing lost", f"{lost:,} arrivals", "0", "every arrival has an outcome", bad)
 
@@ -261,7 +251,7 @@ def _own(info: RunInfo) -> list[ValidityCheck]:
             sending,
             lambda one: one.stalls,
             good="no long event-loop stalls",
-            bad="its event loop was blocked",
+            problem="its event loop was blocked",
             remedy="look for blocking code in user classes, or use a calmer machine",
         ),
         _pauses(
@@ -269,7 +259,7 @@ def _own(info: RunInfo) -> list[ValidityCheck]:
             sending,
             lambda one: one.collections,
             good="no long garbage collections",
-            bad="garbage collections stopped it",
+            problem="garbage collections stopped it",
             remedy="keep fewer objects in user classes, or use more processes",
         ),
         _users(info),
@@ -282,20 +272,19 @@ def _pauses(
     get: Callable[[GeneratorInfo], PauseInfo],
     *,
     good: str,
-    bad: str,
+    problem: str,
     remedy: str,
 ) -> ValidityCheck:
     worst = max(generators, key=lambda one: excess_pauses(one, get))
     pauses = get(worst)
     value = f"longest {pauses.longest_ms:.0f} ms, {pauses.total_ms:.0f} ms in all" if pauses.count else "none long"
+    bad = ""
     if excess_pauses(worst, get) > 1:
         which = f" of worker {worst.worker}" if len(generators) > 1 else ""
         bad = (
-            f"the generator was the bottleneck{which}: {bad} for {pauses.total_ms / 1000:.2g} s in all, "
+            f"the generator was the bottleneck{which}: {problem} for {pauses.total_ms / 1000:.2g} s in all, "
             f"{pauses.longest_ms / 1000:.2g} s at most; {remedy}"
         )
-    else:
-        bad = ""
     return _judged(name, value, pauses_limit(worst.watched_s), good, bad)
 
 

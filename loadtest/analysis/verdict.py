@@ -37,7 +37,7 @@ class Judged(Result, frozen=True, kw_only=True):
     """A threshold with its judgement. Values are in the threshold's unit.
 
     Attributes:
-        value: measured value; null if samples are too few.
+        value: null if samples are too few.
         bounds: bounds of a value that is not known exactly. The upper bound is null if it is unknown.
         interval: 95 % interval of a percentile from blocks of time; null if there is none.
         margin: distance to the nearest edge of the allowed range; positive inside and negative outside.
@@ -119,31 +119,38 @@ def judge_one(threshold: Threshold, metrics: RunFigures, intervals: Sequence[Met
     figures = find_figures(threshold, metrics)
     if figures is None:
         return judged(judgement="inconclusive", why=f"the run has no figures for {threshold.scope}")
-    measured, unsure = measure(threshold.metric, figures), ""
+    value, bounds, n = measured = measure(threshold.metric, figures)
     if few := too_few(figures):
-        return judged(judgement="inconclusive", value=measured.value, n=measured.n, why=few)
-    if threshold.metric.rpartition(".")[2] in PERCENTILES and measured.value is not None:
-        interval, unsure = _interval(threshold, metrics, intervals)
-        measured = measured._replace(interval=interval)
-    expected = _expected(threshold.metric, figures)
-    judgement = judge(threshold, measured.bounds or measured.value, expected)
-    marginal = judgement != "inconclusive" and not unsure and _marginal(threshold, measured, judgement)
-    if judgement == "inconclusive" or not threshold.confident:
-        unsure = ""
-    if threshold.confident and (marginal or unsure):
+        return judged(judgement="inconclusive", value=value, n=n, why=few)
+    counted_in = figures.requests if "." in threshold.metric else figures
+    expected = counted_in.expected_throttled_rate if METRICS[threshold.metric].expected else None
+    judgement = judge(threshold, bounds or value, expected)
+    interval, why, marginal = None, "", False
+    if threshold.metric.rpartition(".")[2] in PERCENTILES and value is not None:
+        interval, why = _interval(threshold, metrics, intervals)
+        # If the interval reaches time-outs, it has no upper end.
+        wide = judge(threshold, interval or (value, inf)) != judgement
+        marginal = wide and not why and judgement != "inconclusive"
+    if judgement == "inconclusive":
+        why = _why(threshold, measured, expected)
+    elif threshold.confident and (marginal or why):
         judgement = "inconclusive"
-    bounds = measured.bounds
+        ends = " to ".join(quantity(end, threshold.unit) for end in interval) if interval else "without an upper end"
+        it_was = f"it was {quantity(value or 0.0, threshold.unit)}"
+        why = why or f"{it_was}, but its 95\u00a0% interval ({ends}) includes the threshold"
+    else:
+        why = ""
     return judged(
         judgement=judgement,
-        value=measured.value,
+        value=value,
         # JSON has no infinity, so an infinite upper bound becomes null.
         bounds=bounds and (bounds[0], None if bounds[1] == inf else bounds[1]),
-        interval=measured.interval,
+        interval=interval,
         expected=expected,
-        margin=_margin(threshold, measured.value, expected),
+        margin=_margin(threshold, value, expected),
         marginal=marginal,
-        n=measured.n,
-        why=(unsure or _why(threshold, measured, expected, marginal=marginal)) if judgement == "inconclusive" else "",
+        n=n,
+        why=why,
     )
 
 
@@ -176,14 +183,6 @@ def _interval(
     return (None, "") if found.low is None or found.high is None else ((found.low, found.high), "")
 
 
-def _marginal(threshold: Threshold, measured: "Measured", judgement: Judgement) -> bool:
-    """Whether some values in a percentile's 95 % interval would be judged differently from its value."""
-    if measured.value is None or threshold.metric.rpartition(".")[2] not in PERCENTILES:
-        return False
-    # If the interval reaches time-outs, it has no upper end.
-    return judge(threshold, measured.interval or (measured.value, inf)) != judgement
-
-
 def _margin(threshold: Threshold, value: float | None, expected: float | None) -> float | None:
     if value is None:
         return None
@@ -211,31 +210,26 @@ def find_figures(threshold: Threshold, metrics: RunFigures) -> CountedFigures | 
 
 
 class Measured(NamedTuple):
-    """A metric's value.
+    """A metric's value; None if samples are too few, or nothing was measured.
 
-    Attributes:
-        value: the value; None if samples are too few, or nothing was measured.
-        bounds: bounds of a value that is not known exactly. A time to result lies within the last polling
-            interval, and a statistic that reaches time-outs has no upper bound.
+    ``bounds`` belong to a value that is not known exactly. A time to result lies within the last polling interval, and
+    a statistic that reaches time-outs has no upper bound.
     """
 
     value: float | None
     bounds: tuple[float, float] | None = None
-    interval: Interval | None = None
     n: int | None = None
 
 
 def measure(metric: str, figures: CountedFigures) -> Measured:
     """Return a metric of some figures. ``metric`` is named as in thresholds."""
     name, _, statistic = metric.partition(".")
-    if name in SUMMARIES:
-        found = getattr(figures, field_of(name), None)
-        return _of_summary(found, name, statistic, figures) if isinstance(found, Summary) else Measured(None)
-    n = METRICS[metric].n
-    return Measured(attrgetter(metric)(figures), n=attrgetter(n)(figures) if n else None)
-
-
-def _of_summary(summary: Summary, name: str, statistic: str, figures: CountedFigures) -> Measured:
+    if name not in SUMMARIES:
+        n = METRICS[metric].n
+        return Measured(attrgetter(metric)(figures), n=attrgetter(n)(figures) if n else None)
+    summary = getattr(figures, field_of(name), None)
+    if not isinstance(summary, Summary):
+        return Measured(None)
     found = summary.get(statistic)
     if found.value is None:
         return Measured(None, n=summary.n)
@@ -246,18 +240,9 @@ def _of_summary(summary: Summary, name: str, statistic: str, figures: CountedFig
     return Measured(found.value, None if lower == upper else (lower, upper), n=summary.n)
 
 
-def _expected(metric: str, figures: CountedFigures) -> float | None:
-    if not METRICS[metric].expected:
-        return None
-    return (figures.requests if "." in metric else figures).expected_throttled_rate
-
-
-def _why(threshold: Threshold, measured: Measured, expected: float | None, *, marginal: bool) -> str:
-    value, bounds, interval, n = measured
-    if marginal:
-        say = partial(quantity, unit=threshold.unit)
-        ends = f"{say(interval[0])} to {say(interval[1])}" if interval else "without an upper end"
-        return f"it was {say(value or 0.0)}, but its 95\u00a0% interval ({ends}) includes the threshold"
+def _why(threshold: Threshold, measured: Measured, expected: float | None) -> str:
+    """Return why a value, or the bounds of a value, cannot be judged."""
+    value, bounds, n = measured
     if value is None:
         if n:
             return f"too few samples for {threshold.metric.partition('.')[2]}: {n}"
@@ -277,12 +262,9 @@ VerdictWord = Literal["invalid", "aborted", "regressed", "fail", "inconclusive",
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The verdict of a run.
+    """The verdict of a run, as a word, a sentence without the word, and a sentence for each reason.
 
-    Attributes:
-        statement: the verdict in one sentence, without the word.
-        reasons: one sentence for each reason; empty for a pass.
-        interrupted: whether the run was stopped by hand. The verdict then covers the time until the stop.
+    If the run was stopped by hand (``interrupted``), the verdict covers the time until the stop.
     """
 
     word: VerdictWord
@@ -293,13 +275,12 @@ class Verdict:
 
     @property
     def sentence(self) -> str:
-        """The verdict in one sentence. The word comes first."""
         word = f"Interrupted; until then {self.word}" if self.interrupted else self.word.capitalize()
         return f"{word}: {self.statement}"
 
 
 def describe_import(record: Record, metrics: RunFigures) -> Verdict | None:
-    """Return the requests, 429s and limits of an imported run as its verdict; None if the run was not imported."""
+    """Return the requests, 429s and limits of an imported run as its verdict; None for any other run."""
     if (source := record.info.source) is None:
         return None
     by_operation = {name: figures.requests for name, figures in metrics.operations.items()}
@@ -348,13 +329,10 @@ def _decide(info: RunInfo, checks: list[ValidityCheck], judged: list[Judged]) ->
     if marginal := [one for one in judged if one.marginal]:
         by = "within its 95\u00a0% interval" if len(marginal) == 1 else "within their 95\u00a0% intervals"
         only = f"{len(marginal)} of them" if len(judged) > 1 else "though"
-        return "pass", f"{held}, {only} marginally ({by}: {_nearest(marginal)}), and the run is valid.", []
+        one = min(marginal, key=lambda each: abs(each.margin or 0.0))
+        nearest = f"{one.scope}: {one.require}, and it was {amount(one)}"
+        return "pass", f"{held}, {only} marginally ({by}: {nearest}), and the run is valid.", []
     return "pass", f"{held}, and the run is valid.", []
-
-
-def _nearest(marginal: list[Judged]) -> str:
-    one = min(marginal, key=lambda each: abs(each.margin or 0.0))
-    return f"{one.scope}: {one.require}, and it was {amount(one)}"
 
 
 def sentence(one: Judged) -> str:

@@ -7,7 +7,7 @@ from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import ERROR_EXPECTED, JobFigures
 from loadtest.analysis.run_record import Record
-from loadtest.analysis.validity import all_workers
+from loadtest.analysis.validity import describe_worker
 from loadtest.assumed_limits import AssumedLimits
 from loadtest.contract import ALL, LIMIT_NAMES, POLLED_OPERATIONS
 from loadtest.record.run_info import PeerInfo, RunInfo, SourceInfo, TargetInfo
@@ -53,7 +53,7 @@ def facts(record: Record, windows: str = "") -> tuple[tuple[str, str], ...]:
         "Started": info.started.replace("T", " ").replace("Z", " UTC").replace("+00:00", " UTC"),
         "Covered": seconds(record.covered_s) + (f", {seconds(warmup)} of warm-up excluded" if warmup else ""),
         "Load": f"{_keys_used(record)}, made by {counted(workers, 'worker') if workers else '1 process'}",
-        "Workers": all_workers(info),
+        "Workers": "; ".join(map(describe_worker, info.worker_processes)),
         "Connected to": _peers(info.peers),
         "Clock": _clock(info),
         "Windows": windows,

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from plugins import record_maker as maker
 
-from loadtest.analysis import anomalies, jobs, reader, slowest
+from loadtest.analysis import anomalies, jobs, reader, times
 from loadtest.analysis.findings import Findings
 from loadtest.record.samples import Sample
 
@@ -122,7 +122,7 @@ def test_every_job_is_in_the_ledger_once(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_the_slowest_come_with_their_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The slowest first, whatever chunk they were in, each with the requests that it was made of, in their order."""
-    monkeypatch.setattr(slowest, "MOST", 3)
+    monkeypatch.setattr(times, "MOST", 3)
     took = [5.0, 70.0, 20.0, 90.0, 10.0, 80.0]
     rows = [row for k, ms in enumerate(took) for row in run(k, ms)]
     retry = maker.request("t", 3, 2990, 2995, status=429, outcome="throttled", attempt=1)

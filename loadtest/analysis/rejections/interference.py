@@ -1,13 +1,12 @@
 """Effect of one party's excess traffic on the 429s, times and errors of all other traffic.
 
-A party is a traffic entry or a key. The other traffic's 429s are compared between two sets of seconds: those in which
-the party gets a 429, and all others. More 429s alone do not prove a shared limit, because all parties may exceed their
-own limits in the same stage. The assumed limiter models which requests share a limit, so only 429s that it does not
-explain count.
+A party is a traffic entry or a key. The 429s of other traffic are compared between two sets of seconds: those in which
+the party gets a 429, and all others. All parties may exceed their own limits in the same stage, so only the 429s that
+the assumed limiter does not explain count.
 
-Times and errors of other traffic are compared between the stages in which the party gets a 429 and the rest of the run.
-Stages are compared instead of seconds, because a flood slows other traffic long before the first 429. Each traffic
-entry and kind of request is compared separately.
+Times and errors of other traffic are compared between the stages in which the party gets a 429 and the rest of the run,
+because a flood slows other traffic long before the first 429. Each traffic entry and kind of request is compared
+separately.
 """
 
 from collections import Counter
@@ -35,11 +34,7 @@ _LEAST_MS: Final = 1.0
 class Slowdown(Result, frozen=True, kw_only=True):
     """A significantly longer time of other traffic: by at least 1 ms and 50 %, with disjoint 95 % intervals.
 
-    Attributes:
-        time: ``service_time`` of a request, or its ``execution_time``.
-        statistic: ``p50`` if p50 became significantly longer; otherwise ``p95``.
-        meanwhile_ms: value during the party's stages with 429s.
-        otherwise_ms: value at other times.
+    ``meanwhile_ms`` is the value during the party's stages with 429s. The statistic is p95 only if p50 did not change.
     """
 
     time: Literal["service_time", "execution_time"]
@@ -55,10 +50,9 @@ class Felt(Result, frozen=True, kw_only=True):
     """A party's effect on the times and errors of other traffic.
 
     Attributes:
-        slower: significantly longer times. The greatest factor comes first.
-        errors_meanwhile: two counts of other traffic during the party's stages with 429s: requests, and requests that
-            failed or timed out.
-        errors_otherwise: the same counts at other times.
+        slower: significantly longer times, the greatest factor first.
+        errors_meanwhile: other traffic's requests during the party's stages with 429s, and those that failed or timed
+            out. ``errors_otherwise`` has the same counts at other times.
         more_errors: whether failures are significantly more frequent during these stages (p < 0.001).
     """
 
@@ -73,7 +67,10 @@ def _felt_by_others(sent: NamedColumns, entries: Sequence[str], party: Bools) ->
 
     The result is None unless other traffic was sent both in the party's stages with 429s and at other times.
     """
-    meanwhile = _meanwhile(sent["start"], sent["stage_index"], party, sent["status"] == THROTTLED_STATUS)
+    meanwhile, start, stage = np.zeros(len(sent), bool), sent["start"], sent["stage_index"]
+    for index in np.unique(stage[party & (sent["status"] == THROTTLED_STATUS)]).tolist():
+        own = start[party & (stage == index)]
+        meanwhile |= (start >= own.min()) & (start <= own.max())
     others = np.flatnonzero(~party)
     if not meanwhile[others].any() or meanwhile[others].all():
         return None
@@ -87,15 +84,6 @@ def _felt_by_others(sent: NamedColumns, entries: Sequence[str], party: Bools) ->
         errors_otherwise=errors[1],
         more_errors=more_often(*errors),
     )
-
-
-def _meanwhile(start: Floats, stage: Ints, party: Bools, rejected: Bools) -> Bools:
-    """Return True for requests sent during a stage in which the party got a 429."""
-    found = np.zeros(len(start), bool)
-    for index in np.unique(stage[party & rejected]).tolist():
-        own = start[party & (stage == index)]
-        found |= (start >= own.min()) & (start <= own.max())
-    return found
 
 
 def _slower(sent: NamedColumns, entries: Sequence[str], meanwhile: Bools) -> list[Slowdown]:
@@ -113,8 +101,8 @@ def _slower(sent: NamedColumns, entries: Sequence[str], meanwhile: Bools) -> lis
             now, then = (values[own[mask[own]]] for mask in (meanwhile, ~meanwhile))
             slow = slower(distribution(now), distribution(then))
             if slow is not None and slow.value_ms - slow.others_ms >= _LEAST_MS:
-                fields = {"time": name, "traffic": traffic, "kind": str(kind), "meanwhile_ms": slow.value_ms}
-                found.append(result_of(Slowdown, slow, otherwise_ms=slow.others_ms, **fields))
+                both = {"meanwhile_ms": slow.value_ms, "otherwise_ms": slow.others_ms}
+                found.append(result_of(Slowdown, slow, time=name, traffic=traffic, kind=str(kind), **both))
     return found
 
 
@@ -132,8 +120,7 @@ class Interference(Result, frozen=True, kw_only=True):
     Attributes:
         party: name of the traffic entry, or number of the key.
         while_refused: three counts of other traffic in the seconds with a 429 of the party: requests, 429s, and 429s
-            that the assumed limiter does not explain.
-        while_not: the same counts in all other seconds.
+            that the assumed limiter does not explain. ``while_not`` has the same counts in all other seconds.
         refusals_felt: whether other traffic has significantly more unexplained 429s in the seconds with a 429 of the
             party (p < 0.001). None if no limiter was replayed, or other traffic was sent only in these seconds.
         others: effect on times and errors; None unless other traffic was sent both in the party's stages with 429s
@@ -153,7 +140,7 @@ class Interference(Result, frozen=True, kw_only=True):
 def interference(record: Record, wrong: Bools | None) -> list[Interference]:
     """Return each party that got a 429 while other traffic was sent.
 
-    ``wrong`` is True for rejected requests that the assumed limiter would have accepted; None if unknown.
+    ``wrong``: whether the assumed limiter would have accepted the rejected request; None if unknown.
     """
     sent, entries = record.requests, record.vocabulary.words["traffic"]
     codes, keys = sent["traffic"].astype(np.int64), np.fmax(sent["key_index"], 0).astype(np.int64)

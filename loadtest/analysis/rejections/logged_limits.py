@@ -4,15 +4,14 @@ A log does not state which requests share a limiter. Two scopes are tried: a lim
 for all keys. The count of a limit is stated only if the decisions exclude counts that differ from it by more than 3 %.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from heapq import nlargest
 from itertools import product
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
-from loadtest.analysis.rejections.sent_requests import decision_delay, join
+from loadtest.analysis.rejections.sent_requests import concatenated, decision_delay, join
 from loadtest.arrays import Floats, Ints
 from loadtest.limits import LimiterSpec
 from loadtest.limits.fits import EVIDENCE, SIGNIFICANT, count_interval, sign_test
@@ -41,9 +40,8 @@ class LoggedLimit:
     """A limit as a log shows it.
 
     Attributes:
-        requests: requests of all keys together if this explains more decisions; otherwise, the requests of each key.
+        requests: requests of all keys together if this explains more decisions (``shared``); else those of each key.
         inference: the inference from these requests, with the word ``nothing`` if the count is uncertain.
-        shared: whether all keys were found to share a limiter.
     """
 
     words: str
@@ -64,7 +62,9 @@ def logged_limit(
     elif source.stamp == "end" and not source.service_times:
         tolerance += _HELD_S
     each = join(groups, tolerance)
-    scopes = [groups] if len(groups) == 1 else [groups, [_together(groups)]]
+    # In the second scope, all keys have one limiter.
+    in_order = np.argsort(np.concatenate([group.times for group in groups]), kind="stable")
+    scopes = [groups] if len(groups) == 1 else [groups, [replace(groups[0], **concatenated(groups, in_order))]]
     logs = [each, *(join(scope, tolerance) for scope in scopes[1:])]
     found = [(log, infer(log, assumed, *clock)) for log in logs]
     if not each.rejected.any():
@@ -110,14 +110,6 @@ def _better(found: list[_Found]) -> list[_Found]:
         wrong.append(set(judged.place[missed & judged.judged].tolist()))
     fewer = [len(wrong[1] - wrong[0]), len(wrong[0] - wrong[1])]
     return [one for place, one in enumerate(fitting) if sign_test(fewer[1 - place], fewer[place]) > SIGNIFICANT]
-
-
-def _together(groups: Sequence[RequestLog]) -> RequestLog:
-    """Return the requests of several limiters as if they had one limiter."""
-    order = np.argsort(np.concatenate([group.times for group in groups]), kind="stable")
-    names = ("times", "ends", "rejected", "answered", "judged", "place")
-    columns: dict[str, Any] = {name: np.concatenate([getattr(each, name) for each in groups])[order] for name in names}
-    return replace(groups[0], **columns)
 
 
 def _within(times: Floats, seconds: float) -> Ints:

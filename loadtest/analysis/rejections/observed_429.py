@@ -1,6 +1,6 @@
 """Facts about a record's 429s: the inferred limiter, contradictions of the assumed limiter, headers, recovery.
 
-These facts do not affect the verdict, which depends only on thresholds and on the assumed limiter's prediction.
+These facts do not affect the verdict.
 """
 
 from collections import Counter
@@ -117,12 +117,11 @@ class InferenceResult(Result, frozen=True, kw_only=True):
 
 
 class LimitResult(Result, frozen=True, kw_only=True):
-    """Facts about the 429s of one limit.
+    """Facts about the 429s of one limit. Requests of warm-up, set-up and drain also use quota, so they count.
 
     Attributes:
-        sent: number of requests. Warm-up, set-up and drain also use quota, so they count.
         tolerance_s: assumed maximum time from sending to the server's decision: 90 % of the 429s took less time.
-        assumed: fit of the assumed limiter; null if no limiter could be replayed.
+        believed: fit of the assumed limiter; null if no limiter could be replayed.
         windows: accepted requests by window; null if the limiter has no windows.
     """
 
@@ -140,14 +139,12 @@ class LimitResult(Result, frozen=True, kw_only=True):
 
 
 class Observed429Result(Result, frozen=True, kw_only=True):
-    """Facts about all 429s.
+    """Facts about all 429s. ``why_not`` is the reason why there are none; null if there are any.
 
     Attributes:
-        why_not: reason why there are no results; null if there are any.
         complete: whether all requests were analysed.
         most_requests: maximum number of requests analysed per limit name. Later requests are ignored.
         most_requests_inferred_from: maximum number of requests with which algorithms are compared.
-        limits: the inferred limiter, windows, Retry-After, headers and recovery of each limit.
     """
 
     why_not: str | None

@@ -32,7 +32,7 @@ _RARE: Final = 0.025
 _MOST_PLACES: Final = 4_000_000
 """If a limiter has more phases × windows than this, phases are evenly spaced."""
 _MOST_DECISIONS: Final = 200_000
-"""For a limiter without a vectorised replay, at most this many phases × requests are replayed."""
+"""At most this many phases × requests are replayed for a limiter without a vectorised replay."""
 _LEAST_PHASES: Final = 16
 NEXT_WINDOW: Final = "the server's next window, which each run meets at another second"
 
@@ -55,8 +55,7 @@ def boundaries(record: Record, window_s: float) -> Floats:
 class PhaseRange(NamedTuple):
     """The range of rejected requests in one stage over all phases. ``why_not`` is the reason for a missing range.
 
-    Attributes:
-        usual: 2.5th and 97.5th percentile over all phases.
+    ``usual`` are the 2.5th and 97.5th percentiles over the phases.
     """
 
     least: int = 0
@@ -97,7 +96,8 @@ def phase_ranges(record: Record) -> dict[int, PhaseRange]:
     found: dict[int, PhaseRange] = {}
     keys = record.vocabulary.stage_keys
     for name, logs in record.limiter_requests.items():
-        for linked in _linked([(log, _stages(record, log)) for log in logs]):
+        stage_index = record.sent_requests["stage_index"]
+        for linked in _linked([(log, np.where(log.judged, stage_index[log.place], -1)) for log in logs]):
             stages = np.unique(np.concatenate([each for _, each in linked]))
             present = stages[stages >= 0].tolist()
             own = [i for i in present if assumed.drawn_on(LIMIT_OF_OPERATION[keys[i].operation]) == name]
@@ -113,11 +113,6 @@ def phase_ranges(record: Record) -> dict[int, PhaseRange]:
 
 _Placed = tuple[RequestLog, Ints]
 """A limiter's log, and the index of each request's stage. The index is -1 outside all stages."""
-
-
-def _stages(record: Record, log: RequestLog) -> Ints:
-    found = record.sent_requests["stage_index"][log.place]
-    return np.where(log.judged, found, -1)
 
 
 def _linked(logs: list[_Placed]) -> list[list[_Placed]]:
@@ -174,18 +169,13 @@ def extent(spec: LimiterSpec, rejected: Ints, sent: int) -> tuple[int, int]:
 
 
 class Replayed(NamedTuple):
-    """Number of requests rejected at each phase of the windows.
-
-    Attributes:
-        rejected: number of rejected requests, ``[phase, stage]``.
-        lasting: share of a window that each phase represents.
-    """
+    """Numbers of rejected requests, ``[phase, stage]``. ``lasting``: the share of a window that a phase represents."""
 
     rejected: Ints
     lasting: Floats
 
     def usual(self, stage: int) -> Ints:
-        """Return a stage's 2.5th and 97.5th percentiles over phases, weighted by ``lasting``."""
+        """Return a stage's 2.5th and 97.5th percentiles over phases."""
         ordered = np.argsort(self.rejected[:, stage], kind="stable")
         reached = np.cumsum(self.lasting[ordered])
         places = np.searchsorted(reached, [_RARE, 1 - _RARE]).clip(max=len(ordered) - 1)
@@ -220,7 +210,6 @@ def rejected_by_phase(spec: LimiterSpec, limit: Limit, asked: Sequence[tuple[Flo
 
 
 def _phases(times: Floats, window: float, most: int, *, exact: bool) -> tuple[Floats, Floats]:
-    """Return the phases to replay, and the share of a window that each phase represents."""
     places = np.unique(times % window)
     number = min(most, len(places))
     if not exact or number < len(places):

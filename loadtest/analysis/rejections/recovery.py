@@ -35,14 +35,14 @@ class RetryAfter(Result, frozen=True, kw_only=True):
         seconds: number of 429s whose header is a number of seconds.
         dates: number of 429s whose header is a date.
         unreadable: number of 429s whose header is neither.
-        waits: minimum, median and maximum of the waits that could be parsed; None if there are none.
+        told_s: minimum, median and maximum of the waits that could be parsed; None if there are none.
         judged: number of 429s whose wait can be checked, because the limiter accepted a later request. A wait that only
             requests of a burst contradict does not count.
         honest: number of correct waits. Rounding and the tolerance of times are allowed.
-        early: number of waits that were too short. A request sent after the wait was rejected.
-        late: number of waits that were too long: the limiter accepted a request over a second before the wait's end.
-        early_s: median, 95th percentile and maximum error of waits that were too short; None if there are none.
-        late_s: the same statistics of waits that were too long.
+        too_early: number of waits that were too short. A request sent after the wait was rejected.
+        too_late: number of waits that were too long. A request over a second before the wait's end was accepted.
+        too_early_by_s: median, 95th percentile and maximum error of waits that were too short; None if there are none.
+            ``too_late_by_s`` has the same statistics of waits that were too long.
     """
 
     n: Count = msgspec.field(name="throttled")
@@ -81,7 +81,7 @@ def retry_after(
     """Check the Retry-After of one limit's 429s.
 
     ``codes`` are the places of the requests' headers in ``words``, with -1 for no header. ``unix_s`` are send times by
-    the client's clock. ``clock`` is ``Record.clock``.
+    the client's clock, and ``clock`` is ``Record.clock``.
     """
     offset, unsure_s = clock
     rejected = np.flatnonzero(requests.rejected & requests.judged)
@@ -143,11 +143,9 @@ _NAMES_MOST: Final = 20
 
 
 class RateHeaders(Result, frozen=True, kw_only=True):
-    """Rate-limit headers of one limit's responses.
+    """Rate-limit headers of one limit's responses. ``n`` is the number of responses with such a header.
 
     Attributes:
-        n: number of responses with such a header.
-        names: number of responses by header.
         counts: number of responses by the limit that the header states.
         remaining: number of responses that state how many requests remain.
         held: number of these that can be checked, because the limiter's next request was sent after the response.
@@ -253,13 +251,9 @@ def _extent(values: Floats) -> tuple[float, float, float] | None:
 
 
 class Retries(Result, frozen=True, kw_only=True):
-    """Retries of one traffic entry after 429s.
+    """Operations of one traffic entry with more than one attempt, and their attempts and ends.
 
-    Attributes:
-        operations: number of operations with more than one attempt.
-        ok: number of these operations that succeeded.
-        throttled: number of these operations that ended with a 429.
-        time_to_success_ms: response time of the successful operations, including waits.
+    ``time_to_success_ms`` is the response time of the ok operations, including waits.
     """
 
     operations: Count

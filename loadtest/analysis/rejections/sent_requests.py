@@ -1,9 +1,8 @@
 """Sent requests as a compact table and as logs of limiters, and a replay of the assumed limiter with these logs.
 
 The phase of wall-aligned windows is as uncertain as the server's clock. The limiter is therefore replayed at several
-clock shifts within the uncertainty. The shift that predicts the most observed decisions is kept. Clock errors do not
-affect other algorithms. A concurrency limit also depends on the ends of requests. A request ends earlier at the server
-than at the client. The difference is fitted in the same way.
+clock shifts within the uncertainty. The shift that predicts the most observed decisions is kept. For a concurrency
+limit, the time between a request's end at the server and at the client is fitted in the same way.
 """
 
 from collections import defaultdict
@@ -44,8 +43,7 @@ _COLUMNS: Final = {
 class SentRequests:
     """Sent requests. Set-up and warm-up also use quota, so they are included.
 
-    Attributes:
-        rate_headers: rate-limit headers of responses, as lines of ``name: value``, by place in ``table``.
+    ``rate_headers`` has rate-limit headers of responses, as lines of ``name: value``, by place in ``table``.
     """
 
     def __init__(self) -> None:
@@ -106,7 +104,7 @@ class SentRequests:
 BURST_GAP_S: Final = 0.002
 BURST_SPAN_S: Final = 0.02
 _BURST_SIZE: Final = 5
-"""A burst has at least this many requests to one limiter. ``BURST_GAP_S`` and ``BURST_SPAN_S`` separate bursts."""
+"""A burst of at least this many requests to one limiter is crowded. The other two constants separate bursts."""
 _LEAST_S: Final = 0.001
 _MOST_S: Final = 0.25
 """The assumed time from sending a request to the server's decision is within these limits, in s."""
@@ -119,11 +117,7 @@ _INVALID: Final = (400, 404, 405, 413, 431, 503)
 def limiter_requests(
     sent: NamedColumns, vocabulary: Vocabulary, info: RunInfo, assumed_limits: AssumedLimits
 ) -> dict[str, list[RequestLog]]:
-    """Return the requests of each assumed limiter, by the name of the limit. The run must have reached its epoch.
-
-    Times are unix seconds of the client's clock. A replay of a concurrency limit may accept a rejected request. The
-    request then holds its slot for the duration of the last accepted request of its kind.
-    """
+    """Return the requests of each assumed limiter, by the name of the limit. Times are unix s of the client's clock."""
     # Assume that a request with a bad key is rejected before any limit is checked, and uses no quota.
     (bad_key,) = vocabulary.codes("mistake", ["bad_key"])
     counted = sent["mistake"] != bad_key
@@ -146,13 +140,12 @@ def limiter_requests(
         bursts, crowded = in_bursts(times)
         order = np.lexsort((np.arange(len(times)), crowded & (status == THROTTLED_STATUS), bursts))
         ends = np.fmax(times, (start + took)[order] / 1e9 + epoch)
-        early = len(before)
         log = log_of(
             assumed_limits.limit_on(name),
             np.concatenate((np.sort(before), times)),
             np.concatenate((np.sort(before), ends)),
-            np.concatenate((np.zeros(early), status[order])),
-            np.concatenate((np.full(early, -1), place[order])),
+            np.concatenate((np.zeros(len(before)), status[order])),
+            np.concatenate((np.full(len(before), -1), place[order])),
         )
         found[name].append(log)
     return found
@@ -171,15 +164,10 @@ def _by_limiter(sent: NamedColumns, counted: Ints, assumed_limits: AssumedLimits
 
 
 def log_of(limit: Limit, times: Floats, ends: Floats, status: Floats, place: Ints) -> RequestLog:
-    """Return the log of one limiter.
+    """Return the log of one limiter. Times may be in any order. ``status`` is NaN without a response.
 
-    Args:
-        limit: the limit.
-        times: send times, in any order.
-        ends: times of the response or time-out.
-        status: NaN without a response.
-        place: index of each request in ``SentRequests.table``. A preflight's request has -1, because it used quota but
-            is not in the record.
+    ``place`` is the index of each request in ``SentRequests.table``. A preflight's request has -1, because it used
+    quota but is not in the record.
     """
     order = np.argsort(times, kind="stable")
     times, ends, status, place = times[order], ends[order], status[order], place[order]
@@ -188,7 +176,10 @@ def log_of(limit: Limit, times: Floats, ends: Floats, status: Floats, place: Int
 
 
 def _took(rows: NamedColumns) -> Floats:
-    """Return each request's duration in ns. A rejected request has the duration of an accepted neighbour."""
+    """Return each request's duration in ns. A replay may accept a rejected request.
+
+    The request then holds its slot for the duration of the last accepted request of its kind.
+    """
     took: Floats = rows["end"] - rows["start"]
     for _, at in groups(rows["traffic"].astype(np.int64) * len(KINDS) + rows["kind"]):
         own = np.arange(len(rows)) if at is None else at
@@ -199,7 +190,7 @@ def _took(rows: NamedColumns) -> Floats:
 
 
 def in_bursts(times: Floats) -> tuple[Ints, Bools]:
-    """Return the index of each request's burst, and True if the burst is so large that its order is unknown.
+    """Return the index of each request's burst, and whether the burst is so large that its order is unknown.
 
     Send times are in s and ascend.
     """
@@ -226,10 +217,14 @@ def join(logs: list[RequestLog], tolerance_s: float) -> RequestLog:
         replace(log, times=log.times + offset, ends=log.ends + offset)
         for log, offset in zip(logs, np.arange(len(logs)) * stride - base, strict=True)
     ]
-    names = ("times", "ends", "rejected", "answered", "judged", "place")
-    columns: dict[str, Any] = {name: np.concatenate([getattr(log, name) for log in moved]) for name in names}
     begins = np.cumsum([0, *(len(log.times) for log in moved[:-1])])
-    return replace(logs[0], **columns, tolerance_s=tolerance_s, begins=begins)
+    return replace(logs[0], **concatenated(moved), tolerance_s=tolerance_s, begins=begins)
+
+
+def concatenated(logs: list[RequestLog], order: Ints | slice = slice(None)) -> dict[str, Any]:
+    """Return the columns of several logs, one log after another or in another order."""
+    names = ("times", "ends", "rejected", "answered", "judged", "place")
+    return {name: np.concatenate([getattr(log, name) for log in logs])[order] for name in names}
 
 
 _STEPS: Final = 41
@@ -243,16 +238,11 @@ _LEADS_S: Final = (0.0, 0.0002, 0.0005, 0.001, 0.002, 0.005)
 
 @dataclass(frozen=True)
 class Expectation:
-    """The assumed limiter's decisions.
+    """The assumed limiter's decisions. ``results.ExpectedLimiter`` explains the other attributes.
 
     Attributes:
         rejected: decision on each sent request, warm-up included: 1.0 for a 429, 0.0 for an accepted request, NaN if no
             limit is assumed.
-        shift_s: the server's clock minus the client's, as it fits best; None if it does not matter or is unknown.
-        agreement: share of the observed decisions (429 or not) that the replay predicts; None without decisions.
-        agreement_as_sent: ``agreement`` if bursts keep the order of sending; None if unknown.
-        reordered: number of requests in bursts that the replay reordered, because accepted requests come first.
-        why_not: reason for a missing replay; None if there is a replay.
     """
 
     rejected: Floats
@@ -301,7 +291,7 @@ def expect(info: RunInfo, sent: NamedColumns, logs: list[RequestLog], clock: tup
 
 
 _Tried = tuple[int, float, list[Bools]]
-"""Number of observed decisions that a replay predicts, clock shift, and decisions of each limiter."""
+"""The number of observed decisions that a replay predicts, its clock shift, and its decisions by limiter."""
 
 
 def _fit(assumed_limits: AssumedLimits, logs: list[RequestLog], clock: tuple[float, float]) -> _Tried:

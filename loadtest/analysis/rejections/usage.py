@@ -36,11 +36,9 @@ class KeyUse(Result, frozen=True, kw_only=True):
 
 
 class LimitUsage(Result, frozen=True, kw_only=True):
-    """Usage of one limit between two stage boundaries.
+    """Usage of one limit between two stage boundaries. ``stretch`` has the names of the stages in this period.
 
     Attributes:
-        limit: name of the limit. All requests together draw on the limit ``all``.
-        stretch: names of the stages in this period.
         share: requests sent ÷ requests that the sustained rate allows, over all quotas. For a concurrency limit, it is
             the mean number of accepted requests in flight ÷ the limit.
         throttled_rate: 429s ÷ requests sent.
@@ -109,7 +107,7 @@ def limit_uses(record: Record) -> list[LimitUsage]:
 
 
 def _by_key(record: Record, kinds: list[int], begin_s: float, end_s: float) -> tuple["Counter[int]", "Counter[int]"]:
-    """Return two counts by key: requests of some kinds sent within a span, and the 429s among them."""
+    """Count the requests of some kinds sent within a span, and the 429s among them, by key."""
     sent, throttled = Counter[int](), Counter[int]()
     for cell, count in record.counts.sent_within([(begin_s, end_s)]).items():
         if cell.kind in kinds:
@@ -133,11 +131,11 @@ def bottleneck_limit(uses: list[LimitUsage]) -> LimitUsage | None:
 
 @dataclass(frozen=True, eq=False)
 class LimitSeries:
-    """Counts of one limit by time bin.
+    """Counts of one limit by time bin. Times are in s since the epoch.
 
     Attributes:
-        cuts: bin edges in s since the epoch, aligned with the server's windows.
-        boundaries: assumed starts of the server's windows, in s since the epoch.
+        cuts: bin edges, aligned with the server's windows.
+        boundaries: assumed starts of the server's windows.
         offered: number of requests by intended time, including requests that were never sent.
         sent: number of requests by send time, as are ``accepted`` and ``throttled``.
         expected: share of sent requests that the assumed limiter would reject; NaN if unknown.
@@ -231,11 +229,9 @@ class WindowCounts(Result, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, eq=False)
 class AcceptedWindows:
-    """The windows of one limit's limiters.
+    """The windows of one limit's limiters: totals of all windows, and arrays of the first ``KEPT`` windows.
 
-    Attributes:
-        counts: totals of all windows. The arrays hold only the first ``KEPT`` windows.
-        begins_s: start of each window in s since the epoch.
+    ``begins_s`` is the start of each window in s since the epoch.
     """
 
     counts: WindowCounts
