@@ -116,6 +116,11 @@ def limit(count_: int, window_s: float) -> str:
     return f"{count(count_)} per {unit}" if unit else f"{count(count_)} per {window_s:g} s"
 
 
+def limited(name: str) -> str:
+    """Return the requests that a limit applies to: its name, or ``all requests``."""
+    return "all requests" if name == ALL else name
+
+
 def limit_name(name: str) -> str:
     """Return a limit's name in a sentence: ``sync_run limit``, ``limit of all requests``."""
     return "limit of all requests" if name == ALL else f"{name} limit"

@@ -8,7 +8,6 @@ import msgspec
 import numpy as np
 
 from loadtest.contract import (
-    ALL,
     LIMIT_NAMES,
     LIMIT_OF_OPERATION,
     LIMITS_OF_OPERATION,
@@ -24,7 +23,7 @@ from loadtest.reference_settings import BUILT_IN_WORKFLOWS
 from loadtest.scenario import Scenario
 from loadtest.stats.order_statistics import QUANTILES, needed
 from loadtest.threshold import Threshold
-from loadtest.words import duration_ms, nearest, times_as
+from loadtest.words import duration_ms, limited, nearest, times_as
 
 _SENT_LAGS: Final = ("start_lag", "dispatch_lag")
 """These times exist for every operation that was sent. All other times exclude throttled operations."""
@@ -117,12 +116,13 @@ def _multiplier(question: Question) -> Iterator[Contradiction]:
     plain = traffic_plans(scenario.model_copy(update={"rate_multiplier": 1.0}), question.assumed, keys)
     for name, plan in question.plans.items():
         for stage, before in zip(plan.stages, plain[name].stages, strict=True):
-            if not stage.warmup and (pushed := set(stage.over) - set(before.over)):
+            if not stage.warmup and (pushed := sorted(set(stage.over) - set(before.over))):
+                limits = " and ".join(f"the limit of {limited(limit)}" for limit in pushed)
                 yield Contradiction(
                     kind="multiplier",
                     key="rate_multiplier",
                     message=f"at {scenario.rate_multiplier:g} times its rate, {name} / {stage.name} exceeds "
-                    f"{_names(sorted(pushed))}; without the multiplier, it does not",
+                    f"{limits}; without the multiplier, it does not",
                     remedy="Lower rate_multiplier, or the stage's rate.",
                 )
 
@@ -180,7 +180,7 @@ def _retries(question: Question) -> Iterator[Contradiction]:
                 kind="retry",
                 key=f"traffic.{name}.retry",
                 message=f"its waits add up to at most {retry.longest:g} s, but a window of "
-                f"{_called(question.assumed.drawn_on(limit))} lasts {window:g} s: an operation rejected early in a "
+                f"{limited(question.assumed.drawn_on(limit))} lasts {window:g} s: an operation rejected early in a "
                 "window stays rejected",
                 remedy="Raise max_attempts, or initial and max, until the waits exceed the window.",
             )
@@ -346,11 +346,3 @@ def samples(forecast: Forecast, stage_numbers: list[int], *, sent: bool = False)
 def _range(low: float, high: float, form: str) -> str:
     first, last = format(low, form), format(high, form)
     return first if first == last else f"{first} to {last}, depending on when in a window the run starts"
-
-
-def _names(limits: list[str]) -> str:
-    return " and ".join(f"the limit of {_called(name)}" for name in limits)
-
-
-def _called(limit: str) -> str:
-    return "all requests" if limit == ALL else limit

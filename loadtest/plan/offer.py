@@ -16,8 +16,8 @@ from loadtest.record.run_info import TrafficPlan
 from loadtest.scenario import Scenario, Traffic
 from loadtest.units import Limit
 
-RETRIEVAL: Final = LIMIT_NAMES.index(LimitName.RETRIEVAL)
 Draw = Callable[[np.random.Generator, int], Floats]
+"""Draws durations in seconds. The second argument is their number."""
 _MS: Final = 0.001
 
 
@@ -70,7 +70,6 @@ class JobDuration:
 
     words: str
     draw: Draw
-    """Draws durations in seconds. The second argument is their number."""
     known: bool = True
     """Whether the duration was given or follows from the workflow's parameters. Otherwise it is a guess."""
     varies: bool = False
@@ -106,28 +105,29 @@ def _sleep(parameters: dict[str, Any], what: str) -> JobDuration:
     def seconds(name: str, default: float) -> float:
         return float(parameters.get(name, default)) * _MS
 
-    draw: Draw
+    def varying(words: str, draw: Draw) -> JobDuration:
+        return JobDuration(f"{what} {words}, as its parameters say", draw, varies=True)
+
     longest = seconds("max_ms", 60_000)
     match parameters.get("distribution"):
         case "uniform":
             low, high = seconds("min_ms", 0), seconds("max_ms", 200)
-            words, draw = f"take {low:g} to {high:g} s", lambda random, n: low + (high - low) * random.random(n)
+            return varying(f"take {low:g} to {high:g} s", lambda random, n: low + (high - low) * random.random(n))
         case "exponential":
             mean = seconds("mean_ms", 100)
-            words, draw = (
+            return varying(
                 f"take {mean:g} s on average",
                 lambda random, n: np.minimum(-mean * np.log1p(-random.random(n)), longest),
             )
         case "lognormal":
             middle, sigma = math.log(seconds("median_ms", 100)), float(parameters.get("sigma", 0.5))
-            words, draw = (
+            return varying(
                 f"have a median of {math.exp(middle):g} s",
                 lambda random, n: np.minimum(np.exp(middle + sigma * random.standard_normal(n)), longest),
             )
         case _:
             always = seconds("ms", 100)
             return JobDuration(f"{what} take {always:g} s, as its parameters say", _constant(always))
-    return JobDuration(f"{what} {words}, as its parameters say", draw, varies=True)
 
 
 def _constant(seconds: float) -> Draw:
@@ -197,7 +197,7 @@ def offer(made: list[PlannedEntry], seed: int, drawn: int = 0) -> Offer:
 
     A seed does not determine how long workflows take. Each value of ``drawn`` gives other durations.
     """
-    durations, mistakes = [], []
+    durations, mistakes = [], list[dict[int, str]]()
     parts: list[Ints] = [np.zeros((4, 0), np.int64)]
     plans = {entry.name: entry.plan for entry in made}
     traffic = {entry.name: entry.traffic for entry in made}
@@ -209,14 +209,10 @@ def offer(made: list[PlannedEntry], seed: int, drawn: int = 0) -> Offer:
             parts.append(np.stack([starts_ns, which, np.arange(first, count), entry.stage_number + where]))
         random = np.random.Generator(np.random.PCG64([seed, zlib.crc32(entry.name.encode()), 1 + drawn]))
         durations.append(entry.job.draw(random, count).tolist() if entry.job else [])
-        mistakes.append(_mistakes(entry, seed, count))
+        numbers = range(count if entry.traffic.mistakes.shares else 0)
+        kinds = ((number, entry.traffic.mistakes.pick(seed, entry.name, number)) for number in numbers)
+        mistakes.append({number: kind for number, kind in kinds if kind is not None})
     arrivals = np.concatenate(parts, axis=1)
     arrivals = arrivals[:, np.argsort(arrivals[0], kind="stable")]
     entry_of, number, stage_number = arrivals[1:].tolist()
     return Offer(seed, (arrivals[0] / 1e9).tolist(), entry_of, number, stage_number, durations, mistakes)
-
-
-def _mistakes(entry: PlannedEntry, seed: int, count: int) -> dict[int, str]:
-    mistakes = entry.traffic.mistakes
-    drawn = ((number, mistakes.pick(seed, entry.name, number)) for number in range(count if mistakes.shares else 0))
-    return {number: kind for number, kind in drawn if kind is not None}

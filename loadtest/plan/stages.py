@@ -201,13 +201,10 @@ class LimitDemand:
         edges = self._all_edges
         within = edges[bisect_right(edges, stage.start_s) : bisect_left(edges, stage.end_s)]
         at_once, most = self.assumed.at_once(limit), self.assumed.rate_on(limit) * _TOLERANCE
-        for key in self._keys(plan):
-            for left, right in pairwise([stage.start_s, *within, stage.end_s]):
-                for at in (left, right):
-                    rate, burst = self._asked(limit, key, at, (left + right) / 2)
-                    if rate > most or burst > at_once:
-                        return True
-        return False
+        pieces = list(pairwise([stage.start_s, *within, stage.end_s]))
+        ends = [(at, (left + right) / 2) for left, right in pieces for at in (left, right)]
+        asked = (self._asked(limit, key, *end) for key in self._keys(plan) for end in ends)
+        return any(rate > most or burst > at_once for rate, burst in asked)
 
     def _edges(self, plan: TrafficPlan, stage: StagePlan) -> list[float]:
         """Return the times at which the slope of an entry's demand changes."""

@@ -163,7 +163,7 @@ def make_plan(question: Question, name: str, keys: int, price: float | None = No
         schedules=len(found.others),
         wall=Wall(warmup_s=scenario.warmup, stages_s=question.end - scenario.warmup, drain_at_most_s=scenario.drain),
         operations=sum(found.operations),
-        requests=_spread([seen.total for seen in found.phases]),
+        requests=_spread([seen.requests.sum() for seen in found.phases]),
         executions=executions,
         price_per_execution=price,
         cost=None
@@ -230,7 +230,7 @@ def _limit_use(question: Question, found: Forecast) -> list[LimitRow]:
                 busiest_key_per_min=busiest,
                 share=(busiest if assumed.per_key else total) / allowed if limited else None,
                 throttled_rate=Spread.of(rejected / np.maximum(asked.sum(axis=1), 1)),
-                chance=found.chance(on, at),
+                chance=float(np.mean([seen.stretch_rejected[on, at].any() for seen in found.others or found.phases])),
             )
         )
     return rows

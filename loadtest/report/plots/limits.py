@@ -9,13 +9,12 @@ from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.rejections.usage import KEPT, AcceptedWindows
 from loadtest.arrays import Bools, Floats, Ints
-from loadtest.contract import ALL
 from loadtest.report.limits import bottleneck, unexplained_429s
 from loadtest.report.page import Point
 from loadtest.report.plots import marks, style
 from loadtest.report.plots.drawing import Drawing
 from loadtest.units import Limit
-from loadtest.words import count
+from loadtest.words import count, limited
 
 _HIGHEST_RATE: Final = 3.0
 """Rates above this multiple of the limit are cut off, because peaks would compress the rest."""
@@ -26,10 +25,6 @@ _MOST_NUMBERS: Final = 15
 """Windows have numbers only if there are at most this many; more numbers would overlap."""
 _HIGHEST: Final = 2.5
 """The outlines of a window's 429s are cut off above this multiple of the limit."""
-
-
-def _called(name: str) -> str:
-    return "all requests" if name == ALL else name
 
 
 def draw_rates(findings: Findings) -> Drawing | Point:
@@ -78,7 +73,7 @@ def _rates_panel(panel: Axes, findings: Findings, name: str, limit: Limit) -> No
     _cut_off(panel, cuts, lines, allowed, unit)
     style.plain(panel.yaxis)
     keys = f", {quotas} keys" if quotas > 1 else ""
-    panel.set_title(f"{_called(name)}{style.DOT}limit {record.assumed_limits.limit_text(limit)}{keys}")
+    panel.set_title(f"{limited(name)}{style.DOT}limit {record.assumed_limits.limit_text(limit)}{keys}")
     panel.set_ylabel(f"requests / {unit}")
 
 
@@ -121,7 +116,7 @@ def draw_429_rate(findings: Findings) -> Drawing | Point:
             style.stairs(panel, series.expected * 100, series.cuts, baseline=None, **look)
         for begin in series.boundaries:
             marks.mark_window(panel, begin)
-        panel.set(ylim=(0, 112), yticks=[0, 50, 100], ylabel="429s, %", title=_called(name))
+        panel.set(ylim=(0, 112), yticks=[0, 50, 100], ylabel="429s, %", title=limited(name))
     marks.over_time(axes, findings.record)
     caption = "Requests answered with 429 ÷ requests sent, by sending time"
     if (why := findings.record.expectation.why_not) is not None:
@@ -161,7 +156,7 @@ def draw_windows(findings: Findings) -> Drawing | Point:
     marks.time_axis(axes[-1], record)
     for panel, (name, windows) in zip(axes, drawn.items(), strict=True):
         _windows_panel(panel, windows, style.LIMITS.get(name, style.MUTED))
-        panel.set_title(f"{_called(name)}{style.DOT}{count(windows.counts.count)} per {windows.counts.window_s:g} s")
+        panel.set_title(f"{limited(name)}{style.DOT}{count(windows.counts.count)} per {windows.counts.window_s:g} s")
     marks.over_time(axes, record)
     beside = any(windows.counts.limiters > 1 for windows in drawn.values())
     caption = (
