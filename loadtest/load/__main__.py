@@ -1,11 +1,8 @@
 """``python -m loadtest.load DIR BASE``: generate the load of a prepared run.
 
-With ``--series N``, DIR is the directory of a comparison, and the blocks of its N-th series are run. The load comes
-from this process, from workers that it starts, or from workers that connect to it.
-
-The command line starts this process. The process writes its progress to standard output (see ``record.progress``). It
-ends the run early when standard input closes, so that no load outlives a killed parent. API keys and the workflow
-endpoint come from the environment.
+With ``--series N``, DIR is the directory of a comparison, and the blocks of its N-th series are run. The process writes
+its progress to standard output (see ``record.progress``). It ends the run early when standard input closes, so that no
+load outlives a killed parent. API keys and the workflow endpoint come from the environment.
 """
 
 import atexit
@@ -46,7 +43,7 @@ from loadtest.load.users import user_classes
 from loadtest.processes import LOOPBACK, address_text, parse_address, start_worker, stop
 from loadtest.record import blocks as comparison
 from loadtest.record import run_directory
-from loadtest.record.blocks import Block, BlockPlan
+from loadtest.record.blocks import Block
 from loadtest.record.progress import BlockBegins, Failure, ProgressLine, WaitingForWorkers, encode_progress
 from loadtest.record.run_info import BudgetUse, RunInfo
 from loadtest.record.samples import warm_up_without_pandas
@@ -60,24 +57,22 @@ _STOP_TIMEOUT: Final = 10.0
 
 
 class LoadOptions(argparse.Namespace):
-    """Options of the command line."""
+    """Options of the command line.
+
+    The load comes from this process, from ``processes`` workers that it starts, or from workers that connect to
+    ``bind``. Relative paths in the scenario start from ``base``.
+    """
 
     directory: Path
     base: Path
-    """Relative paths in the scenario start from this directory."""
     processes: int
-    """Number of workers to start on this machine. It is 0 if this process or remote workers generate the load."""
     bind: tuple[str, int] | None
-    """Address where the process listens for remote workers: host and port."""
     expect_workers: int
-    """Number of remote workers to wait for."""
     series: int | None
-    """Number of a comparison's series of blocks, from 1. None for a single run."""
     metrics_port: int | None
 
 
-def read_options() -> LoadOptions:
-    """Parse the command line."""
+def _read_options() -> LoadOptions:
     parser = argparse.ArgumentParser(prog="python -m loadtest.load")
     parser.add_argument("directory", type=Path)
     parser.add_argument("base", type=Path)
@@ -129,7 +124,7 @@ def _environment(info: RunInfo, base: Path) -> Environment:
 
 def _make_load(engine: Engine, runner: LocalRunner | MasterRunner, info: RunInfo) -> None:
     """Start a run's users, and wait until the run no longer needs them."""
-    # Locust starts the run in its own greenlet. Until then, `done` would still be set from the previous run.
+    # Locust begins the run in its own greenlet. Without this, `done` would still be set from the previous run.
     engine.done.clear()
     users = sum(plan.users for plan in info.traffic.values())
     runner.start(users, spawn_rate=users)
@@ -140,7 +135,7 @@ def _make_load(engine: Engine, runner: LocalRunner | MasterRunner, info: RunInfo
 def _runner(
     environment: Environment, options: LoadOptions, keys: int
 ) -> Iterator[tuple[LocalRunner | MasterRunner, Mailbox | None]]:
-    """Yield Locust's runner, and a mailbox if there are workers. Workers connect first, and stop after the block.
+    """Yield Locust's runner, and a mailbox if there are workers. They have connected, and stop after the block.
 
     Raises:
         InputError: if the process cannot listen on the address ``bind``.
@@ -164,7 +159,6 @@ def _runner(
 
 
 def _await_workers(mailbox: Mailbox, processes: list["subprocess.Popen[bytes]"], expected: int) -> None:
-    """Wait until the expected number of workers have connected."""
     begun, reported = time.monotonic(), 0.0
     interrupted = Event()
     handlers = on_signals(interrupted.set)
@@ -200,14 +194,13 @@ def _listen(environment: Environment, host: str, port: int) -> MasterRunner:
 
 @dataclass
 class _Target:
-    """State of one base URL, shared by all blocks that send to it. Both sides may have the same URL."""
+    """State of one base URL after its last block. Both sides may have the same URL."""
 
     ended_unix_s: float | None = None
-    """Unix time when the last block against this target ended. None if none has ended."""
     used: list[BudgetUse] = field(default_factory=list)
     """Part of the request budget that each block used."""
     budget: RequestBudget | None = None
-    """Request budget of the last block that this process ran."""
+    """Request budget of the last block. None if this process has run no block."""
 
 
 class _Blocks:
@@ -219,15 +212,14 @@ class _Blocks:
 
     def __init__(self, directory: Path, series: int, base: Path) -> None:
         self._directory, self._base = directory, base
-        self._plan: BlockPlan = comparison.load(directory)
+        self._plan = comparison.load(directory)
         self._blocks = self._plan.of(series)
         # Both sides have the same traffic and therefore the same users.
         self._environment = _environment(self._info(self._blocks[0]), base)
         self._interrupted = Event()
         self._block = self._blocks[0]
         """The block that is running, or else the next block."""
-        self._targets: defaultdict[str, _Target] = defaultdict(_Target)
-        """State of each target, by base URL."""
+        self._targets = defaultdict[str, _Target](_Target)
         for block in self._plan.blocks:
             if block.series < series:
                 self._note_end(self._info(block))
@@ -281,14 +273,8 @@ class _Blocks:
         if target.budget is not None:
             endpoint.budget.count_earlier(target.budget.recent)
         target.budget = endpoint.budget
-        return Session(
-            self._environment,
-            self._directory / block.directory,
-            info,
-            endpoint,
-            base=self._base,
-            control=environment.get(CONTROL_VARIABLE),
-        )
+        directory, control = self._directory / block.directory, environment.get(CONTROL_VARIABLE)
+        return Session(self._environment, directory, info, endpoint, base=self._base, control=control)
 
     def _await_silence(self, number: int) -> None:
         """Wait until the target's limits no longer count requests of the previous block."""
@@ -300,15 +286,8 @@ class _Blocks:
             silence = max(silence, *(limit.window for limit in info.target.limits.values()))
         ended = target.ended_unix_s
         left = 0.0 if ended is None else max(0.0, ended + silence - time.time())
-        _write(
-            BlockBegins(
-                number=number,
-                blocks=len(self._blocks),
-                side=block.side,
-                series=block.series,
-                silence_s=round(left, 1),
-            )
-        )
+        blocks = len(self._blocks)
+        _write(BlockBegins(number=number, blocks=blocks, side=block.side, series=block.series, silence_s=round(left, 1)))
         self._interrupted.wait(left)
 
     def _note_end(self, info: RunInfo) -> None:
@@ -323,7 +302,6 @@ class _Blocks:
 
 
 def _end_early(interrupt: Callable[[], None]) -> None:
-    """End the load early on a signal, or when the parent process ends."""
     on_end_of(sys.stdin.fileno(), interrupt)
     on_signals(interrupt)
 
@@ -348,11 +326,11 @@ def _abort(directory: Path, reason: str) -> None:
 if __name__ == "__main__":
     atexit.register(gc.freeze)  # skips Python's final garbage collection of 0.1 s
     try:
-        sys.exit(main(read_options()))
+        sys.exit(main(_read_options()))
     except LoadtestError as error:
         with contextlib.suppress(OSError, LoadtestError):
             _abort(Path(sys.argv[1]), error.message)
-        sys.stdout.write(encode_progress(Failure(str(error))).decode() + "\n")
+        _write(Failure(str(error)))
         sys.exit(int(error.exit_code))
     except Exception:  # noqa: BLE001 - every other error is a bug of the harness
         traceback.print_exc()

@@ -1,7 +1,4 @@
-"""Reasons to end a run early: circuit breakers, the stop file, and thresholds with ``abort = true``.
-
-Thresholds are judged by live counts and a live histogram. Final figures use neither.
-"""
+"""Reasons to end a run early: circuit breakers, the stop file, and thresholds with ``abort = true``."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -23,8 +20,6 @@ AUTH_IN_A_ROW: Final = 3
 RECENT: Final = 20
 """The share of 5xx responses is computed over this many of the latest answers."""
 
-Expected = Mapping[str, Mapping[str, frozenset[int]]]
-"""Expected statuses by traffic entry and stage."""
 FEWEST: Final = 20
 """A share, ratio, mean or percentile with fewer samples than this is not judged."""
 FEWEST_SECONDS: Final = 10.0
@@ -33,18 +28,18 @@ _BEYOND: Final = 5
 """A percentile is judged only if at least this many operations exceed it. So p95 needs 100 operations, and p99 500."""
 _UNITS: Final = {"ms": " ms", "per_s": "/s", "number": ""}
 
-_Known = tuple[float, float, float]
-"""Lower bound, value and upper bound of a metric."""
-
 
 class CircuitBreakers:
-    """Decides from a run's samples, stop file and thresholds whether the run must end early."""
+    """Decides from a run's samples, stop file and thresholds whether the run must end early.
+
+    ``expected`` has the expected statuses by traffic entry and stage.
+    """
 
     def __init__(
         self,
         settings: Breakers,
         pending: PendingJobs,
-        expected: Expected,
+        expected: Mapping[str, Mapping[str, frozenset[int]]],
         directory: Path,
         thresholds: "list[LiveThreshold]",
     ) -> None:
@@ -88,9 +83,11 @@ class CircuitBreakers:
         """Check the stop file and the thresholds. Return a reason to end the run, or None."""
         if self._stop_file.exists():
             return f"the stop file {self._stop_file} exists"
-        for threshold in self._thresholds:
-            if (value := threshold.broken(elapsed_s)) is not None:
-                return f"a threshold with abort = true failed: {threshold.text}, but it was {value}"
+        for live in self._thresholds:
+            value, judgement = live.now(elapsed_s)
+            if judgement == "fail":
+                text = f"{live.threshold.scope}: {live.threshold.text}"
+                return f"a threshold with abort = true failed: {text}, but it was {value}"
         return None
 
 
@@ -101,22 +98,15 @@ class LiveThreshold:
     """
 
     def __init__(self, threshold: Threshold, plans: Mapping[str, TrafficPlan], live: LiveFigures) -> None:
-        self._threshold = threshold
+        self.threshold = threshold
         self._live = live
-        scope = [
+        self._scope = [
             (name, stage)
             for name, plan in plans.items()
             if threshold.traffic in (None, name) and threshold.operation in (None, plan.operation)
             for stage in plan.stages
             if not stage.warmup and threshold.stage in (None, stage.name)
         ]
-        self._scope = {(name, stage.name) for name, stage in scope}
-        self._stages = [stage for _, stage in scope]
-
-    @property
-    def text(self) -> str:
-        """Scope and requirement of the threshold."""
-        return f"{self._threshold.scope}: {self._threshold.text}"
 
     def now(self, elapsed_s: float) -> tuple[str, Judgement]:
         """Return the current value with its unit, and the judgement. With too few samples, the value is empty."""
@@ -124,40 +114,35 @@ class LiveThreshold:
         if known is None:
             return "", "inconclusive"
         low, value, high = known
-        share = self._threshold.unit == "share"
-        text = f"{value * 100:.3g} %" if share else f"{value:.3g}{_UNITS[self._threshold.unit]}"
-        return text, judge(self._threshold, (low, high))
+        unit = self.threshold.unit
+        text = f"{value * 100:.3g} %" if unit == "share" else f"{value:.3g}{_UNITS[unit]}"
+        return text, judge(self.threshold, (low, high))
 
-    def broken(self, elapsed_s: float) -> str | None:
-        """Return the value as text if the threshold has certainly failed, else None."""
-        value, judgement = self.now(elapsed_s)
-        return value if judgement == "fail" else None
-
-    def _known(self, elapsed_s: float) -> _Known | None:
-        """Return the current value and its bounds, or None if there are too few samples."""
-        entry = METRICS[self._threshold.metric]
-        scope = [(self._live.entry(name).stages, stage) for name, stage in self._scope]
-        seen = [stages[stage] for stages, stage in scope if stage in stages]
-        if not entry.parts:
-            return _time(seen, self._threshold.metric.partition(".")[2])
-        part = sum(stage.count(*entry.parts) for stage in seen)
-        if not entry.whole:
+    def _known(self, elapsed_s: float) -> tuple[float, float, float] | None:
+        """Return the current value between its bounds, or None if there are too few samples."""
+        metric = METRICS[self.threshold.metric]
+        entries = ((self._live.entry(name), stage.name) for name, stage in self._scope)
+        seen = [entry.stages[stage] for entry, stage in entries if stage in entry.stages]
+        if not metric.parts:
+            return _time(seen, self.threshold.metric.partition(".")[2])
+        part = sum(stage.count(*metric.parts) for stage in seen)
+        if not metric.whole:
             return (part,) * 3
-        if entry.whole == "seconds":
-            seconds = covered_seconds(self._stages, elapsed_s)
+        if metric.whole == "seconds":
+            seconds = covered_seconds([stage for _, stage in self._scope], elapsed_s)
             return (part / seconds,) * 3 if seconds >= FEWEST_SECONDS else None
-        whole = sum(stage.count(entry.whole) for stage in seen)
+        whole = sum(stage.count(metric.whole) for stage in seen)
         if whole < FEWEST:
             return None
         value = part / whole
-        if entry.unit != "share":
+        if metric.unit != "share":
             return (value,) * 3
         # The 99 % score interval is used, because two failures among the first 20 do not prove a share of 10 %.
         low, high = wilson(value, whole, 2.576)
         return low, value, high
 
 
-def _time(seen: list[LiveStage], statistic: str) -> _Known | None:
+def _time(seen: list[LiveStage], statistic: str) -> tuple[float, float, float] | None:
     times = LogHistogram()
     for each in seen:
         times += each.response_time

@@ -29,11 +29,8 @@ _WRONG_KEY: Final = "not-a-key"
 class Endpoint:
     """Address, keys and headers of the API, shared by all clients.
 
-    Args:
-        host: value of the Host header.
-        prefix: path before ``/v1``, without a trailing slash.
-        keys: API keys. A request with key index i sends ``keys[i]``.
-        budget: request budget, unlimited by default.
+    ``prefix`` is the path before ``/v1``. A request with key index i sends ``keys[i]``. By default, the request budget
+    is unlimited.
     """
 
     def __init__(
@@ -72,7 +69,7 @@ class Endpoint:
                 for head in self._heads
             ]
             for kind, request in REQUESTS.items()
-            if request.method == "POST"
+            if kind not in JOB_KINDS
         }
         self._job_lines = {kind: f"{REQUESTS[kind].method} {self._prefix}{JOB_PREFIX}" for kind in JOB_KINDS}
 
@@ -126,7 +123,7 @@ class Answer(msgspec.Struct, kw_only=True, gc=False):
     outcome: Outcome
     reason: Reason | None = None
     error_code: str | None = None
-    """``code`` of an error body. For a body of the wrong shape, it says what is wrong."""
+    """``code`` of an error body, or a description of what is wrong with the shape of a body."""
     execution_time_ms: float | None = None
     job_id: str | None = None
     job_state: str | None = None
@@ -137,8 +134,8 @@ class Answer(msgspec.Struct, kw_only=True, gc=False):
 _run = msgspec.json.Decoder(RunAnswer)
 _submit = msgspec.json.Decoder(SubmitAnswer)
 _job = msgspec.json.Decoder(JobAnswer)
-_SHAPES: Final[dict[RequestKind, type[msgspec.Struct]]] = {RequestKind.RUN: RunAnswer, RequestKind.SUBMIT: SubmitAnswer}
 _error = msgspec.json.Decoder(ErrorAnswer)
+_SHAPES: Final[dict[RequestKind, type[msgspec.Struct]]] = {RequestKind.RUN: RunAnswer, RequestKind.SUBMIT: SubmitAnswer}
 _SUCCESS: Final = {kind: request.success for kind, request in REQUESTS.items()}
 
 
@@ -188,8 +185,8 @@ def interpret(
 ) -> Answer:
     """Return an exchange with its outcome, its reason and the fields of its body.
 
-    A retrieval of a failed job is an ok *request*. The user class decides whether the operation is ok. If the scenario
-    expects another status than the documented one, a response with the expected status is ok, whatever its body is.
+    A retrieval of a failed job is an ok *request*. The user class decides whether the operation is ok. If a scenario
+    expects another status than the documented status, its body does not matter.
     """
     if exchange.failure is not None:
         outcome: Outcome = Outcome.TIMED_OUT if exchange.timed_out else Outcome.FAILED
@@ -198,6 +195,7 @@ def interpret(
     success = _SUCCESS[kind]
     if exchange.status != success or expected not in {None, success}:
         return _other_status(exchange, job_id, expected)
+    code = None
     try:
         if kind == RequestKind.RUN:
             run = _run.decode(exchange.body)
@@ -209,15 +207,10 @@ def interpret(
             return Answer(exchange=exchange, outcome=Outcome.OK, job_id=submit.job_id, job_state=submit.status)
         return _job_answer(exchange, _job.decode(exchange.body), job_id)
     except msgspec.ValidationError as error:
-        return Answer(
-            exchange=exchange,
-            outcome=Outcome.FAILED,
-            reason=Reason.WRONG_SHAPE,
-            error_code=_amiss(kind, exchange.body, str(error)),
-            job_id=job_id,
-        )
+        reason, code = Reason.WRONG_SHAPE, _amiss(kind, exchange.body, str(error))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return Answer(exchange=exchange, outcome=Outcome.FAILED, reason=Reason.INVALID_JSON, job_id=job_id)
+        reason = Reason.INVALID_JSON
+    return Answer(exchange=exchange, outcome=Outcome.FAILED, reason=reason, error_code=code, job_id=job_id)
 
 
 def _amiss(kind: RequestKind, body: bytes, error: str) -> str | None:
@@ -239,28 +232,22 @@ def _amiss(kind: RequestKind, body: bytes, error: str) -> str | None:
 
 
 def _job_answer(exchange: HttpExchange, job: JobAnswer, job_id: str | None) -> Answer:
-    reason: Reason | None = None
-    terminal = job.status in TERMINAL
-    there = {
-        "executionTime": not terminal or job.execution_time is not None,
-        "result": job.status != JobState.COMPLETED or isinstance(job.result, dict),
-        "error": job.status != JobState.FAILED or isinstance(job.error, str),
-    }
-    missing = [key for key, fine in there.items() if not fine]
+    answer = Answer(exchange=exchange, outcome=Outcome.OK, job_id=job_id, job_state=job.status)
+    missing = []
+    if job.status in TERMINAL:
+        answer.execution_time_ms, answer.result = job.execution_time, job.result
+        there = {
+            "executionTime": job.execution_time is not None,
+            "result": job.status != JobState.COMPLETED or isinstance(job.result, dict),
+            "error": job.status != JobState.FAILED or isinstance(job.error, str),
+        }
+        missing = [key for key, fine in there.items() if not fine]
     if job.job_id != job_id:
-        reason, missing = Reason.WRONG_JOB, []
+        answer.outcome, answer.reason = Outcome.FAILED, Reason.WRONG_JOB
     elif missing:
-        reason = Reason.WRONG_SHAPE
-    return Answer(
-        exchange=exchange,
-        outcome=Outcome.OK if reason is None else Outcome.FAILED,
-        reason=reason,
-        error_code=f"{job.status} without {' and '.join(missing)}" if missing else None,
-        job_id=job_id,
-        job_state=job.status,
-        execution_time_ms=job.execution_time if terminal else None,
-        result=job.result if terminal else None,
-    )
+        answer.outcome, answer.reason = Outcome.FAILED, Reason.WRONG_SHAPE
+        answer.error_code = f"{job.status} without {' and '.join(missing)}"
+    return answer
 
 
 def _other_status(exchange: HttpExchange, job_id: str | None, expected: int | None) -> Answer:
@@ -268,11 +255,12 @@ def _other_status(exchange: HttpExchange, job_id: str | None, expected: int | No
         code = _error.decode(exchange.body).code
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         code = None
+    answer = Answer(exchange=exchange, outcome=Outcome.FAILED, error_code=code, job_id=job_id)
     status = exchange.status or 0
-    outcome: Outcome = Outcome.FAILED
-    reason: Reason | None = Reason.REDIRECT if 300 <= status < 400 else Reason.UNEXPECTED_STATUS
     if status == expected:
-        outcome, reason = Outcome.OK, None
+        answer.outcome = Outcome.OK
     elif status == THROTTLED_STATUS:
-        outcome, reason = Outcome.THROTTLED, Reason.THROTTLED
-    return Answer(exchange=exchange, outcome=outcome, reason=reason, error_code=code, job_id=job_id)
+        answer.outcome, answer.reason = Outcome.THROTTLED, Reason.THROTTLED
+    else:
+        answer.reason = Reason.REDIRECT if 300 <= status < 400 else Reason.UNEXPECTED_STATUS
+    return answer
