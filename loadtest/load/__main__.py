@@ -286,8 +286,10 @@ class _Blocks:
             silence = max(silence, *(limit.window for limit in info.target.limits.values()))
         ended = target.ended_unix_s
         left = 0.0 if ended is None else max(0.0, ended + silence - time.time())
-        blocks = len(self._blocks)
-        _write(BlockBegins(number=number, blocks=blocks, side=block.side, series=block.series, silence_s=round(left, 1)))
+        begins = BlockBegins(
+            number=number, blocks=len(self._blocks), side=block.side, series=block.series, silence_s=round(left, 1)
+        )
+        _write(begins)
         self._interrupted.wait(left)
 
     def _note_end(self, info: RunInfo) -> None:

@@ -11,7 +11,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
@@ -26,7 +26,6 @@ from loadtest.schedule import Arrival, TrafficSchedule
 
 NEVER: Final = 2**63 - 1
 """A moment (ns) that never comes."""
-_CLOCK_MONOTONIC: Final = 1
 _ABSOLUTE: Final = 1
 _READ: Final = 1
 _YIELD_EVERY: Final = 50
@@ -52,9 +51,9 @@ class Timer:
         self._library = ctypes.CDLL(None, use_errno=True)
         self._fd = -1
         if hasattr(self._library, "timerfd_create"):
-            self._fd = self._library.timerfd_create(_CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
+            self._fd = self._library.timerfd_create(time.CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
+        # The C structure ``itimerspec`` has s and ns of an interval, then s and ns of the next event.
         self._setting = (ctypes.c_long * 4)()
-        """The C structure ``itimerspec``. It has s and ns of an interval, then s and ns of the next event."""
         self._step: Callable[[], int | None] | None = None
         self._waiting: Any = None
         self._hub: Any = get_hub()
@@ -113,10 +112,8 @@ class Timer:
 class Stride(NamedTuple):
     """Every ``step``-th arrival of each traffic entry, from ``from_ns`` on. If ``step`` is 0, it has no arrivals."""
 
-    from_ns: int
-    """Start of the stride in ns since the epoch."""
-    place: int
-    """The stride consists of arrivals whose number modulo ``step`` equals this."""
+    from_ns: int  # since the epoch
+    place: int  # the number of its arrivals, modulo ``step``
     step: int
 
 
@@ -139,7 +136,7 @@ class Partition:
         self.reached_ns = -1
         """Intended start of the last offered arrival."""
         self.exhausted = False
-        """Whether all arrivals of its strides have been offered."""
+        """Whether all its arrivals have been offered."""
         self._next: deque[tuple[Stride, int]] = deque([] if first is None else [(first, NEVER)])
         self._more = Event()
 
@@ -177,7 +174,7 @@ class Partition:
 
 
 class Dispatcher:
-    """Offers the arrivals of a partition, by default all, at their intended starts. ``note`` counts each of them."""
+    """Offers the arrivals of a partition, by default all, at their intended starts. ``note`` counts them."""
 
     def __init__(
         self,
@@ -195,14 +192,11 @@ class Dispatcher:
 
     def run(self, epoch_ns: int) -> None:
         """Offer every arrival of the partition. Return only if no other stride can follow."""
-        timer = Timer()
-        try:
+        with closing(Timer()) as timer:
             while True:
                 self._offer_all(self._partition.take(), timer, epoch_ns)
                 if self._partition.last:
                     return
-        finally:
-            timer.close()
 
     def offer(self, arrival: Arrival) -> None:
         self._note(arrival)
@@ -217,7 +211,7 @@ class Dispatcher:
         latest = deque([-_GRAIN_NS * _DENSE], _DENSE)
 
         def offer_due() -> int | None:
-            """Offer due arrivals. Return the time of the next call, or None if no arrival may be offered now."""
+            """Offer due arrivals. Return the time (ns) of the next call, or None if no arrival may be offered now."""
             nonlocal following
             for _ in range(_YIELD_EVERY):
                 if following is None or following.intended_ns >= partition.until_ns:

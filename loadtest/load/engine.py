@@ -43,14 +43,10 @@ _TRIES: Final = 5
 
 
 class Engine:
-    """Conducts successive runs in a Locust environment. Locust, a signal or a breaker may end a run early.
+    """Conducts successive runs in a Locust environment, whose test events begin and end a run.
 
-    Args:
-        environment: its test_start, test_stopping and test_stop events begin and end a run.
-        make_session: called at the beginning of each run.
-        mailbox: mailbox of the workers that generate the load. None if this process generates the load.
-        on_progress: called twice a second.
-        on_end: called after the record is closed.
+    Without a ``mailbox`` of workers, this process generates the load. ``on_progress`` is called twice a second, and
+    ``on_end`` after the record is closed.
     """
 
     def __init__(
@@ -151,7 +147,6 @@ class Engine:
         try:
             seeder = Seeder(session)
             seeder.seed()
-            self._await_users(generator)
             self._set_epoch(session, generator)
             seeder.record()
             self._offer(session, generator)
@@ -170,12 +165,10 @@ class Engine:
             gc.unfreeze()
             self.done.set()
 
-    def _await_users(self, generator: LoadGenerator) -> None:
-        """Wait until every user has requested an arrival. Otherwise creating users would count as start lag."""
+    def _set_epoch(self, session: Session, generator: LoadGenerator) -> None:
+        # All users must be ready. Otherwise creating them would count as start lag.
         if not wait_until(_READY_PATIENCE, lambda: generator.ready):
             raise LoadtestError("Locust did not start all users within two minutes", "Lower max_users.")
-
-    def _set_epoch(self, session: Session, generator: LoadGenerator) -> None:
         # Objects that exist now are not garbage, and scanning them in the middle of a run would delay users.
         gc.collect()
         gc.freeze()

@@ -1,4 +1,4 @@
-"""Health of a load generator process. Its figures decide whether a run is valid.
+"""Health of a load generator process, which decides whether a run is valid, and estimates of other machines' clocks.
 
 The process records CPU use, stalls of the event loop, long garbage collections and full pools. Once a second it times a
 fixed loop. The loop's time depends on the machine but not on the service. This monitoring takes about 0.1 % of a core.
@@ -50,7 +50,6 @@ class CpuLoop:
         self._measure = measure
         self._before: list[float] = []
         self.kept: list[float] = []
-        """Timings of the run that are kept."""
         self._step = 1
         self._count = 0
 
@@ -68,7 +67,7 @@ class CpuLoop:
 
     @property
     def info(self) -> CpuLoopInfo:
-        """Median and its relative standard error, which comes from medians of successive stretches (batch means)."""
+        """Median of the timings, and its relative standard error from medians of successive stretches (batch means)."""
         stretch = max(_LEAST_IN_STRETCH, len(self.kept) // _STRETCHES)
         stretches = [
             math.log(statistics.median(self.kept[begin : begin + stretch]))
@@ -101,14 +100,13 @@ class Health:
         self.cpu: list[CpuSample] = []
         """CPU use in each second since ``start``."""
         self._pools = pools
-        self._worker = worker
         self._clock = clock
         self._process = psutil.Process()
-        self._stalls, self._collections = PauseInfo(), PauseInfo()
+        self._info = GeneratorInfo(worker=worker)
         self._epoch_ns = self._since = self._due = self._next_cpu = self._collecting_since = 0
         self._loop = CpuLoop()
-        self._final: GeneratorInfo | None = None
         self._watch: gevent.Greenlet | None = None
+        self._stopped = False
 
     def start(self, epoch_ns: int) -> None:
         """Start to observe. Times of CPU samples are relative to the epoch (monotonic ns)."""
@@ -121,42 +119,37 @@ class Health:
         self._watch = gevent.spawn(self._watch_forever)
 
     def stop(self) -> None:
-        """Stop, and keep the figures. Do nothing if it is not running."""
-        if self._watch is None:
+        """Stop, and keep the figures. Do nothing if this object does not observe."""
+        if self._watch is None or self._stopped:
             return
         self._watch.kill()
-        self._watch = None
         gc.callbacks.remove(self._collected)
         # A stall may still be going on.
-        note_pause(self._stalls, self._clock() - self._due, STALL_NS)
-        self._final = self.figures()
+        note_pause(self._info.stalls, self._clock() - self._due, STALL_NS)
+        self.figures()
+        self._stopped = True
 
     def figures(self) -> GeneratorInfo:
-        if self._final is not None:
-            return self._final
-        now = self._clock()
-        return GeneratorInfo(
-            worker=self._worker,
-            watched_s=round((now - self._since) / 1e9, 3) if self._since else 0.0,
-            stalls=self._stalls,
-            collections=self._collections,
-            cpu_loop=self._loop.info,
-            pools={name: pool.figures(now) for name, pool in self._pools.items()},
-        )
+        info, now = self._info, self._clock()
+        if not self._stopped:
+            info.watched_s = round((now - self._since) / 1e9, 3) if self._since else 0.0
+            info.cpu_loop = self._loop.info
+            info.pools = {name: pool.figures(now) for name, pool in self._pools.items()}
+        return info
 
     def _watch_forever(self) -> None:
         while True:
             self._due = self._clock() + WAKE_INTERVAL_NS
             gevent.sleep(WAKE_INTERVAL_NS / 1e9)
             now = self._clock()
-            note_pause(self._stalls, now - self._due, STALL_NS)
+            note_pause(self._info.stalls, now - self._due, STALL_NS)
             if now >= self._next_cpu:
                 self._next_cpu = max(self._next_cpu + _CPU_INTERVAL_NS, now + _CPU_INTERVAL_NS // 2)
                 self.cpu.append(
                     CpuSample(
                         t_s=round((now - self._epoch_ns) / 1e9, 3),
                         percent=self._process.cpu_percent(),
-                        worker=self._worker,
+                        worker=self._info.worker,
                         machine=psutil.cpu_percent(),
                     )
                 )
@@ -166,14 +159,13 @@ class Health:
         if phase == "start":
             self._collecting_since = self._clock()
         elif self._collecting_since:
-            note_pause(self._collections, self._clock() - self._collecting_since, LONG_COLLECTION_NS)
+            note_pause(self._info.collections, self._clock() - self._collecting_since, LONG_COLLECTION_NS)
 
 
 class ServerClock:
     """Estimates the server's clock minus our clock. Each new ``Date`` gives bounds (see ``ClockOffset``).
 
-    If the server's clock jumps, the bounds contradict each other. The estimate then uses only the last new ``Date``,
-    and its uncertainty is 0.5 s.
+    If the server's clock jumps, the bounds contradict each other. The estimate then uses only the last new ``Date``.
     """
 
     def __init__(self) -> None:
@@ -186,7 +178,7 @@ class ServerClock:
         self.answers = 0
 
     def anchor(self, monotonic_ns: int, unix_ns: int) -> None:
-        """Use the master's wall clock. It read ``unix_ns`` when our monotonic clock read ``monotonic_ns``."""
+        """Use the master's wall clock, which read ``unix_ns`` when our monotonic clock read ``monotonic_ns``."""
         self._anchor = unix_ns - monotonic_ns
 
     def see(self, exchange: HttpExchange) -> None:
@@ -213,9 +205,8 @@ class ServerClock:
     def estimate(self, *, exact: bool) -> ClockInfo | None:
         """Return the offset and its uncertainty in s, or None before the first ``Date``.
 
-        Args:
-            exact: whether the server renews ``Date`` for each answer, as the embedded server does. Some servers, such
-                as uvicorn, renew it once a second. Their ``Date`` may be 1 s old, so the upper bound is 1 s higher.
+        An ``exact`` server, such as the embedded target, renews ``Date`` for each answer. Others may renew it once a
+        second, as uvicorn does. Their ``Date`` may be 1 s old, so the upper bound is 1 s higher.
         """
         if self._previous is None:
             return None
@@ -230,15 +221,14 @@ class ServerClock:
 
 
 class WorkerClock:
-    """Estimates a worker's monotonic clock minus the master's. It uses reports and their acknowledgements.
+    """Estimates a worker's monotonic clock minus the master's from reports and their acknowledgements.
 
     The method is that of NTP (RFC 5905, section 8). The worker sends a report at t1. The master receives it at t2 and
     answers at t3. The worker receives the answer at t4. The offset is ((t1 − t2) + (t4 − t3)) / 2. Its error is at most
     half of the round trip (t4 − t1) − (t3 − t2). The exchange with the shortest round trip is used.
 
-    Args:
-        shared: whether both processes seem to run on one machine. They then have the same clock, unless an exchange
-            shows a difference: a process in a time namespace has another clock.
+    If both processes seem to run on one machine (``shared``), they have the same clock, unless an exchange shows a
+    difference: a process in a time namespace has another clock.
     """
 
     def __init__(self, *, shared: bool = False) -> None:
@@ -263,7 +253,7 @@ class WorkerClock:
 
     @property
     def is_shared(self) -> bool:
-        """Whether both processes seem to run on one machine, and no exchange shows a difference of their clocks."""
+        """Whether both processes seem to run on one machine and to have the same clock."""
         offset, uncertainty = self.estimate
         return self.shared and abs(offset) <= uncertainty
 

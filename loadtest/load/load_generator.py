@@ -1,8 +1,4 @@
-"""The load generator of a run in one process, and ways to end such a process.
-
-``DistributedGenerator`` in ``distributed.master`` has the same methods as ``LocalGenerator``, but its load comes from
-workers.
-"""
+"""The load generator of a run in one process, and ways to end such a process."""
 
 import signal
 import sys
@@ -35,24 +31,24 @@ def wait_until(patience: float, over: Callable[[], bool]) -> bool:
 
 
 class LocalGenerator:
-    """Offers the arrivals of a partition, by default all arrivals, to the users of this process."""
+    """Offers the arrivals of a partition, by default all arrivals, to the users of this process.
+
+    ``DistributedGenerator`` in ``distributed.master`` has the same methods, but its load comes from workers.
+    """
+
+    lead_ns = 50_000_000
+    """The epoch is set this many ns ahead, so that writing run.json does not count as start lag."""
 
     def __init__(self, session: Session, partition: Partition | None = None) -> None:
         self.on_abort: Callable[[str], None] = lambda _: None
         """Called with the reason to end the run."""
         self.partition = partition or Partition(ALL, last=True)
         self._session = session
-        self.dispatcher = Dispatcher(
-            session.schedules, session.pools, session.live, self.partition, session.recorder.offer
-        )
+        pools, live, note = session.pools, session.live, session.recorder.offer
+        self.dispatcher = Dispatcher(session.schedules, pools, live, self.partition, note)
         self._health = Health(session.pools, worker=session.worker)
         self._growth: Growth | None = None
         self._offering: gevent.Greenlet | None = None
-
-    @property
-    def lead_ns(self) -> int:
-        """The epoch is set this many ns ahead, so that writing run.json does not count as start lag."""
-        return 50_000_000
 
     @property
     def budget_used(self) -> BudgetUse:
@@ -60,7 +56,6 @@ class LocalGenerator:
 
     @property
     def clock(self) -> ClockInfo | None:
-        """Current estimate of the target's clock."""
         return self._session.clock.estimate(exact=self._session.info.target.embedded)
 
     @property
@@ -106,7 +101,7 @@ class LocalGenerator:
                 pool.close()
 
     def finish(self) -> None:
-        """Do nothing, because all samples of this process are already in the record."""
+        """Do nothing, because this process has recorded all its samples."""
 
     def unwatch(self) -> None:
         if self._growth is not None:
@@ -114,18 +109,16 @@ class LocalGenerator:
         self._health.stop()
 
     def end(self, *, aborted: bool) -> None:
-        session = self._session
-        for name, pool in session.pools.items():
-            entry = session.entries[name]
-            for arrival in pool.surrender():
-                reason = Reason.ABORTED if aborted else Reason.NO_USER_FREE
+        session, reason = self._session, Reason.ABORTED if aborted else Reason.NO_USER_FREE
+        for entry in session.entries.values():
+            for arrival in entry.pool.surrender():
                 session.record(session.operation(entry, arrival, Outcome.DROPPED, reason))
 
 
 def on_signals(act: Callable[[], object]) -> list[Any]:
     """Call ``act`` in its own greenlet on SIGINT and SIGTERM. Return the handlers, so that they can be cancelled.
 
-    Python would raise an exception in whichever greenlet runs, and the arrival of that greenlet would be lost.
+    Python's own handler raises an exception in the greenlet that runs. Its arrival would be lost.
     """
     return [gevent.signal_handler(number, act) for number in (signal.SIGINT, signal.SIGTERM)]
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # importing Locust patches the interpreter, which tests of po
 logger = logging.getLogger(__name__)
 _CROWD: Final = 8
 _STEP: Final = 5
-"""Number of users that are created at once. This takes about 0.25 ms, and nothing is sent meanwhile."""
+"""Number of users that are created at once. Nothing is sent meanwhile, for about 0.25 ms."""
 _PAUSE_S: Final = 0.001
 _FREEZE_EVERY: Final = 100
 
@@ -39,7 +39,7 @@ class Pool:
     """The users of one traffic entry, and arrivals that wait for a free user.
 
     The most recently used user gets the next arrival, because its connection is warm. A pool starts with ``size`` users
-    and may grow to ``cap``. Without ``cap``, its size is fixed.
+    and may grow to ``cap``, by default to the same size.
     """
 
     def __init__(self, size: int, cap: int | None = None) -> None:
@@ -50,7 +50,7 @@ class Pool:
         self.backlog: deque[Arrival] = deque()
         """Due arrivals that wait for a user."""
         self.on_scarce: Callable[[], None] = lambda: None
-        """Called after an arrival if few users are idle and the pool may grow (see ``Growth``)."""
+        """Called after an arrival if the pool is ``scarce`` (see ``Growth``)."""
         self._closed = False
         # Greenlets of idle users by identity, the most recent last. Removing a user from a list would need a search.
         self._idle: dict[int, Any] = {}
@@ -172,10 +172,7 @@ def _hand(user: Any, arrival: Arrival) -> None:
 
 
 class Growth:
-    """Adds users to pools that have few idle users.
-
-    A user's class is named after its pool. Locust's runner owns the users, and stops them.
-    """
+    """Adds users to pools that have few idle users. The classes of users have the names of the pools."""
 
     def __init__(self, environment: "Environment", pools: Mapping[str, Pool]) -> None:
         self._environment = environment
@@ -268,8 +265,7 @@ def next_poll(
 class TrafficEntry:
     """Settings and pool of one traffic entry. Its constructor writes the number of input rows to the run's plan.
 
-    Raises:
-        InputError: if a file that the entry names cannot be used.
+    The constructor raises ``InputError`` if a file that the entry names cannot be used.
     """
 
     def __init__(self, name: str, scenario: Scenario, info: RunInfo, base: Path, own_jobs: JobIds) -> None:
@@ -282,7 +278,7 @@ class TrafficEntry:
         self.pool = Pool(plan.users, plan.max_users)
         self.timeouts = Timeouts(traffic.timeout, traffic.connect_timeout, traffic.read_timeout)
         self.pacer: Pacer | None = None
-        """All polls of the entry share this pacer. None if polls are not paced."""
+        """Paces all polls of the entry. None if polls are not paced."""
         if (pace := traffic.polling.pace) is not None:
             assumed = AssumedLimits.recorded(info.target)
             self.pacer = Pacer(pace.per_second(assumed.limits[LimitName.RETRIEVAL], assumed.quotas(plan.key_count)))
@@ -298,7 +294,7 @@ class TrafficEntry:
         expect = traffic.expect
         schema = None if expect.result_schema is None else read_schema(base / expect.result_schema)
         self.matcher = None if expect.result is None and schema is None else Matcher(expect.result, schema)
-        """Checks results. None accepts every result."""
+        """None accepts every result."""
         self.expected = _expected(traffic, plan)
         """Statuses that Locust counts as successes, by stage."""
         self.mistaken = bool(traffic.mistakes.shares)

@@ -1,8 +1,8 @@
 """State of a run that all parts of the load generator share, such as the endpoint, the record and the clock.
 
-Samples also become Locust's request events. They feed Locust's statistics, and listeners in the modules of user
-classes. Locust's tables list requests by kind and name. 429s have a separate name, because the time of a rejection is
-not a response time. A polled operation consists of requests, so its row is not counted in *Aggregated*.
+Samples also become Locust's request events, for Locust's statistics and for listeners in the modules of user classes.
+429s have a separate name, because the time of a rejection is not a response time. A polled operation consists of
+requests, so its row is not counted in *Aggregated*.
 """
 
 import os
@@ -69,8 +69,7 @@ class Session:
         trace: first half of all trace ids of the run, random by default.
         control: URL that controls the faults of a target, by default from the environment.
 
-    Raises:
-        InputError: if a file that the scenario names cannot be used.
+    The constructor raises ``InputError`` if a file that the scenario names cannot be used.
     """
 
     def __init__(
@@ -109,9 +108,9 @@ class Session:
         """``time.monotonic_ns()`` of the epoch. It is 0 until the epoch is set."""
         self.worker = worker
         self.bug: str | None = None
-        """Traceback of an error in the harness or in a class that the scenario names. Such an error ends the run."""
+        """Traceback of an error in the harness or in a class that the scenario names. The error ends the run."""
         self.user_error: str | None = None
-        """One sentence about ``bug`` if a class that the scenario names raised it, else None."""
+        """A sentence about ``bug`` if a class that the scenario names raised the error."""
         self.trace = trace or secrets.token_hex(8)
         self.control = control or os.environ.get(CONTROL_VARIABLE)
         self._spans = count((worker << 48) + 1)
@@ -127,7 +126,7 @@ class Session:
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds since the epoch, negative before it. The value is 0 while the epoch is unknown."""
+        """Seconds since the epoch, negative before it, and 0 while it is unknown."""
         return (time.monotonic_ns() - self.epoch_ns) / 1e9 if self.epoch_ns else 0.0
 
     def trace_id(self, entry: TrafficEntry, arrival: int) -> str:
@@ -152,9 +151,9 @@ class Session:
                 continue
             if self._counts:
                 self.live.count(each)
-            # An operation without polls is one request, apart from retries, so Locust is told of its requests only.
-            told = each.row == "request" or each.operation in POLLED_OPERATIONS
-            if told and each.worker == self.worker and each.stage != SETUP:
+            # An operation without polls is one request, apart from retries, so only its requests fire events.
+            fires = each.row == "request" or each.operation in POLLED_OPERATIONS
+            if fires and each.worker == self.worker and each.stage != SETUP:
                 try:
                     fire_request(self.environment, each, self.entries[each.traffic].expected.get(each.stage, ()))
                 except Exception:  # noqa: BLE001 - a listener may raise to stop a user, but this greenlet is not a user
@@ -179,17 +178,16 @@ class Session:
         )
 
     def progress(self, phase: Phase) -> Progress:
-        elapsed = self.elapsed_s
-        entries = {
-            name: self.live.entry(name).progress(plan.stage_at(elapsed), self.live.offered[name])
-            for name, plan in self.info.traffic.items()
-        }
+        elapsed, live = self.elapsed_s, self.live
         return Progress(
             phase=phase,
             elapsed_s=round(elapsed, 1),
             total_s=self.duration,
-            entries=entries,
-            bottleneck=self.live.bottleneck,
+            entries={
+                name: live.entry(name).progress(plan.stage_at(elapsed), live.offered[name])
+                for name, plan in self.info.traffic.items()
+            },
+            bottleneck=live.bottleneck,
         )
 
 
@@ -201,8 +199,6 @@ def make_endpoint(info: RunInfo, keys: Sequence[str], workflow_endpoint: str, ta
     """
     listed = info.target.budget is not None
     target = target or allow(info.target.url, listed=listed)
-    tls = tls_context(info.target.tls) if target.scheme == "https" else None
-    names = make_resolver(target, listed=listed)
     headers = header_values(info.target.headers)
     codings = {coding.partition(";")[0].strip().lower() for coding in headers.get("accept-encoding", "").split(",")}
     if "gzip" in codings:
@@ -211,9 +207,9 @@ def make_endpoint(info: RunInfo, keys: Sequence[str], workflow_endpoint: str, ta
         Address(
             target.address,
             target.port,
-            tls=tls,
+            tls=tls_context(info.target.tls) if target.scheme == "https" else None,
             server_name=target.server_name,
-            resolver=names,
+            resolver=make_resolver(target, listed=listed),
             codings=frozenset(codings),
         ),
         host=target.host,
@@ -237,22 +233,14 @@ class RequestFailure(Exception):  # noqa: N818 - Locust shows the name as the er
 
 def fire_request(environment: Environment, sample: Sample, expected: frozenset[int] | tuple[int, ...]) -> None:
     """Fire Locust's event for the sample of a request or a polled operation."""
-    kind: str
-    if sample.row == "operation":
-        if sample.outcome not in TIMED:
-            return
-        kind, since = sample.operation, sample.intended_start
-    elif sample.kind is not None:
-        # The time of a poll counts from its start, and the time of other requests from their intended start.
-        kind = sample.kind
-        since = sample.start if sample.kind == RequestKind.POLL else sample.intended_start
-    else:
-        return
-    if sample.end is None or since is None:
+    # The time of a poll counts from its start, and other times from the intended start.
+    since = sample.start if sample.kind == RequestKind.POLL else sample.intended_start
+    untimed = sample.row == "operation" and sample.outcome not in TIMED
+    if untimed or sample.end is None or since is None:
         return
     failed = sample.outcome != Outcome.OK and (sample.status is None or sample.status not in expected)
     environment.events.request.fire(
-        request_type=kind,
+        request_type=sample.kind or sample.operation,
         name=f"{sample.traffic} {sample.status}" if sample.status == THROTTLED_STATUS else sample.traffic,
         response_time=(sample.end - since) / 1e6,
         response_length=sample.bytes_received or 0,
