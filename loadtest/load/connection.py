@@ -1,8 +1,5 @@
 """TCP connections, with or without TLS, to the checked addresses of a server.
 
-For each wait, a gevent socket sets up a timer and a watcher, and first tries to read. ``TcpStream`` is leaner: it uses
-one watcher for the whole connection, and one timer for many waits.
-
 New connections use a server's addresses in turn. The server's name is resolved again from time to time. The new
 addresses are checked, because a name may later lead to an address that must not be loaded.
 """
@@ -41,8 +38,6 @@ _CERTIFICATE_REASONS: Final = {
 # These are the originals of names that gevent has patched. This module waits with watchers of the event loop.
 _poll = monkey.get_original("select", "poll")
 _Socket = monkey.get_original("socket", "socket")
-
-
 FRESH: Final = 60.0
 """A name is resolved again after this many seconds."""
 PATIENCE: Final = 1.0
@@ -50,13 +45,10 @@ PATIENCE: Final = 1.0
 
 
 class Resolver:
-    """Numeric addresses of one server.
+    """Checked numeric addresses of one server, in order of preference.
 
-    Args:
-        addresses: checked addresses, in order of preference.
-        look_up: resolves the name and returns checked addresses. None if there is no name. The function raises
-            ``UnresolvedError`` if resolution fails, and another ``InputError`` if no address may be loaded.
-        now: a clock, in seconds.
+    If the server has a name, ``look_up`` resolves it and returns checked addresses. It raises ``UnresolvedError`` if
+    resolution fails, and another ``InputError`` if no address may be loaded. ``now`` is a clock, in seconds.
     """
 
     def __init__(
@@ -65,8 +57,7 @@ class Resolver:
         look_up: Callable[[], Sequence[str]] | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.peers: defaultdict[str, PeerInfo] = defaultdict(PeerInfo)
-        """Numbers of connections and failures, by address."""
+        self.peers = defaultdict[str, PeerInfo](PeerInfo)
         self._addresses = tuple(addresses)
         self._look_up = look_up
         self._now = now
@@ -96,11 +87,10 @@ class Resolver:
     def _look(self, look_up: Callable[[], Sequence[str]]) -> None:
         try:
             self._addresses = tuple(look_up())
-        except UnresolvedError:
-            # The checked addresses stay in use.
-            pass
-        except InputError:
-            self._addresses = ()
+        except InputError as error:
+            # Without an answer, the checked addresses stay in use.
+            if not isinstance(error, UnresolvedError):
+                self._addresses = ()
         finally:
             self._looked = self._now()
             self._under_way = None
@@ -126,7 +116,8 @@ class TcpStream:
     """A TCP connection. Only one greenlet may wait for it at a time.
 
     Deadlines are monotonic ns. Methods raise ``DeadlineError`` after the deadline, and ``OSError`` if the connection
-    fails.
+    fails. A gevent socket would set up a timer and a watcher for each wait, and first try to read. This class uses one
+    watcher for the whole connection, and one timer for many waits.
     """
 
     def __init__(self, family: int) -> None:
@@ -276,7 +267,7 @@ class TcpStream:
 class Address:
     """Address and TLS settings of a server, shared by all connections to it.
 
-    ``host`` is a numeric address. The default resolver returns only this address. The server's certificate must prove
+    By default, the resolver returns only ``host``, a numeric address. The server's certificate must prove
     ``server_name``. ``codings`` are the accepted content codings (RFC 9110, section 12.5.3), in lower case.
     """
 

@@ -18,14 +18,13 @@ from loadtest.contract import Reason
 from loadtest.load.connection import Address, ConnectError, DeadlineError, TcpStream, connect, tls_reason
 
 MAX_ANSWER: Final = 16 * 1024 * 1024
-"""Maximum bytes of an answer on the wire. Its decoded body has the same maximum."""
+"""Maximum bytes of an answer on the wire, and of its decoded body."""
 MAX_HEAD: Final = 256 * 1024
 """Maximum bytes before the body, including interim answers."""
 MAX_BODIES: Final = 512 * 1024 * 1024
-"""Maximum total bytes of the bodies that a process is reading, before ``gzip`` or ``deflate`` is decoded."""
+"""Maximum total bytes of the bodies that a process is reading, before they are decoded."""
 _UNCOUNTED: Final = 64 * 1024
 """Bodies up to this size do not count towards ``MAX_BODIES``. Most bodies are smaller."""
-PLAIN: Final = frozenset({"", "identity"})
 _KEPT: Final = frozenset(
     {b"date", b"content-length", b"transfer-encoding", b"retry-after", b"content-encoding", b"keep-alive"}
 )
@@ -64,7 +63,7 @@ class HttpExchange(msgspec.Struct, kw_only=True, gc=False):
     bytes_received: int = 0
     status: int | None = None
     body: bytes = b""
-    """Decoded body. The client drops it after use, so that idle users hold no memory."""
+    """The client drops the decoded body after use, so that idle users hold no memory."""
     date: bytes | None = None
     retry_after: str | None = None
     rate_limit: str | None = None
@@ -76,13 +75,13 @@ class HttpExchange(msgspec.Struct, kw_only=True, gc=False):
     def hung_up(self) -> bool:
         """Whether a reused connection was closed before the first byte of the answer.
 
-        Most likely the server closed the idle connection while the request was on its way. But it may have received
-        the request. A reset does not count, because a server that closes an idle connection does not reset it.
+        Most likely, the server closed the idle connection while the request was on its way, but it may have received
+        the request. After a reset, the value is false: a server that closes an idle connection does not reset it.
         """
         return self.reused and self.first_byte is None and self.failure == Reason.CONNECTION_CLOSED
 
 
-def inflated(data: bytes, window: int) -> "bytes | Reason":
+def inflated(data: bytes, window: int) -> bytes | Reason:
     """Return a decoded ``gzip`` or ``deflate`` body (RFC 9110, section 8.4.1), or the reason for failure."""
     parts: list[bytes] = []
     left = MAX_ANSWER
@@ -121,11 +120,8 @@ _ROOM: Final = BodyRoom()
 class ResponseParser:
     """Parses the answers on a connection by handling events of httptools.
 
-    Interim answers (1xx), trailers, and data after a complete answer are ignored.
-
-    Args:
-        codings: accepted content codings, in lower case. Answers in other codings fail.
-        room: memory for bodies. By default, all parsers of the process share it.
+    Interim answers (1xx), trailers, and data after a complete answer are ignored. Answers in other content codings than
+    the accepted ``codings`` (in lower case) fail. By default, all parsers of the process share the ``room`` for bodies.
     """
 
     def __init__(self, codings: frozenset[str] = frozenset(), room: BodyRoom = _ROOM) -> None:
@@ -206,22 +202,26 @@ class ResponseParser:
             answer.retry_after = headers[b"retry-after"][:_HEADER_KEPT].decode("latin-1")
         if (found := _TIMEOUT.search(headers.get(b"keep-alive", b""))) is not None:
             self.idle_s = int(found[1])
-        if b"content-encoding" in headers:
-            self._choose_decoder(headers[b"content-encoding"].decode("latin-1").lower())
-
-    def _choose_decoder(self, encoding: str) -> None:
-        codings = [coding for each in encoding.split(",") if (coding := each.strip()) not in PLAIN]
+        if b"content-encoding" not in headers:
+            return
+        encodings = headers[b"content-encoding"].decode("latin-1").lower().split(",")
+        codings = [coding for each in encodings if (coding := each.strip()) not in {"", "identity"}]
         if len(codings) == 1 and codings[0] in self._codings and codings[0] in _WINDOWS:
             self._window = _WINDOWS[codings[0]]
         elif codings:
-            self.answer.failure = Reason.UNKNOWN_ENCODING
+            answer.failure = Reason.UNKNOWN_ENCODING
 
     def on_body(self, data: bytes) -> None:
         if self.excess or self.answer.failure is not None:
             return
         self.body += data
-        if len(self.body) > _UNCOUNTED:
-            self._count()
+        if (size := len(self.body)) <= _UNCOUNTED:
+            return
+        if self._room.taken + size - self._counted > self._room.most:
+            self.answer.failure = Reason.ANSWER_TOO_LARGE
+        else:
+            self._room.taken += size - self._counted
+            self._counted = size
 
     def drop_body(self) -> None:
         """Free the body's memory."""
@@ -230,14 +230,6 @@ class ResponseParser:
         if self._counted:
             self._room.taken -= self._counted
             self._counted = 0
-
-    def _count(self) -> None:
-        more = len(self.body) - self._counted
-        if self._room.taken + more > self._room.most:
-            self.answer.failure = Reason.ANSWER_TOO_LARGE
-        else:
-            self._room.taken += more
-            self._counted += more
 
     def on_message_complete(self) -> None:
         if self.excess:
@@ -279,8 +271,7 @@ class HttpConnection:
     def exchange(self, request: bytes, timeouts: Timeouts, since: int | None = None) -> HttpExchange:
         """Send a request and read its answer within the time-outs.
 
-        If the request repeats an earlier attempt, ``since`` is the start of that attempt. The total time-out
-        counts from there.
+        If the request repeats an earlier attempt, the total time-out counts from ``since``, the start of that attempt.
         """
         start = since or time.monotonic_ns()
         deadline = start + timeouts.total_ns

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -13,7 +14,7 @@ from loadtest.errors import TargetError
 from loadtest.foreign_text import visible
 from loadtest.http_headers import parse_date, parse_retry_after
 from loadtest.load.client import Answer, WorkflowClient
-from loadtest.load.exchange import HttpConnection, HttpExchange
+from loadtest.load.exchange import HttpConnection
 from loadtest.load.pool import TrafficEntry
 from loadtest.load.session import Session
 from loadtest.record.samples import SETUP, Sample
@@ -41,7 +42,7 @@ class RunningOperation:
         self.key_index = sample.key_index or 0
         mistake = entry.mistake(arrival.number) if entry.mistaken else None
         self.expected = MISTAKE_STATUS[mistake] if mistake else entry.traffic.expect.status
-        """Expected status of its first response. None if it is the documented status."""
+        """Expected status of its first response. None for the documented status."""
         self.contradiction: Reason | None = None
         """Set if an answer contradicts an earlier answer of the run. The operation then fails."""
         sample.mistake, sample.user_free = mistake, free_ns - session.epoch_ns
@@ -94,18 +95,14 @@ class RunningOperation:
             raise
         try:
             if self._entry.pool.crowded:
-                # After a server's pause, many answers arrive at once, and recording each takes 0.06 ms. This greenlet
-                # lets others note the ends of their answers before it records its own.
+                # After a server's pause, many answers arrive at once, and recording each takes 0.06 ms. Other greenlets
+                # can note the ends of their answers first.
                 gevent.sleep(0)
         finally:
             self._record_request(kind, answer, trace, intended, poll)
         if answer.job_id is not None:
             self.contradiction = self.contradiction or self._session.history.contradiction(kind, answer)
         return answer
-
-    @property
-    def begun(self) -> bool:
-        return self.sample.start is not None
 
     def finish(self, outcome: Outcome, reason: Reason | None = None, error_code: str | None = None) -> None:
         """Record the outcome. Only the first call counts."""
@@ -166,8 +163,7 @@ def request_sample(
     parent_arrival: int | None = None,
 ) -> Sample:
     """Return the sample of a request, as a first attempt. The caller changes it for retries and polls."""
-    exchange: HttpExchange = answer.exchange
-    epoch = session.epoch_ns
+    exchange, epoch = answer.exchange, session.epoch_ns
     return Sample(
         row="request",
         traffic=entry.name,
@@ -199,9 +195,9 @@ def request_sample(
 
 
 def retry_after_s(value: str | None, date: bytes | None) -> float | None:
-    """Return the seconds in a ``Retry-After`` header, at least 0, or None if it is absent or invalid.
+    """Return the seconds in a ``Retry-After`` header, or None if it is absent or invalid.
 
-    If the header is a date, the seconds count from the response's ``Date``.
+    If the header is a date, the seconds count from the response's ``Date``, and are at least 0.
     """
     wanted = None if value is None else parse_retry_after(value)
     if not isinstance(wanted, datetime):
@@ -215,7 +211,9 @@ class Seeder:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._sent: list[tuple[TrafficEntry, RequestKind, Answer, str, int]] = []
+        self._deadline = 0.0
+        self._sent: list[Callable[[], Sample]] = []
+        """Functions that return the samples of the requests, once the epoch is known."""
 
     def seed(self) -> None:
         """Submit the jobs and wait until they end.
@@ -226,36 +224,29 @@ class Seeder:
         for entry in self._session.entries.values():
             if entry.operation in JOB_OPERATIONS and entry.traffic.job_ids == "seeded":
                 client = WorkflowClient(self._session.endpoint, entry.timeouts)
-                try:
+                with closing(client.connection):
                     self._seed(entry, client)
-                finally:
-                    client.connection.close()
 
     def record(self) -> None:
-        for entry, kind, answer, trace, key_index in self._sent:
-            self._session.recorder.append(
-                request_sample(self._session, entry, answer, kind=kind, trace=trace, stage=SETUP, key_index=key_index)
-            )
+        for sample in self._sent:
+            self._session.recorder.append(sample())
 
     def _seed(self, entry: TrafficEntry, client: WorkflowClient) -> None:
-        keys = entry.plan.key_count
-        deadline = time.monotonic() + _PATIENCE
+        keys = entry.plan.keys
         waiting: list[tuple[str, int]] = []
-        for number in range(max(entry.traffic.seed_jobs, keys)):
-            key = entry.plan.keys[number % keys]
-            submit = partial(client.post, RequestKind.SUBMIT, entry.bodies.of(0), key)
-            answer = self._insist(entry, RequestKind.SUBMIT, submit, key, deadline)
+        self._deadline = time.monotonic() + _PATIENCE
+        for number in range(max(entry.traffic.seed_jobs, len(keys))):
+            key = keys[number % len(keys)]
+            answer = self._insist(entry, client, key)
             if answer.job_id is not None:
                 waiting.append((answer.job_id, key))
                 self._session.recorder.job(answer.job_id, key)
         for job_id, key in waiting:
-            self._await(entry, client, job_id, key, deadline)
+            self._await(entry, client, key, job_id)
 
-    def _await(self, entry: TrafficEntry, client: WorkflowClient, job_id: str, key: int, deadline: float) -> None:
-        for _ in self._pauses(deadline):
-            answer = self._insist(
-                entry, RequestKind.POLL, lambda trace: client.get(RequestKind.POLL, job_id, key, trace), key, deadline
-            )
+    def _await(self, entry: TrafficEntry, client: WorkflowClient, key: int, job_id: str) -> None:
+        for _ in self._pauses():
+            answer = self._insist(entry, client, key, job_id)
             if answer.job_state in TERMINAL:
                 entry.job_ids.add(job_id, key)
                 self._session.recorder.pending.pop(self._session.recorder.blank(job_id), None)
@@ -268,21 +259,24 @@ class Seeder:
     def _shown(self, word: str | None) -> str:
         return visible(self._session.recorder.blank(str(word)))
 
-    def _insist(
-        self, entry: TrafficEntry, kind: RequestKind, send: Callable[[str], Answer], key: int, deadline: float
-    ) -> Answer:
-        trace_id = self._session.trace_id(entry, 0)
-        for _ in self._pauses(deadline):
-            trace = self._session.traceparent(trace_id)
-            answer = send(trace)
+    def _insist(self, entry: TrafficEntry, client: WorkflowClient, key: int, job_id: str | None = None) -> Answer:
+        """Submit a job, or poll the given job. Repeat the request after a 429."""
+        session, kind = self._session, RequestKind.SUBMIT if job_id is None else RequestKind.POLL
+        for _ in self._pauses():
+            trace = session.traceparent(session.trace_id(entry, 0))
+            if job_id is None:
+                answer = client.post(kind, entry.bodies.of(0), key, trace)
+            else:
+                answer = client.get(kind, job_id, key, trace)
             answer.result = None
-            self._sent.append((entry, kind, answer, trace, key))
+            about = partial(request_sample, session, entry, answer, kind=kind, trace=trace)
+            self._sent.append(partial(about, stage=SETUP, key_index=key))
             if answer.outcome == Outcome.OK:
                 return answer
             if answer.outcome != Outcome.THROTTLED:
                 break
         if answer.reason == Reason.CONNECTION_REFUSED:
-            target = self._session.info.target
+            target = session.info.target
             raise refused(allow(target.url, listed=target.budget is not None))
         status = answer.exchange.status or "no status"
         raise TargetError(
@@ -291,8 +285,8 @@ class Seeder:
             "Check the target, its keys and the entry's workflow.",
         )
 
-    def _pauses(self, deadline: float) -> Iterator[None]:
+    def _pauses(self) -> Iterator[None]:
         yield
-        while time.monotonic() < deadline:
+        while time.monotonic() < self._deadline:
             gevent.sleep(_GENTLE_PAUSE if self._session.endpoint.budget.bounded else _PAUSE)
             yield

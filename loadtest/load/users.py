@@ -64,7 +64,7 @@ class WorkflowUser(locust.User):
             self._carry_out(self.entry.pool.take(), free_ns)
 
     def _carry_out(self, arrival: Arrival, free_ns: int) -> None:
-        """Carry out an arrival. It ends with exactly one outcome."""
+        """Carry out an arrival, which ends with exactly one outcome."""
         operation = RunningOperation(self.session, self.entry, arrival, free_ns, self.client.connection)
         try:
             self.session.endpoint.budget.take_operation()
@@ -73,7 +73,8 @@ class WorkflowUser(locust.User):
             else:
                 self._send_invalid(operation)
         except BudgetSpentError:
-            operation.finish(Outcome.TIMED_OUT if operation.begun else Outcome.DROPPED, Reason.LEASH)
+            begun = operation.sample.start is not None
+            operation.finish(Outcome.TIMED_OUT if begun else Outcome.DROPPED, Reason.LEASH)
         except gevent.GreenletExit:
             operation.finish(Outcome.TIMED_OUT, Reason.DRAIN)
             raise
@@ -115,7 +116,6 @@ class WorkflowUser(locust.User):
         return operation.begin(kind, lambda trace: self.client.post(kind, content, key, trace, operation.expected))
 
     def _get(self, operation: RunningOperation, kind: RequestKind, key: int, job_id: str) -> Answer:
-        """Retrieve a job."""
         return operation.begin(kind, lambda trace: self.client.get(kind, job_id, key, trace, operation.expected))
 
     def on_stop(self) -> None:
@@ -210,25 +210,19 @@ USER_CLASSES: dict[str, type[WorkflowUser]] = {
 
 
 def user_classes(scenario: Scenario, plans: Mapping[str, TrafficPlan], base: Path) -> list[type[locust.User]]:
-    """Create a Locust user class for each traffic entry, named after the entry.
-
-    If a scenario names a class, the class's module may be in ``base`` or in the working directory.
-
-    Raises:
-        InputError: if a class that the scenario names cannot be used.
-    """
-    return [
-        type(
-            name,
-            (find_class(name, scenario.traffic[name], base),),
-            {"traffic_name": name, "fixed_count": plan.users, "abstract": False},
-        )
-        for name, plan in plans.items()
-    ]
+    """Create a Locust user class for each traffic entry, named after the entry. It raises errors of ``find_class``."""
+    classes = []
+    for name, plan in plans.items():
+        attributes = {"traffic_name": name, "fixed_count": plan.users, "abstract": False}
+        classes.append(type(name, (find_class(name, scenario.traffic[name], base),), attributes))
+    return classes
 
 
 def find_class(name: str, traffic: Traffic, base: Path) -> type[WorkflowUser]:
-    """Return an entry's user class. Raise ``InputError`` if the entry names a class that cannot be used."""
+    """Return an entry's user class. Raise ``InputError`` if the entry names a class that cannot be used.
+
+    The module of the class may be in ``base`` or in the working directory.
+    """
     base_class = USER_CLASSES[traffic.operation]
     if traffic.user is None:
         return base_class
@@ -268,7 +262,7 @@ def _imported(where: str, module: str, attribute: str, base: Path) -> object:
 
 
 def _blame(user_class: type, error: Exception) -> str | None:
-    """Return a clause that says where the scenario's own class raised an error, or None if the class did not."""
+    """Return a clause about the place where the scenario's own class raised an error, or None if it did not."""
     if user_class in USER_CLASSES.values():
         return None
     file = inspect.getfile(user_class)
