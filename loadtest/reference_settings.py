@@ -16,12 +16,10 @@ from loadtest.faults import Fault, check_keys, to_text
 from loadtest.limits import SHARED_SCOPES, AlgorithmName, LimiterSpec, Scope, check_spec
 from loadtest.units import Limit
 
-RetryAfterForm = Literal["none", "seconds", "date"]
 RateHeaderForm = Literal["none", "x-ratelimit", "ietf"]
 Draws = Literal["all", "valid"]
 PendingTime = Literal["elapsed", "zero", "omitted"]
 UnknownParameters = Literal["reject", "ignore"]
-FaultClock = Literal["ready", "epoch"]
 
 MAX_BODY: Final = 1024 * 1024
 """The setting ``max_body`` is at most this many bytes. If a body is longer than this, the server hangs up early."""
@@ -126,7 +124,7 @@ class ReferenceSettings:
     round_down: Annotated[bool, About("Round the estimate (sliding counter) or time (token bucket) down.")] = False
     limit_scope: Annotated[Scope, About('Scope of limits. Scopes key and global need a limit "all".')] = "key-and-name"
     draws: Annotated[Draws, About("Requests that count against a limit: all, or only valid requests.")] = "all"
-    retry_after: Annotated[RetryAfterForm, About("Retry-After header of a 429.")] = "none"
+    retry_after: Annotated[Literal["none", "seconds", "date"], About("Retry-After header of a 429.")] = "none"
     retry_after_factor: Annotated[float, About("Factor that multiplies the true wait in Retry-After.", 0, 1000)] = 1.0
     rate_headers: Annotated[RateHeaderForm, About("Headers that report a limit's state.")] = "none"
     workers: Annotated[int, About("Maximum number of jobs that execute at the same time.", 1, 10_000)] = 64
@@ -206,7 +204,7 @@ class ServerConfig(ReferenceSettings):
     port: Annotated[int, About("TCP port. 0 selects a free port.", 0, 65535)] = 8000
     fault_seed: Annotated[int, About("Seed that selects the requests that a fault affects.", 0)] = 1
     fault_clock: Annotated[
-        FaultClock,
+        Literal["ready", "epoch"],
         About("Event that starts the clock of faults: server ready, or POST /epoch to the control endpoint."),
     ] = "ready"
     control_port: Annotated[

@@ -13,27 +13,31 @@ If only valid requests count against limits, check 3 comes last.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from loadtest.contract import JOB_PREFIX, REQUESTS, ErrorCode, JobState, LimitName, RequestKind
-from loadtest.reference_api.execution import INTERNAL, Execution, Threads, Workflow, find
+from loadtest.reference_api.execution import INTERNAL, Call, Execution, Threads, Workflow, find
 from loadtest.reference_api.jobs import JobStore, QueueFullError, WorkHooks
-from loadtest.reference_api.limits import Account, Accounts, RateLimits
+from loadtest.reference_api.limits import STATE_HEADERS, Account, Accounts, RateLimits
 from loadtest.reference_api.loading import load_workflows
 from loadtest.reference_api.messages import (
     ApiError,
     AsgiScope,
     Attendance,
     DisconnectedError,
+    LenientRequest,
     Receive,
-    RequestReader,
+    RunRequest,
     RunTimeoutError,
     Send,
     ServerReply,
     answer_headers,
     encode,
+    explain,
+    infinite_number,
+    read_body,
     wait,
 )
 from loadtest.reference_api.monitoring import Monitoring
@@ -83,15 +87,19 @@ class WorkflowApi:
         self._limits = RateLimits(config)
         self.accounts = Accounts(config, self._limits)
         self._hooks = hooks or WorkHooks()
-        self._reader = RequestReader(config.max_body, ignore_unknown=config.unknown_parameters == "ignore")
+        ignore = config.unknown_parameters == "ignore"
+        self._decode = msgspec.json.Decoder(LenientRequest if ignore else RunRequest).decode
         self._handlers: dict[LimitName, Callable[[Account, AsgiScope, Receive], Awaitable[ServerReply]]] = {
             LimitName.SYNC_RUN: self._run,
             LimitName.ASYNC_SUBMIT: self._submit,
             LimitName.RETRIEVAL: self._retrieve,
         }
-        pending_time = config.pending_execution_time
         self.jobs = JobStore(
-            config.workers, config.queue, config.retention, pending_time=pending_time, hooks=self._hooks
+            config.workers,
+            config.queue,
+            config.retention,
+            pending_time=config.pending_execution_time,
+            hooks=self._hooks,
         )
         self.monitoring = Monitoring(config, self._limits, self.jobs, self._workflows)
 
@@ -130,7 +138,7 @@ class WorkflowApi:
             if self._limits.releases:
                 self._limits.release(scope)
         if self._limits.shows_state:
-            reply = reply._replace(headers=reply.headers + self._limits.state_headers(scope))
+            reply = reply._replace(headers=reply.headers + scope.get(STATE_HEADERS, ()))
         self.monitoring.answered(scope, reply.status)
         return reply
 
@@ -140,18 +148,41 @@ class WorkflowApi:
         self.monitoring.answered(None, reply.status)
         return reply
 
-    async def _run(self, account: Account, scope: AsgiScope, receive: Receive) -> ServerReply:
-        request = await self._reader.read(scope, receive)
+    async def _read(self, scope: AsgiScope, receive: Receive) -> tuple[Workflow, Call]:
+        """Read the body of a run or a submit, and return the workflow and its call with the parameters.
+
+        Raises:
+            ApiError: if the body or its parameters are invalid, or there is no such workflow. Errors name the field.
+            DisconnectedError: if the client hung up before its body was complete.
+        """
+        body = await read_body(scope, receive, self._config.max_body)
+        try:
+            request = self._decode(body)
+        except msgspec.ValidationError as error:
+            details = explain(error)
+            if details["field"].startswith("parameters["):  # the number is too large for every type
+                details["field"] = infinite_number(body)
+            raise ApiError(ErrorCode.INVALID_REQUEST, "The request body has the wrong shape", dict(details)) from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ApiError(ErrorCode.INVALID_JSON, "The request body is not JSON", {"problem": str(error)}) from None
+        except RecursionError:
+            raise ApiError(ErrorCode.INVALID_JSON, "The request body is nested too deeply") from None
         workflow = find(self._workflows, request.name)
-        call = workflow.call(request.parameters)
+        return workflow, workflow.call(request.parameters)
+
+    async def _run(self, account: Account, scope: AsgiScope, receive: Receive) -> ServerReply:
+        workflow, call = await self._read(scope, receive)
         if not self._limits.first:
             await self._limits.enter(account.limiters, LimitName.SYNC_RUN, scope)
         execution = Execution(workflow, call)
         try:
             outcome = await self._attendance.attend(self._hooks.run(account, execution.run()), scope)
         except RunTimeoutError:
-            details: dict[str, Any] = {"workflow": workflow.name, "timeLimitMs": self._config.run_timeout * 1000}
-            details["executionTime"] = execution.milliseconds
+            details = {
+                "workflow": workflow.name,
+                "timeLimitMs": self._config.run_timeout * 1000,
+                "executionTime": execution.milliseconds,
+            }
             raise ApiError(ErrorCode.RUN_TIMEOUT, "The workflow exceeded the time limit of a run", details) from None
         if outcome.result is None:
             details = {"workflow": workflow.name, "executionTime": outcome.milliseconds}
@@ -162,9 +193,7 @@ class WorkflowApi:
         return ServerReply(200, encode(body))
 
     async def _submit(self, account: Account, scope: AsgiScope, receive: Receive) -> ServerReply:
-        request = await self._reader.read(scope, receive)
-        workflow = find(self._workflows, request.name)
-        call = workflow.call(request.parameters)
+        workflow, call = await self._read(scope, receive)
         try:
             if not self._limits.first:
                 self.jobs.check_room()

@@ -19,7 +19,7 @@ Limiters = Mapping[LimitName, Limiter]
 DRAWN: Final = "loadtest.limit"
 """Key of an ASGI scope. Its value names the limit that the request, accepted or rejected, counted against."""
 
-_STATE_HEADERS: Final = "loadtest.rate_headers"
+STATE_HEADERS: Final = "loadtest.rate_headers"
 """Key of an ASGI scope. Its value is the headers that report the limit's state."""
 _HELD: Final = "loadtest.limiter"
 """Key of an ASGI scope. Its value is the limiter whose slot the request occupies until it ends."""
@@ -43,8 +43,7 @@ class RateLimits:
         self._clock = clock
         self._retry_after = config.retry_after
         self._factor = config.retry_after_factor
-        headers_of = _ietf if config.rate_headers == "ietf" else _x_ratelimit
-        self._headers_of = _ietf_concurrency if self.releases and headers_of is _ietf else headers_of
+        self._form = config.rate_headers
 
     def limiters(self) -> Limiters:
         """Return the limiters of a new key, by limit name. Some scopes share them among keys."""
@@ -68,7 +67,7 @@ class RateLimits:
         decision = limiter.decide(now)
         scope[DRAWN] = name
         if self.shows_state:
-            scope[_STATE_HEADERS] = self._headers_of(self._limits[name], decision)
+            scope[STATE_HEADERS] = self._state_headers(self._limits[name], decision)
         if not decision.allowed:
             self.rejected[name] += 1
             raise self._rejection(name, decision, now)
@@ -94,11 +93,21 @@ class RateLimits:
         if limiter is not None:
             limiter.release(self._clock())
 
-    @staticmethod
-    def state_headers(scope: AsgiScope) -> tuple[Header, ...]:
-        """Return the headers that report the state of a request's limit. Without a limit there are none."""
-        headers: tuple[Header, ...] = scope.get(_STATE_HEADERS, ())
-        return headers
+    def _state_headers(self, limit: Limit, decision: Decision) -> tuple[Header, ...]:
+        reset_after = math.ceil(decision.reset_after)
+        if self._form == "x-ratelimit":  # used by many services
+            return (
+                (b"x-ratelimit-limit", b"%d" % limit.count),
+                (b"x-ratelimit-remaining", b"%d" % decision.remaining),
+                (b"x-ratelimit-reset", b"%d" % reset_after),
+            )
+        # draft-ietf-httpapi-ratelimit-headers-11. Windows and times are in whole seconds.
+        policy, state = b'"default";q=%d' % limit.count, b'"default";r=%d' % decision.remaining
+        if self.releases:
+            policy += b';qu="concurrent-requests"'
+        else:
+            policy, state = policy + b";w=%d" % math.ceil(limit.window), state + b";t=%d" % reset_after
+        return (b"ratelimit-policy", policy), (b"ratelimit", state)
 
     def _rejection(self, name: LimitName, decision: Decision, now: float) -> ApiError:
         headers: tuple[Header, ...] = ()
@@ -112,30 +121,6 @@ class RateLimits:
         limit = "all" if self._spec.scope in SHARED_SCOPES else name
         details = {"limit": limit, "allowed": str(self._limits[name])}
         return ApiError(ErrorCode.RATE_LIMIT_EXCEEDED, "The rate limit is exceeded", details, headers)
-
-
-def _x_ratelimit(limit: Limit, decision: Decision) -> tuple[Header, ...]:
-    """Return the headers that many services use: limit, remaining requests, and seconds until the limit is reset."""
-    return (
-        (b"x-ratelimit-limit", b"%d" % limit.count),
-        (b"x-ratelimit-remaining", b"%d" % decision.remaining),
-        (b"x-ratelimit-reset", b"%d" % math.ceil(decision.reset_after)),
-    )
-
-
-def _ietf(limit: Limit, decision: Decision) -> tuple[Header, ...]:
-    """Return the headers of draft-ietf-httpapi-ratelimit-headers-11. Windows and times are in whole seconds."""
-    return (
-        (b"ratelimit-policy", b'"default";q=%d;w=%d' % (limit.count, math.ceil(limit.window))),
-        (b"ratelimit", b'"default";r=%d;t=%d' % (decision.remaining, math.ceil(decision.reset_after))),
-    )
-
-
-def _ietf_concurrency(limit: Limit, decision: Decision) -> tuple[Header, ...]:
-    return (
-        (b"ratelimit-policy", b'"default";q=%d;qu="concurrent-requests"' % limit.count),
-        (b"ratelimit", b'"default";r=%d' % decision.remaining),
-    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

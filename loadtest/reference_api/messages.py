@@ -106,46 +106,22 @@ class RunRequest(msgspec.Struct, forbid_unknown_fields=True):
     parameters: dict[str, Any] = {}
 
 
-class _LenientRequest(RunRequest, forbid_unknown_fields=False):
+class LenientRequest(RunRequest, forbid_unknown_fields=False):
     """A request that may have additional fields."""
 
 
-class RequestReader:
-    """Reads and checks the bodies of runs and submits, up to ``max_body`` bytes."""
-
-    def __init__(self, max_body: int, *, ignore_unknown: bool = False) -> None:
-        self._max_body = max_body
-        self._decode = msgspec.json.Decoder(_LenientRequest if ignore_unknown else RunRequest).decode
-
-    async def read(self, scope: AsgiScope, receive: Receive) -> RunRequest:
-        """Read the body of one request.
-
-        Raises:
-            ApiError: 413 ``body_too_large``, 400 ``invalid_json`` or ``invalid_request`` (naming the field).
-            DisconnectedError: if the client hung up before its body was complete.
-        """
-        body = await read_body(scope, receive, self._max_body)
-        try:
-            return self._decode(body)
-        except msgspec.ValidationError as error:
-            details = explain(error)
-            if details["field"].startswith("parameters["):  # the number is too large for every type
-                details["field"] = _infinite(body)
-            raise ApiError(ErrorCode.INVALID_REQUEST, "The request body has the wrong shape", dict(details)) from None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ApiError(ErrorCode.INVALID_JSON, "The request body is not JSON", {"problem": str(error)}) from None
-        except RecursionError:
-            raise ApiError(ErrorCode.INVALID_JSON, "The request body is nested too deeply") from None
-
-
 async def read_body(scope: AsgiScope, receive: Receive, max_body: int) -> bytes:
-    """Read a request's body. This raises ``ApiError`` 413 or ``DisconnectedError``, like ``RequestReader.read``."""
+    """Read a request's body.
+
+    Raises:
+        ApiError: 413 ``body_too_large``.
+        DisconnectedError: if the client hung up before its body was complete.
+    """
     # A client that still writes when the connection closes may never see the response. A body up to MAX_BODY is
     # therefore read to its end. The server hangs up early only if a body is larger.
-    body, size, more = b"", _declared(scope), True
-    if size > MAX_BODY:
+    body, size, more = b"", 0, True
+    if next((int(value) for name, value in scope["headers"] if name == b"content-length"), 0) > MAX_BODY:
         raise _too_large(max_body, close=True)
-    size = 0
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
@@ -160,13 +136,6 @@ async def read_body(scope: AsgiScope, receive: Receive, max_body: int) -> bytes:
     if size > max_body:
         raise _too_large(max_body, close=False)
     return body
-
-
-def _declared(scope: AsgiScope) -> int:
-    for name, value in scope["headers"]:
-        if name == b"content-length":
-            return int(value)
-    return 0
 
 
 def _too_large(max_body: int, *, close: bool) -> ApiError:
@@ -185,7 +154,7 @@ def explain(error: msgspec.ValidationError, within: str = "") -> dict[str, str]:
     return {"field": path, "problem": problem}
 
 
-def _infinite(body: bytes) -> str:
+def infinite_number(body: bytes) -> str:
     """Return the path of the first infinite number in a request's parameters."""
     try:
         return locate(json.loads(body, parse_int=_whole)["parameters"], "parameters")

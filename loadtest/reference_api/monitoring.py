@@ -8,7 +8,7 @@ predefined values. They never contain an API key, an endpoint or a job id.
 """
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from importlib.resources import files
 from itertools import accumulate
 from typing import Final
@@ -98,35 +98,29 @@ class Monitoring(Collector):
 
     def collect(self) -> Iterator[Metric]:
         limits, jobs, config = self._limits, self._jobs, self._config
-        yield _labelled(
-            CounterMetricFamily("workflow_requests", "Requests answered, by their limit.", labels=("limit", "status")),
-            (((limit, str(status)), count) for (limit, status), count in sorted(self._answered.items())),
-        )
-        yield CounterMetricFamily(
-            "workflow_requests_abandoned", "Requests whose client hung up before the response.", value=self.abandoned
-        )
-        decisions = (("allowed", limits.allowed), ("rejected", limits.rejected))
-        yield _labelled(
-            CounterMetricFamily(
-                "workflow_limiter_decisions", "Decisions of rate limiters.", labels=("limit", "decision")
-            ),
-            (((limit, decision), count) for decision, counts in decisions for limit, count in counts.items()),
-        )
-        yield CounterMetricFamily("workflow_jobs_accepted", "Jobs accepted.", value=jobs.accepted)
-        for family, counts in (
-            (CounterMetricFamily("workflow_jobs_finished", "Jobs that ended.", labels=("state",)), jobs.ended),
-            (GaugeMetricFamily("workflow_jobs", "Jobs that wait, run or are stored.", labels=("state",)), jobs.counts),
+        pools = {workflow.threads for workflow in self._workflows.values() if workflow.threads}
+        answered = {(limit, str(status)): count for (limit, status), count in sorted(self._answered.items())}
+        decisions = {(limit, "allowed"): count for limit, count in limits.allowed.items()}
+        decisions |= {(limit, "rejected"): count for limit, count in limits.rejected.items()}
+        ended, states = ({(str(state),): n for state, n in counts.items()} for counts in (jobs.ended, jobs.counts))
+        counter, gauge = CounterMetricFamily, GaugeMetricFamily
+        for kind, name, about, labels, values in (
+            (counter, "requests", "Requests answered, by their limit.", ("limit", "status"), answered),
+            (counter, "requests_abandoned", "Requests whose client hung up before the response.", (), self.abandoned),
+            (counter, "limiter_decisions", "Decisions of rate limiters.", ("limit", "decision"), decisions),
+            (counter, "jobs_accepted", "Jobs accepted.", (), jobs.accepted),
+            (counter, "jobs_finished", "Jobs that ended.", ("state",), ended),
+            (gauge, "jobs", "Jobs that wait, run or are stored.", ("state",), states),
+            (gauge, "queue_limit", "Maximum number of jobs that wait for a worker.", (), config.queue),
+            (gauge, "workers_busy", "Workers that execute a job.", (), jobs.counts[State.RUNNING]),
+            (gauge, "workers_limit", "Number of workers.", (), config.workers),
+            (gauge, "threads_busy", "Threads that execute a workflow.", (), sum(pool.busy for pool in pools)),
+            (gauge, "threads_limit", "Maximum number of threads.", (), config.threads),
         ):
-            yield _labelled(family, (((str(state),), count) for state, count in counts.items()))
-        pools = {workflow.threads for workflow in self._workflows.values()}
-        for name, text, value in (
-            ("workflow_queue_limit", "Maximum number of jobs that wait for a worker.", config.queue),
-            ("workflow_workers_busy", "Workers that execute a job.", jobs.counts[State.RUNNING]),
-            ("workflow_workers_limit", "Number of workers.", config.workers),
-            ("workflow_threads_busy", "Threads that execute a workflow.", sum(pool.busy for pool in pools if pool)),
-            ("workflow_threads_limit", "Maximum number of threads.", config.threads),
-        ):
-            yield GaugeMetricFamily(name, text, value=value)
+            family = kind(f"workflow_{name}", about, labels=labels)
+            for names, value in values.items() if isinstance(values, dict) else [((), values)]:
+                family.add_metric(names, value)
+            yield family
         executions = HistogramMetricFamily(
             "workflow_execution_seconds",
             "executionTime of sync runs and jobs, including failures.",
@@ -136,9 +130,3 @@ class Monitoring(Collector):
             buckets = list(zip(_BUCKETS, map(float, accumulate(workflow.times.counts)), strict=True))
             executions.add_metric((name,), buckets, workflow.times.total / 1000)
         yield executions
-
-
-def _labelled(family: CounterMetricFamily | GaugeMetricFamily, values: Iterable[tuple[tuple[str, ...], int]]) -> Metric:
-    for labels, value in values:
-        family.add_metric(labels, value)
-    return family

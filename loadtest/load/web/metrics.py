@@ -20,8 +20,9 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
-from loadtest.load.engine import Engine
-from loadtest.load.live import TIME_BOUNDS_MS, LiveFigures, RecentTimes
+from loadtest.load.engine import Engine, LoadGenerator
+from loadtest.load.live import TIME_BOUNDS_MS, RecentTimes
+from loadtest.load.session import Session
 from loadtest.load.web.live_state import budget_rows
 from loadtest.processes import LOOPBACK
 
@@ -30,6 +31,7 @@ _RATE_OVER: Final = 10
 _OWN_NAMES: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 WsgiApp = Callable[..., Any]
+_Family = tuple[Callable[..., Any], str, str, list[str], Iterable[Sequence[Any]]]
 
 
 class RunMetrics(Collector):
@@ -41,36 +43,22 @@ class RunMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         engine = self._engine
         phases = [([name], float(engine.phase == name)) for name in _PHASES]
-        yield _family(GaugeMetricFamily, "loadtest_phase", "1 for the current phase of the run.", ["phase"], phases)
-        if engine.latest is None:
-            return
-        session, generator = engine.latest
-        info, live, over = session.info, session.live, engine.phase == "over"
-        about = {"run": info.id, "scenario": info.scenario.name, "target": info.target.url}
-        yield InfoMetricFamily("loadtest_run", "The current or last run.", about)
-        yield from _counters(live)
-        yield from _histograms(live)
-        yield from _gauges(live, len(session.recorder.pending), over=over)
-        rows = budget_rows(info.target.budget, generator.budget_used)
-        spent = [([row.name], row.used) for row in rows]
-        allowed = [([row.name], row.allowed) for row in rows if row.allowed is not None]
-        what = "Bounds of the request budget."
-        yield _family(GaugeMetricFamily, "loadtest_budget_used", "Used part of the request budget.", ["what"], spent)
-        yield _family(GaugeMetricFamily, "loadtest_budget_allowed", what, ["what"], allowed)
+        families: list[_Family] = [
+            (GaugeMetricFamily, "phase", "1 for the current phase of the run.", ["phase"], phases)
+        ]
+        if engine.latest is not None:
+            families += _families(*engine.latest, over=engine.phase == "over")
+        for kind, name, about, labels, rows in families:
+            family = kind(f"loadtest_{name}", about, labels=labels)
+            for row in rows:
+                family.add_metric(*row)
+            yield family
 
 
-def _family(
-    kind: Callable[..., Any], name: str, about: str, labels: list[str], rows: Iterable[Sequence[Any]]
-) -> Metric:
-    """Create a metric. Each row has the values of the labels, then the arguments of this kind of metric."""
-    family = kind(name, about, labels=labels)
-    for row in rows:
-        family.add_metric(*row)
-    made: Metric = family
-    return made
-
-
-def _counters(live: LiveFigures) -> Iterator[Metric]:
+def _families(session: Session, generator: LoadGenerator, *, over: bool) -> list[_Family]:
+    """Return the metrics of a run. Each row has the values of the labels, then the arguments of this kind of metric."""
+    info, live = session.info, session.live
+    about = {"run": info.id, "scenario": info.scenario.name, "target": info.target.url}
     ended, sent = Counter[tuple[str, str]](), Counter[tuple[str, str, str, str]]()
     for traffic, entry in live.entries.items():
         for stage in entry.stages.values():
@@ -79,45 +67,41 @@ def _counters(live: LiveFigures) -> Iterator[Metric]:
             for cell, count in stage.requests.items():
                 status = "none" if cell.status is None else f"{cell.status // 100}xx"
                 sent[traffic, str(cell.kind), status, cell.outcome] += count
-    for name, about, labels, counts in (
-        ("arrivals_offered", "Arrivals that became due.", [], {(name,): n for name, n in live.offered.items()}),
-        ("operations", "Operations that ended, by outcome.", ["outcome"], ended),
-        (
-            "requests",
-            "Sent requests by outcome and by class of the response's status (none without a response).",
-            ["kind", "status_class", "outcome"],
-            sent,
-        ),
-    ):
-        yield _family(CounterMetricFamily, f"loadtest_{name}", about, ["traffic", *labels], counts.items())
-
-
-def _histograms(live: LiveFigures) -> Iterator[Metric]:
-    for name, about in (
-        ("response_time", "Time from the intended start to the end, for operations that were ok or timed out."),
-        ("execution_time", "executionTime that the service states."),
-    ):
-        rows = [([traffic], *_histogram(getattr(entry, name))) for traffic, entry in live.entries.items()]
-        yield _family(HistogramMetricFamily, f"loadtest_{name}_seconds", about, ["traffic"], rows)
+    offered = [([name], count) for name, count in live.offered.items()]
+    statuses = "Sent requests by outcome and by class of the response's status (none without a response)."
+    took = "Time from the intended start to the end, for operations that were ok or timed out."
+    response_times = [([name], *_histogram(entry.response_time)) for name, entry in live.entries.items()]
+    execution_times = [([name], *_histogram(entry.execution_time)) for name, entry in live.entries.items()]
+    rates = [([name], 0.0 if over else live.offered_rate(name, _RATE_OVER)) for name in live.offered]
+    per_s = f"Arrivals per second in the last {_RATE_OVER} s."
+    in_flight = [([name], count - live.entry(name).ended) for name, count in live.offered.items()]
+    pending = len(session.recorder.pending)
+    lag = "Dispatch lag in the last window, for the traffic entry with the highest lag."
+    lags = [([str(share)], ms / 1000) for share in (0.5, 0.99) if (ms := live.dispatch_lag_ms(share)) is not None]
+    budget = budget_rows(info.target.budget, generator.budget_used)
+    used = [([row.name], row.used) for row in budget]
+    allowed = [([row.name], row.allowed) for row in budget if row.allowed is not None]
+    counter, gauge, histogram = CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+    return [
+        (InfoMetricFamily, "run", "The current or last run.", [], [([], about)]),
+        (counter, "arrivals_offered", "Arrivals that became due.", ["traffic"], offered),
+        (counter, "operations", "Operations that ended, by outcome.", ["traffic", "outcome"], ended.items()),
+        (counter, "requests", statuses, ["traffic", "kind", "status_class", "outcome"], sent.items()),
+        (histogram, "response_time_seconds", took, ["traffic"], response_times),
+        (histogram, "execution_time_seconds", "executionTime that the service states.", ["traffic"], execution_times),
+        (gauge, "offered_rate", per_s, ["traffic"], rates),
+        (gauge, "operations_in_flight", "Offered operations that have not ended.", ["traffic"], in_flight),
+        (gauge, "pending_jobs", "Accepted jobs whose end was not observed.", [], [((), pending)]),
+        (gauge, "dispatch_lag_seconds", lag, ["quantile"], lags),
+        (gauge, "budget_used", "Used part of the request budget.", ["what"], used),
+        (gauge, "budget_allowed", "Bounds of the request budget.", ["what"], allowed),
+    ]
 
 
 def _histogram(times: RecentTimes) -> tuple[list[tuple[str, float]], float]:
     """Return the cumulative counts up to each bound, and the sum of all times. Bounds and sum are in s."""
     bounds = [*(str(bound / 1000) for bound in TIME_BOUNDS_MS), "+Inf"]
     return list(zip(bounds, map(float, accumulate(times.counts)), strict=True)), times.total_ms / 1000
-
-
-def _gauges(live: LiveFigures, pending: int, *, over: bool) -> Iterator[Metric]:
-    rates = [([name], 0.0 if over else live.offered_rate(name, _RATE_OVER)) for name in live.offered]
-    in_flight = [([name], count - live.entry(name).ended) for name, count in live.offered.items()]
-    lags = [([str(share)], ms / 1000) for share in (0.5, 0.99) if (ms := live.dispatch_lag_ms(share)) is not None]
-    per_s = f"Arrivals per second in the last {_RATE_OVER} s."
-    yield _family(GaugeMetricFamily, "loadtest_offered_rate", per_s, ["traffic"], rates)
-    about = "Offered operations that have not ended."
-    yield _family(GaugeMetricFamily, "loadtest_operations_in_flight", about, ["traffic"], in_flight)
-    yield GaugeMetricFamily("loadtest_pending_jobs", "Accepted jobs whose end was not observed.", pending)
-    about = "Dispatch lag in the last window, for the traffic entry with the highest lag."
-    yield _family(GaugeMetricFamily, "loadtest_dispatch_lag_seconds", about, ["quantile"], lags)
 
 
 def metrics_app(engine: Engine) -> WsgiApp:
