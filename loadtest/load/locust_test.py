@@ -62,15 +62,6 @@ _TUNNEL: Final = (
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
-def own_values(scenario: Scenario) -> dict[str, str]:
-    """Return values of the scenario as text. Options and form fields of the same names may replace them."""
-    return {
-        "seed": str(scenario.seed),
-        "rate_multiplier": f"{scenario.rate_multiplier:g}",
-        "duration": f"{scenario.duration:.10g}s",
-    }
-
-
 _ABOUT: Final = {
     "seed": "replaces the scenario's seed",
     "rate_multiplier": "multiplies all rates and bursts",
@@ -115,22 +106,19 @@ def parse_command_line(own: Mapping[str, str]) -> argparse.Namespace:
         if word.startswith("-"):
             known = [text for action in parser._actions for text in action.option_strings]  # noqa: SLF001 - no other way
             raise unknown_option(word.partition("=")[0], known, "locust")
-    if not options.worker:
-        _refuse(options, {name: parser.get_default(name) for name in REFUSED})
-        if options.metrics_port is not None:
-            check_free(options.metrics_port, "--metrics-port")
-    return options
-
-
-def _refuse(options: argparse.Namespace, defaults: dict[str, Any]) -> None:
+    if options.worker:
+        return options
     # Values are compared as texts, because a default may be the text of a number.
-    given = [REFUSED[name] for name in REFUSED if str(getattr(options, name)) != str(defaults[name])]
+    given = [why for name, why in REFUSED.items() if str(getattr(options, name)) != str(parser.get_default(name))]
     if given:
         lines = [f"{joined([each for each, other in given if other == why])}: {why}." for _, why in given]
         raise InputError("not supported: " + "\n  ".join(dict.fromkeys(lines)))
     if not options.headless and options.web_host not in _LOOPBACK:
         where = options.web_host or "all addresses of this machine"
         raise InputError(f"--web-host: the web UI cannot be served to {where}, because it can start load", _TUNNEL)
+    if options.metrics_port is not None:
+        check_free(options.metrics_port, "--metrics-port")
+    return options
 
 
 class LocustTest:
@@ -144,7 +132,12 @@ class LocustTest:
         self._path = find_scenario(environ.get("LOADTEST_SCENARIO", "tour"))
         self.loaded: LoadedScenario = load_scenario(self._path)
         scenario = self.loaded.scenario
-        self._own = own_values(scenario)
+        self._own = {
+            "seed": str(scenario.seed),
+            "rate_multiplier": f"{scenario.rate_multiplier:g}",
+            "duration": f"{scenario.duration:.10g}s",
+        }
+        """Values of the scenario as text. Options and form fields of the same names may replace them."""
         self.options: argparse.Namespace = parse_command_line(self._own)
         self.keys, self.endpoint = credentials(environ)
         self.chosen = _choose(environ)

@@ -48,7 +48,6 @@ _NO_FRAMES: Final = "frame-ancestors 'none'"
 _ROOT: Final = '<div id="root"></div>'
 _LINK: Final = '<script src="workflow/live_link.js" defer></script>\n  </body>'
 _KEY: Final = "workflow-api"
-_TITLE: Final = "Workflow API"
 _COLUMNS: Final = {
     "name": "Traffic",
     "stage": "Stage",
@@ -78,9 +77,7 @@ _QUIET_S: Final = 5.0
 
 def extend(web_ui: WebUI, engine: Engine, test: LocustTest, reports: Reports) -> None:
     """Protect Locust's web UI and add the pages, below ``--web-base-path``. Call it once, before serving."""
-    app = web_ui.app
-    if app is None:
-        return
+    app: Any = web_ui.app
     pages = _Pages(web_ui, engine, test, reports)
     app.before_request(lambda: _refuse_strangers() or pages.refuse_start())
     app.after_request(_close_frames)
@@ -102,7 +99,7 @@ def extend(web_ui: WebUI, engine: Engine, test: LocustTest, reports: Reports) ->
     structure = [{"key": key, "title": title} for key, title in _COLUMNS.items()]
     web_ui.template_args |= {
         "extended_csv_files": [{"href": "./runs", "title": "Runs and reports of the harness"}],
-        "extended_tabs": [{"title": _TITLE, "key": _KEY}],
+        "extended_tabs": [{"title": "Workflow API", "key": _KEY}],
         "extended_tables": [{"key": _KEY, "structure": structure}],
     }
 
@@ -174,9 +171,9 @@ class _Pages:
         known = None
         for run in self._reports.runs[-1:]:
             report = None if run.report is None else f"{self.base}/runs/{run.directory.name}/report.html"
-            scenario = run.scenario
-            about = f"seed {scenario.seed}, {scenario.duration:g} s"
-            about += f", rates × {scenario.rate_multiplier:g}" if scenario.rate_multiplier != 1 else ""
+            about = f"seed {run.scenario.seed}, {run.scenario.duration:g} s"
+            if (multiplier := run.scenario.rate_multiplier) != 1:
+                about += f", rates × {multiplier:g}"
             known = {"text": f"Run {run.directory} ({about}): {state_text(run)}.", "report": report}
         return flask.jsonify({"phase": self._engine.phase, "run": known})
 
@@ -195,15 +192,13 @@ class _Pages:
         return answer
 
     def events(self) -> flask.Response:
-        if self._feed.full:
+        if len(self._feed.watchers) >= _MOST_WATCHERS:
             return flask.Response(f"{_MOST_WATCHERS} browsers watch already.", 503)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return flask.Response(self._feed.watch(), mimetype="text/event-stream", headers=headers)
 
     def asset(self, name: str) -> flask.Response:
-        if name not in _ASSETS:
-            flask.abort(404)
-        return flask.send_from_directory(_HERE, name)
+        return flask.send_from_directory(_HERE, name) if name in _ASSETS else flask.abort(404)
 
     def metrics(self) -> Any:
         return flask.Response.from_app(self._metrics, flask.request.environ)
@@ -220,9 +215,8 @@ class _Pages:
         elif endpoint == "locust.request_stats":
             latest = self._engine.latest
             rows = [] if latest is None else [_row(entry) for entry in entries_of(latest[0], latest[0].elapsed_s)]
-            response.set_data(
-                flask.json.dumps({**response.get_json(), "extended_stats": [{"key": _KEY, "data": rows}]})
-            )
+            figures = {**response.get_json(), "extended_stats": [{"key": _KEY, "data": rows}]}
+            response.set_data(flask.json.dumps(figures))
         return response
 
     def _strip(self) -> str:
@@ -236,12 +230,7 @@ class _Pages:
             length=f"{length:g} s",
             target=f"{environment.host or 'not named'}{' (embedded)' if test.embedded else ''}",
             base=self.base,
-            ready=self._engine.phase == "over"
-            and environment.runner is not None
-            and environment.runner.state == "ready",
-            run="",
-            # The page with the form has no tabs, so it links to the live page.
-            links=[("/workflow", f"{_TITLE}, live")],
+            ready=self._engine.phase == "over" and environment.runner and environment.runner.state == "ready",
         )
 
 
@@ -252,50 +241,45 @@ class _LiveFeed:
         self._engine = engine
         self._reports = reports
         self._run: LiveRun | None = None
-        self._watchers: set[Queue] = set()
+        self.watchers: set[Queue] = set()
         self._sender: gevent.Greenlet | None = None
         self._known: tuple[LiveRun, int, RunShown] | None = None
         """The run, its bucket width and its description, as they were last sent."""
-
-    @property
-    def full(self) -> bool:
-        return len(self._watchers) >= _MOST_WATCHERS
 
     def watch(self) -> Iterator[bytes]:
         """Yield events until the browser disconnects. The first has the whole run, and later events have changes."""
         queue: Queue = Queue(_BACKLOG)
         queue.put_nowait(self._event(self._latest(), None))
-        self._watchers.add(queue)
+        self.watchers.add(queue)
         if self._sender is None:
             self._sender = gevent.spawn(self._send_forever)
         try:
-            while queue in self._watchers:
+            while queue in self.watchers:
                 try:
                     yield queue.get(timeout=_QUIET_S)
                 except Empty:
                     # Send a comment, because only a write shows that a browser is gone.
                     yield b":\n\n"
         finally:
-            self._watchers.discard(queue)
+            self.watchers.discard(queue)
 
     def _send_forever(self) -> None:
         sent = b""
-        while self._watchers:
+        while self.watchers:
             gevent.sleep(1)
             event = self._changes()
             if event == sent:
                 continue
             sent = event
-            for queue in list(self._watchers):
+            for queue in list(self.watchers):
                 try:
                     queue.put_nowait(event)
                 except Full:
-                    self._watchers.discard(queue)
+                    self.watchers.discard(queue)
         self._sender = None
 
     def _latest(self) -> LiveRun | None:
-        latest = self._engine.latest
-        if latest is not None and (self._run is None or self._run.session is not latest[0]):
+        if (latest := self._engine.latest) and (self._run is None or self._run.session is not latest[0]):
             self._run = LiveRun(*latest)
         return self._run
 
