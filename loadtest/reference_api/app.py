@@ -12,21 +12,27 @@ If only valid requests count against limits, check 3 comes last.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import math
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from email.utils import formatdate
 from typing import Final
 
 import msgspec
 
 from loadtest.contract import JOB_PREFIX, REQUESTS, ErrorCode, JobState, LimitName, RequestKind
+from loadtest.limits import CONCURRENCY, SHARED_SCOPES, Decision, Limiter, make
 from loadtest.reference_api.execution import INTERNAL, Call, Execution, Threads, Workflow, find
 from loadtest.reference_api.jobs import JobStore, QueueFullError, WorkHooks
-from loadtest.reference_api.limits import STATE_HEADERS, Account, Accounts, RateLimits
 from loadtest.reference_api.loading import load_workflows
 from loadtest.reference_api.messages import (
+    DRAWN,
     ApiError,
     AsgiScope,
     Attendance,
     DisconnectedError,
+    Header,
     LenientRequest,
     Receive,
     RunRequest,
@@ -42,11 +48,17 @@ from loadtest.reference_api.messages import (
 )
 from loadtest.reference_api.monitoring import Monitoring
 from loadtest.reference_settings import ServerConfig
+from loadtest.units import Limit
 
 logger = logging.getLogger(__name__)
+Limiters = Mapping[LimitName, Limiter]
 
 _RETRIEVAL: Final = REQUESTS[RequestKind.RETRIEVE]
 _WHOLE_PATHS: Final = {request.path: request for request in REQUESTS.values() if request.path != JOB_PREFIX}
+_STATE_HEADERS: Final = "loadtest.rate_headers"
+"""Key of an ASGI scope. Its value is the headers that report the limit's state."""
+_HELD: Final = "loadtest.limiter"
+"""Key of an ASGI scope. Its value is the limiter whose slot the request occupies until it ends."""
 # A constant, because reading an enum's member in Python 3.11 costs more than the code that uses it.
 _PENDING: Final = str(JobState.PENDING)
 
@@ -75,6 +87,132 @@ def allow(scope: AsgiScope, method: str) -> None:
         raise ApiError(ErrorCode.METHOD_NOT_ALLOWED, f"Only {method} is allowed here", {"allow": [method]}, headers)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Account:
+    """The limiters of an API key. The account is also the owner of the key's jobs."""
+
+    limiters: Limiters
+
+
+class RateLimits:
+    """The limits of one server, and the accounts of its API keys."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        self.first = config.draws == "all"
+        """Whether requests are counted before their bodies are checked. Otherwise only valid requests count."""
+        self.shows_state = config.rate_headers != "none"
+        """Whether responses have headers that report the limit's state."""
+        self.releases = config.limiter.algorithm == CONCURRENCY
+        """Whether a request occupies a slot until it ends."""
+        self.decisions = {decision: dict.fromkeys(config.limits, 0) for decision in ("allowed", "rejected")}
+        """Number of decisions so far, by decision and limit."""
+        self._allowed, self._rejected = self.decisions.values()
+        self._spec = config.limiter
+        self._limits = config.limits_in_force
+        self._config = config
+        shared = self._make() if self._spec.scope in ("name", "global") else None
+        self.accounts = {key.encode(): Account(shared or self._make()) for key in config.keys}
+        """Accounts by API key."""
+        self._endpoint = config.endpoint.encode() if config.endpoint else None
+
+    def _make(self) -> Limiters:
+        if self._spec.scope in SHARED_SCOPES:
+            return dict.fromkeys(self._limits, make(self._spec, next(iter(self._limits.values()))))
+        return {name: make(self._spec, limit) for name, limit in self._limits.items()}
+
+    def draw(self, limiters: Limiters, name: LimitName, scope: AsgiScope) -> float:
+        """Count a request against a limit, and return how many seconds the request must wait.
+
+        The limit's name, the headers about its state and the occupied limiter are stored in the scope.
+
+        Raises:
+            ApiError: 429 ``rate_limit_exceeded``.
+        """
+        limiter, now = limiters[name], time.time()
+        decision = limiter.decide(now)
+        scope[DRAWN] = name
+        if self.shows_state:
+            scope[_STATE_HEADERS] = self._state_headers(self._limits[name], decision)
+        if not decision.allowed:
+            self._rejected[name] += 1
+            raise self._rejection(name, decision, now)
+        self._allowed[name] += 1
+        if self.releases:
+            scope[_HELD] = limiter
+        return decision.delay
+
+    async def enter(self, limiters: Limiters, name: LimitName, scope: AsgiScope) -> bool:
+        """Count a request against a limit, wait if the limiter delays it, and return whether it waited.
+
+        Raises:
+            ApiError: 429 ``rate_limit_exceeded``.
+            DisconnectedError: if the client hung up while waiting.
+        """
+        delay = self.draw(limiters, name, scope)
+        if delay:
+            await wait(delay, scope)
+        return delay > 0
+
+    def release(self, scope: AsgiScope) -> None:
+        limiter: Limiter | None = scope.pop(_HELD, None)
+        if limiter is not None:
+            limiter.release(time.time())
+
+    def _state_headers(self, limit: Limit, decision: Decision) -> tuple[Header, ...]:
+        reset_after = math.ceil(decision.reset_after)
+        if self._config.rate_headers == "x-ratelimit":  # used by many services
+            return (
+                (b"x-ratelimit-limit", b"%d" % limit.count),
+                (b"x-ratelimit-remaining", b"%d" % decision.remaining),
+                (b"x-ratelimit-reset", b"%d" % reset_after),
+            )
+        # draft-ietf-httpapi-ratelimit-headers-11. Windows and times are in whole seconds.
+        policy, state = b'"default";q=%d' % limit.count, b'"default";r=%d' % decision.remaining
+        if self.releases:
+            policy += b';qu="concurrent-requests"'
+        else:
+            policy, state = policy + b";w=%d" % math.ceil(limit.window), state + b";t=%d" % reset_after
+        return (b"ratelimit-policy", policy), (b"ratelimit", state)
+
+    def _rejection(self, name: LimitName, decision: Decision, now: float) -> ApiError:
+        headers: tuple[Header, ...] = ()
+        if self._config.retry_after != "none":
+            # A concurrency limit cannot tell when a slot becomes free, so one second is a guess.
+            seconds = (decision.retry_after or 1.0) * self._config.retry_after_factor
+            value = b"%d" % math.ceil(seconds)
+            if self._config.retry_after == "date":
+                value = formatdate(math.ceil(now + seconds), usegmt=True).encode()
+            headers = ((b"retry-after", value),)
+        limit = "all" if self._spec.scope in SHARED_SCOPES else name
+        details = {"limit": limit, "allowed": str(self._limits[name])}
+        return ApiError(ErrorCode.RATE_LIMIT_EXCEEDED, "The rate limit is exceeded", details, headers)
+
+    def account(self, headers: list[Header]) -> Account:
+        """Return the account of a request. The values of a repeated header are joined with commas.
+
+        Raises:
+            ApiError: 401 ``missing_api_key`` or ``invalid_api_key``, 400 ``missing_endpoint``, 404
+                ``unknown_endpoint``.
+        """
+        key = endpoint = None
+        for name, value in headers:
+            if name == b"x-api-key":
+                key = value if key is None else key + b", " + value
+            elif name == b"x-wf-endpoint":
+                endpoint = value if endpoint is None else endpoint + b", " + value
+        if not key:
+            raise ApiError(ErrorCode.MISSING_API_KEY, "The API key is missing", {"header": "x-api-key"})
+        # The parser keeps white space at the end of values.
+        account = self.accounts.get(key) or self.accounts.get(key.strip())
+        if account is None:
+            raise ApiError(ErrorCode.INVALID_API_KEY, "The API key is not valid", {"header": "x-api-key"})
+        if not endpoint:
+            raise ApiError(ErrorCode.MISSING_ENDPOINT, "The endpoint header is missing", {"header": "x-wf-endpoint"})
+        if self._endpoint is not None and endpoint.strip() != self._endpoint:
+            raise ApiError(ErrorCode.UNKNOWN_ENDPOINT, "There is no such endpoint", {"header": "x-wf-endpoint"})
+        return account
+
+
 class WorkflowApi:
     """The reference Workflow API."""
 
@@ -84,8 +222,7 @@ class WorkflowApi:
         self._config = config
         self._workflows = workflows or load_workflows(config, Threads(config.threads))
         self._attendance = Attendance(config.run_timeout)
-        self._limits = RateLimits(config)
-        self.accounts = Accounts(config, self._limits)
+        self.limits = RateLimits(config)
         self._hooks = hooks or WorkHooks()
         ignore = config.unknown_parameters == "ignore"
         self._decode = msgspec.json.Decoder(LenientRequest if ignore else RunRequest).decode
@@ -101,7 +238,7 @@ class WorkflowApi:
             pending_time=config.pending_execution_time,
             hooks=self._hooks,
         )
-        self.monitoring = Monitoring(config, self._limits, self.jobs, self._workflows)
+        self.monitoring = Monitoring(config, self.limits.decisions, self.jobs, self._workflows)
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         if (reply := await self.reply(scope, receive)) is not None:
@@ -117,9 +254,9 @@ class WorkflowApi:
                 allow(scope, "GET")
                 reply = await monitor(scope)
             else:
-                account = self.accounts.find(scope["headers"])
+                account = self.limits.account(scope["headers"])
                 name = route(scope, path)
-                if self._limits.first and (delay := self._limits.draw(account.limiters, name, scope)):
+                if self.limits.first and (delay := self.limits.draw(account.limiters, name, scope)):
                     await wait(delay, scope)
                 reply = await self._handlers[name](account, scope, receive)
         except ApiError as error:
@@ -135,10 +272,10 @@ class WorkflowApi:
             reply = ApiError(ErrorCode.INTERNAL, INTERNAL).reply(self._config.answers)
         finally:
             # A concurrency limit's slot is freed before the response is sent, so the client's next request can use it.
-            if self._limits.releases:
-                self._limits.release(scope)
-        if self._limits.shows_state:
-            reply = reply._replace(headers=reply.headers + scope.get(STATE_HEADERS, ()))
+            if self.limits.releases:
+                self.limits.release(scope)
+        if self.limits.shows_state:
+            reply = reply._replace(headers=reply.headers + scope.get(_STATE_HEADERS, ()))
         self.monitoring.answered(scope, reply.status)
         return reply
 
@@ -172,8 +309,8 @@ class WorkflowApi:
 
     async def _run(self, account: Account, scope: AsgiScope, receive: Receive) -> ServerReply:
         workflow, call = await self._read(scope, receive)
-        if not self._limits.first:
-            await self._limits.enter(account.limiters, LimitName.SYNC_RUN, scope)
+        if not self.limits.first:
+            await self.limits.enter(account.limiters, LimitName.SYNC_RUN, scope)
         execution = Execution(workflow, call)
         try:
             outcome = await self._attendance.attend(self._hooks.run(account, execution.run()), scope)
@@ -195,9 +332,9 @@ class WorkflowApi:
     async def _submit(self, account: Account, scope: AsgiScope, receive: Receive) -> ServerReply:
         workflow, call = await self._read(scope, receive)
         try:
-            if not self._limits.first:
+            if not self.limits.first:
                 self.jobs.check_room()
-                await self._limits.enter(account.limiters, LimitName.ASYNC_SUBMIT, scope)
+                await self.limits.enter(account.limiters, LimitName.ASYNC_SUBMIT, scope)
             job = self.jobs.submit(account, workflow, call)
         except QueueFullError:
             # Assumption: the documentation does not specify the response to a submit when the queue is full.
@@ -210,6 +347,6 @@ class WorkflowApi:
         body = self.jobs.retrieve(account, job_id)
         if body is None:
             raise ApiError(ErrorCode.UNKNOWN_JOB, "There is no such job, or it has expired")
-        if not self._limits.first and await self._limits.enter(account.limiters, LimitName.RETRIEVAL, scope):
+        if not self.limits.first and await self.limits.enter(account.limiters, LimitName.RETRIEVAL, scope):
             body = self.jobs.retrieve(account, job_id) or body  # the job went on while the request waited
         return ServerReply(200, body)

@@ -66,7 +66,7 @@ class FaultyApi:
         self._keys = {key.encode(): number for number, key in enumerate(config.keys)}
         self._ids: dict[int, str] = {}
         self.active.on_change += [self._ids.clear, self._plan_freeze]
-        work.attach({account: n for n, account in enumerate(api.accounts.by_key.values())}, api.jobs.wake)
+        work.attach({account: n for n, account in enumerate(api.limits.accounts.values())}, api.jobs.wake)
 
     def begin(self) -> None:
         """Activate the faults of the config. The server calls this when it is ready."""

@@ -30,6 +30,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Header = tuple[bytes, bytes]
 
+DRAWN: Final = "loadtest.limit"
+"""Key of an ASGI scope. Its value names the limit that the request, accepted or rejected, counted against."""
+
 encode: Final = msgspec.json.Encoder().encode
 
 JSON: Final[Header] = (b"content-type", b"application/json")

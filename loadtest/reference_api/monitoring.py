@@ -17,10 +17,10 @@ from prometheus_client import CollectorRegistry, ProcessCollector, make_asgi_app
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from loadtest.contract import LimitName
 from loadtest.reference_api.execution import BOUNDS, Workflow
 from loadtest.reference_api.jobs import JobStore, State
-from loadtest.reference_api.limits import DRAWN, RateLimits
-from loadtest.reference_api.messages import AsgiScope, Header, Message, ServerReply, encode
+from loadtest.reference_api.messages import DRAWN, AsgiScope, Header, Message, ServerReply, encode
 from loadtest.reference_settings import ServerConfig
 
 _NO_LIMIT: Final = "none"
@@ -36,14 +36,18 @@ class Monitoring(Collector):
     """Health, metrics and API document of a server. Responses are counted here, and jobs and limits elsewhere."""
 
     def __init__(
-        self, config: ServerConfig, limits: RateLimits, jobs: JobStore, workflows: Mapping[str, Workflow]
+        self,
+        config: ServerConfig,
+        decisions: Mapping[str, Mapping[LimitName, int]],
+        jobs: JobStore,
+        workflows: Mapping[str, Workflow],
     ) -> None:
         self.abandoned = 0
         """Number of requests whose client hung up before the response."""
         self._stopping = False
         self._answered: defaultdict[tuple[str, int], int] = defaultdict(int)
         self._config = config
-        self._limits = limits
+        self._decisions = decisions
         self._jobs = jobs
         self._workflows = workflows
         registry = CollectorRegistry(auto_describe=True)
@@ -97,11 +101,10 @@ class Monitoring(Collector):
         return ServerReply(start["status"], body["body"], tuple(given.items()), content_type)
 
     def collect(self) -> Iterator[Metric]:
-        limits, jobs, config = self._limits, self._jobs, self._config
+        jobs, config = self._jobs, self._config
         pools = {workflow.threads for workflow in self._workflows.values() if workflow.threads}
         answered = {(limit, str(status)): count for (limit, status), count in sorted(self._answered.items())}
-        decisions = {(limit, "allowed"): count for limit, count in limits.allowed.items()}
-        decisions |= {(limit, "rejected"): count for limit, count in limits.rejected.items()}
+        decisions = {(limit, one): n for one, counts in self._decisions.items() for limit, n in counts.items()}
         ended, states = ({(str(state),): n for state, n in counts.items()} for counts in (jobs.ended, jobs.counts))
         counter, gauge = CounterMetricFamily, GaugeMetricFamily
         for kind, name, about, labels, values in (
