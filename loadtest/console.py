@@ -21,6 +21,5 @@ class Console(rich.console.Console):
     def render(
         self, renderable: rich.console.RenderableType, options: rich.console.ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """Render an object to segments without invisible characters."""
         for text, style, control in super().render(renderable, options):
             yield Segment(text if control or text.isprintable() else visible_text(text), style, control)

@@ -63,11 +63,7 @@ def whole_address(text: str, option: str) -> str:
 
 
 def check_free(port: int, option: str) -> None:
-    """Check that a port of loopback is free, before anything is started.
-
-    Raises:
-        InputError: if the port is not free.
-    """
+    """Raise ``InputError`` if a port of loopback is not free."""
     try:
         socket.create_server((LOOPBACK, port)).close()
     except (OSError, OverflowError) as error:
@@ -84,15 +80,13 @@ def free_port() -> int:
 def start_child(
     module: str, *arguments: str, environment: Mapping[str, str] | None = None, **options: Any
 ) -> "subprocess.Popen[bytes]":
-    """Start ``python -m MODULE`` with pipes for its input and output.
+    """Start ``python -m MODULE`` with pipes for its input and output. ``options`` are those of ``subprocess.Popen``.
 
     The child has its own session, so that Ctrl-C reaches only the parent. The end of its input tells the child that
-    the parent has ended. ``environment`` holds the credentials. By default, the child gets this process's environment.
-    ``options`` are passed to ``subprocess.Popen``.
+    the parent has ended. By default, the child gets this process's environment.
     """
-    command = [sys.executable, "-m", module, *arguments]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    return subprocess.Popen(command, env=environment, **{"start_new_session": True, **pipes, **options})
+    defaults = {"start_new_session": True, "stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, "-m", module, *arguments], env=environment, **{**defaults, **options})
 
 
 def start_worker(
@@ -102,10 +96,12 @@ def start_worker(
 
     With ``with_parent``, the worker ends with this process. Otherwise it ends when the master dismisses it.
     """
-    arguments = [master, str(base), *(["--with-parent"] if with_parent else [])]
-    pipes = {} if with_parent else {"stdin": None}
-    output = subprocess.DEVNULL if with_parent else None
-    return start_child("loadtest.load.distributed", *arguments, environment=environment, stdout=output, **pipes)
+    module = "loadtest.load.distributed"
+    if with_parent:
+        return start_child(
+            module, master, str(base), "--with-parent", environment=environment, stdout=subprocess.DEVNULL
+        )
+    return start_child(module, master, str(base), environment=environment, stdin=None, stdout=None)
 
 
 def run_module(module: str, *arguments: str, stdout: IO[bytes] | int | None = None) -> int:
@@ -128,12 +124,9 @@ def make_report(
     baselines: Sequence[Path] = (),
     **how: Any,
 ) -> int:
-    """Make a run's report, and print its first screen. ``full`` prints the whole report.
+    """Make a run's report, print its first screen (all of it if ``full``), and return the verdict's exit code.
 
-    ``how`` are keyword arguments of ``run_module``.
-
-    Returns:
-        The verdict's exit code, or ``ExitCode.BUG`` if the report's process was killed.
+    ``how`` are keyword arguments of ``run_module``. The exit code is ``ExitCode.BUG`` if the process was killed.
     """
     flags = (("--no-plots", not plots), ("--png", png), ("--full", full))
     options = [*(flag for flag, given in flags if given), *(f"--baseline={one}" for one in baselines)]
@@ -196,10 +189,9 @@ MOST_FILES: Final = 65_536
 
 
 def allow_files() -> int:
-    """Raise this process's limit of open files to the system's maximum, at most 65,536. Children inherit the limit.
+    """Raise this process's limit of open files to the system's maximum, at most ``MOST_FILES``, and return it.
 
-    Returns:
-        The new limit, or 65,536 if the system has no limit.
+    Children inherit the limit.
     """
     process = psutil.Process()
     if not hasattr(process, "rlimit"):

@@ -13,8 +13,6 @@ from loadtest.errors import InputError
 from loadtest.words import joined, nearest
 
 _NAME: Final = "loadtest"
-_MENTION: Final = f"`{_NAME} "
-"""The beginning of a command within a sentence."""
 DEFAULT_PORT: Final = 8000
 """The reference API's default port."""
 
@@ -38,7 +36,7 @@ def program(*, elsewhere: bool = False) -> str:
 
 def pasteable(text: str) -> str:
     """Make every command that a text mentions (`` `loadtest runs` ``) ready to be pasted."""
-    return text.replace(_MENTION, f"`{program()} ")
+    return text.replace(f"`{_NAME} ", f"`{program()} ")
 
 
 def complain(message: object) -> None:
@@ -51,9 +49,9 @@ def complain(message: object) -> None:
 
 
 def command_line(*words: object, **options: object) -> str:
-    """Return a command that begins with ``loadtest``, quoted for a shell. Options without a value are left out.
+    """Return a command that begins with ``loadtest``, quoted for a shell.
 
-    ``options`` have underscores in their names. A tuple repeats its option, and True makes a flag.
+    Options without a value are left out. A tuple repeats its option, and True makes a flag.
     """
     parts = [_NAME, *map(str, words)]
     for name, value in options.items():

@@ -96,10 +96,7 @@ class Assigner:
     def step(self, now_ns: int, margin_ns: int, alive: set[str]) -> Reassignment | Assignment | None:
         """Return a change to propose to its waiting workers, or a new assignment for all workers, or None.
 
-        Args:
-            now_ns: current time since the epoch.
-            margin_ns: a new cut is at least this far ahead.
-            alive: workers that are connected.
+        ``now_ns`` is since the epoch, and a new cut is at least ``margin_ns`` ahead of it.
         """
         change = self._change
         if change is None:
@@ -142,14 +139,14 @@ class Member:
     heard_ns: int
     """Time of its last message, on the master's clock."""
     report: WorkerReport = field(default_factory=lambda: WorkerReport(run="", sent_ns=0))
-    """Its last report. Before the first report, this is empty."""
+    """Its last report. At first it is empty."""
     joined_ns: int | None = None
     """Time since the epoch when its first assignment began."""
     gone_ns: int | None = None
     """Time since the epoch when it left or was lost."""
     lost: bool = False
     returned: int = 0
-    """Number of times that it returned after it was lost. Arrivals from before a loss may be missing."""
+    """Number of returns after a loss. Arrivals from before a loss may be missing."""
     leaving: bool = False
     closed: bool = False
     """Whether it has sent all its samples."""
@@ -194,8 +191,7 @@ class Outbox:
         self._packed += packed
         self.count += len(samples)
 
-    def write_jobs(self, jobs: Sequence[tuple[str, int]]) -> None:
-        """Do nothing, like ``end``. The master gets the jobs from the samples."""
+    def write_jobs(self, jobs: Sequence[tuple[str, int]]) -> None: ...  # the master gets the jobs from the samples
 
     def end(self, pending: PendingJobs) -> None: ...
 
@@ -229,9 +225,9 @@ class Collector:
 
     def __init__(self, recorder: Recorder, on_jobs: Callable[[str, list[tuple[str, int]]], None]) -> None:
         self.arrivals = RecordedArrivals()
-        self.rows: Counter[str] = Counter()
+        self.rows = Counter[str]()
         """Number of recorded samples by worker."""
-        self.last: Counter[str] = Counter()
+        self.last = Counter[str]()
         """Number of the last recorded batch by worker."""
         self._duplicates = DuplicateJobIds()
         self._recorder = recorder
@@ -310,9 +306,9 @@ class RecordedArrivals:
     def missing(
         self, schedule: TrafficSchedule, assignments: Sequence[Assignment], until_ns: int, workers: set[str] | None
     ) -> Iterator[tuple[Arrival, str]]:
-        """Yield arrivals before ``until_ns`` that were assigned but not recorded, each with its worker.
+        """Yield arrivals before ``until_ns`` that were assigned (to ``workers``, if given) but not recorded.
 
-        If ``workers`` is given, only arrivals of these workers are yielded.
+        Each comes with its worker.
         """
         noted = self._noted[schedule.traffic]
         ends = [*(each.from_ns for each in assignments[1:]), until_ns]
@@ -334,9 +330,9 @@ def record_lost_arrivals(
     assignments: Sequence[Assignment],
     ended_ns: int | None,
 ) -> None:
-    """Record every assigned arrival without a sample as lost. All samples of the workers must have arrived.
+    """Record every assigned arrival without a sample as lost, once all samples of the workers have arrived.
 
-    If the run was cut short, the workers were told at ``ended_ns`` (since the epoch) to offer nothing more.
+    ``ended_ns`` (since the epoch) is when a run was cut short: the workers then had to stop offering.
     """
     arrivals, finished = collector.arrivals, session.info.end == "finished"
     # If the run was cut short, only workers that are gone can leave arrivals without a sample.

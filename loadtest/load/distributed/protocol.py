@@ -17,16 +17,12 @@ from loadtest.schedule import Arrival
 NAME: Final = "loadtest"
 """Name of the Locust message."""
 PROTOCOL: Final = 5
-_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 def boot_id() -> str:
-    """Return the id of this machine's boot, or an empty string if the system does not show it.
-
-    Processes with the same id normally share the monotonic clock.
-    """
+    """Return the id of this machine's boot, or "" if it is unknown. Processes with the same id share a clock."""
     try:
-        return _BOOT_ID.read_text(encoding="ascii").strip()
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except (OSError, ValueError):
         return ""
 
@@ -46,14 +42,13 @@ class RunMessage(msgspec.Struct, tag=True):
     """A message about one run."""
 
     run: str
-    """The run's id."""
 
 
 class Batch(msgspec.Struct, array_like=True, kw_only=True):
     """Some of a worker's samples."""
 
     number: int
-    """Number of the batch, from 1. Batches are recorded in this order."""
+    """From 1. Batches are recorded in this order."""
     samples: list[bytes]
     """Packed lists of samples."""
 
@@ -80,7 +75,6 @@ class WorkerReport(RunMessage, tag=True, kw_only=True):
     offered: dict[str, int] = {}
     """Number of offered arrivals by traffic entry."""
     late: int = 0
-    """Number of arrivals that it offered late."""
     newly_offered: dict[str, dict[int, int]] = {}
     """Number of arrivals offered since the previous report, by traffic entry and second. The live page shows them."""
     batch: Batch | None = None
@@ -89,7 +83,6 @@ class WorkerReport(RunMessage, tag=True, kw_only=True):
     """CPU samples since the previous report."""
     generator: GeneratorInfo | None = None
     peers: dict[str, PeerInfo] = {}
-    """Counts of connections by address."""
     clock: ClockInfo | None = None
     """Estimate of the target's clock relative to the master's."""
     offset_ns: int = 0
@@ -98,7 +91,7 @@ class WorkerReport(RunMessage, tag=True, kw_only=True):
     shared_clock: bool = False
     """Whether it uses the same clock as the master. The offset is then not applied."""
     abort: str | None = None
-    """Reason to end the run, if there is one."""
+    """Reason to end the run."""
     bug: str | None = None
     """Traceback of an error in the harness or in a class that the scenario names."""
     user_error: str | None = None
@@ -144,7 +137,7 @@ class Setup(RunMessage, tag=True):
     """Data that a worker needs for a run."""
 
     worker: int
-    """The worker's index, from 1. Each of its samples contains this index."""
+    """The worker's index, from 1, as in its samples."""
     info: bytes
     """Content of run.json."""
     trace: str
@@ -211,7 +204,7 @@ class Acknowledge(RunMessage, tag=True):
     """Sending time of the report on the worker's clock."""
     received_ns: int
     replied_ns: int
-    """Sending time of this answer on the master's clock."""
+    """Sending time of this answer. Like ``received_ns``, it is on the master's clock."""
     batch: int
     """Number of the worker's last batch in the record."""
     rejoin: bool = False

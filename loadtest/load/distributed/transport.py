@@ -124,7 +124,6 @@ class UserDispatcher:
         self._due = False
 
     def new_dispatch(self, target_user_count: int, spawn_rate: float, user_classes: Any = None) -> None:
-        """Start all users at once, whatever the spawn rate."""
         self._due = True
 
     def __iter__(self) -> Iterator[dict[str, dict[str, int]]]:
@@ -143,11 +142,9 @@ class UserDispatcher:
             for worker, count in new.items()
         } or self._nobody
 
-    def add_worker(self, worker_node: WorkerNode) -> None:
-        """Do nothing, because a worker gets its users when it joins the run."""
+    def add_worker(self, worker_node: WorkerNode) -> None: ...  # a worker gets its users when it joins the run
 
     def remove_worker(self, worker_node: WorkerNode) -> None:
-        """Forget a worker's users."""
         self._served.discard(worker_node.id)
 
 

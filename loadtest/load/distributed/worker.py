@@ -97,7 +97,7 @@ class WorkerRun:
 
     @property
     def silent_ns(self) -> int:
-        """Time since the worker sent the last report that was acknowledged."""
+        """Time since the last acknowledged report was sent."""
         return time.monotonic_ns() - self._heard_ns
 
     @property
@@ -136,7 +136,7 @@ class WorkerRun:
         return None
 
     def _assign(self, message: protocol.Assign, worker: str) -> None:
-        """Take an assignment of the schedule. The first assignment begins the run."""
+        """Take an assignment of the schedule. The first begins the run."""
         session = self.session
         if not self.begun:
             self.begun = True
