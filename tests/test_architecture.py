@@ -101,7 +101,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
 OTHER_WORDS: dict[str, set[str]] = {
     "loadtest/advice/client.py": {"sync_run", "async_submit", "retrieval", "completed", "failed"},  # users' own
     "loadtest/cli/preflight.py": {"ok", "failed"},  # of a check
-    "loadtest/compare/findings.py": {"throttled"},  # kinds of findings
+    "loadtest/compare/amounts.py": {"throttled"},  # kinds of findings
     "loadtest/compare/results.py": {"throttled"},
     "loadtest/preflight/__main__.py": {"ok", "failed"},
     "loadtest/record/run_info.py": {"ok", "failed", "lost"},

@@ -8,12 +8,12 @@ import msgspec
 
 from loadtest.cli._options import SHARE, TARGET, shared
 from loadtest.compare import audit as auditing
-from loadtest.compare import history_file, suspects
+from loadtest.compare import history_file
 from loadtest.compare.history import History, to_otava
 from loadtest.errors import InputError
 from loadtest.processes import run_module
 from loadtest.program import mention
-from loadtest.runs.regression import CheckOptions, decide, warn
+from loadtest.runs.regression import CheckOptions, decide, load_suspects, warn
 from loadtest.runs.regression import check as check_run
 from loadtest.terminal.history import show_audit, show_history, tracked
 
@@ -73,7 +73,7 @@ def confirm(file: Path, **options: Any) -> int:
     SUSPECTS is the suspects.json of `check --no-rerun`. Another machine gives the best evidence. Exit codes: 4
     confirmed, 0 not confirmed, 6 inconclusive. Both runs join the history.
     """
-    found = suspects.load(file)
+    found = load_suspects(file)
     return check_run(CheckOptions.repeating(found.repeat, **options), found)
 
 

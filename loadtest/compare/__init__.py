@@ -11,6 +11,5 @@ __all__ = [
     "results",
     "rule",
     "shifts",
-    "suspects",
     "verdict",
 ]

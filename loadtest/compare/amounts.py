@@ -1,24 +1,46 @@
-"""Text for compared metrics: values, differences and intervals, such as ``+66 ms`` or ``+2.1 points``."""
+"""Text for compared metrics and their findings: values, differences, intervals and sentences.
+
+A finding is one change of a traffic entry, with all metrics that show it.
+"""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Final
 
-from loadtest.compare.changes import LEAST_MS, LEAST_RATIO
-from loadtest.compare.measurements import NATURES, Metric
-from loadtest.compare.results import MetricComparison, RunComparison
+from loadtest.compare.changes import LEAST_MS, LEAST_RATIO, reaches_effect
+from loadtest.compare.measurements import NATURES, Metric, RunMeasurements
+from loadtest.compare.results import ChangeFinding, FindingKind, MetricComparison, RunComparison
 from loadtest.units import Unit
 from loadtest.words import NOTHING, grouped, joined, quantity, sign, signed
 
 _NBSP: Final = "\u00a0"
-LEAST_PERCENT_MS: Final = LEAST_MS / math.expm1(LEAST_RATIO)
-"""For times below this (20 ms), the minimum effect is 1 ms. For longer times it is 5 %."""
+_LEAST_PERCENT_MS: Final = LEAST_MS / math.expm1(LEAST_RATIO)
+"""The minimum effect is 1 ms for times below this (20 ms), and 5 % for longer times."""
 SIGNED: Final = frozenset({Metric.THROTTLED_RATE})
 """The values of these metrics are differences: the observed share minus the expected share."""
 _UNITS: Final[dict[str, Unit]] = {"ms": "ms", "share": "share", "1/s": "per_s"}
 _FACTOR_FROM: Final = 3.0
 """Ratios from this size on are shown as factors: "× 12" is clearer than "+1,100 %"."""
+_ORDERED: Final = (
+    Metric.RESPONSE_TIME_P50,
+    Metric.RESPONSE_TIME_P95,
+    Metric.TIME_TO_RESULT_P95,
+    Metric.EXECUTION_TIME_P50,
+    Metric.EXECUTION_TIME_P95,
+    Metric.OVERHEAD_P50,
+    Metric.GOODPUT,
+)
+"""The cause of a finding is the first of these metrics that became worse."""
+_TAILS: Final = frozenset({Metric.EXECUTION_TIME_P95, Metric.RESPONSE_TIME_P95, Metric.TIME_TO_RESULT_P95})
+_KINDS: Final[dict[Metric, FindingKind]] = {Metric.ERROR_RATE: "failing", Metric.THROTTLED_RATE: "throttled"}
+_SYMPTOM_LEVEL: Final = 0.05
+"""The p of a symptom is at most this, without adjustment for other metrics."""
+_PART: Final = 0.25
+"""A contribution is important if it is at least this share of the suspected change."""
+_MOST: Final = 3
+"""At most this many items are listed after the first finding."""
 
 
 def gated(comparison: RunComparison) -> tuple[MetricComparison, ...]:
@@ -38,7 +60,7 @@ def place(one: MetricComparison, metrics: Iterable[MetricComparison]) -> str:
 
 
 def full_name(one: MetricComparison, metrics: Iterable[MetricComparison]) -> str:
-    """Return the metric's place and name: ``greetings: executionTime p50``."""
+    """Return the name of a metric with its place: ``greetings: executionTime p50``."""
     return f"{place(one, metrics)}: {one.nature.name}"
 
 
@@ -154,15 +176,15 @@ def is_share(one: MetricComparison) -> bool:
 
 
 def worsening(one: MetricComparison) -> float:
-    """Return a sort key: the log ratio of a worsening. The key is negative if the metric improved.
+    """Return a sort key: the log ratio of a worsening, negative if the metric improved.
 
-    Here, times below 20 ms count as 20 ms. Otherwise the shortest times, which vary most, would always come first.
+    Times below 20 ms count as 20 ms. Otherwise the shortest times, which vary most, would always come first.
     """
     if one.ratio is None or one.ratio <= 0:
         return 0.0
     if one.nature.unit != "ms" or not one.base:
         return one.nature.worse * math.log(one.ratio)
-    return math.log1p(one.base * (one.ratio - 1) / max(one.base, LEAST_PERCENT_MS))
+    return math.log1p(one.base * (one.ratio - 1) / max(one.base, _LEAST_PERCENT_MS))
 
 
 def telling(one: MetricComparison) -> tuple[bool, float]:
@@ -173,3 +195,127 @@ def telling(one: MetricComparison) -> tuple[bool, float]:
 def factor(ratio: float) -> str:
     """Format a ratio with two digits, from 10 on as a whole number. The text never has an exponent."""
     return grouped(ratio) if ratio >= 9.95 else f"{ratio:.2g}" if ratio >= 0.001 else "0"
+
+
+def find(metrics: Sequence[MetricComparison], worse: Sequence[MetricComparison]) -> tuple[ChangeFinding, ...]:
+    """Return a finding for each share that became worse, and one for the times of each traffic entry and stage.
+
+    The entry's other metrics that became worse are symptoms: they show where the time was lost. Errors come first, then
+    429s, then times by the lower bound of their growth (95 %, in ms), the largest first.
+    """
+    found = [_finding(metrics, one, []) for one in worse if one.metric not in _ORDERED]
+    for entry in dict.fromkeys((one.traffic, one.stage) for one in worse if one.metric in _ORDERED):
+        here = {one.metric: one for one in metrics if (one.traffic, one.stage) == entry}
+        ordered = [here[metric] for metric in _ORDERED if metric in here]
+        cause = next(one for one in ordered if one in worse)
+        symptoms = [one for one in ordered if one is not cause and (one in worse or _symptom(one))]
+        found.append(_finding(metrics, cause, symptoms))
+    return tuple(sorted(found, key=_order))
+
+
+def _order(one: ChangeFinding) -> tuple[int, float]:
+    low, _ = one.cause.difference_interval or (one.cause.difference or 0.0,) * 2
+    return ("failing", "throttled", "grown").index(one.kind), -low
+
+
+def _symptom(one: MetricComparison) -> bool:
+    if one.p is None or one.ratio is None or one.difference is None or one.p > _SYMPTOM_LEVEL:
+        return False
+    return reaches_effect(one.nature, math.log(one.ratio), one.difference, one.resolution_ms)
+
+
+def _finding(
+    metrics: Sequence[MetricComparison], cause: MetricComparison, symptoms: Sequence[MetricComparison]
+) -> ChangeFinding:
+    text = f"{full_name(cause, metrics)} {in_words(cause)}"
+    if symptoms:
+        seen = [f"{one.nature.name} ({difference(one.metric, one.difference)})" for one in symptoms]
+        text += f"; seen in {listed(seen)}"
+    response = cause.key._replace(metric=Metric.RESPONSE_TIME_P50)
+    hidden = max((one.resolution_ms for one in metrics if one.key == response), default=0.0)
+    if cause.metric == Metric.EXECUTION_TIME_P50 and not symptoms and hidden > (cause.difference or 0.0):
+        text += f"; the response time does not show it because polls hide up to {quantity(hidden, 'ms')}"
+    return ChangeFinding(
+        kind=_KINDS.get(cause.metric, "grown"),
+        traffic=cause.traffic,
+        stage=cause.stage,
+        sentence=text,
+        cause=cause,
+        symptoms=tuple(symptoms),
+    )
+
+
+def summary(findings: Sequence[ChangeFinding], metrics: Sequence[MetricComparison]) -> str:
+    """Describe the first finding in a sentence without a full stop, and name the others."""
+    causes = [one.cause for one in findings[1:]]
+    named = [f"{full_name(one, metrics)} {difference(one.metric, one.difference)}" for one in causes]
+    text = findings[0].sentence if findings else ""
+    return f"{text}. Also {listed(named, _MOST)}" if named else text
+
+
+def attribution(
+    runs: Sequence[RunMeasurements], metrics: Sequence[MetricComparison], findings: Sequence[ChangeFinding]
+) -> tuple[str, ...]:
+    """Return sentences on whether 404s and do-nothing workflows became slower, too, as a hint to the cause.
+
+    A sentence appears only if the 95 % interval of the change in ms lies wholly below or above a quarter of the
+    suspected change. ``runs`` are the last runs of both sides, because a workflow may do nothing on one side only.
+    """
+    texts = []
+    for entries, name, elsewhere, here in (
+        (
+            {name for run in runs for name in run.not_found_entries},
+            "Requests answered with 404 before any workflow runs",
+            "the cause lies later, where workflows run",
+            "this part is lost before any workflow runs",
+        ),
+        (
+            {name for run in runs for name in run.idle_entries},
+            "Workflows that do nothing",
+            "the cause lies in the work of the other workflows",
+            "this part is lost outside the workflows",
+        ),
+    ):
+        # Compare with the first metric in ms that grew in another entry.
+        grown = (one.cause for one in findings if one.kind == "grown" and one.traffic not in entries)
+        suspect = next((one for one in grown if one.nature.unit == "ms"), None)
+        if suspect is None or suspect.difference is None or not (seen := _intervals(metrics, entries, suspect)):
+            continue
+        whole = f"of the {quantity(suspect.difference, 'ms')}"
+        most, least = max(high for _, high in seen), min(low for low, _ in seen)
+        if most <= _PART * suspect.difference:
+            texts.append(f"{name} changed by at most {quantity(max(most, 0.0), 'ms')} {whole}: {elsewhere}.")
+        elif least >= _PART * suspect.difference:
+            span = " to ".join(difference(suspect.metric, end) for end in (least, most))
+            texts.append(f"{name} also became slower by {span} (95 %) {whole}: {here}.")
+    return tuple(texts)
+
+
+def _intervals(
+    metrics: Sequence[MetricComparison], entries: Collection[str], suspect: MetricComparison
+) -> list[tuple[float, float]]:
+    metric = Metric.RESPONSE_TIME_P95 if suspect.metric in _TAILS else Metric.RESPONSE_TIME_P50
+    return [
+        one.difference_interval
+        for one in metrics
+        if one.traffic in entries
+        and (one.stage, one.metric) == (suspect.stage, metric)
+        and one.difference_interval is not None
+        and all(map(math.isfinite, one.difference_interval))
+    ]
+
+
+def would_have_seen(found: Sequence[MetricComparison]) -> str:
+    """Return a sentence with the smallest slow-down that would have been noticed in 80 % of cases."""
+    entries: defaultdict[tuple[str, str], list[MetricComparison]] = defaultdict(list)
+    for one in found:
+        if one.nature.unit == "ms" and one.detectable:
+            entries[one.traffic, one.stage].append(one)
+    best = [min(times, key=lambda one: one.detectable or math.inf) for times in entries.values()]
+    factors = [one.detectable or 1.0 for one in best if in_percent(one)]
+    short = [detectable_ms(one) for one in best if not in_percent(one)]
+    sizes = [percent(max(factors)).removeprefix("+")] if factors else []
+    if short:
+        least = f"{quantity(max(short), 'ms')} of short or polled times"
+        sizes.append(f"({least})" if sizes else least)
+    return f"A slow-down of {' '.join(sizes)} or more would have been noticed in 4 of 5 cases." if sizes else ""

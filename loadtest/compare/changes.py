@@ -20,7 +20,6 @@ from functools import cached_property
 from typing import Any, Final
 
 from loadtest.compare.measurements import MOST_SCORE, NATURES, Key, Measurement, Metric
-from loadtest.compare.noise import PRIOR_DF, shrunk
 from loadtest.metrics import Nature
 from loadtest.stats.differences import student, student_tail
 from loadtest.stats.shares import (
@@ -31,10 +30,8 @@ from loadtest.stats.shares import (
     fisher_deviate,
     information,
     logit,
+    pooled,
     wilson,
-)
-from loadtest.stats.shares import (
-    pooled as pooled_counts,
 )
 
 LEAST_RATIO: Final = math.log(1.05)
@@ -50,7 +47,7 @@ _UNCHANGED_SHARE: Final = 0.02
 _UNCHANGED_CONFIDENCE: Final = 0.92
 """A time is unchanged if its upper bound at this confidence is below +10 %. If one entry is 10 % slower, fewer than 4 %
 of paired comparisons call it unchanged (``bench/regression_power.py``)."""
-_CONFIDENCE: Final = 0.975
+CONFIDENCE: Final = 0.975
 """Upper quantile of a two-sided 95 % interval."""
 _STEPS: Final = 5
 """The smallest detectable share is found in this many iterations, because its variance depends on the share."""
@@ -62,6 +59,30 @@ ALIKE: Final = math.log(3.0)
 """Two times have similar sizes if their logarithms differ by at most this (a factor of three)."""
 _MOST_EVENTS: Final = 2000
 """With more events than this, Fisher's test is not used, because it is computed term by term."""
+PRIOR_DF: Final = 4
+"""The assumed variance counts as if it had this many degrees of freedom."""
+_WINSOR: Final = 2.5
+"""Values are limited to this distance from the median, in robust standard deviations."""
+# MAD × 1.4826 is the sd of normal values; _SMALL_N corrects its bias at small n (Croux & Rousseeuw, 1992).
+_MAD: Final = 1.4826
+_SMALL_N: Final = {2: 1.196, 3: 1.495, 4: 1.363, 5: 1.206, 6: 1.200, 7: 1.140, 8: 1.129, 9: 1.107}
+
+
+def winsorised(values: Sequence[float], least_sd: float) -> list[float]:
+    """Limit values to median ± 2.5 robust standard deviations, so that one outlier does not hide the next change.
+
+    The standard deviation is at least ``least_sd``, because four of five runs may be equal by chance.
+    """
+    middle = statistics.median(values)
+    n = len(values)
+    mad = statistics.median(abs(value - middle) for value in values)
+    reach = _WINSOR * max(least_sd, _MAD * _SMALL_N.get(n, n / (n - 0.8)) * mad)
+    return [min(max(value, middle - reach), middle + reach) for value in values]
+
+
+def shrunk(prior: float, seen: float, df: int, weight: float = PRIOR_DF) -> tuple[float, float]:
+    """Return the mean of two variances, weighted by their degrees of freedom, and the sum of these degrees."""
+    return (weight * prior + df * seen) / (weight + df), weight + df
 
 
 def reaches_effect(nature: Nature, delta: float, difference: float, resolution_ms: float) -> bool:
@@ -168,7 +189,7 @@ class TimeChange(MetricChange):
         return False
 
     def interval(self) -> tuple[float, float]:
-        half = student(_CONFIDENCE, self.df) * self.se
+        half = student(CONFIDENCE, self.df) * self.se
         return self.delta - half, self.delta + half
 
     def difference_interval(self) -> tuple[float, float]:
@@ -235,10 +256,7 @@ class ShareChange(MetricChange):
 
     def p(self, *, better: bool = False) -> float:
         """One-sided p value, which is small if the share rose (or fell)."""
-        noise = (sum(self.varies), self.df)
-        return min(
-            1.0, self.penalty * student_tail(*_deviate(self.base_counts, self.head_counts, noise, better=better))
-        )
+        return min(1.0, self.penalty * student_tail(*self._deviate(better=better)))
 
     def decided(self) -> bool:
         """Whether a test would be pointless, because both sides have no events, or nothing but events."""
@@ -248,7 +266,7 @@ class ShareChange(MetricChange):
         """95 % interval of ``delta`` (Wald)."""
         counting = _counting(self.base_counts) + _counting(self.head_counts)
         varies = sum(self.varies)
-        half = student(_CONFIDENCE, _df(self.df, counting, varies)) * math.sqrt(counting + varies)
+        half = student(CONFIDENCE, _df(self.df, counting, varies)) * math.sqrt(counting + varies)
         return self.delta - half, self.delta + half
 
     def difference_interval(self) -> tuple[float, float]:
@@ -292,6 +310,22 @@ class ShareChange(MetricChange):
         share = expit(common_log_odds(self.base_counts, half=True) + self._offset + math.log(odds))
         return share - expit(self._offset) if self.key.metric == Metric.THROTTLED_RATE else share
 
+    def _deviate(self, *, better: bool) -> tuple[float, float]:
+        """Return the deviate of a rise (or fall), corrected for overdispersion, and its degrees of freedom."""
+        base, head, varies = pooled(self.base_counts), pooled(self.head_counts), sum(self.varies)
+        both = [*base, *head]
+        rate = common_log_odds(both)
+        if math.isinf(rate):
+            return 0.0, _MOST_DF
+        alike = len(both) == 2 and base[0].offset == head[0].offset
+        if alike and sum(one.events for one in both) <= _MOST_EVENTS:
+            deviate = fisher_deviate(base[0], head[0], better=better)
+        else:
+            deviate = (-1 if better else 1) * deviance_root(base, head, rate)
+        counting = 1 / information(base, rate) + 1 / information(head, rate)
+        # Rounded to three digits, so that the cache of quantiles has few entries.
+        return deviate / math.sqrt(1 + varies / counting), float(f"{_df(self.df, counting, varies):.3g}")
+
     @property
     def _offset(self) -> float:
         return sum(one.offset for one in self.head_counts) / len(self.head_counts)
@@ -301,7 +335,7 @@ class ShareChange(MetricChange):
         share, n = expit(common_log_odds(counts) + self._offset), sum(one.n for one in counts)
         counting = _counting(counts)
         n /= 1 + varies / counting
-        return share, *wilson(share, n, student(_CONFIDENCE, _df(self.df, counting, varies)))
+        return share, *wilson(share, n, student(CONFIDENCE, _df(self.df, counting, varies)))
 
 
 AnyChange = TimeChange | ShareChange
@@ -352,25 +386,3 @@ def _counting(counts: Sequence[EventCount]) -> float:
 def _df(df: float, counting: float, varies: float) -> float:
     """Degrees of freedom of ``counting + varies``; ``counting`` is known exactly (Satterthwaite, 1946)."""
     return min(_MOST_DF, df * ((counting + varies) / varies) ** 2)
-
-
-def _deviate(
-    base: Sequence[EventCount], head: Sequence[EventCount], noise: tuple[float, float], *, better: bool = False
-) -> tuple[float, float]:
-    """Return the deviate of a rise (or fall), corrected for overdispersion, and its degrees of freedom.
-
-    ``noise`` has two values: the variance of both sides beyond counting error, and its degrees of freedom.
-    """
-    base, head = pooled_counts(base), pooled_counts(head)
-    both = [*base, *head]
-    rate = common_log_odds(both)
-    if math.isinf(rate):
-        return 0.0, _MOST_DF
-    alike = len(both) == 2 and base[0].offset == head[0].offset
-    if alike and sum(one.events for one in both) <= _MOST_EVENTS:
-        deviate = fisher_deviate(base[0], head[0], better=better)
-    else:
-        deviate = (-1 if better else 1) * deviance_root(base, head, rate)
-    (varies, df), counting = noise, 1 / information(base, rate) + 1 / information(head, rate)
-    # Rounded to three digits, so that the cache of quantiles has few entries.
-    return deviate / math.sqrt(1 + varies / counting), float(f"{_df(df, counting, varies):.3g}")

@@ -1,7 +1,6 @@
 """Measurements of one run, and a check whether two runs are comparable.
 
-The analysis writes a run's ``RunMeasurements`` to ``measurements.json``. Lines of a history contain them, too. A run
-gives one value for each metric. ``se`` is the standard error of this value within the run.
+The analysis writes a run's ``RunMeasurements`` to ``measurements.json``. Lines of a history contain them, too.
 """
 
 import math
@@ -115,7 +114,7 @@ class TargetIdentity(msgspec.Struct, frozen=True, kw_only=True):
         endpoint: a digest of ``x-wf-endpoint``, which distinguishes endpoints without revealing them.
         limits: the assumed limits and their algorithm, as text.
         faults: values of ``--fault``, in order.
-        keys: number of API keys that shared the traffic.
+        keys: number of API keys.
     """
 
     host: str
@@ -135,11 +134,7 @@ class GeneratorIdentity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ControlMeasurement(msgspec.Struct, frozen=True, kw_only=True):
-    """A measurement that changes only with the environment. The service cannot affect it.
-
-    Attributes:
-        se: standard error of the value's logarithm within the run; None if unknown.
-    """
+    """A measurement that the service cannot affect. ``se`` is the standard error of its logarithm within the run."""
 
     name: Literal["dispatch lag p99", "CPU loop"]
     value_ms: float
@@ -151,7 +146,7 @@ class RegressionSettings(NamedTuple):
 
     Attributes:
         rise: minimum rise of a share that counts. If None, ``changes.least_rise`` gives the minimum.
-        must_find: a check must be able to find this growth of a response time p50, such as 0.2. None: no requirement.
+        must_find: a check must be able to find this growth of a response time p50, such as 0.2.
     """
 
     rise: float | None = None
@@ -205,7 +200,7 @@ class RunMeasurements(msgspec.Struct, frozen=True, kw_only=True):
     polling: dict[str, str] = {}
 
     def polled(self, key: Key) -> str:
-        """Return how often the jobs behind a response time were polled. Empty for other metrics."""
+        """Return the entry of ``polling`` for a response time. Empty for other metrics."""
         return self.polling.get(key.traffic, "") if key.metric.startswith("response_time") else ""
 
     def by_key(self) -> dict[Key, Measurement]:
@@ -285,16 +280,14 @@ FACTS: Final = (
 def mismatch(base: RunMeasurements, head: RunMeasurements, *, paired: bool = False) -> str:
     """Describe the first difference that makes two runs incomparable. Empty if there is none.
 
-    All runs of a history have the same scenario and target (host, endpoint, limits, faults, number of keys). The
-    generator's machine must be the same only if an embedded target shares it. Otherwise the machine may change: hosted
-    runners change processors from job to job, and each run's validity judges its generator. The target's version may
-    differ, because the comparison is about versions.
+    The generator's machine must be the same only if an embedded target shares it. Otherwise the machine may change:
+    hosted runners change processors from job to job, and each run's validity judges its generator.
 
     Args:
         base: an earlier run, or the base side of a pair.
         head: the judged run, or the head side of a pair.
-        paired: whether the runs are the two sides of a pair. Host, endpoint, limits and faults may then differ. For the
-            embedded API the scenario hash may differ, too, because it covers the API's settings.
+        paired: whether the runs are the two sides of a pair. For the embedded API the scenario hash may then differ,
+            because it covers the API's settings.
     """
     needed = {"always"} | (set() if paired else {"in a history"}) | ({"embedded"} if head.embedded else set())
     for fact in FACTS:

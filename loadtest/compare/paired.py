@@ -11,13 +11,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final
 
-import msgspec
-
 from loadtest.compare import verdict
 from loadtest.compare.amounts import full_name, in_percent
-from loadtest.compare.changes import LEAST_RATIO, AnyChange, estimate, make_change
+from loadtest.compare.changes import LEAST_RATIO, PRIOR_DF, AnyChange, estimate, make_change, winsorised
 from loadtest.compare.measurements import NATURES, Key, Measurement, RunMeasurements, mismatch
-from loadtest.compare.noise import PRIOR_DF, controls, winsorised
 from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.record.blocks import Side
 from loadtest.stats.differences import student, variance
@@ -87,8 +84,7 @@ def compare_pairs(pairs: Sequence[_Pair], *, title: str = "", discarded: int = D
     changes, shown, lost = _compare_blocks(valid)
     metrics = verdict.judge_family(changes, shown, LEVELS, None)
     reasons = _reasons(len(pairs), discarded, len(invalid), metrics)
-    begun = msgspec.structs.replace(begun, metrics=metrics, controls=controls(valid, paired=True))
-    return verdict.decide(begun, LOOKS[0], lost, reasons)
+    return verdict.decide(begun, metrics, verdict.controls(valid, paired=True), LOOKS[0], lost=lost, more=reasons)
 
 
 def _compare_blocks(pairs: Sequence[_Pair]) -> tuple[list[AnyChange], list[MetricComparison], set[Key]]:

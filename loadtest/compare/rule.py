@@ -15,7 +15,7 @@ import msgspec
 
 from loadtest.compare import verdict
 from loadtest.compare.amounts import full_name, listed, minute, percent, place
-from loadtest.compare.changes import LEAST_MS, AnyChange, TimeChange, estimate, make_change
+from loadtest.compare.changes import LEAST_MS, AnyChange, TimeChange, estimate, make_change, winsorised
 from loadtest.compare.measurements import (
     NATURES,
     PLAIN,
@@ -27,7 +27,6 @@ from loadtest.compare.measurements import (
     causes,
     mismatch,
 )
-from loadtest.compare.noise import SE_FACTOR, controls, winsorised
 from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.errors import ExitCode
 from loadtest.stats.differences import student_tail, variance
@@ -43,6 +42,8 @@ _EACH: Final = 0.01
 """The p of each of the two runs must be at most this, so that one outlier does not begin a baseline period."""
 _PENALTIES: Final = (1.25, 5.0)
 """p against the latest runs is multiplied by the first factor, and p against the first runs by the second."""
+_SE_FACTOR: Final = 1.3
+"""In runs of a few minutes, time blocks underestimate the standard error by this factor."""
 WINDOW: Final = 20
 """To find a sudden change, a run is compared with this many of the latest runs."""
 ANCHOR: Final = 10
@@ -70,7 +71,7 @@ def judge_history(
         run: the judged run.
         confirming: for a rerun, the suspected metrics; it can confirm only these. None for a first run.
         title: title of the scenario.
-        settings: the scenario's settings for checks.
+        settings: only ``rise`` is used here.
         noise: accepted runs of the previous baseline period. A short period keeps their noise.
     """
     valid = [one for one in history if one.valid]
@@ -90,10 +91,9 @@ def judge_history(
         return verdict.conclude(begun, "not comparable", f"The run cannot be compared with its history: {field}.")
     changes, shown = _compare_run(used, run, settings.rise, kept, confirming or ())
     metrics = verdict.judge_family(changes, shown, LEVELS, confirming)
-    begun = msgspec.structs.replace(
-        begun, metrics=metrics, controls=controls([(one, run) for one in used], paired=False)
-    )
-    return verdict.decide(begun, LEAST_CENTRE if kept else LEAST_RUNS, more=causes(used[-1:], run))
+    controls = verdict.controls([(one, run) for one in used], paired=False)
+    least = LEAST_CENTRE if kept else LEAST_RUNS
+    return verdict.decide(begun, metrics, controls, least, more=causes(used[-1:], run))
 
 
 def _compare_run(
@@ -153,14 +153,11 @@ def _change(
 ) -> AnyChange:
     """Return a run's change against a baseline with limited outliers. The standard error is s·√(1/k + 1).
 
-    Args:
-        head: the run's measurement.
-        bases: the baseline's measurements.
-        kept: measurements of the previous baseline period, used only for their noise.
-        options: further fields of the ``MetricChange``.
+    ``kept`` are measurements of the previous baseline period, used only for their noise. ``options`` are further fields
+    of the ``MetricChange``.
     """
     nature = NATURES[head.metric]
-    within = SE_FACTOR**2 * statistics.fmean(one.known_se**2 for one in (*bases, head))
+    within = _SE_FACTOR**2 * statistics.fmean(one.known_se**2 for one in (*bases, head))
     # For shares, the spread is the variance beyond counting error.
     counting = statistics.fmean(one.count.variance for one in bases) if nature.scale == "logit" else 0.0
     prior = nature.prior_sd**2 + max(0.0, within - counting)
@@ -190,14 +187,12 @@ def _in_words(history: Sequence[RunMeasurements], *, comparable: bool) -> str:
 
 
 def improved_again(history: Sequence[RunMeasurements], run: RunMeasurements) -> tuple[Key, ...]:
-    """Return the metrics that improved both in the latest accepted run and in this run.
+    """Return the metrics that improved both in ``run`` and in the run before it, the latest of ``history``.
 
-    Args:
-        history: accepted runs of the current baseline period, oldest first.
-        run: the next run.
+    ``history`` has the accepted runs of the current baseline period, oldest first.
     """
     *before, latest = history or (run,)
-    if len(before) < LEAST_RUNS or len(history) < LEAST_RUNS or not (run.valid and latest.valid):
+    if len(before) < LEAST_RUNS or not (run.valid and latest.valid):
         return ()
     changes = [_compare_run(before[-WINDOW:], each, None, ())[0] for each in (latest, run)]
     others = {one.key: one for one in changes[0] if one.weight and not one.decided()}
@@ -224,13 +219,9 @@ def _together(one: AnyChange, other: AnyChange) -> float:
 def blind(comparison: RunComparison, must_find: float | None) -> RunComparison:
     """Make a pass inconclusive if the check could not have found a growth that it must find.
 
-    The growth must be detectable in each response time p50. Entries are exempt, but named, if the growth is less than 1
-    ms or the poll interval there. If all are exempt, the pass becomes inconclusive, too. A check against fewer than ten
-    earlier runs stays as it is.
-
-    Args:
-        comparison: comparison of a run with its history.
-        must_find: the growth as a share of the response time, such as 0.2. If None, every pass stands.
+    The growth ``must_find``, such as 0.2, must be detectable in each response time p50. Entries are exempt, but named,
+    if the growth is less than 1 ms or the poll interval there. If all are exempt, the pass becomes inconclusive, too. A
+    check against fewer than ten earlier runs stays as it is.
     """
     if must_find is None or comparison.word != "pass" or len(comparison.base_runs) < ANCHOR:
         return comparison

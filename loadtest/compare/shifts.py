@@ -16,13 +16,11 @@ import msgspec
 import numpy as np
 
 from loadtest.arrays import Floats
-from loadtest.compare.changes import ALIKE, least_rise, reaches_effect
+from loadtest.compare.changes import ALIKE, CONFIDENCE, PRIOR_DF, least_rise, reaches_effect, shrunk, winsorised
 from loadtest.compare.measurements import NATURES, Key, Metric, RunMeasurements
-from loadtest.compare.noise import PRIOR_DF, shrunk, winsorised
 from loadtest.compare.verdict import weights
 from loadtest.stats.differences import student, student_tail
 
-_CONFIDENCE: Final = 0.975
 ALL: Final = "all entries"
 """Name of the mean over all traffic entries. The mean shows changes that all entries share."""
 _LEVEL: Final = 0.0025
@@ -222,7 +220,7 @@ def _odd_runs(one: _Series, rests: Floats, level: float) -> Iterator[_Found]:
             continue
         odd, usual = np.split(order, [best + 1])
         sizes = one.sizes if one.of_share else rest
-        half = student(_CONFIDENCE, df) * float(np.std(sizes[usual]) if one.of_share else sd[best])
+        half = student(CONFIDENCE, df) * float(np.std(sizes[usual]) if one.of_share else sd[best])
         for at in odd.tolist():
             size = float(sizes[at] - np.mean(sizes[usual]))
             yield from _found(one, "odd run", (at, at, at), (size, half), float(deviates[best]))
@@ -254,7 +252,7 @@ def _split(one: _Series, begin: int, end: int, noise: _Noise, fitted: Floats) ->
             _split(one, *ends, noise, fitted) for ends in ((begin, middle), (middle, end))
         )
         size = float(np.mean(one.sizes[middle:end]) - np.mean(one.sizes[begin:middle]))
-        half = student(_CONFIDENCE, df) * math.sqrt(1 / place + 1 / (n - place)) * _scale(one, variance)
+        half = student(CONFIDENCE, df) * math.sqrt(1 / place + 1 / (n - place)) * _scale(one, variance)
         step = _found(one, "step", (middle, end - 1, middle), (size, half), math.sqrt(gain / variance))
         found, places = [*step, *left, *right], [*before, middle, *after]
     days = np.arange(n) - (n - 1) / 2
@@ -266,7 +264,7 @@ def _split(one: _Series, begin: int, end: int, noise: _Noise, fitted: Floats) ->
     straight = total - line + variance * math.log(n) <= within + 2 * len(places) * variance * math.log(n)
     if straight and n >= _TREND and _p(line / variance, df) <= level:
         size = float(days @ one.sizes[begin:end]) / spread * (n - 1)
-        half = student(_CONFIDENCE, df) * (n - 1) / math.sqrt(spread) * _scale(one, variance)
+        half = student(CONFIDENCE, df) * (n - 1) / math.sqrt(spread) * _scale(one, variance)
         if trend := _found(one, "trend", (begin, end - 1, end - 1), (size, half), math.sqrt(line / variance)):
             fitted[begin:end] = np.mean(scores) + slope * days
             return trend, places

@@ -17,8 +17,7 @@ Two rules judge each metric: Holm's procedure over the tested metrics, and the m
     The run itself is invalid.
 
 Against a history, a metric that varies too much is ``inconclusive``, but the overall verdict is not. Otherwise every
-run of a noisy service would be inconclusive, and users would switch the check off. If a control moved, a suspected
-regression is ``inconclusive``. Slower 404s or do-nothing workflows only show where the time went.
+run of a noisy service would be inconclusive, and users would switch the check off.
 
 Response time, executionTime, overhead and goodput measure nearly the same quantity, and each further test weakens the
 others. executionTime p50 is therefore tested only where the response time cannot show its changes.
@@ -26,15 +25,13 @@ others. executionTime p50 is therefore tested only where the response time canno
 
 import math
 import statistics
-from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
 import msgspec
 
 from loadtest.compare import amounts
-from loadtest.compare.changes import AnyChange, ShareChange
-from loadtest.compare.findings import attribution, find, summary
+from loadtest.compare.changes import AnyChange, ShareChange, shrunk, winsorised
 from loadtest.compare.measurements import NATURES, Key, Measurement, Metric, RunMeasurements
 from loadtest.compare.results import (
     ComparisonVerdict,
@@ -44,7 +41,8 @@ from loadtest.compare.results import (
     RunComparison,
 )
 from loadtest.errors import ExitCode
-from loadtest.words import counted, quantity
+from loadtest.stats.differences import student, variance
+from loadtest.words import counted
 
 _REAL: Final = 0.01
 """A share counts as changed if its p, adjusted by Holm, is at most this, however small its rise."""
@@ -63,9 +61,14 @@ _HIDDEN: Final = 0.05
 """A poll interval above this share of the response time hides changes of executionTime."""
 TESTABLE: Final = frozenset({*_WEIGHTS, Metric.EXECUTION_TIME_P50})
 """All metrics that can be tested."""
-ATTRIBUTES: Final = "it shows where a change lies, and is not tested"
 NOT_STATED: Final = "not tested: polls hide it in the response time, and the service does not state it"
 _ORDER: Final = {metric: place for place, metric in enumerate(Metric)}
+_CONTROLS: Final = {"CPU loop": (0.03, 1.05, 0.0), "dispatch lag p99": (0.30, 1.5, 1.0)}
+"""For each control: its assumed sd between runs (log scale), and the smallest ratio and growth in ms that count."""
+_CONTROL_LEVEL: Final = 0.01
+"""A control moved if its one-sided p (Student's t, shrunk sd) is at most this and it grew by the minimum."""
+_LEAST_CONTROLS: Final = 3
+"""Controls are compared only if at least this many runs or pairs have them."""
 _EXIT_CODES: dict[ComparisonVerdict, ExitCode] = {
     "regressed": ExitCode.REGRESSED,
     "pass": ExitCode.PASS,
@@ -85,7 +88,7 @@ class Levels(NamedTuple):
 
 
 def weights(columns: Mapping[Key, Sequence[Measurement]]) -> dict[Key, float]:
-    """Return the weights that divide α among the metrics; 0 for untested metrics. Only the base side decides.
+    """Return the weights that divide α among the metrics of the base side; 0 for untested metrics.
 
     executionTime p50 is tested if the poll interval exceeds 5 % of the response time, or if the response time cannot be
     judged, for example because it includes waits for a limit's window.
@@ -113,8 +116,7 @@ def _hides(responses: Sequence[Measurement]) -> bool:
 def holm(ps: Mapping[Key, float], weights: Mapping[Key, float]) -> dict[Key, float]:
     """Adjust p for several tests. Then p ≤ α limits the probability of any false rejection to α (Holm, 1979).
 
-    Tests are sorted by p ÷ weight. Each p is divided by its share of the remaining weights. An adjusted p is at least
-    the adjusted p before it.
+    Tests are sorted by p ÷ weight. Each p is divided by its share of the remaining weights.
     """
     adjusted, worst, left = {}, 0.0, sum(weights[key] for key in ps)
     for key, p in sorted(ps.items(), key=lambda item: (item[1] / weights[item[0]], item[0])):
@@ -136,9 +138,8 @@ def judge_family(
 
     A tested metric *regressed* if its p by Holm is at most ``levels.family`` and it reaches the minimum effect. If a
     rerun decides, the metric is only *suspected*. In the rerun, a metric of ``confirming`` *regressed* if its p is at
-    most ``levels.confirm`` and it reaches the minimum effect again. Any other metric improved (p by Holm ≤ 5 %, minimum
-    effect), is unchanged (+10 % is excluded), or is inconclusive. Metrics that are only ``shown`` stay as they are, but
-    those of ``confirming`` remain suspected.
+    most ``levels.confirm`` and it reaches the minimum effect again. Metrics that are only ``shown`` stay as they are,
+    but those of ``confirming`` remain suspected.
 
     Holm's method counts only tests that can find a change (Tarone, "A modified Bonferroni method for discrete data",
     Biometrics 1990). A share without events on both sides, such as most error rates, has no such test.
@@ -164,15 +165,13 @@ def judge_family(
         whole = total + (one.weight if one.decided() else 0.0)
         detectable = one.detectable(levels.family * one.weight / whole, levels.power) if one.weight else None
         judged.append(_judged(one, verdict, (raw[one.key], p), detectable))
-    asked = confirming or ()
-    unsettled = [msgspec.structs.replace(one, suspect=one.key in asked) for one in shown]
+    unsettled = [msgspec.structs.replace(one, suspect=one.key in (confirming or ())) for one in shown]
     return tuple(sorted((*judged, *unsettled), key=lambda one: (one.traffic, one.stage, _ORDER[one.metric])))
 
 
 def _not_worse(one: AnyChange, p: float | None, *, improved: bool) -> tuple[MetricVerdict, str]:
-    """Return verdict and reason for a metric that neither regressed nor is suspected."""
     if not one.weight:
-        return "inconclusive", ATTRIBUTES
+        return "inconclusive", "it shows where a change lies, and is not tested"
     if improved:
         return "improved", ""
     if one.nature.unit == "share" and p is not None and p <= _REAL and one.head > one.base:
@@ -191,7 +190,7 @@ def _judged(
     ps: tuple[float, float | None],
     detectable: float | None,
 ) -> MetricComparison:
-    """Make the entry of a tested metric. ``verdict`` is a pair of verdict and reason; ``ps`` are p and p by Holm."""
+    """Make the entry of a tested metric from its verdict with a reason, and from p and p by Holm."""
     low, high = change.interval()
     return MetricComparison(
         **change.key._asdict(),
@@ -269,18 +268,58 @@ def conclude(begun: RunComparison, word: ComparisonVerdict, sentence: str) -> Ru
     return msgspec.structs.replace(begun, word=word, exit_code=code, sentence=sentence, confirmed=decided)
 
 
-def decide(begun: RunComparison, least: int, lost: Collection[Key] = (), more: tuple[str, ...] = ()) -> RunComparison:
-    """Reach the overall verdict from the judged metrics.
+def controls(
+    pairs: Sequence[tuple[RunMeasurements, RunMeasurements]], *, paired: bool
+) -> tuple[ControlComparison, ...]:
+    """Compare the controls of the head side with those of the base side.
 
     Args:
-        begun: the comparison, with metrics and controls.
-        least: minimum number of runs in the history, or of pairs.
-        lost: tested metrics of the base side that the head side lacks.
-        more: further reasons that only this kind of comparison has.
+        pairs: (base, head) of each pair of blocks, or (earlier run, judged run) for each earlier run.
+        paired: whether ``pairs`` are pairs of blocks. The noise is then the variation of their differences. Otherwise
+            the noise is the variation of the earlier runs.
     """
-    worse = [one for one in begun.metrics if one.p is not None and (one.suspect or one.verdict == "regressed")]
-    begun = msgspec.structs.replace(begun, findings=find(begun.metrics, worse))
-    moved = [one for one in begun.controls if one.moved]
+    found = []
+    named = [
+        [{str(one.name): one.value_ms for one in run.controls if one.value_ms > 0} for run in pair] for pair in pairs
+    ]
+    for name, (sd, least_ratio, least_ms) in _CONTROLS.items():
+        logs = [(math.log(base[name]), math.log(head[name])) for base, head in named if name in base and name in head]
+        if len(logs) < _LEAST_CONTROLS:
+            continue
+        bases, heads = (list(side) for side in zip(*logs, strict=True))
+        if paired:
+            prior, varying, of_error = 2 * sd**2, [head - base for base, head in logs], 1 / len(logs)
+        else:
+            bases = winsorised(bases, sd)
+            prior, varying, of_error = sd**2, bases, 1 / len(logs) + 1
+        squared_sd, df = shrunk(prior, variance(varying), len(logs) - 1)
+        base, head = statistics.fmean(bases), statistics.fmean(heads)
+        t = (head - base) / math.sqrt(squared_sd * of_error)
+        ratio, more = math.exp(head - base), math.exp(head) - math.exp(base)
+        moved = t >= student(1 - _CONTROL_LEVEL, df) and ratio >= least_ratio and more >= least_ms
+        control = ControlComparison(name=name, base_ms=math.exp(base), head_ms=math.exp(head), ratio=ratio, moved=moved)
+        found.append(control)
+    return tuple(found)
+
+
+def decide(
+    begun: RunComparison,
+    metrics: tuple[MetricComparison, ...],
+    controls: tuple[ControlComparison, ...],
+    least: int,
+    *,
+    lost: Collection[Key] = (),
+    more: tuple[str, ...] = (),
+) -> RunComparison:
+    """Reach the overall verdict from the judged metrics and the controls.
+
+    ``least`` is the minimum number of runs in the history, or of pairs. ``lost`` are tested metrics of the base side
+    that the head side lacks, and ``more`` are reasons that only this kind of comparison has.
+    """
+    worse = [one for one in metrics if one.p is not None and (one.suspect or one.verdict == "regressed")]
+    findings = amounts.find(metrics, worse)
+    begun = msgspec.structs.replace(begun, metrics=metrics, controls=controls, findings=findings)
+    moved = [one for one in controls if one.moved]
     word, sentence = _verdict(begun, moved, least, lost)
     reasons = (*_reasons(begun, moved, word), *more)
     return conclude(msgspec.structs.replace(begun, reasons=reasons), word, sentence)
@@ -290,18 +329,17 @@ def _verdict(
     begun: RunComparison, moved: Sequence[ControlComparison], least: int, lost: Collection[Key]
 ) -> tuple[ComparisonVerdict, str]:
     regressions, metrics = begun.findings, begun.metrics
-    text = summary(regressions, metrics)
+    text = amounts.summary(regressions, metrics)
     if regressions and moved:
         names = amounts.listed([f"{one.name} {amounts.percent(one.ratio)}" for one in moved])
-        return (
-            "inconclusive",
-            f"Inconclusive: the environment changed, since the service cannot affect {names}. {text}.",
-        )
-    if any(one.suspect and one.p is not None for one in metrics):
+        sentence = f"Inconclusive: the environment changed, since the service cannot affect {names}. {text}."
+        return "inconclusive", sentence
+    suspect = [one for one in metrics if one.suspect]
+    if any(one.p is not None for one in suspect):
         return "inconclusive", f"{text}. Suspected only: a rerun must confirm it."
-    if unsettled := [one for one in metrics if one.suspect and one.p is None]:
+    if suspect:
         also = f"{text}. " if text else ""
-        sentence = f"{also}The rerun could not measure {_names(unsettled, metrics)}."
+        sentence = f"{also}The rerun could not measure {_names(suspect, metrics)}."
         return ("regressed" if regressions else "inconclusive"), sentence
     if regressions:
         return "regressed", f"{text}. The rerun confirmed it." if begun.confirmed else f"{text}."
@@ -314,7 +352,7 @@ def _verdict(
     if begun.kind == "paired" and left:
         return "inconclusive", f"No regression found, but +10 % is not excluded for {_names(left, metrics)}."
     done = "The rerun did not confirm it: no regression" if begun.confirmed else "No regression"
-    return "pass", f"{done} found in {counted(len(tested), 'metric')}. {_would_have_seen(tested)}".strip()
+    return "pass", f"{done} found in {counted(len(tested), 'metric')}. {amounts.would_have_seen(tested)}".strip()
 
 
 def _nothing_tested(begun: RunComparison, least: int) -> tuple[ComparisonVerdict, str]:
@@ -329,22 +367,6 @@ def _nothing_tested(begun: RunComparison, least: int) -> tuple[ComparisonVerdict
     return "inconclusive", f"Inconclusive: no metric could be tested ({why})."
 
 
-def _would_have_seen(found: Sequence[MetricComparison]) -> str:
-    """Return a sentence with the smallest slow-down that would have been noticed in 80 % of cases."""
-    entries: defaultdict[tuple[str, str], list[MetricComparison]] = defaultdict(list)
-    for one in found:
-        if one.nature.unit == "ms" and one.detectable:
-            entries[one.traffic, one.stage].append(one)
-    best = [min(times, key=lambda one: one.detectable or math.inf) for times in entries.values()]
-    factors = [one.detectable or 1.0 for one in best if amounts.in_percent(one)]
-    short = [amounts.detectable_ms(one) for one in best if not amounts.in_percent(one)]
-    sizes = [amounts.percent(max(factors)).removeprefix("+")] if factors else []
-    if short:
-        size = quantity(max(short), "ms")
-        sizes.append(f"({size} of short or polled times)" if sizes else f"{size} of short or polled times")
-    return f"A slow-down of {' '.join(sizes)} or more would have been noticed in 4 of 5 cases." if sizes else ""
-
-
 def _reasons(begun: RunComparison, moved: Sequence[ControlComparison], word: ComparisonVerdict) -> tuple[str, ...]:
     metrics, findings, reasons = begun.metrics, begun.findings, []
     if word == "inconclusive" and moved:
@@ -352,7 +374,7 @@ def _reasons(begun: RunComparison, moved: Sequence[ControlComparison], word: Com
     elif word == "inconclusive" and findings:
         reasons.append("A rerun must be independent: at another time, or better on another machine.")
     if any(one.kind == "grown" for one in findings):
-        reasons += attribution([*begun.base_runs[-1:], begun.head_runs[-1]], metrics, findings)
+        reasons += amounts.attribution([*begun.base_runs[-1:], begun.head_runs[-1]], metrics, findings)
     if drifting := [one.cause for one in findings if one.cause.drift]:
         against = f"against the first {drifting[0].n} runs since the last accepted change"
         reasons.append(f"Slow drift: {_names(drifting, metrics)} {against}.")
@@ -360,12 +382,13 @@ def _reasons(begun: RunComparison, moved: Sequence[ControlComparison], word: Com
         paired = "on the head side, although the base side has it"
         place = paired if begun.kind == "paired" else "in this run, although earlier runs have it"
         reasons.append(f"Not measured {place}: {_names(missing, metrics)}.")
-    if improved := [one for one in metrics if one.verdict == "improved"]:
-        texts = [f"{amounts.full_name(one, metrics)} {amounts.in_words(one)}" for one in improved]
-        reasons.append(f"Improved: {amounts.listed(texts)}.")
-    if small := [one for one in metrics if one.verdict == "changed"]:
-        texts = [f"{amounts.full_name(one, metrics)} {amounts.in_words(one)}, {one.why}" for one in small]
-        reasons.append(f"Changed: {amounts.listed(texts)}.")
+    for verdict in ("improved", "changed"):
+        if found := [one for one in metrics if one.verdict == verdict]:
+            texts = [
+                f"{amounts.full_name(one, metrics)} {', '.join(filter(None, (amounts.in_words(one), one.why)))}"
+                for one in found
+            ]
+            reasons.append(f"{verdict.capitalize()}: {amounts.listed(texts)}.")
     learning = [one for one in metrics if one.verdict == "learning"]
     if learning and word != "learning":
         reasons.append(f"Still learning, so not judged: {_names(learning, metrics)}.")

@@ -1,4 +1,7 @@
-"""Checks of runs against a history, reruns of suspected regressions, and decisions on runs."""
+"""Checks of runs against a history, reruns of suspected regressions, and decisions on runs.
+
+A rerun can be made on another machine, with the file ``suspects.json`` of the check.
+"""
 
 import dataclasses
 import re
@@ -10,24 +13,74 @@ from typing import Any, Final, Literal, Self
 
 import msgspec
 
-from loadtest.compare import history, history_file, measurements, results, suspects
+from loadtest.compare import history, history_file, measurements, results
 from loadtest.compare.amounts import in_percent, listed
-from loadtest.compare.history import DecisionLine, History, HistoryLine, HistoryRun
-from loadtest.compare.measurements import NATURES, RegressionSettings, RunMeasurements, mismatch
+from loadtest.compare.history import DecisionLine, History, HistoryLine, HistoryRun, RunLine
+from loadtest.compare.measurements import NATURES, Key, RegressionSettings, RunMeasurements, mismatch
 from loadtest.compare.results import RunComparison
 from loadtest.compare.rule import ANCHOR, blind, improved_again, judge_history
-from loadtest.compare.suspects import Repeat, Suspects
 from loadtest.errors import ExitCode, InputError, RecordError
 from loadtest.program import command_line, complain, mention, pasteable
-from loadtest.record.run_directory import find_run
+from loadtest.record.run_directory import find_run, read_versioned, write_json
 from loadtest.runs.run import RunOptions, make_run, show_comparison
 from loadtest.scenario import LoadedScenario, scenario_hash
 
+SUSPECTS: Final = "suspects.json"
+_SUSPECTS_SCHEMA: Final = 1
 _REASON: Final = re.compile(r"[^\W\d_]{2,}.*?[\W\d_][^\W\d_]{2,}|[^\W\d_]{6,}", re.DOTALL)
 """A reason has two words, or one word of at least six letters, because some scripts have no spaces."""
 _NO_RUN: Final = {ExitCode.BUG, ExitCode.INTERRUPTED, ExitCode.ABORTED, ExitCode.USAGE, ExitCode.TARGET}
 """A run that ends with one of these exit codes is not compared."""
 _PRECEDENCE: Final = (ExitCode.INVALID, ExitCode.REGRESSED, ExitCode.FAIL, ExitCode.INCONCLUSIVE, ExitCode.PASS)
+
+
+class Suspect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A suspected metric, with its values in the accepted runs (``base``) and in the suspected run (``head``)."""
+
+    key: Key
+    base: float | None
+    head: float | None
+
+
+class Repeat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The user's options, to repeat the run. ``overrides`` are the values of ``--set``."""
+
+    scenario: str
+    overrides: tuple[str, ...]
+    seed: int | None
+    host: str | None
+    target: str | None
+    target_version: str
+    history: str
+    must_find: float | None = None
+
+
+class Suspects(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The content of ``suspects.json``, with which another machine can rerun a suspected regression.
+
+    The file has no API keys or headers.
+
+    Attributes:
+        suspects: the only metrics that the rerun can confirm.
+        line: the suspected run's line of the history.
+        history: the accepted runs that the suspected run was compared with, oldest first.
+        noise: accepted runs of the previous baseline period, used only for their noise.
+    """
+
+    schema: int
+    title: str
+    repeat: Repeat
+    suspects: tuple[Suspect, ...]
+    line: RunLine
+    history: tuple[RunMeasurements, ...]
+    noise: tuple[RunMeasurements, ...] = ()
+
+
+def load_suspects(path: Path) -> Suspects:
+    """Read the file, or the file in a directory. Unknown keys are errors. Raises ``InputError``."""
+    path = path / SUSPECTS if path.is_dir() else path
+    remedy = "Copy it unchanged from the suspected run's directory, and use the same version of loadtest as the check."
+    return read_versioned(path, Suspects, _SUSPECTS_SCHEMA, remedy=remedy, error=InputError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,14 +140,9 @@ def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
         LoadtestError: if the run could not start, the history is unusable, or ``confirming`` has another scenario.
     """
     loaded = options.load()
-    settings = _settings(loaded, options)
-    if confirming is None:
-        path = history_file.path_for(options.place, loaded.name)
-        warn(history_file.read(path).warnings)
-    else:
-        _check_same_scenario(loaded, confirming.line.run)
-        path = history_file.path_for(options.place, confirming.line.run.scenario)
-    history_file.check_writable(path)
+    own = loaded.scenario.regression
+    settings = RegressionSettings(own.rise, own.must_find if options.must_find is None else options.must_find)
+    path = _history_path(loaded, options, None if confirming is None else confirming.line.run)
     directory, code = make_run(loaded, options)
     if code in _NO_RUN or not (directory / measurements.FILE_NAME).is_file():
         complain(f"{directory.name} was not completed: it is neither compared nor recorded")
@@ -105,24 +153,40 @@ def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
     if confirming is None:
         comparison, lines, found = _judged(loaded.scenario.title, run, known, settings, options)
     else:
-        (comparison, lines), found = _confirmed(confirming, run, known, settings), None
+        comparison, lines, found = *_confirmed(confirming, run, known, settings), None
     # A run that could not have found the required change is still evidence: later checks then find smaller changes.
-    confirm = "" if found is None else options.confirm(directory / suspects.FILE_NAME)
+    confirm = "" if found is None else options.confirm(directory / SUSPECTS)
     given = {"command": options.command, "place": options.options, "confirm": confirm}
     comparison = msgspec.structs.replace(blind(comparison, settings.must_find), **given)
     results.save(comparison, directory)
     warn(history_file.append(path, *lines))
     if found is not None:
-        suspects.save(found, directory)
-    if found is not None and not options.no_rerun:
-        print(f"\n{comparison.sentence}\nRerunning: only the suspected metrics can confirm the regression.\n")
-        # The user typed a production target's host name before the first run, and need not type it again.
-        again = check(dataclasses.replace(options, yes=True), found)
-        return again if again in _NO_RUN else _exit_code(code, again, directory, options)
+        write_json(directory / SUSPECTS, found, indent=1)
+        if not options.no_rerun:
+            print(f"\n{comparison.sentence}\nRerunning: only the suspected metrics can confirm the regression.\n")
+            # The user typed a production target's host name before the first run, and need not type it again.
+            again = check(dataclasses.replace(options, yes=True), found)
+            return again if again in _NO_RUN else _exit_code(code, again, directory, options)
     show_comparison(directory, comparison, plots=options.plots, history=path)
     if comparison.confirm:
         print(pasteable(f"Suspected, not confirmed. To confirm, run `{comparison.confirm}`, best on another machine."))
     return _exit_code(code, comparison.exit_code, directory, options)
+
+
+def _history_path(loaded: LoadedScenario, options: CheckOptions, suspected: RunMeasurements | None) -> Path:
+    """Return the file of the history, which can be written. A rerun must have the scenario of its ``suspected`` run."""
+    if suspected is None:
+        path = history_file.path_for(options.place, loaded.name)
+        warn(history_file.read(path).warnings)
+    elif (now := scenario_hash(loaded.scenario)) == suspected.scenario_hash:
+        path = history_file.path_for(options.place, suspected.scenario)
+    else:
+        raise InputError(
+            f"{loaded.path} is not the suspected scenario: its hash is {now}, not {suspected.scenario_hash}",
+            "Check out the same commit, and use the same files.",
+        )
+    history_file.check_writable(path)
+    return path
 
 
 def _exit_code(own: int, compared: int, directory: Path, options: CheckOptions) -> int:
@@ -135,12 +199,6 @@ def _exit_code(own: int, compared: int, directory: Path, options: CheckOptions) 
     return code
 
 
-def _settings(loaded: LoadedScenario, options: CheckOptions) -> RegressionSettings:
-    own = loaded.scenario.regression
-    wanted = own.must_find if options.must_find is None else options.must_find
-    return RegressionSettings(own.rise, wanted)
-
-
 def _judged(
     title: str, run: RunMeasurements, known: History, settings: RegressionSettings, options: CheckOptions
 ) -> tuple[RunComparison, list[HistoryLine], Suspects | None]:
@@ -149,7 +207,20 @@ def _judged(
     comparison = judge_history(evidence, run, title=title, settings=settings, noise=noise)
     line = history.run_line(run, comparison.word, sentence=comparison.sentence)
     lines: list[HistoryLine] = [line]
-    found = suspects.suspected(comparison, line, evidence, noise, options.repeat)
+    suspects = tuple(
+        Suspect(key=each.key, base=each.base, head=each.head) for each in comparison.metrics if each.suspect
+    )
+    found = None
+    if suspects:
+        found = Suspects(
+            schema=_SUSPECTS_SCHEMA,
+            title=comparison.title,
+            repeat=options.repeat,
+            suspects=suspects,
+            line=line,
+            history=tuple(evidence),
+            noise=tuple(noise),
+        )
     # Only a run that passes may begin a period: a service that fails may be fast.
     matching = [one for one in evidence if not mismatch(one, run)]
     if comparison.word == "pass" and (period := _new_period(known, matching, run)):
@@ -160,21 +231,14 @@ def _judged(
     return comparison, lines, found
 
 
-def _check_same_scenario(loaded: LoadedScenario, suspected: RunMeasurements) -> None:
-    if (now := scenario_hash(loaded.scenario)) != suspected.scenario_hash:
-        raise InputError(
-            f"{loaded.path} is not the suspected scenario: its hash is {now}, not {suspected.scenario_hash}",
-            "Check out the same commit, and use the same files.",
-        )
-
-
 def _confirmed(
     found: Suspects, run: RunMeasurements, known: History, settings: RegressionSettings
 ) -> tuple[RunComparison, list[HistoryLine]]:
     """Judge a rerun. Return its comparison, and the lines for the history."""
     suspected = found.line.run
+    keys = {each.key for each in found.suspects}
     comparison = judge_history(
-        found.history, run, confirming=found.keys, title=found.title, settings=settings, noise=found.noise
+        found.history, run, confirming=keys, title=found.title, settings=settings, noise=found.noise
     )
     comparison = msgspec.structs.replace(
         comparison,
@@ -191,9 +255,9 @@ def _confirmed(
 
 
 def _new_period(known: History, evidence: Sequence[RunMeasurements], run: RunMeasurements) -> DecisionLine | None:
-    """Return the decision to begin a baseline period with the previous run, or None.
+    """Return the decision to begin a baseline period with the previous run, if this run improved, too.
 
-    This run must confirm the improvement of the previous run. A recent decision of the user is never overruled.
+    A recent decision of the user is never overruled.
     """
     keys = improved_again(evidence, run)
     if not keys or known.decided(evidence[-ANCHOR:]):

@@ -16,7 +16,7 @@ from plugins.verbs import until_valid
 
 from loadtest.analysis.measurements import generator_identity, target_identity
 from loadtest.cli import main
-from loadtest.compare import history, history_file, suspects
+from loadtest.compare import history, history_file
 from loadtest.compare.measurements import Measurement, Metric, RunMeasurements
 from loadtest.compare.results import RunComparison
 from loadtest.errors import ExitCode
@@ -105,7 +105,7 @@ def test_a_slower_service_is_found_and_may_be_accepted(loadtest, serve, tmp_path
     comparison = msgspec.json.decode((latest / "comparison.json").read_bytes(), type=RunComparison)
     assert (comparison.word, comparison.confirmed) == ("regressed", True)
     assert comparison.runs[-2:] == (suspect.id, rerun.id)
-    found = suspects.load(latest.parent / suspect.id)
+    found = checks.load_suspects(latest.parent / suspect.id)
     assert {key.metric for key in found.keys} == {Metric.EXECUTION_TIME_P50}
     assert not [path for path in tmp_path.rglob("*.json*") if b"k3y-0451" in path.read_bytes()]
 
@@ -245,7 +245,7 @@ def test_two_steps_on_two_machines(checked: Fixture, tmp_path: Path) -> None:
     """Exit 6 with suspects.json; the second job needs that file alone, and records both runs in its own history."""
     said, (suspect,), _ = checked(*CHECK, "--no-rerun", "--set", "drain=3s", runs=[(1.5, 0)])
     assert said.code == ExitCode.INCONCLUSIVE
-    file = tmp_path / "reports" / suspect.id / suspects.FILE_NAME
+    file = tmp_path / "reports" / suspect.id / checks.SUSPECTS
     assert f"loadtest regression confirm {file.relative_to(tmp_path)}" in said.out
     path = tmp_path / "baselines" / "regression.jsonl"
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:10]))  # the second job's checkout
@@ -259,7 +259,7 @@ def test_two_steps_on_two_machines(checked: Fixture, tmp_path: Path) -> None:
 def test_only_what_was_suspected_can_be_confirmed(checked: Fixture, tmp_path: Path) -> None:
     """Another scenario, a newer or damaged file, an unknown key in it: one sentence, exit 2, and no run."""
     _, (suspect,), _ = checked(*CHECK, "--no-rerun", runs=[(1.5, 0)])
-    file = tmp_path / "reports" / suspect.id / suspects.FILE_NAME
+    file = tmp_path / "reports" / suspect.id / checks.SUSPECTS
     good = json.loads(file.read_text())
     for content, words in (
         ({**good, "schema": 2}, "has schema version 2"),
