@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from loadtest.advice.bound import bound
+from loadtest.advice.compare import bound
 from loadtest.advice.policies import Policy, every_second, full_jitter
 from loadtest.advice.polls import paced
 from loadtest.advice.simulator import SimulatedEnd, Simulation

@@ -1,3 +1,3 @@
 """Comparison of clients' policies in virtual time: which client finishes its work soonest without a 429."""
 
-__all__ = ["bound", "compare", "confirmation", "policies", "results", "simulator", "take_home", "work"]
+__all__ = ["compare", "policies", "results", "simulator", "take_home", "work"]

@@ -1,19 +1,25 @@
-"""Comparison of policies under every limiter that may be in force. The answer is a sentence."""
+"""Comparison of policies under every limiter that may be in force, and with a bound on all policies.
+
+A replay of the limiters in virtual time gives the bound: a time before which no client can finish its work.
+"""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
 
 import numpy as np
 
-from loadtest.advice.bound import bound
 from loadtest.advice.policies import PRESENT, Policy, usual
 from loadtest.advice.polls import paced
 from loadtest.advice.results import Advice, PolicyResult
-from loadtest.advice.simulator import SimulatedEnd, Simulation
-from loadtest.advice.work import Limits, Work, World
+from loadtest.advice.simulator import Simulation
+from loadtest.advice.work import Candidate, Limits, Work, World
 from loadtest.contract import LimitName
 from loadtest.errors import ExitCode
+from loadtest.limits import ALGORITHMS, CONCURRENCY
 from loadtest.words import count, counted, duration_ms, joined, rate, seconds, times_as
+
+_GRAIN_S: Final = 1e-6
 
 
 def compare(
@@ -28,12 +34,11 @@ def compare(
     """Compare the present policy, the policies of usual clients, and the paced policy.
 
     ``source`` is a noun phrase that names the origin of limits and execution times. ``present`` is the client's policy
-    or its recorded result. It is None if neither is known. ``notes`` are added to the reasons.
+    or its recorded result, or None if neither is known. ``notes`` are added to the reasons.
     """
     bound_s = None if work.rate is not None else max(bound(work, limits, world) for world in limits.worlds)
-    given = [] if present is None else [present]
     ours = paced(work, limits)
-    policies = [ours, *given, *usual(work, limits)]
+    policies = [ours, *([] if present is None else [present]), *usual(work, limits)]
     results = [each if isinstance(each, PolicyResult) else _worst(each, work, limits, bound_s) for each in policies]
     best = results[0]
     late = deadline_s is not None and (best.seconds is None or best.seconds > deadline_s)
@@ -63,6 +68,7 @@ def _worst(policy: Policy, work: Work, limits: Limits, bound_s: float | None) ->
     end, world = max(ends, key=lambda each: (-each[0].done, each[0].seconds, each[0].rejections))
     most = max(ends, key=lambda each: each[0].rejections)[0]
     finite = math.isfinite(end.seconds) and work.rate is None
+    limit = max(end.sent, key=lambda each: (end.rejected[each], end.sent[each] / world[each].limit.rate))
     return PolicyResult(
         name=policy.name,
         words=policy.words,
@@ -73,21 +79,15 @@ def _worst(policy: Policy, work: Work, limits: Limits, bound_s: float | None) ->
         rejected=most.rejections,
         wait_p95_s=end.wait_p95_s if end.done else None,
         polls_per_job=end.sent[LimitName.RETRIEVAL] / max(1, end.done) if work.polled else None,
-        worst=_worst_limit(end, world, limits),
+        worst=f"{limit}: {world[limit].algorithm}" if len(limits.worlds) > 1 else str(limit),
     )
 
 
-def _worst_limit(end: SimulatedEnd, world: World, limits: Limits) -> str:
-    """Return the limit that rejected most requests. Its algorithm is added if several may be in force."""
-    name = max(end.sent, key=lambda each: (end.rejected[each], end.sent[each] / world[each].limit.rate))
-    return f"{name}: {world[name].algorithm}" if len(limits.worlds) > 1 else str(name)
-
-
 def _sentence(results: Sequence[PolicyResult], work: Work) -> str:
-    best = results[0]
-    known = results[1].name == PRESENT
-    other = results[1] if known else next(each for each in results if each.name == "backoff")
-    client = "your client" if known else "backoff with full jitter"
+    best, other = results[:2]
+    client = "your client"
+    if other.name != PRESENT:
+        other, client = next(each for each in results if each.name == "backoff"), "backoff with full jitter"
     without = "without a 429" if not best.rejected else f"with {counted(best.rejected, '429')}"
     if work.rate is not None:
         ours = f"At {rate(work.rate)} the paced policy shows 95 % of results within {_time(best.wait_p95_s)} {without}"
@@ -96,8 +96,9 @@ def _sentence(results: Sequence[PolicyResult], work: Work) -> str:
         return f"The paced policy finishes {best.done:,} of {work.several(work.count)} within a day {without}."
     else:
         ours = f"The paced policy finishes {work.several(work.count)} in {seconds(round(best.seconds, 1))} {without}"
-        late = f"finishes {count(other.done)}"
-        theirs = late if other.seconds is None else f"needs {seconds(round(other.seconds, 1))}"
+        theirs = f"finishes {count(other.done)}"
+        if other.seconds is not None:
+            theirs = f"needs {seconds(round(other.seconds, 1))}"
     if other.done is None:
         return f"{ours}. In the log your clients got {other.words}."
     return f"{ours}; {client} {theirs}."
@@ -135,3 +136,49 @@ def _reasons(work: Work, limits: Limits, spacing: Mapping[LimitName, float]) -> 
             several.setdefault(joined(texts, "or"), []).append(name)
     for words, names in several.items():
         yield f"The limiter on {joined(names)} may be {words}; each figure is for the policy's worst case."
+
+
+def let_through(candidate: Candidate, ready: Iterable[float], epoch: float) -> list[float]:
+    """Return the earliest times at which a new limiter lets requests through. All times are in s from ``epoch``.
+
+    No request is sent before its time in ``ready``. For windows, logs, counters and buckets, it is optimal to send as
+    soon as the limiter accepts. A queue holds the requests that it accepts. For a concurrency limit, the result is
+    ``ready``.
+    """
+    if candidate.algorithm == CONCURRENCY:
+        return [*ready]
+    decide, now = candidate.limiter().decide, 0.0
+    times: list[float] = []
+    for earliest in ready:
+        now, allowed = max(now, earliest), False
+        while not allowed:
+            allowed, _, _, wait, delay = decide(epoch + now)
+            admitted = now + delay
+            now += wait if allowed else max(wait, _GRAIN_S)
+        times.append(admitted)
+    return times
+
+
+def bound(work: Work, limits: Limits, world: World) -> float:
+    """Return a time in s before which no client can finish the work.
+
+    Jobs are submitted in the given order, because no client knows beforehand which jobs take long.
+    """
+    first, executions = world[work.submit], np.array(work.executions)
+    if first.algorithm == CONCURRENCY and not work.polled:
+        return float(max(executions.sum() / first.limit.count, executions.max()))
+    through = np.array(let_through(first, [0.0] * work.count, work.epoch))
+    # No client has k + 1 ended jobs before the time in element k.
+    ended = np.sort(through + executions)
+    if not work.polled:
+        return float(ended[-1])
+    if limits.shared:
+        return max(float(ended[-1]), let_through(first, [0.0] * 2 * work.count, work.epoch)[-1])
+    candidate = world[LimitName.RETRIEVAL]
+    algorithm = ALGORITHMS[candidate.algorithm]
+    if not algorithm.windowed or algorithm.aligned or candidate.algorithm == "sliding-log":
+        return let_through(candidate, ended.tolist(), work.epoch)[-1]
+    # The first window may end at once, if an earlier request opened it. But no retrieval precedes the first job.
+    windows = np.maximum(0, -(-np.arange(work.count, 0, -1) // candidate.limit.count) - 2)
+    earliest = let_through(candidate, [float(through[0])] * work.count, work.epoch)[-1]
+    return max(float((ended + windows * candidate.limit.window).max()), earliest)

@@ -85,22 +85,18 @@ class Gate:
         self._busy = 0
         self._window = max((each.limit.window for each in counted), default=1.0)
         self._spacing = limits.spacing(name, clients)
-        self._pace = pace if pace is not None else 1.0
-        self._most_pace = 1.0 if pace is None else math.inf
+        self._pace, self._most_pace = (1.0, 1.0) if pace is None else (pace, math.inf)
         self._spaced = clients > 1 or pace is not None
         models = [] if self._spaced else [each.stricter(self._jitter) for each in counted]
         self._replicas = [each.limiter().decide for each in models]
         # Length and phase of windows on the server's clock. A bucket that refills in whole seconds has windows of 1 s.
         aligned = [each for each in models if each.spec.on_clock]
         self._edges = {(each.limit.window, each.spec.phase) if each.windowed else (1.0, 0.0) for each in aligned}
-        self._in_turns = clients > 1
-        self._next_even = number / clients * self._spacing
-        self._ready = self._changed = 0.0
+        self._in_turns, self._next_even = clients > 1, number / clients * self._spacing
+        self._ready = self._changed = self._pause = self._slowed = 0.0
         self._clear = 0.0  # until this time, no window's edge is near
-        most = max((each.limit.count for each in counted), default=1)
-        self._credit = 1.0
-        self._accepted: deque[float] = deque(maxlen=most)
-        self._pause, self._slowed, self._unsure = 0.0, 0.0, True
+        self._credit, self._unsure = 1.0, True
+        self._accepted: deque[float] = deque(maxlen=max((each.limit.count for each in counted), default=1))
         self._answers: list[tuple[float, Decision]] = []  # a heap, because a leaky queue delays answers
         self._idle = True
         self._submits: deque[Action] = deque()

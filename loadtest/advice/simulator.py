@@ -139,8 +139,7 @@ class _Job:
 
     def __init__(self, client: _Client) -> None:
         self._client, self._simulation = client, client.simulation
-        self._execution = 0.0
-        self._polls, self._seen = 0, False
+        self._execution, self._polls, self._seen = 0.0, 0, False
         self._request(self._simulation.work.submit)
 
     def _retrieve(self) -> None:
@@ -216,13 +215,13 @@ class _Job:
             simulation.after(late + wait, self._retrieve)
 
     def _answered(self) -> None:
-        simulation, gates = self._simulation, self._client.gates
+        simulation = self._simulation
         if self._polls and self._gate is not None:
             self._gate.ended()
         if not self._seen:
             self._poll(0.0)
             return
-        if gates:
+        if gates := self._client.gates:
             gates[simulation.work.submit].ended()
         simulation.last = simulation.now
         simulation.waits.append(simulation.now - self._accepted)

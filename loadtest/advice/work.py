@@ -71,7 +71,6 @@ class Candidate(NamedTuple):
         return Candidate(replace(spec, algorithm="gcra", burst=1), slower)
 
     def limiter(self) -> Limiter:
-        """Return a new limiter."""
         return make(self.spec, self.limit)
 
 
@@ -108,8 +107,7 @@ class Limits:
 
     def rate(self, name: LimitName) -> float:
         """Return the requests/s that every candidate accepts in the long run."""
-        rates = [math.inf if each.algorithm == CONCURRENCY else each.limit.rate for each in self.candidates[name]]
-        return min(rates)
+        return min(math.inf if each.algorithm == CONCURRENCY else each.limit.rate for each in self.candidates[name])
 
     def spacing(self, name: LimitName, clients: int) -> float:
         """Return the time in s between two requests of each client that is safe under every candidate."""
@@ -167,8 +165,7 @@ class Work:
         """The execution time of each job. The observed times are mixed, always in the same order."""
         order = np.random.Generator(np.random.PCG64(self.count)).permutation(self.count)
         places = (order + 0.5) / self.count * len(self.execution_s)
-        values: list[float] = self.execution_s[places.astype(int)].tolist()
-        return values
+        return list(self.execution_s[places.astype(int)].tolist())
 
     def several(self, count: int) -> str:
         """Format a number of jobs or runs."""

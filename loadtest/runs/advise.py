@@ -11,10 +11,9 @@ import pyarrow.compute as pc
 
 from loadtest import words
 from loadtest.advice.compare import compare
-from loadtest.advice.confirmation import confirmation
 from loadtest.advice.policies import PRESENT, Policy, present
 from loadtest.advice.results import FILE_NAME, Advice, PolicyResult
-from loadtest.advice.take_home import client_text
+from loadtest.advice.take_home import client_text, confirmation
 from loadtest.advice.work import Candidate, Limits, Work, any_algorithm, endless_count
 from loadtest.arrays import Floats
 from loadtest.assumed_limits import AssumedLimits

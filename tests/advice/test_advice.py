@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.advice.bound import bound
-from loadtest.advice.compare import compare
+from loadtest.advice.compare import bound, compare
 from loadtest.advice.policies import Policy, every_second, full_jitter, scheduled, usual
 from loadtest.advice.polls import paced
 from loadtest.advice.simulator import SimulatedEnd, Simulation
