@@ -18,7 +18,7 @@ import numpy as np
 from forms import Options, interval
 
 from loadtest.arrays import Floats
-from loadtest.capacity import models, search
+from loadtest.capacity import search
 from loadtest.capacity.results import Constraint, EntryLevel, Level, LimitLevel
 from loadtest.contract import LIMIT_NAMES, LimitName
 from loadtest.limits import LimiterSpec
@@ -182,13 +182,13 @@ def searched(
         documented[name] = Limit(round(limit.count * wrong), limit.window)
     assumed = AssumedLimits(documented, setting.spec)
     plans = traffic_plans(scenario, assumed, 1)
-    forecast = models.LimitForecast(Question(scenario, plans, assumed, start=0.0, job_s=setting.mean_s))
+    forecast = search.LimitForecast(Question(scenario, plans, assumed, start=0.0, job_s=setting.mean_s))
     stage = search.StageCounts(base * setting.stage_s, setting.poisson)
     levels: list[Level] = []
     guesses = forecast.guesses() if setting.limits else []
     while len(levels) < runs and (next_ := search.next_multiplier(levels, guesses, stage, wanted)) is not None:
         levels.append(setting.level(next_, setting.run(next_ * base)))
-        guesses = forecast.guesses(models.with_causes(levels)) if setting.limits else []
+        guesses = forecast.guesses(search.with_causes(levels)) if setting.limits else []
     found = search.estimate(levels, guesses, stage)
     return search.RateRange(*(each * base / setting.truth for each in found)), levels
 

@@ -101,9 +101,6 @@ class Level(msgspec.Struct, frozen=True, kw_only=True):
     """The limit, if the bottleneck was a limit or the poll budget."""
 
 
-_UNAVAILABLE: Final = "503"
-
-
 def read_level(directory: Path, *, name: str, multiplier: float, stage: str, scenario: "Scenario") -> Level:
     """Read the level of a reported run.
 
@@ -155,7 +152,7 @@ def _entry(stage: StageMetrics, scenario: "Scenario", name: str) -> EntryLevel:
         execution_p50_ms=stage.execution_time_ms.p50,
         throttled_rate=stage.throttled_rate or 0.0,
         error_rate=stage.error_rate or 0.0,
-        unavailable_rate=stage.statuses.get(_UNAVAILABLE, 0) / max(1, sum(stage.statuses.values())),
+        unavailable_rate=stage.statuses.get("503", 0) / max(1, sum(stage.statuses.values())),
         requests_per_operation=stage.requests_per_operation,
     )
 
@@ -172,9 +169,8 @@ def _rejecting(
         # The limit of first requests comes first, because its rejections leave fewer jobs to poll.
         for limit in (LIMIT_OF_OPERATION[each.operation], *LIMITS_OF_OPERATION[each.operation])
     ]
-    rejected = {name: limits[name].throttled_rate for name in drawn if name in limits}
-    worst = max(rejected, key=lambda name: rejected[name], default=None)
-    return worst if worst is not None and rejected[worst] > 0 else None
+    rejecting = [name for name in drawn if name in limits and limits[name].throttled_rate > 0]
+    return max(rejecting, key=lambda name: limits[name].throttled_rate, default=None)
 
 
 def kind_of(name: LimitName, scenario: "Scenario") -> Constraint:

@@ -7,9 +7,8 @@ from operator import attrgetter
 from typing import Final, NamedTuple
 
 from loadtest.assumed_limits import AssumedLimits
-from loadtest.capacity.models import flat_until
 from loadtest.capacity.results import Constraint, Guess, Level
-from loadtest.capacity.search import HIGHEST, Precision, RateRange, bounded, hopeless, outcomes
+from loadtest.capacity.search import HIGHEST, Precision, RateRange, bounded, flat_until, hopeless, outcomes
 from loadtest.contract import DOCUMENTED, POLLED_OPERATIONS, LimitName, Operation
 from loadtest.errors import ExitCode
 from loadtest.words import duration_ms, joined, percent
@@ -155,12 +154,11 @@ def _failure(level: Level, offered: Offered) -> str:
 
 
 def _no_answer(levels: Sequence[Level]) -> str:
-    counted = [level for level, _ in outcomes(levels)]
-    lowest = min(counted, key=attrgetter("multiplier"), default=None)
+    counted = sorted((level for level, _ in outcomes(levels)), key=attrgetter("multiplier"))
     unsure = [level for level in levels if level.outcome == "inconclusive"]
-    if lowest is None and not unsure:
+    if not counted and not unsure:
         return "no judged run was made"
-    if lowest is None:
+    if not counted:
         return (
             f"{', '.join(unsure[-1].broken)} cannot be judged in {unsure[-1].stage_s:g} s at "
             f"{unsure[-1].multiplier:.3g} times the scenario's rate: give the stage a longer duration, or the "
@@ -171,8 +169,8 @@ def _no_answer(levels: Sequence[Level]) -> str:
         return f"{', '.join(pair[0].broken)} fails at any rate: equally at {at} times the scenario's rate{_times(pair)}"
     few = "; slower runs have too few values to be judged" if unsure else ""
     return (
-        f"no rate passes: {lowest.multiplier:.3g} times the scenario's rate, the lowest of {len(counted)}, breaks "
-        f"{', '.join(lowest.broken)}{few}"
+        f"no rate passes: {counted[0].multiplier:.3g} times the scenario's rate, the lowest of {len(counted)}, breaks "
+        f"{', '.join(counted[0].broken)}{few}"
     )
 
 
@@ -189,9 +187,8 @@ def paced(levels: Sequence[Level], offered: Offered) -> str:
     jobs = [rate for name, rate in offered.base_rates.items() if offered.operations[name] in POLLED_OPERATIONS]
     if not polls or min(polls) <= _ONE:
         return ""
-    most = min(offered.per_minute(LimitName.RETRIEVAL), offered.per_minute(LimitName.ASYNC_SUBMIT)) / (
-        sum(jobs) * _MINUTE
-    )
+    accepted = min(offered.per_minute(LimitName.RETRIEVAL), offered.per_minute(LimitName.ASYNC_SUBMIT))
+    most = accepted / (sum(jobs) * _MINUTE)
     took = [entry.execution_p50_ms for level in levels for entry in level.entries.values() if entry.execution_p50_ms]
     apart = f", or at intervals above executionTime (p50 {max(took):,.0f} ms)," if took else ""
     return f"; with polls paced by Retry-After{apart} one poll per job is enough: at most {rates(offered, most)}"
@@ -256,11 +253,11 @@ def _break_even(levels: Sequence[Level], offered: Offered) -> str:
     runs = {Operation.SYNC_RUN, Operation.ASYNC_RUN} & {*offered.operations.values()}
     if not runs or not math.isfinite(sync + submits + retrieval):
         return ""
-    as_jobs = f"and at most {min(submits, retrieval / max(polls, 1)):,.0f} jobs"
-    as_jobs += f" with {polls:.1f} polls each" if polls else " with one poll each"
-    if min(submits, retrieval) <= sync:  # Every job needs one poll.
-        return f"For the same work, the limits accept {sync:,.0f} sync runs a minute {as_jobs}. Jobs never allow more."
+    more = "never allow more"  # Every job needs one poll.
+    if min(submits, retrieval) > sync:
+        more = f"allow more if each needs fewer than {retrieval / sync:.3g} polls"
+    each = f"{polls:.1f} polls" if polls else "one poll"
     return (
-        f"For the same work, the limits accept {sync:,.0f} sync runs a minute {as_jobs}. Jobs allow more if "
-        f"each needs fewer than {retrieval / sync:.3g} polls."
+        f"For the same work, the limits accept {sync:,.0f} sync runs a minute and at most "
+        f"{min(submits, retrieval / max(polls, 1)):,.0f} jobs with {each} each. Jobs {more}."
     )

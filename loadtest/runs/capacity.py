@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
-from loadtest.capacity import models, search, sentences
+from loadtest.capacity import search, sentences
 from loadtest.capacity.results import Capacity, Guess, Level, read_level, save
 from loadtest.capacity.sentences import EarlyStopError
 from loadtest.contract import LIMITS_OF_OPERATION, Operation
@@ -104,7 +104,7 @@ class _Search:
         plans = planned_traffic(self.loaded, assumed, keys)
         base_rates = {name: plan.stages[-1].rate for name, plan in plans.items()}
         operations = {name: Operation(plan.operation) for name, plan in plans.items()}
-        self.forecast = models.LimitForecast(Question(scenario, plans, assumed, start=0.0))
+        self.forecast = search.LimitForecast(Question(scenario, plans, assumed, start=0.0))
         self.guesses: list[Guess] = self.forecast.guesses()
         probe = "" if self.chosen is None else command_line("probe", **self.options.of_target)
         self.offered = sentences.Offered(base_rates, operations, assumed, keys, tuple(self.guesses), probe)
@@ -185,7 +185,7 @@ class _Search:
                 while (multiplier := self._next()) is not None:
                     self._check_spent(multiplier)
                     self.measured.append(self._level(directory, multiplier, running))
-                    self.levels = models.with_causes(self.measured)
+                    self.levels = search.with_causes(self.measured)
                     self.guesses = self.forecast.guesses(self.levels)
                     print(self._line(), flush=True)
             except EarlyStopError as error:

@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from loadtest.capacity.models import LimitForecast, flat_until, tolerances, with_causes
 from loadtest.capacity.results import Constraint, EntryLevel, Level, LimitLevel
+from loadtest.capacity.search import LimitForecast, flat_until, tolerances, with_causes
 from loadtest.contract import LimitName
 from loadtest.plan import AssumedLimits, Question, traffic_plans
 from loadtest.scenario import Scenario
