@@ -18,7 +18,7 @@ import numpy as np
 from limits.storage import MemoryStorage, memory
 from limits.strategies import STRATEGIES
 
-from loadtest.analysis.rejections.sent_requests import join, log_of
+from loadtest.analysis.rejections import join, log_of
 from loadtest.limits import ALGORITHMS, LimiterSpec, make
 from loadtest.limits.fits import Fit
 from loadtest.limits.inference import Inference, infer, words

@@ -50,7 +50,6 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION: Final = 1
 TITLE: Final = "metrics.json of a workflow-loadtest run"
-_OF_REPLAY: Final = ("agreement", "agreement_as_sent", "reordered", "why_not")
 
 
 class Results(Result, frozen=True, kw_only=True):
@@ -166,12 +165,7 @@ def _once(record: Record, metrics: RunFigures, verdict: Verdict) -> dict[str, An
         "run": run,
         **{name: getattr(verdict, name) for name in ("word", "exit_code", "interrupted", "sentence", "reasons")},
         "inconsistencies": record.consistency.result(),
-        "expected": result_of(
-            ExpectedLimiter,
-            info.target,
-            clock_shift_s=record.expectation.shift_s,
-            **{name: getattr(record.expectation, name) for name in _OF_REPLAY},
-        ),
+        "expected": result_of(ExpectedLimiter, record.expectation),
         "generators": generators(info),
         **vars(metrics),
         "errors": record.errors.result(),

@@ -295,7 +295,8 @@ class ExpectedLimiter(Result, frozen=True, kw_only=True):
     """The assumed limiter, and the share of decisions that its replay predicts.
 
     Attributes:
-        clock_shift_s: the server's clock minus the client's, as it fits the decisions best; null if it does not matter.
+        clock_shift_s: the server's clock minus the client's, as it fits the decisions best; null if it does not matter,
+            or is unknown.
         agreement: share of the observed decisions that the replay predicts. Requests of a burst may arrive in any
             order, so the replay puts accepted requests first.
         agreement_as_sent: ``agreement`` if bursts keep the order of sending.
@@ -307,7 +308,7 @@ class ExpectedLimiter(Result, frozen=True, kw_only=True):
     burst: int | None
     count_rejected: bool
     limit_scope: str
-    clock_shift_s: float | None
+    shift_s: float | None = msgspec.field(name="clock_shift_s")
     agreement: Proportion | None
     agreement_as_sent: Proportion | None
     reordered: Count

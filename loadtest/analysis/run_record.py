@@ -16,8 +16,8 @@ from loadtest.analysis.counts import FIRST, Counts, Means
 from loadtest.analysis.distribution import Distribution, Distributions
 from loadtest.analysis.jobs import JobTracker
 from loadtest.analysis.reader import Visitor, scan
+from loadtest.analysis.rejections import Expectation, SentRequests, expect, limiter_requests
 from loadtest.analysis.rejections.logged_limits import LoggedLimit, logged_limit
-from loadtest.analysis.rejections.sent_requests import Expectation, SentRequests, expect, limiter_requests
 from loadtest.analysis.times import NOT_FOUND, Slowest, TimeDistributions
 from loadtest.arrays import Bools, Ints, NamedColumns
 from loadtest.assumed_limits import AssumedLimits

@@ -1,13 +1,11 @@
 """All reported latencies and lags: their formulas, their distributions by stage, and the slowest operations.
 
-Polling shows a job's waits only within bounds. The record of a job has four times. The submit was sent at S and
-answered at A. The last request that saw the job pending was sent at P. The poll that saw its end was answered at T. The
-target accepted the job between S and A, and the result was ready between P and T. The executionTime is E. Therefore
+Polling shows a job's waits only within bounds. The submit was sent at S and answered at A. The last request that saw
+the job pending was sent at P. The poll that saw its end was answered at T. The target accepted the job between S and A,
+and the result was ready between P and T. If the executionTime E is correct,
 
 * the queue wait, from acceptance to the start of execution, is at least P − A − E and at most T − S − E;
 * the poll lag, from the result to the poll that saw it, is at most T − P, and may be zero.
-
-These bounds hold for any target that reports executionTime correctly.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,11 +31,7 @@ GRAIN_MS: Final = 1.0
 
 def between(first: str, last: str) -> Callable[[Rows], Floats]:
     """Return the formula of the time between two moments of a row, in ms."""
-
-    def took(rows: Rows) -> Floats:
-        return (rows.floats(last) - rows.floats(first)) / 1e6
-
-    return took
+    return lambda rows: (rows.floats(last) - rows.floats(first)) / 1e6
 
 
 response_time: Final = between("intended_start", "end")

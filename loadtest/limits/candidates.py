@@ -22,7 +22,7 @@ _NEAR_RATED: Final = 2000
 _NEAR: Final = 0.02
 """Rates are tried if they differ from the documented rate by at most this share. nginx's rate differs by 1 %."""
 TOGETHER_S: Final = 0.02
-"""Requests of a burst are at most this many seconds apart, as in `sent_requests._BURST_SPAN_S`."""
+"""Requests of a burst are at most this many seconds apart, as in `analysis.rejections.BURST_SPAN_S`."""
 _BURSTS_MOST: Final = 6
 """At most this many burst sizes are tried if requests arrived in an unknown order. More would take too long."""
 _RENEWALS: Final = 200

@@ -112,11 +112,8 @@ def plausible(below: Ints, whole: Ints, pace: PaceModels, quantile: float) -> tu
     level is significantly too high. Two models have to agree on a rejection: one with the pace of all times, and one of
     the values up to the level alone, because the slowest times may vary differently.
 
-    Args:
-        below: number of values up to each level, ``[bin, level]``.
-        whole: number of values in each bin.
-        pace: models of the same values.
-        quantile: the quantile, such as 0.5 for p50.
+    ``below`` is the number of values up to each level, ``[bin, level]``, and ``whole`` is the number in each bin.
+    ``pace`` has the models of the same values.
     """
     n, spread = float(whole.sum()), math.sqrt(quantile * (1 - quantile))
     share = below.sum(axis=0) / n
@@ -187,13 +184,9 @@ def fill_batches(counts: Ints) -> bool:
 
 
 class _Spectrum(NamedTuple):
-    """Eigenvalues and eigenvectors of the correlation between a pace's bin means.
+    """Eigenvalues and eigenvectors (in rows) of the correlation between a pace's bin means.
 
-    Attributes:
-        vectors: eigenvectors, in rows.
-        sums: sum of each eigenvector.
-        of_bin: variance of the mean of a bin ÷ variance of the pace.
-        of_mean: variance of the mean of all bins ÷ variance of the pace.
+    ``of_bin`` is the variance of the mean of a bin ÷ that of the pace; ``of_mean`` is that of the mean of all bins.
     """
 
     powers: Floats
@@ -221,10 +214,8 @@ def _spectra(bins: int) -> list[_Spectrum]:
 def _log_likelihood(spectrum: _Spectrum, rest: Floats, models: Floats) -> Floats:
     """Return the restricted log likelihood ``[column, model]``.
 
-    Args:
-        spectrum: the spectrum of the pace.
-        rest: deviation of each bin from the mean, ``[bin, column]``.
-        models: variances along the eigenvectors, ``[bin, model]``.
+    ``rest`` is the deviation of each bin from the mean, ``[bin, column]``. ``models`` are variances along the
+    eigenvectors, ``[bin, model]``.
     """
     seen, precision = spectrum.vectors @ rest, 1 / models
     information = spectrum.sums**2 @ precision
@@ -234,7 +225,7 @@ def _log_likelihood(spectrum: _Spectrum, rest: Floats, models: Floats) -> Floats
 
 
 def _normalised(logs: Floats) -> Floats:
-    """Convert logarithms to weights. All weights along the last two axes, the models, add up to 1."""
+    """Convert logarithms to weights, which add up to 1 along the last two axes, the models."""
     weights = np.exp(logs - logs.max(axis=(-2, -1), keepdims=True))
     return np.asarray(weights / weights.sum(axis=(-2, -1), keepdims=True))
 

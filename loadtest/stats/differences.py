@@ -59,7 +59,7 @@ class Difference(NamedTuple):
     Attributes:
         base: value of the base side; infinite if it reaches time-outs, None without values.
         difference: None if both values are infinite, or if one is missing.
-        interval: interval at the requested confidence; if it is None, ``why`` has the reason.
+        interval: None for the reason ``why``.
         n: number of values of base and head.
     """
 
@@ -77,10 +77,7 @@ class Difference(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """One side's estimate and interval.
-
-    ``influence`` is each value's contribution to the estimate. The correlation of paired sides is computed from it.
-    """
+    """One side's estimate and interval. ``influence`` is each value's contribution to the estimate."""
 
     value: float
     low: float
@@ -111,26 +108,21 @@ def estimate(values: Floats, statistic: str, confidence: float = 0.95) -> Estima
         return None
     figure, tail = figure_of(values, statistic), (1 - confidence) / 2
     if statistic in QUANTILES:
-        return _percentile(values, figure, QUANTILES[statistic], tail)
+        below, n = (values <= figure).astype(np.float64), values.size
+        independent = max(1, math.floor(effective_n(below)))
+        ranks = interval_ranks(independent, QUANTILES[statistic], tail)
+        if ranks is None:
+            return None
+        # Scale the ranks to all values: rank l of 40 effective values is rank l·n ÷ 40 of n.
+        low, high = np.sort(values)[[min(n, max(1, round(each * n / independent))) - 1 for each in ranks]].tolist()
+        return Estimate(figure, low, high, below)
     if statistic == "share":
         return Estimate(figure, *wilson(figure, effective_n(values), student(1 - tail, math.inf)), values)
     if values.size < 2 or not np.isfinite(values).all():
         return None
-    n = effective_n(values)
-    half = student(1 - tail, max(1.0, n - 1)) * float(values.std(ddof=1)) / math.sqrt(n)
+    independent_n = effective_n(values)
+    half = student(1 - tail, max(1.0, independent_n - 1)) * float(values.std(ddof=1)) / math.sqrt(independent_n)
     return Estimate(figure, figure - half, figure + half, values)
-
-
-def _percentile(values: Floats, figure: float, quantile: float, tail: float) -> Estimate | None:
-    ordered, n = np.sort(values), values.size
-    below = (values <= figure).astype(np.float64)
-    independent = max(1, math.floor(effective_n(below)))
-    ranks = interval_ranks(independent, quantile, tail)
-    if ranks is None:
-        return None
-    # Scale the ranks to all values: rank l of 40 effective values is rank l·n ÷ 40 of n.
-    low, high = (min(n, max(1, round(each * n / independent))) for each in ranks)
-    return Estimate(figure, float(ordered[low - 1]), float(ordered[high - 1]), below)
 
 
 def difference(
@@ -139,8 +131,8 @@ def difference(
     """Compare a statistic of two sides.
 
     Args:
-        base: values in order of time; a time-out is ``math.inf``.
-        head: the other side's values, in the same form.
+        base: values in order of time; a time-out is ``math.inf``. ``head`` has the same form.
+        head: the other side's values.
         statistic: as for ``estimate``.
         paired: whether row k of both sides has the same input.
         factor: multiplier of base. With 1.2, the difference is negative if head is less than 1.2 times base.

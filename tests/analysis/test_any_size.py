@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from plugins import record_maker as maker
 
-from loadtest.analysis import distribution, reader
+from loadtest.analysis import distribution, reader, rejections
 from loadtest.analysis.findings import as_json, find
-from loadtest.analysis.rejections import sent_requests
 from loadtest.analysis.run_record import load_record
 
 
@@ -48,7 +47,7 @@ def test_histograms_give_the_same_figures_within_half_a_percent(tour, whole, mon
 
 def test_beyond_what_is_replayed_counts_stay_exact(tour, whole, monkeypatch) -> None:
     """Only so many requests of a limit name are kept for limiters; the rest has no expectation, and is counted."""
-    monkeypatch.setattr(sent_requests, "MOST", 200)
+    monkeypatch.setattr(rejections, "MOST", 200)
     record = load_record(tour)
     assert not record.sent.complete
     assert np.bincount(record.sent_requests["limit"]).max() == 200

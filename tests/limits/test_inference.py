@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtest import limits
-from loadtest.analysis.rejections.sent_requests import join, log_of
+from loadtest.analysis.rejections import join, log_of
 from loadtest.limits import ALGORITHMS, LimiterSpec
 from loadtest.limits.inference import Inference, infer, sign_test, words
 from loadtest.limits.loads import RequestLog

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from plugins.limiter_cases import every_spec
 
 from loadtest import limits
-from loadtest.analysis.rejections.sent_requests import join, log_of
+from loadtest.analysis.rejections import join, log_of
 from loadtest.limits import ALGORITHMS, LimiterSpec, at_once
 from loadtest.limits.fits import judge
 from loadtest.limits.loads import LOADS, Loads, RequestLog

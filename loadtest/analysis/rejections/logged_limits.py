@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from loadtest.analysis.rejections.sent_requests import concatenated, decision_delay, join
+from loadtest.analysis.rejections import concatenated, decision_delay, join
 from loadtest.arrays import Floats, Ints
 from loadtest.limits import LimiterSpec
 from loadtest.limits.fits import EVIDENCE, SIGNIFICANT, count_interval, sign_test

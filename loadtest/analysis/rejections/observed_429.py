@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from loadtest.analysis.rejections import MOST, decision_delay, join
 from loadtest.analysis.rejections.interference import Interference, interference
 from loadtest.analysis.rejections.recovery import (
     RateHeaders,
@@ -22,7 +23,6 @@ from loadtest.analysis.rejections.recovery import (
     recovery,
     retry_after,
 )
-from loadtest.analysis.rejections.sent_requests import MOST, decision_delay, join
 from loadtest.analysis.rejections.usage import AcceptedWindows, WindowCounts, accepted_windows
 from loadtest.analysis.results import Count, Proportion, Result, result_of
 from loadtest.analysis.run_record import Record
@@ -43,13 +43,13 @@ class FitResult(Result, frozen=True, kw_only=True):
     Attributes:
         burst: number of requests accepted at once; null if the algorithm has no burst.
         bursts: the smallest and largest burst that fit equally well; null if only one was tried.
-        phase_s: start of a window on the server's clock, modulo the length of the window, in s.
+        phase_s: start of a window on the server's clock, modulo the length of the window.
         phases: interval of a fitted phase; null if it was not fitted.
         round_down: whether a counter rounds its estimate down, or a bucket refills in whole seconds.
         counts: interval of a fitted count; null if no count was fitted, or if it contains the documented count.
         rates: interval of a bucket's fitted rate in requests/s; null in the same cases as ``counts``.
-        window_s: length of the window; null for a concurrency limit.
-        fitted: the parameters fitted to the record: ``count``, ``burst``, ``shift``, ``rate``, ``phase``.
+        window_s: null for a concurrency limit.
+        fitted: the parameters fitted to the record.
         clock_shift_s: the server's clock minus the client's, for wall-aligned windows.
         explained: predicted share of the decided 429s, or of the decided accepted requests if that is smaller.
         wrongly_rejected: number of rejected requests that the limiter would accept.
@@ -88,11 +88,11 @@ class InferenceResult(Result, frozen=True, kw_only=True):
         verdict: ``nothing`` can be inferred, one limiter is ``named``, ``several`` fit equally well, or ``none`` fits.
         n: number of decisions compared.
         bar: share of the decisions that a fitting limiter has to predict.
-        named: the limiters that fit. The best comes first.
+        named: the limiters that fit, the best first.
         set_aside_next: the best limiter that was excluded.
         decisions_for_it: number of decisions that contradict only the excluded limiter.
         decisions_against_it: number of decisions that contradict only the best limiter.
-        log10_p: log10 of p of a sign test between the best limiter and the excluded limiter.
+        log10_p: log10 of p of a sign test between these two limiters.
         held_correlation: correlation between the durations of accepted requests and their places in a queue.
         other_count: count that the decisions suggest; null if it is the documented count.
         other_counts: interval of this count over all named limiters.

@@ -1,10 +1,10 @@
 """The server's windows in a run, and the range of 429s over all phases of these windows.
 
-Each run starts at another phase of the server's windows. The number of 429s for the same sends therefore differs
-between runs. The range of this number comes from replays at many phases. For fixed windows, a phase is replayed
-between each two neighbouring sends, modulo the window, so the range is exact. For other clock-aligned limiters, and for
-very many sends, phases are evenly spaced. The range is valid only if sends do not depend on responses and the server
-uses the assumed limiter.
+Each run starts at another phase of the server's windows, so the number of 429s for the same sends differs between runs.
+The range of this number comes from replays at many phases. For fixed windows, a phase is replayed between each two
+neighbouring sends, modulo the window, so the range is exact. For other clock-aligned limiters, and for very many sends,
+phases are evenly spaced. The range is valid only if sends do not depend on responses and the server uses the assumed
+limiter.
 """
 
 import math
@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from loadtest.analysis.columns import KINDS
-from loadtest.analysis.rejections.sent_requests import agreeing
+from loadtest.analysis.rejections import agreeing
 from loadtest.analysis.run_record import Record
 from loadtest.arrays import Bools, Floats, Ints
 from loadtest.contract import LIMIT_OF_OPERATION, POLLED_OPERATIONS, LimitName, RequestKind
@@ -112,7 +112,7 @@ def phase_ranges(record: Record) -> dict[int, PhaseRange]:
 
 
 _Placed = tuple[RequestLog, Ints]
-"""A limiter's log, and the index of each request's stage. The index is -1 outside all stages."""
+"""A limiter's log, and the index of each request's stage; -1 outside all stages."""
 
 
 def _linked(logs: list[_Placed]) -> list[list[_Placed]]:

@@ -15,7 +15,7 @@ import numpy as np
 from loadtest.analysis.columns import OK, OUTCOMES, THROTTLED
 from loadtest.analysis.distribution import Distributions, distribution, percentile, summarize
 from loadtest.analysis.reader import Chunk
-from loadtest.analysis.rejections.sent_requests import BURST_SPAN_S, in_bursts
+from loadtest.analysis.rejections import BURST_SPAN_S, in_bursts
 from loadtest.analysis.results import Count, Result, Summary
 from loadtest.analysis.run_record import Record
 from loadtest.analysis.times import response_time

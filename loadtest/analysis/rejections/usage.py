@@ -10,8 +10,8 @@ import numpy as np
 from loadtest.analysis import distribution
 from loadtest.analysis.columns import KINDS, Rows, tally
 from loadtest.analysis.reader import Chunk
+from loadtest.analysis.rejections import BURST_GAP_S, in_bursts
 from loadtest.analysis.rejections.phases import boundaries
-from loadtest.analysis.rejections.sent_requests import BURST_GAP_S, in_bursts
 from loadtest.analysis.results import Count, Proportion, Result
 from loadtest.analysis.run_record import Record
 from loadtest.arrays import Bools, Floats, Ints
@@ -238,7 +238,6 @@ class AcceptedWindows:
     begins_s: Floats
     limiter: Ints
     accepted: Ints
-    sent: Ints
     rejected: Ints
     is_whole: Bools
 
@@ -251,9 +250,8 @@ def accepted_windows(requests: RequestLog, fit: Fit, since_epoch: Floats) -> Acc
     """
     times, window = requests.times, requests.limit.window
     firsts, begins = _begins(requests, fit)
-    accepted, rejected, sent = (
-        np.add.reduceat(flags.astype(np.int64), firsts)
-        for flags in (requests.accepted, requests.rejected, requests.judged)
+    accepted, rejected = (
+        np.add.reduceat(flags.astype(np.int64), firsts) for flags in (requests.accepted, requests.rejected)
     )
     torn = _torn(times, firsts)
     whole = _whole(requests, firsts, begins) & ~torn
@@ -279,7 +277,6 @@ def accepted_windows(requests: RequestLog, fit: Fit, since_epoch: Floats) -> Acc
         begins_s=(begins + offset)[:KEPT],
         limiter=(np.searchsorted(requests.begins, firsts, side="right") - 1)[:KEPT],
         accepted=accepted[:KEPT],
-        sent=sent[:KEPT],
         rejected=rejected[:KEPT],
         is_whole=whole[:KEPT],
     )
