@@ -16,8 +16,8 @@ from loadtest.arrays import Ints
 from loadtest.contract import DOCUMENTED, FIRST_KIND, THROTTLED_STATUS, LimitName, Operation, Outcome, Reason
 from loadtest.errors import InputError
 from loadtest.http_headers import PACKAGE, package_version
-from loadtest.logs.files import STDIN, Opener, Source, blocks, har_fields, opened
-from loadtest.logs.formats import Format, detect, masked, of_variables
+from loadtest.logs import formats
+from loadtest.logs.formats import STDIN, Format, Opener, Source
 from loadtest.logs.requests import OPERATIONS, LogRequests, patterns
 from loadtest.record import run_directory
 from loadtest.record.run_info import (
@@ -37,7 +37,7 @@ from loadtest.words import counted, joined
 STAGE: Final = "log"
 _NAME: Final = "imported"
 _ROWS: Final = 65_536
-"""Maximum number of log lines in a batch of the record."""
+"""A batch of the record has at most this many log lines."""
 _LONGEST_S: Final = 100 * 86_400
 """Logs longer than this (in s) are refused. An analysis can represent at most 104 days to the nanosecond."""
 _SAMPLE: Final = 100
@@ -51,7 +51,7 @@ _HAR: Final = Format("har", lambda _: {}, "start")
 
 @dataclass(frozen=True, kw_only=True)
 class ImportOptions:
-    """What the user states about the logs.
+    """The user's statements about the logs.
 
     Attributes:
         format: a format's name, or a text like nginx's ``log_format``; empty to detect the format.
@@ -59,7 +59,7 @@ class ImportOptions:
         limits: limits that differ from the documentation.
         host: the only host to import; empty if the log has a single host.
         key: the origin of keys. None stands for the header if the log has it, and otherwise for the address.
-        stamp: whether a line's time is the start or the end of its request. If this is None, the format decides.
+        stamp: whether a line's time is the start or the end of its request. None: the format decides.
     """
 
     format: str = ""
@@ -80,9 +80,9 @@ def import_logs(names: Sequence[str], output_dir: Path, options: ImportOptions, 
         raise InputError(f"{twice[0]} is given twice", "Give each log once.")
     warm_up_without_pandas()
     found = LogRequests(patterns(options.maps), options.stamp)
-    given = of_variables(options.format) if options.format else None
+    given = formats.of_variables(options.format) if options.format else None
     for name in names:
-        with opened(name, opener) as source:
+        with formats.opened(name, opener) as source:
             _take(found, source, given)
     columns = _of_one_host(_checked(found, names), options.host)
     info = _info(found, columns, options)
@@ -100,18 +100,14 @@ def import_logs(names: Sequence[str], output_dir: Path, options: ImportOptions, 
 
 def _take(found: LogRequests, source: Source, given: Format | None) -> None:
     if source.is_har:
-        found.add(_HAR, har_fields(source))
+        found.add(_HAR, formats.har_fields(source))
         return
     form, empty = given, True
-    for block in blocks(source):
-        if not len(block):
-            continue
-        form, empty = form or detect(block[:_SAMPLE]), False
+    for block in filter(len, formats.blocks(source)):
+        form, empty = form or formats.detect(block[:_SAMPLE]), False
         if form is None:
-            raise InputError(
-                f"{source.name} is in no known format. Its first line, masked:\n    {masked(block[0].as_py())}",
-                _DESCRIBE,
-            )
+            first = formats.masked(block[0].as_py())
+            raise InputError(f"{source.name} is in no known format. Its first line, masked:\n    {first}", _DESCRIBE)
         found.add(form, form.parse(block), block)
     if empty:
         named = "standard input" if source.name == STDIN else source.name
@@ -125,7 +121,7 @@ def _checked(found: LogRequests, names: Sequence[str]) -> pa.Table:
     if found.unknown >= found.lines:
         wrong, example, remedy = "has a time, a request and a status", found.example, _DESCRIBE
     none = f"{joined([*names])}: none of {counted(found.lines, 'line')}"
-    raise InputError(f"{none} {wrong}. Example, masked:\n    {masked(example)}", remedy)
+    raise InputError(f"{none} {wrong}. Example, masked:\n    {formats.masked(example)}", remedy)
 
 
 def _of_one_host(table: pa.Table, wanted: str) -> pa.Table:
@@ -142,18 +138,14 @@ def _of_one_host(table: pa.Table, wanted: str) -> pa.Table:
     return table
 
 
-def _check_span(first: float, last: float) -> None:
-    """Raise an error if the requests span too much time for a record. A wrong stamp can be the cause."""
-    if last - first > _LONGEST_S:
-        raise InputError(
-            f"the requests are from {_moment(first)[:10]} to {_moment(last)[:10]}; a run covers at most 100 days",
-            "Import fewer logs at a time, and correct wrong stamps.",
-        )
-
-
 def _info(found: LogRequests, columns: pa.Table, options: ImportOptions) -> RunInfo:
     starts: Ints = columns["start"].to_numpy()
-    _check_span(starts[0] / 1e9, starts[-1] / 1e9)
+    if starts[-1] - starts[0] > _LONGEST_S * 1e9:  # a wrong stamp can be the cause
+        days = (_moment(starts[place] / 1e9)[:10] for place in (0, -1))
+        raise InputError(
+            f"the requests are from {' to '.join(days)}; a run covers at most 100 days",
+            "Import fewer logs at a time, and correct wrong stamps.",
+        )
     source = _source(found, columns, options.key)
     start, ends = int(starts[0]), starts + columns["took"].fill_null(0).to_numpy()
     seconds = max(float(ends.max() - start) / 1e9, 0.0) + max(source.grain_s, 0.001)
@@ -236,10 +228,11 @@ def _rows(columns: pa.RecordBatch, key: str | None) -> Iterator[pa.RecordBatch]:
     operation, start, n = columns["operation"].to_numpy(), columns["start"], len(columns)
     status = columns["status"].fill_null(-1).to_numpy()
     ok, end = (status >= 200) & (status < 400), compute.add(start, columns["took"])
+    named = _words(operation, [*map(str, OPERATIONS)])
     outcome = np.where(ok, 0, np.where(status == THROTTLED_STATUS, 1, 2))
     both = {
-        "traffic": _words(operation, [*map(str, OPERATIONS)]),
-        "operation": _words(operation, [*map(str, OPERATIONS)]),
+        "traffic": named,
+        "operation": named,
         "stage": _words(np.zeros(n, np.int8), [STAGE]),
         "outcome": _words(outcome, [*map(str, _OUTCOMES)]),
         "reason": _words(np.where(status < 0, 2, outcome - 1), [*map(str, _REASONS)]),

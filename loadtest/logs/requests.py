@@ -67,7 +67,7 @@ class LogRequests:
     """The requests found in logs so far, and counts of the other lines.
 
     Attributes:
-        stamp: whether a line's time is the start or the end of its request. If this is None, the format decides.
+        stamp: whether a line's time is the start or the end of its request. None: the format decides.
         unknown: number of lines that do not match the format, or have no time or status.
         others: number of lines with paths that do not belong to the API.
         digits: number of fractional digits in the stamps of the least precise block.
@@ -173,21 +173,15 @@ def _took(fields: Fields) -> pa.Array:
 
 
 class _Stamps(NamedTuple):
-    """Time stamps.
-
-    Attributes:
-        ns: nanoseconds since 1970 as integers; null without a stamp.
-        digits: number of fractional digits of the most precise stamp, at most 9.
-        zoneless: whether any stamp has no time zone. Such stamps count as UTC.
-    """
-
     ns: pa.Array
+    """Nanoseconds since 1970 as integers; null without a stamp."""
     digits: int
+    """Number of fractional digits of the most precise stamp, at most 9."""
     zoneless: bool
+    """Whether any stamp has no time zone. Such stamps count as UTC."""
 
 
 def _parse_stamps(column: pa.Array) -> _Stamps:
-    """Parse a column of time stamps, which are bytes."""
     parts = compute.extract_regex(column, _FORM)
     second, fraction, zone = (compute.if_else(parts.is_valid(), part, None) for part in parts.flatten())
     whole = compute.binary_join_element_wise(second, compute.fill_null(zone, b""), b"").dictionary_encode()
