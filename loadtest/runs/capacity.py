@@ -18,12 +18,12 @@ from loadtest.contract import LIMITS_OF_OPERATION, Operation
 from loadtest.credentials import api_keys
 from loadtest.errors import ExitCode, InputError, LoadtestError
 from loadtest.plan import Question
-from loadtest.prepare import assumed_limits_of, check_before_run, planned_traffic
+from loadtest.prepare import assumed_limits_of, planned_traffic
 from loadtest.processes import interrupt_on_terminate, make_report, run_module
 from loadtest.program import command_line, mention
 from loadtest.record import run_directory
 from loadtest.runs.run import load_target
-from loadtest.runs.target import ResolvedTarget, ScenarioOptions, prepare, resolved_target
+from loadtest.runs.target import ResolvedTarget, ScenarioOptions, over_budget, prepare, resolved_target
 from loadtest.scenario import LoadedScenario, at_rate, with_stage_alone
 from loadtest.targets import ChosenTarget, check_reachable
 from loadtest.words import percent
@@ -209,15 +209,10 @@ class _Search:
         return EarlyStopError(f"the next run, at {at}, was not finished: {why}", code)
 
     def _refused(self, multiplier: float) -> InputError | None:
-        """Return the reason why the entry's request budget does not allow a run; None if it does."""
         if self.chosen is None:
             return None
         loaded = at_rate(self.loaded, multiplier, len(self.levels))
-        try:
-            check_before_run(loaded, self.chosen, keys=self.offered.keys, preflight=not self.levels)
-        except InputError as error:
-            return error
-        return None
+        return over_budget(loaded, self.chosen, self.offered.keys, preflight=not self.levels)
 
     def _check_spent(self, multiplier: float) -> None:
         runs, sent = len(self.levels), sum(level.requests for level in self.levels)

@@ -137,9 +137,11 @@ def make_until_decided(make: Callable[[int], SeriesEnd], most: int, loaded: Load
 
 def judge(end: SeriesEnd, most: int, loaded: LoadedScenario) -> RunComparison:
     """Return the verdict on the pairs so far. The verdict is ``invalid`` if an early end left too few pairs."""
+    title = loaded.scenario.title
     if len(end.pairs) <= DISCARDED:
-        return _stopped(_empty(loaded), end, most)
-    comparison = compare_pairs(end.pairs, title=loaded.scenario.title)
+        empty = RunComparison(kind="paired", scenario=loaded.name, title=title, base="", head="", runs=())
+        return _stopped(empty, end, most)
+    comparison = compare_pairs(end.pairs, title=title)
     return comparison if end.code == ExitCode.PASS else _stopped(comparison, end, most)
 
 
@@ -154,25 +156,6 @@ def _stopped(comparison: RunComparison, end: SeriesEnd, pairs: int) -> RunCompar
         word=comparison.word if carried else "invalid",
         exit_code=int(end.code),
         sentence=f"{sentence} {comparison.sentence}" if carried else sentence,
-    )
-
-
-def _empty(loaded: LoadedScenario) -> RunComparison:
-    return RunComparison(
-        kind="paired",
-        scenario=loaded.name,
-        title=loaded.scenario.title,
-        word="invalid",
-        exit_code=int(ExitCode.INVALID),
-        sentence="",
-        reasons=(),
-        base="",
-        head="",
-        runs=(),
-        confirmed=False,
-        findings=(),
-        metrics=(),
-        controls=(),
     )
 
 

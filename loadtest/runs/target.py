@@ -45,11 +45,7 @@ class TargetOptions:
         return self.host is None and self.target is None
 
     def chosen(self) -> ChosenTarget | None:
-        """Return the running target, or None for an embedded target.
-
-        Raises:
-            InputError: if the target cannot be found.
-        """
+        """Return the running target, or None for an embedded target. Raises ``InputError`` if it cannot be found."""
         return None if self.embedded else choose(self.host, self.target, self.targets)
 
     @property
@@ -99,9 +95,8 @@ def plan_of(
 ) -> Plan:
     """Make the plan of a scenario for the embedded target, or for the running target ``chosen``.
 
-    ``start`` is in s since midnight UTC, or None if unknown. ``job_s`` is the duration of a job or run. By default, the
-    scenario gives it. ``keys`` defaults to a run's number of keys. ``price`` is for one execution, by default the
-    entry's.
+    ``start`` is in s since midnight UTC, or None if unknown. By default, the scenario gives ``job_s``, the duration of
+    a job or run. ``keys`` defaults to a run's number of keys, and ``price``, of one execution, to the entry's.
 
     Raises:
         InputError: if a run with these keys would be refused.
@@ -112,25 +107,28 @@ def plan_of(
     entry = None if chosen is None else chosen.entry
     price = entry.price_per_execution if price is None and entry is not None else price
     plan = make_plan(question, loaded.name, keys, price)
-    faults = list(map(to_words, scenario.target.settings.fault)) if chosen is None else []
-    over = [] if chosen is None else _over_budget(loaded, chosen, keys)
-    return msgspec.structs.replace(plan, faults=faults, warnings=[*over, *plan.warnings])
+    if chosen is None:
+        return msgspec.structs.replace(plan, faults=list(map(to_words, scenario.target.settings.fault)))
+    return msgspec.structs.replace(plan, warnings=[*_budget_warnings(loaded, chosen, keys), *plan.warnings])
 
 
-def _over_budget(loaded: LoadedScenario, chosen: NamedEntry, keys: int) -> list[Contradiction]:
+def over_budget(loaded: LoadedScenario, chosen: NamedEntry, keys: int, *, preflight: bool = True) -> InputError | None:
+    """Return the reason why an entry's request budget does not allow a run; None if it does."""
+    try:
+        check_before_run(loaded, chosen, keys=keys, preflight=preflight)
+    except InputError as error:
+        return error
+    return None
+
+
+def _budget_warnings(loaded: LoadedScenario, chosen: NamedEntry, keys: int) -> list[Contradiction]:
     """Return a warning if a run would exceed its request budget, with the largest rate multiplier that fits."""
-
-    def problem(part: float) -> InputError | None:
-        try:
-            check_before_run(at_rate(loaded, part, 0) if part < 1 else loaded, chosen, keys=keys, preflight=True)
-        except InputError as error:
-            return error
-        return None
-
-    if (error := problem(1.0)) is None:
+    if (error := over_budget(loaded, chosen, keys)) is None:
         return []
     parts = range(1, 1 if loaded.scenario.recorded else 100)
-    percent = bisect_left(parts, 1, key=lambda percent: problem(percent / 100) is not None)
+    percent = bisect_left(
+        parts, x=True, key=lambda percent: over_budget(at_rate(loaded, percent / 100, 0), chosen, keys) is not None
+    )
     multiplier = loaded.scenario.rate_multiplier * percent / 100
     return [
         Contradiction(
@@ -184,11 +182,7 @@ class EmbeddedTarget:
 
 @contextmanager
 def embedded_target(settings: ReferenceSettings, environment: Mapping[str, str]) -> Iterator[EmbeddedTarget]:
-    """Run the reference API on a free loopback port until the context ends. ``environment`` has its keys.
-
-    Raises:
-        TargetError: if it does not start.
-    """
+    """Run the reference API on a free loopback port until the context ends. ``environment`` has its keys."""
     options = ["serve", "--port", "0", "--exit-with-parent", *serve_arguments(settings)]
     # Ctrl-C does not reach the API, because the load needs it until the drain ends.
     process = start_child("loadtest.cli", *options, environment=environment, stderr=subprocess.STDOUT)
