@@ -34,8 +34,8 @@ MAX_DURATION: Final = 7 * 24 * 3600.0
 """Durations above this many seconds are rejected as a mistake."""
 MAX_RATE: Final = 100_000.0
 """Rates above this many requests/s are rejected as a mistake. One generator can send only a fraction of them."""
-MAX_COUNT: Final = 1_000_000_000
-MIN_WINDOW: Final = 0.001
+_MAX_COUNT: Final = 1_000_000_000
+_MIN_WINDOW: Final = 0.001
 """Minimum window of a limit, in seconds."""
 
 
@@ -76,16 +76,12 @@ def parse_limit(text: object) -> Limit:
     Raises:
         ValueError: if the text has another form, or its count or window is out of range.
     """
-    if isinstance(text, Limit):
-        return text
-    if not isinstance(text, str):
-        raise ValueError(f"{text!r} is not a limit: write it as '100/60s' or '100/min'")  # noqa: TRY004 - callers expect ValueError
-    match = _LIMIT.match(text)
+    match = _LIMIT.match(text) if isinstance(text, str) else None
     if match is None:
         raise ValueError(f"{text!r} is not a limit: write it as '100/60s' or '100/min'")
     limit = Limit(int(match[1]), float(match[2] or 1) * SECONDS[match[3]])
-    if not (1 <= limit.count <= MAX_COUNT and MIN_WINDOW <= limit.window <= MAX_DURATION):
-        raise ValueError(f"{text!r} is not a limit: count must be 1 to {MAX_COUNT}, the window 1 ms to a week")
+    if not (1 <= limit.count <= _MAX_COUNT and _MIN_WINDOW <= limit.window <= MAX_DURATION):
+        raise ValueError(f"{text!r} is not a limit: count must be 1 to {_MAX_COUNT}, the window 1 ms to a week")
     return limit
 
 
@@ -111,8 +107,6 @@ def parse_rate(text: object) -> Rate:
     Raises:
         ValueError: if the text has another form, or exceeds ``MAX_RATE``.
     """
-    if isinstance(text, Rate):
-        return text
     match = _RATE.match(text.strip()) if isinstance(text, str) else None
     if match is None:
         raise ValueError(f"{text!r} is not a rate: write '5/s', '90/min', '80% of limit' or '2.5x limit'")

@@ -18,14 +18,9 @@ _NBSP: Final = "\u00a0"
 """A non-breaking space between a number and its unit."""
 
 
-def grouped(value: float, form: str = ".0f") -> str:
-    """Format a number with commas between thousands."""
-    return f"{value:,{form}}"
-
-
 def count(value: float | None) -> str:
     """Format a whole number with commas between thousands."""
-    return NOTHING if value is None else grouped(value)
+    return NOTHING if value is None else f"{value:,.0f}"
 
 
 def milliseconds(value: float | None) -> str:
@@ -33,13 +28,11 @@ def milliseconds(value: float | None) -> str:
     if value is None:
         return NOTHING
     size = abs(value)
-    if size == 0:
-        return "0"
     if size >= 99.95:
         return count(value)
-    if 0 < size < 0.095:
-        return f"{value:.2g}" if size >= 0.0001 else f"{value:.1e}"
-    return f"{value:.1f}" if size >= 9.995 else f"{value:.2f}"
+    if size >= 0.095:
+        return f"{value:.1f}" if size >= 9.995 else f"{value:.2f}"
+    return f"{value:.2g}" if size >= 0.0001 else f"{value:.1e}" if size else "0"
 
 
 def duration_ms(value: float | None) -> str:
@@ -70,7 +63,7 @@ def sign(amount: float) -> str:
 
 
 def _digits(value: float) -> str:
-    return grouped(value) if value == int(value) or abs(value) >= 100 else f"{value:.3g}"
+    return count(value) if value == int(value) or abs(value) >= 100 else f"{value:.3g}"
 
 
 def seconds(value: float) -> str:
@@ -141,13 +134,18 @@ def times_what(factor: float) -> str:
     return times(factor) + (" of" if factor <= 1 else "")
 
 
-def listed(values: dict[str, float], say: Callable[[float], str], *, most: int = 3) -> str:
-    """Format named values: ``a 1 ms, b 2 ms``. More than ``most`` become ``1 ms (a) to 9 ms (d)`` or ``1 ms each``."""
-    if len(values) <= most:
+def listed(values: dict[str, float], say: Callable[[float], str]) -> str:
+    """Format named values: ``a 1 ms, b 2 ms``. More than three become ``1 ms (a) to 9 ms (d)`` or ``1 ms each``."""
+    if len(values) <= 3:
         return ", ".join(f"{name} {say(value)}" for name, value in values.items())
     low, high = min(values, key=lambda name: values[name]), max(values, key=lambda name: values[name])
     ends = say(values[low]), say(values[high])
     return f"{ends[0]} each" if ends[0] == ends[1] else f"{ends[0]} ({low}) to {ends[1]} ({high})"
+
+
+def tally(counts: dict[str, int]) -> str:
+    """Format counts by name: ``200: 80,  429: 20``."""
+    return ",  ".join(f"{name}: {count(number)}" for name, number in counts.items()) or NOTHING
 
 
 def counted(number: float, one: str, several: str = "") -> str:
@@ -218,9 +216,7 @@ _BOUNDS: Final = ("ge", "gt", "le", "lt", "min_length", "max_length")
 def not_valid(value: object, annotation: Any) -> str:
     """Return a sentence about a value that its type does not allow: ``0 is not a whole number from 1 to 9``.
 
-    Args:
-        value: the value as it is written in a file.
-        annotation: the value's type, with bounds that pydantic or msgspec attached.
+    The type, ``annotation``, may have bounds that pydantic or msgspec attached.
     """
     kind, bounds = plain_type(annotation)
     known = list(kind) if isinstance(kind, EnumType) else get_args(kind) if get_origin(kind) is Literal else ()

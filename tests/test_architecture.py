@@ -110,7 +110,7 @@ OTHER_WORDS: dict[str, set[str]] = {
     "loadtest/reference_api/monitoring.py": {"ok"},  # of the server's health
     "loadtest/report/headline.py": {"retrieval", "failed"},  # what a sentence says
     "loadtest/report/run.py": {"pending"},  # a table's id
-    "loadtest/report/tables/main.py": {"lost"},
+    "loadtest/report/tables/__init__.py": {"lost"},
     "loadtest/report/tables/target.py": {"lost", "pending"},  # a job that is known no longer, and a table
 }
 MAX_FILE, MAX_FUNCTION = 400, 45

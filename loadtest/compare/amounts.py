@@ -13,7 +13,7 @@ from loadtest.compare.changes import LEAST_MS, LEAST_RATIO, reaches_effect
 from loadtest.compare.measurements import NATURES, Metric, RunMeasurements
 from loadtest.compare.results import ChangeFinding, FindingKind, MetricComparison, RunComparison
 from loadtest.units import Unit
-from loadtest.words import NOTHING, grouped, joined, quantity, sign, signed
+from loadtest.words import NOTHING, count, joined, quantity, sign, signed
 
 _NBSP: Final = "\u00a0"
 _LEAST_PERCENT_MS: Final = LEAST_MS / math.expm1(LEAST_RATIO)
@@ -194,7 +194,7 @@ def telling(one: MetricComparison) -> tuple[bool, float]:
 
 def factor(ratio: float) -> str:
     """Format a ratio with two digits, from 10 on as a whole number. The text never has an exponent."""
-    return grouped(ratio) if ratio >= 9.95 else f"{ratio:.2g}" if ratio >= 0.001 else "0"
+    return count(ratio) if ratio >= 9.95 else f"{ratio:.2g}" if ratio >= 0.001 else "0"
 
 
 def find(metrics: Sequence[MetricComparison], worse: Sequence[MetricComparison]) -> tuple[ChangeFinding, ...]:

@@ -8,14 +8,14 @@ import gc
 import os
 import sys
 import traceback
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loadtest.errors import ExitCode, LoadtestError
 from loadtest.foreign_text import visible_output
-from loadtest.program import open_command, pasteable
+from loadtest.program import command_line, open_command, pasteable, typed
 from loadtest.record.run_directory import write_atomically
 
 if TYPE_CHECKING:
@@ -31,23 +31,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--baseline", type=Path, action="append", default=[], metavar="RUN_DIR", help="an earlier run")
     parser.add_argument("--full", action="store_true", help="print every table and fact")
     options = parser.parse_args(argv)
-    return guarded(lambda: _make(options), "the summary")
 
+    def make() -> int:
+        # The imports come late, so that a usage error is reported at once.
+        gc.disable()  # as in loadtest.load
+        from loadtest.report import run  # noqa: PLC0415 - see above
+        from loadtest.report.formats import show  # noqa: PLC0415 - see above
 
-def _make(options: Namespace) -> int:
-    # The imports come late, so that a usage error is reported at once.
-    gc.disable()  # as in loadtest.load
-    from loadtest.report import run  # noqa: PLC0415 - see above
-    from loadtest.report.formats import terminal  # noqa: PLC0415 - see above
+        gc.freeze()  # imported objects are never garbage
+        gc.enable()
+        page = run.make(options.directory, plots=not options.no_plots, png=options.png, baselines=options.baseline)
+        shown = short(options.directory)
+        full = typed(command_line("report", shown, full=True))
+        steps = (("report", open_command(shown / "report.html")), ("next  ", full))
+        show(page, steps, full=options.full)
+        return page.exit_code
 
-    gc.freeze()  # imported objects are never garbage
-    gc.enable()
-
-    page = run.make(options.directory, plots=not options.no_plots, png=options.png, baselines=options.baseline)
-    shown = short(options.directory)
-    steps = (("report", open_command(shown / "report.html")), ("next  ", run.next_step(shown)))
-    terminal.show(page, steps, full=options.full)
-    return page.exit_code
+    return guarded(make, "the summary")
 
 
 def make_pages(
@@ -61,23 +61,23 @@ def make_pages(
     name = Path(file).stem
     parser = ArgumentParser(prog=f"python -m loadtest.report.{name}", description=f"Make the pages of {file}.")
     parser.add_argument("directory", type=Path, help=f"directory of {file}")
-    directory = parser.parse_args(argv).directory
-    return guarded(lambda: _make_pages(directory, name, build, answer=answer), f"the pages to {directory}")
+    directory: Path = parser.parse_args(argv).directory
 
+    def make() -> int:
+        from loadtest.report.formats import render_html, render_markdown, show, write_plots  # noqa: PLC0415 - as above
 
-def _make_pages(directory: Path, name: str, build: Callable[[Path], "Page"], *, answer: bool) -> int:
-    from loadtest.report.formats import html, markdown, terminal  # noqa: PLC0415 - as in ``_make``
+        page, shown = build(directory), str(short(directory / f"{name}.html"))
+        if page.folder:
+            write_plots(page.plots, directory / page.folder)
+        write_atomically(directory / f"{name}.html", render_html(page))
+        write_atomically(directory / f"{name}.md", render_markdown(page))
+        if answer:
+            show(page, [("page", shown)])
+        else:
+            print(f"page  {shown}")
+        return int(ExitCode.PASS)
 
-    page, shown = build(directory), str(short(directory / f"{name}.html"))
-    if page.folder:
-        html.write_plots(page.plots, directory / page.folder)
-    write_atomically(directory / f"{name}.html", html.render_html(page))
-    write_atomically(directory / f"{name}.md", markdown.render_markdown(page))
-    if answer:
-        terminal.show(page, [("page", shown)])
-    else:
-        print(f"page  {shown}")
-    return int(ExitCode.PASS)
+    return guarded(make, f"the pages to {directory}")
 
 
 def guarded(make: Callable[[], int], what: str) -> int:
@@ -104,10 +104,7 @@ def guarded(make: Callable[[], int], what: str) -> int:
 
 def short(directory: Path) -> Path:
     """Return a relative path if the directory is below the current directory; otherwise return it unchanged."""
-    try:
-        return Path(os.path.relpath(directory)) if directory.resolve().is_relative_to(Path.cwd()) else directory
-    except ValueError:  # another drive
-        return directory
+    return Path(os.path.relpath(directory)) if directory.resolve().is_relative_to(Path.cwd()) else directory
 
 
 if __name__ == "__main__":

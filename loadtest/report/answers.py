@@ -1,22 +1,22 @@
-"""The answer to a scenario's question, as a clause about its comparisons, deliberate mistakes or bursts.
-
-If a scenario has none of these, ``headline`` answers with times and limits.
-"""
+"""The answer to a scenario's question about comparisons, deliberate mistakes or bursts, as a clause and as tables."""
 
 import math
+from functools import partial
 from typing import Final
 
-from loadtest.analysis.answers import Bounds, ComparedSide, ComparisonAnswer, SideDifference, SideFigure
+from msgspec.structs import replace
+
+from loadtest.analysis.answers import ComparedSide, ComparisonAnswer, SideDifference, SideFigure
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.results import ERROR_EXPECTED
+from loadtest.analysis.results import ERROR_EXPECTED, DeliberateErrors
 from loadtest.assumed_limits import CONCURRENCY
 from loadtest.compare.changes import LEAST_MS, LEAST_RATIO
 from loadtest.contract import LIMIT_OF_OPERATION, POLLED_OPERATIONS, Operation
 from loadtest.metrics import METRICS, TIMES, UNITS
-from loadtest.report.deciding import stage_parts
+from loadtest.report.deciding import entry_name, stage_parts
 from loadtest.report.limits import as_predicted
-from loadtest.units import Unit
-from loadtest.words import NOTHING, count, counted, quantity, quoted, signed, times_as
+from loadtest.report.page import UNKNOWN, Table, TableCell, TableColumns, Tone, table_of
+from loadtest.words import NOTHING, capital, count, counted, quantity, quoted, share, signed, times_as
 
 _LABELS: Final = {
     "throttled_rate": "429 rate of operations",
@@ -52,10 +52,8 @@ def answer(findings: Findings) -> str:
 
 def label(metric: str) -> str:
     """Return a metric's name: ``response time p50``, ``429 rate``, ``requests per operation``."""
-    if metric in _LABELS:
-        return _LABELS[metric]
     name, _, statistic = metric.partition(".")
-    return f"{_LABELS.get(name, name)} {statistic}".replace("_", " ").rstrip()
+    return _LABELS.get(metric) or f"{_LABELS.get(name, name)} {statistic}".replace("_", " ").rstrip()
 
 
 def value(figure: SideFigure) -> str:
@@ -65,29 +63,20 @@ def value(figure: SideFigure) -> str:
     return NOTHING if figure.value is None else quantity(figure.value, figure.unit)
 
 
-def interval(bounds: Bounds | None, unit: Unit) -> str:
-    """Format an interval: ``104 ms to 120 ms``; empty without bounds."""
-    if bounds is None:
-        return ""
-    low, high = bounds
-    ends = ("" if low is None else quantity(low, unit), "never" if high is None else quantity(high, unit))
-    return " to ".join(end for end in ends if end)
-
-
-def change(one: SideDifference) -> str:
+def _change(one: SideDifference) -> str:
     """Format the interval of a difference (``−3 ms to +5 ms``), or say that it has no bounds."""
     unit = UNITS[one.metric]
     if one.interval is None:
         return one.why
     low, high = one.interval
-    if low is None and high is None:
-        return "without end" if one.told_apart else "by any amount"
-    if low is None or high is None:
-        return f"at least {signed(low, unit)}" if low is not None else f"at most {signed(high or 0.0, unit)}"
-    return f"{signed(low, unit)} to {signed(high, unit)}"
+    if low is not None:
+        return f"at least {signed(low, unit)}" if high is None else f"{signed(low, unit)} to {signed(high, unit)}"
+    if high is not None:
+        return f"at most {signed(high, unit)}"
+    return "without end" if one.told_apart else "by any amount"
 
 
-def worse_word(metric: str) -> str:
+def _worse_word(metric: str) -> str:
     """Return the comparative of a metric: ``slower`` for times, else ``worse``."""
     return "slower" if metric.partition(".")[0] in TIMES else "worse"
 
@@ -122,11 +111,10 @@ def _each(figure: SideFigure) -> str:
 
 
 def _is_best(findings: Findings, found: ComparisonAnswer, figure: SideFigure) -> str:
-    metric = found.by[0]
-    name, _, statistic = metric.partition(".")
+    name, _, statistic = figure.metric.partition(".")
     if name not in _BEST:
-        least = "highest" if METRICS[metric].more_is_better else "lowest"
-        return f"has the {least} {label(metric)}, {value(figure)}"
+        least = "highest" if METRICS[figure.metric].more_is_better else "lowest"
+        return f"has the {least} {label(figure.metric)}, {value(figure)}"
     polled = all(findings.record.info.traffic[side.name].operation in POLLED_OPERATIONS for side in found.sides)
     form = _SOONEST if polled and name == "overhead" else _BEST[name]
     return f"{form.format(value(figure))} ({statistic})"
@@ -135,9 +123,9 @@ def _is_best(findings: Findings, found: ComparisonAnswer, figure: SideFigure) ->
 def _by_duration(findings: Findings) -> str:
     """Return the durations of work at which jobs are better than sync runs; empty for other comparisons.
 
-    Each comparison must have a sync run and a job. Their work must take longer than in the comparison before.
+    Each comparison must have a sync run and a job, and longer work than the comparison before.
     """
-    plans, lengths, jobs, won = findings.record.info.traffic, list[float](), list[ComparedSide](), list[bool]()
+    plans, rows = findings.record.info.traffic, list[tuple[float, ComparedSide, bool]]()
     if any(found.kind == "effect" for found in findings.answers):
         return ""
     for found in findings.answers:
@@ -146,22 +134,18 @@ def _by_duration(findings: Findings) -> str:
         if len(found.sides) != 2 or Operation.SYNC_RUN not in sides or not polled:
             return ""
         run = findings.metrics.traffic[sides[Operation.SYNC_RUN].name]
-        lengths.append(run.execution_time_ms.p50 or 0.0)
-        jobs.append(polled[0])
-        won.append(found.chosen == polled[0].name)
+        rows.append((run.execution_time_ms.p50 or 0.0, polled[0], found.chosen == polled[0].name))
+    lengths, jobs, won = map(list, zip(*rows, strict=True))
     if len(lengths) < 2 or lengths != sorted(set(lengths)):
         return ""
-    several = f"the {_NUMBERS.get(len(won), len(won))} durations"
-    where = f"at {sum(won)} of {several}"
-    if not any(won) or all(won):
-        where = f"at {'each' if any(won) else 'none'} of {several}"
-    elif won == sorted(won):
+    which = "each" if all(won) else sum(won) or "none"
+    where = f"at {which} of the {_NUMBERS.get(len(won), len(won))} durations"
+    if any(won) and not all(won) and won == sorted(won):
         where = f"from {quantity(lengths[won.index(True)], 'ms')} on"
     return f"{where}: {_of_jobs(jobs, findings.answers[0].by)}"
 
 
 def _of_jobs(sides: list[ComparedSide], by: list[str]) -> str:
-    """Return the range of the jobs' waits over all comparisons, and the requests per job."""
     waits = sorted((side.figures[0] for side in sides), key=lambda figure: figure.size)
     name, _, statistic = by[0].partition(".")
     span = f"{value(waits[0])} to {value(waits[-1])}"
@@ -186,7 +170,7 @@ def _effect(found: ComparisonAnswer) -> str:
         return f"{kind} of {name} in {stages}: {label(found.by[0])} was {value(base.figures[0])}{_at_most(ones)}"
     metric, better = changed[0].metric, changed[0].better
     ones = [one for one in changed if one.metric == metric and one.better is better]
-    word = worse_word(metric)
+    word = _worse_word(metric)
     if better:
         word = "faster" if word == "slower" else "better"
     stages = quoted(one.head for one in ones) if len(ones) <= _MOST_NAMED else f"{len(ones)} of {len(heads)} stages"
@@ -241,18 +225,174 @@ def _mistakes(findings: Findings) -> str:
 def _bursts(findings: Findings) -> str:
     """Return how many operations of each large burst were accepted. A burst is large if it reaches the quota."""
     record, found = findings.record, list[str]()
-    assumed, rates = record.assumed_limits, list[tuple[float | None, float | None]]()
+    assumed, rates = record.assumed_limits, list[tuple[float, float]]()
+    if assumed.spec.algorithm == CONCURRENCY:
+        return ""
     for key, figures in stage_parts(findings):
-        limit = assumed.drawn_on(LIMIT_OF_OPERATION[key.operation])
-        if assumed.spec.algorithm == CONCURRENCY or limit not in record.limits():
+        limit, counts = assumed.drawn_on(LIMIT_OF_OPERATION[key.operation]), figures.operations
+        if limit not in record.limits() or not counts.sent:
             continue
-        counts, ratio = figures.operations, key.stage.burst / (assumed.limit_on(limit).count * record.quotas_on(limit))
-        if ratio < 1 or not counts.sent:
+        ratio = key.stage.burst / (assumed.limit_on(limit).count * record.quotas_on(limit))
+        if ratio < 1:
             continue
         burst, accepted = _TIMES.get(ratio, f"{times_as(ratio)} times the quota"), counts.sent - counts.throttled
         many = f"all {count(accepted)}" if accepted == counts.sent else f"{count(accepted)} of {count(counts.sent)}"
         found.append(f"of {burst} {many}" if found else f"of {burst} at once {many} were accepted")
-        rates.append((figures.requests.throttled_rate, figures.requests.expected_throttled_rate))
-    known = [(seen, expected) for seen, expected in rates if seen is not None and expected is not None]
-    worst = max(known, key=lambda rate: abs(rate[0] - rate[1]), default=None)
+        seen, expected = figures.requests.throttled_rate, figures.requests.expected_throttled_rate
+        rates += [(seen, expected)] if seen is not None and expected is not None else []
+    worst = max(rates, key=lambda rate: abs(rate[0] - rate[1]), default=None)
     return f"{'; '.join(found[:2])}{'' if worst is None else as_predicted(*worst)}"
+
+
+def answer_tables(findings: Findings) -> tuple[Table, ...]:
+    """Return the tables of the first screen: the comparisons, or else the deliberate mistakes."""
+    tables = [_effect_table(one) if one.kind == "effect" else _sides_table(findings, one) for one in findings.answers]
+    if not tables and any(one.kind != ERROR_EXPECTED for one in findings.on_purpose):
+        tables = [_mistakes_table(findings)]
+    return tuple(tables)
+
+
+def pair_tables(findings: Findings) -> tuple[Table, ...]:
+    """Return tables of all pairwise differences, for the chapters."""
+    found = (one for one in findings.answers if one.kind == "alternatives")
+    return tuple(_pairs_table(one) for one in found if len(one.sides) > 2 or len(one.by) > 1)
+
+
+def _sides_table(findings: Findings, found: ComparisonAnswer) -> Table:
+    def name(side: ComparedSide) -> TableCell:
+        parts = ("chosen" if side.name == found.chosen else "", entry_name(findings, side.name).detail)
+        return TableCell(side.name, ", ".join(part for part in parts if part), "head")
+
+    against = f"Against “{found.best}”" if found.best is not None else "Against the best one"
+    columns: TableColumns[ComparedSide] = {
+        "Alternative": name,
+        "#Sent": lambda side: side.sent,
+        "#ok": lambda side: share(side.ok / side.sent if side.sent else None),
+        **{f"#{capital(label(metric))}": partial(_figure, place) for place, metric in enumerate(found.by)},
+        against: lambda side: _against(found, side),
+    }
+    sides = sorted(found.sides, key=lambda side: side.name != found.chosen)
+    pairs = len(found.differences) // len(found.by)
+    note = _note(found, found.by[:1], f"all {pairs} pairs" if pairs > 1 else "the pair")
+    title = f"{quoted(side.name for side in found.sides)} by {label(found.by[0])}"
+    return table_of(title, columns, sides, note)
+
+
+def _effect_table(found: ComparisonAnswer) -> Table:
+    base = found.sides[0]
+
+    def change_of(row: tuple[int, ComparedSide]) -> SideDifference | None:
+        return found.between(base.name, row[1].name, found.by[row[0]])
+
+    def verdict(row: tuple[int, ComparedSide]) -> TableCell:
+        one = change_of(row)
+        return TableCell("baseline", tone="faint") if one is None else _verdict(one, small=not matters(found, one))
+
+    columns: TableColumns[tuple[int, ComparedSide]] = {
+        "Metric": lambda row: capital(label(found.by[row[0]])) if row[1] is base else "",
+        "Stage": lambda row: row[1].name,
+        "#n": lambda row: row[1].figures[row[0]].n,
+        "#Value": lambda row: _figure(*row),
+        "#Change": lambda row: None if (one := change_of(row)) is None else _difference(one),
+        "": verdict,
+    }
+    changes = len(found.differences)
+    note = _note(found, found.by, f"all {changes} changes" if changes > 1 else "the change")
+    rows = [(place, side) for place in range(len(found.by)) for side in found.sides]
+    return table_of(f"“{found.entry}” in {quoted(side.name for side in found.sides)}", columns, rows, note)
+
+
+def _pairs_table(found: ComparisonAnswer) -> Table:
+    columns: TableColumns[SideDifference] = {
+        "Metric": lambda one: capital(label(one.metric)),
+        "Of": lambda one: one.head,
+        "Less": lambda one: one.base,
+        "#n": lambda one: TableCell(count(min(one.n)), "paired" if one.paired else "unpaired"),
+        "#Difference": _difference,
+        "": _verdict,
+    }
+    names = quoted(side.name for side in found.sides)
+    note = f"All intervals of a metric hold together at 95 %. Each interval alone has {found.confidence * 100:.4g} %."
+    return table_of(f"Every difference between {names}", columns, found.differences, note)
+
+
+def _mistakes_table(findings: Findings) -> Table:
+    def result(one: DeliberateErrors) -> TableCell:
+        if one.otherwise:
+            return TableCell("answered otherwise", tone="bad")
+        if not one.as_documented:
+            return TableCell("not tested: 429 only" if one.sent else "not tested", tone="unsure")
+        return TableCell("as documented", tone="good")
+
+    columns: TableColumns[DeliberateErrors] = {
+        "Traffic": lambda one: one.traffic,
+        "Mistake": lambda one: "none, an error is expected" if one.kind == ERROR_EXPECTED else one.kind,
+        "Documented response": lambda one: one.answer,
+        "#Sent": lambda one: one.sent,
+        "#As documented": lambda one: one.as_documented,
+        "#429 instead": lambda one: one.throttled,
+        "#Otherwise": lambda one: one.otherwise,
+        "": result,
+    }
+    note = "A kind that was never sent is not tested."
+    return table_of("Deliberate mistakes and their responses", columns, findings.on_purpose, note)
+
+
+def _figure(place: int, side: ComparedSide) -> TableCell:
+    """Return a figure with its interval (``104 ms to 120 ms``), or with the reason why it has none."""
+    figure, ends = side.figures[place], list[str]()
+    if figure.interval is not None:
+        low, high = figure.interval
+        ends += [] if low is None else [quantity(low, figure.unit)]
+        ends.append("never" if high is None else quantity(high, figure.unit))
+    tone: Tone = "faint" if figure.value is None and not figure.infinite else ""
+    return TableCell(value(figure), " to ".join(ends) or figure.why, tone)
+
+
+def _difference(one: SideDifference) -> TableCell:
+    return TableCell(NOTHING if one.difference is None else signed(one.difference, UNITS[one.metric]), _change(one))
+
+
+def _against(found: ComparisonAnswer, side: ComparedSide) -> TableCell:
+    """Return the difference of a side from the best side, by the first metric."""
+    if found.best is None:
+        return UNKNOWN
+    if side.name == found.best:
+        return TableCell("best", tone="good")
+    one = found.between(found.best, side.name, found.by[0])
+    if one is None or one.interval is None:
+        return TableCell("unknown", "" if one is None else one.why, "unsure")
+    shown = _verdict(one, head=one.head == side.name)
+    low, high = one.interval
+    if one.head != side.name:
+        low, high = (None if high is None else -high), (None if low is None else -low)
+    return TableCell(shown.text, _change(replace(one, interval=(low, high))), shown.tone)
+
+
+def _verdict(one: SideDifference, *, head: bool = True, small: bool = False) -> TableCell:
+    """Return the verdict on a difference, for its head or its base. A ``small`` difference does not matter."""
+    if one.interval is None:
+        return TableCell("not judged", tone="unsure")
+    if not one.told_apart:
+        return TableCell("cannot be told apart", tone="unsure")
+    word = "better" if one.better is head else _worse_word(one.metric)
+    if small:
+        return TableCell(f"{word}, too little to matter")
+    return TableCell(word, tone="good" if one.better is head else "bad")
+
+
+def _note(found: ComparisonAnswer, by: list[str], compared: str) -> str:
+    """Return a note that says which operations count, how arrivals are paired, and what the intervals cover."""
+    paired = {each.paired for each in found.differences if each.metric in by}
+    how = "Compared pair by pair if arrival k of both sides sends row k of the same inputs, else unpaired."
+    if len(paired) == 1:
+        alike = "Compared pair by pair: arrivals that sent the same row of the inputs."
+        how = alike if paired.pop() else "Compared unpaired."
+    each = f" (each alone at {found.confidence * 100:.4g} %)" if found.confidence > 0.9500001 else ""
+    text = f"Every operation that was sent counts. Without an ok response, its time is infinite. {how} "
+    text += f"Small print: 95 % intervals; those of differences hold for {compared} together{each}."
+    if found.thinned:
+        text += " In longer stages the first 100,000 arrivals are compared."
+    if found.bursts:
+        text += " A burst meets only one phase of the limiter’s window. Its interval does not cover other phases."
+    return text

@@ -1,7 +1,4 @@
-"""``python -m loadtest.report.capacity DIR``: make the pages of DIR's capacity search from its ``capacity.json`` alone.
-
-The pages show the answer, a plot of times and 429s against the rate, and all levels.
-"""
+"""``python -m loadtest.report.capacity DIR``: make a capacity search's pages from its ``capacity.json`` alone."""
 
 import sys
 from contextlib import suppress
@@ -75,10 +72,9 @@ def _draw(found: Capacity) -> Drawing | None:
             panel.axvline(found.multiplier, color=BAD, lw=1.2, ls=(0, (4, 2)))
     plain_log(rejected.xaxis)
     caption = "Each point is a valid run; the band contains the capacity, and a dashed line marks its middle."
-    title = "No rate is known above which thresholds break"
+    title, called = "No rate is known above which thresholds break", f"the {found.limit} limit"
     if found.low is not None and found.high is not None and found.constraint is not None:
-        which = f"the {found.limit} limit"
-        what = {Constraint.LIMIT: which, Constraint.POLL_BUDGET: f"polls, which exhaust {which}"}
+        what = {Constraint.LIMIT: called, Constraint.POLL_BUDGET: f"polls, which exhaust {called}"}
         bottleneck = what.get(found.constraint, found.constraint)
         title = f"Bottleneck above {found.low:.3g} to {found.high:.3g} times the rate: {bottleneck}"
     return Drawing(title, caption, figure)

@@ -1,14 +1,16 @@
-"""Selection of the traffic entries and stages that a page shows first."""
+"""Selection of the traffic entries and stages that a page shows first, and cells with their names and statistics."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final, NamedTuple, TypeVar
 
 from loadtest.analysis.columns import StageKey
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.results import OperationStage, Summary, Value
+from loadtest.analysis.results import OperationStage, Summary, Value, bounded
 from loadtest.contract import Operation
-from loadtest.report.page import MOST_LISTED, MOST_ROWS, Table
+from loadtest.record.effective_scenario import polling
+from loadtest.report.page import MOST_LISTED, MOST_ROWS, UNKNOWN, Table, TableCell
+from loadtest.words import milliseconds
 
 MOST: Final = 12
 """Maximum number of panels in a plot, and of lines in a panel. More would be too small to read and slow to draw."""
@@ -54,6 +56,22 @@ def stage_parts(findings: Findings, traffic: str | None = None) -> list[StagePar
     return [StagePart(key, stages[key.traffic][key.stage.name]) for key in keys]
 
 
+def entry_name(findings: Findings, traffic: str) -> TableCell:
+    """Return a traffic entry's name with its polling interval as detail."""
+    return TableCell(traffic, polling(findings.record.info, traffic), "head")
+
+
+def statistic(
+    summary: Summary, name: str, say: Callable[[float | None], str] = milliseconds, *, interval: bool = False
+) -> TableCell:
+    """Return a statistic, by default of a time in ms. ``interval`` adds its 95 % interval; ≥ marks a lower bound."""
+    found = summary.get(name)
+    if found.value is None:
+        return UNKNOWN
+    bounds = found.interval if interval else None
+    return TableCell(bounded(found, say), f"{say(bounds[0])} to {say(bounds[1])}" if bounds else "")
+
+
 class MainEntry(NamedTuple):
     """The traffic entry that the first screen describes, in its stage with the most response times.
 
@@ -62,9 +80,12 @@ class MainEntry(NamedTuple):
     """
 
     part: StagePart
-    operation: Operation
     within: bool
     only: bool
+
+    @property
+    def operation(self) -> Operation:
+        return self.part.key.operation
 
     @property
     def times(self) -> Summary:
@@ -107,17 +128,15 @@ def _entry(findings: Findings, name: str) -> MainEntry | None:
     found = calm if within else parts
     # Times of several stages are never mixed, so use the stage with the most times.
     part = max(found, key=lambda part: part.figures.response_time_ms.n, default=None)
-    operation = findings.record.info.traffic[name].operation
-    return None if part is None else MainEntry(part, operation, within, len(found) == 1)
+    return None if part is None else MainEntry(part, within, len(found) == 1)
 
 
 def deciding(
     findings: Findings, found: Mapping[str, _Value], most: int = MOST
 ) -> tuple[dict[str, _Value], tuple[str, ...]]:
-    """Choose the entries to show: by the worst threshold, then by most operations not ok, then by most operations.
+    """Return the ``most`` important entries of ``found``, and the names of the remaining entries, in the order given.
 
-    Returns:
-        The chosen entries with their values, and the names of the remaining entries, both in the order given.
+    The worst threshold decides, then the number of operations not ok, then the number of operations.
     """
     chosen = set(sorted(found, key=lambda name: _rank(findings, name))[:most])
     return {name: found[name] for name in found if name in chosen}, tuple(name for name in found if name not in chosen)

@@ -38,26 +38,25 @@ LOG_TERMS: Final[Mapping[str, str]] = {
 def facts(record: Record, windows: str = "") -> tuple[tuple[str, str], ...]:
     """Return (label, value) pairs that describe a run."""
     info, target = record.info, record.info.target
+    started = info.started.replace("T", " ").replace("Z", " UTC").replace("+00:00", " UTC")
+    if info.source is not None:
+        log = {**_log_facts(record, info.source), "Started": started, "Covered": seconds(record.covered_s)}
+        return (*log.items(), ("Limits assumed", _assumed(target)))
     warmup = max((s.duration_s for t in info.traffic.values() for s in t.stages if s.warmup), default=0.0)
     workers = len(info.worker_processes)
-    machine = (f"{value} cores" if name == "cores" else value for name, value in info.machine.items())
-    if info.source is not None:
-        started = info.started.replace("T", " ").replace("+00:00", " UTC")
-        log = {**log_facts(record, info.source), "Started": started, "Covered": seconds(record.covered_s)}
-        return (*log.items(), ("Limits assumed", _assumed(target)))
     found = {
         "Target": f"{target.url} ({'embedded target, loopback only' if target.embedded else 'not started by the run'})",
         "Limits assumed": _assumed(target),
         "Deliberate faults": "; ".join(fault.words for fault in target.faults),
         "Scenario": f"{info.scenario.name}, hash {info.scenario.hash}, seed {info.seed}",
-        "Started": info.started.replace("T", " ").replace("Z", " UTC").replace("+00:00", " UTC"),
+        "Started": started,
         "Covered": seconds(record.covered_s) + (f", {seconds(warmup)} of warm-up excluded" if warmup else ""),
         "Load": f"{_keys_used(record)}, made by {counted(workers, 'worker') if workers else '1 process'}",
         "Workers": "; ".join(map(describe_worker, info.worker_processes)),
         "Connected to": _peers(info.peers),
         "Clock": _clock(info),
         "Windows": windows,
-        "Machine": ", ".join(machine),
+        "Machine": ", ".join(f"{value} cores" if name == "cores" else value for name, value in info.machine.items()),
         "Versions": ", ".join(f"{name} {version}" for name, version in info.versions.items()),
         "Command": " ".join(info.command),
     }
@@ -72,12 +71,11 @@ def _keys_used(record: Record) -> str:
 
 
 def _clock(info: RunInfo) -> str:
-    if info.clock is None:
+    if (clock := info.clock) is None:
         return "not measured"
-    offset, reach = info.clock.offset_s, info.clock.uncertainty_s
-    if reach < _WELL_KNOWN_S:
-        return f"server {offset * 1e3:+.1f} ± {reach * 1e3:.1f} ms from ours"
-    return f"server {offset:+.2f} ± {reach:.2f} s from ours"
+    if clock.uncertainty_s < _WELL_KNOWN_S:
+        return f"server {clock.offset_s * 1e3:+.1f} ± {clock.uncertainty_s * 1e3:.1f} ms from ours"
+    return f"server {clock.offset_s:+.2f} ± {clock.uncertainty_s:.2f} s from ours"
 
 
 def _assumed(target: TargetInfo) -> str:
@@ -86,13 +84,13 @@ def _assumed(target: TargetInfo) -> str:
     except ValueError as error:
         return f"unknown: {error}"
     shared = assumed.limit_all if assumed.one_for_all else None
-    named = assumed.limits if shared is None else {ALL: shared}
+    named = {ALL: shared} if shared else assumed.limits
     limits = ", ".join(f"{name} {assumed.limit_text(limit)}" for name, limit in named.items())
     return f"{limits}; {assumed.words}"
 
 
 def _peers(peers: dict[str, PeerInfo]) -> str:
-    """Return a target's addresses; empty for a single address."""
+    """Return a target's addresses, the most used first; empty for a single address."""
     if len(peers) < 2:
         return ""
     found = []
@@ -130,10 +128,12 @@ def caveats(findings: Findings) -> tuple[Point, ...]:
 
 def not_tested(findings: Findings) -> tuple[Point, ...]:
     """Return the properties and data that a run or log lacks, the most important first. Details give the reasons."""
-    ours = (_missed, _load, _limits, _results, _scope, _rejections)
-    parts = (_unknown_to_logs, _rejections) if findings.record.info.imported else ours
-    phrases = (phrase.partition(": ") for part in parts for phrase in part(findings))
-    return tuple(Point(text, why) for text, _, why in phrases)
+    if source := findings.record.info.source:
+        phrases = (*_unknown_to_logs(source), *_rejections(findings))
+    else:
+        parts = (_missed, _load, _limits, _results, _scope, _rejections)
+        phrases = tuple(phrase for part in parts for phrase in part(findings))
+    return tuple(Point(text, why) for text, _, why in (phrase.partition(": ") for phrase in phrases))
 
 
 def _missed(findings: Findings) -> Iterator[str]:
@@ -176,8 +176,8 @@ def _limits(findings: Findings) -> Iterator[str]:
     windows = {name: record.assumed_limits.limit_on(name).window for name in record.limits()}
     if short := [f"{name} ({seconds(window)})" for name, window in windows.items() if window > record.covered_s]:
         yield f"a whole window of {joined(short)}: the run covers {seconds(record.covered_s)}"
-    if findings.record.expectation.why_not and windows:
-        yield f"whether 429s were right: {findings.record.expectation.why_not}"
+    if record.expectation.why_not and windows:
+        yield f"whether 429s were right: {record.expectation.why_not}"
     if record.info.keys == 1 and record.info.traffic:
         yield "whether limits are per key: the run used one key"
 
@@ -188,9 +188,8 @@ def _results(findings: Findings) -> Iterator[str]:
     if few := [f"{name} {count(n)}" for name, n in sizes.items() if 0 < n < least]:
         yield f"p99 of response times: it takes {least} samples ({', '.join(few)})"
     vague: dict[str, str] = {}
-    for name, figures in findings.metrics.traffic.items():
-        if not isinstance(figures, JobFigures):
-            continue
+    jobs = {name: each for name, each in findings.metrics.traffic.items() if isinstance(each, JobFigures)}
+    for name, figures in jobs.items():
         upper, lower = figures.time_to_result_ms.p50, figures.time_to_result_lower_ms.p50
         if upper and lower is not None and upper - lower > _RESOLVED * upper:
             low, late = words.duration_ms(lower), "p50" in figures.time_to_result_ms.at_least
@@ -207,8 +206,7 @@ def _scope(findings: Findings) -> Iterator[str]:
     used = {plan.workflow for plan in findings.record.info.traffic.values() if plan.workflow}
     if len(used) == 1:
         yield f"workflows other than {next(iter(used))}"
-    covered = findings.record.covered_s
-    if 0 < covered < 3600.0:  # s
+    if 0 < (covered := findings.record.covered_s) < 3600.0:  # s
         yield f"long-term drift, leaks, time-of-day effects: the run lasted {seconds(covered)}"
 
 
@@ -218,27 +216,22 @@ def _rejections(findings: Findings) -> Iterator[str]:
     if found.why_not is not None:
         yield f"limits and 429s: {found.why_not}"
         return
-    rejected = sum(each.throttled for each in limits)
-    if not rejected:
-        yield "limiter, error codes, Retry-After, recovery: no request got 429"
-    elif not any(each.retry_after.carried for each in limits):
-        yield f"Retry-After: none of {count(rejected)} 429s carried it"
-    if any(each.assumed is None for each in limits):
-        yield f"wrong decisions: {findings.record.expectation.why_not or 'no limiter is assumed'}"
-    if not any(each.windows for each in limits):
-        yield "accepted requests per window: the limiter does not count in windows"
-    if not any(each.headers.n for each in limits):
-        yield "other rate-limit headers: no response had any"
-    if not any(each.operations for each in found.retries.values()):
-        yield "retries: no operation was tried more than once"
-    if rejected and not found.interference:
-        yield "interference: no client sent requests while another was rejected"
-    if not found.complete:
-        yield "requests beyond the first million of a limit: these are only counted"
+    rejected, retry_after = sum(each.throttled for each in limits), any(each.retry_after.carried for each in limits)
+    assumed = all(each.assumed for each in limits)
+    has = {
+        "limiter, error codes, Retry-After, recovery: no request got 429": rejected,
+        f"Retry-After: none of {count(rejected)} 429s carried it": retry_after or not rejected,
+        f"wrong decisions: {findings.record.expectation.why_not or 'no limiter is assumed'}": assumed,
+        "accepted requests per window: the limiter does not count in windows": any(each.windows for each in limits),
+        "other rate-limit headers: no response had any": any(each.headers.n for each in limits),
+        "retries: no operation was tried more than once": any(each.operations for each in found.retries.values()),
+        "interference: no client sent requests while another was rejected": found.interference or not rejected,
+        "requests beyond the first million of a limit: these are only counted": found.complete,
+    }
+    yield from (phrase for phrase, known in has.items() if not known)
 
 
-def log_facts(record: Record, source: SourceInfo) -> dict[str, str]:
-    """Return the facts about an imported log, each with its label."""
+def _log_facts(record: Record, source: SourceInfo) -> dict[str, str]:
     keys = {"header": "API keys", "address": "client addresses", "none": "no keys, so all share a limit"}[source.key]
     stamps = f"of {duration_ms(1e3 * source.grain_s)}, at a request's {source.stamp}"
     return {
@@ -263,9 +256,7 @@ def times_note(source: SourceInfo) -> Point:
     )
 
 
-def _unknown_to_logs(findings: Findings) -> Iterator[str]:
-    if (source := findings.record.info.source) is None:
-        return
+def _unknown_to_logs(source: SourceInfo) -> Iterator[str]:
     if not source.service_times:
         yield "any response time: the log has no durations"
     yield "when clients meant to send: response times exclude the wait before a request was sent"

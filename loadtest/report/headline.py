@@ -63,10 +63,10 @@ def _behaviour(findings: Findings, entry: MainEntry) -> str:
     if not entry.times.n:
         return _no_times(findings)
     times, (failed, failed_rate) = _times(findings, entry), _failed_stages(findings)
-    rest, rate = overdrawn(findings, entry.operation)
-    if failed_rate > rate:
+    rest, rejected_rate = overdrawn(findings, entry.operation)
+    if failed_rate > rejected_rate:
         rest = failed
-    elif not rate and (counts := findings.metrics.overall.operations).sent > 1:
+    elif not rejected_rate and (counts := findings.metrics.overall.operations).sent > 1:
         cut = findings.record.cut_off(findings.record.stages())
         bad = counts.failed + counts.timed_out - cut
         some, ended = (bad, "failed or timed out") if bad else (cut, "were cut off by the end of the run")
@@ -93,18 +93,22 @@ def _times(findings: Findings, entry: MainEntry) -> str:
 def _failed_stages(findings: Findings) -> tuple[str, float]:
     """Return a clause about the stage with the highest share of failures and time-outs, and this share (0-1)."""
     found = []
-    for part in stage_parts(findings):
-        counts, late = part.figures.operations, part.figures.operations.timed_out - findings.record.cut_off([part.key])
-        if counts.sent:
-            found.append(((counts.failed + late) / counts.sent, part, {"failed": counts.failed, "timed out": late}))
-    if not any(rate >= _NAMED for rate, *_ in found):
+    for part in _sent_parts(findings):
+        counts = part.figures.operations
+        ends = {"failed": counts.failed, "timed out": counts.timed_out - findings.record.cut_off([part.key])}
+        found.append((sum(ends.values()) / counts.sent, part, ends))
+    worst, part, ends = max(found, key=lambda each: each[0])
+    if worst < _NAMED:
         return "", 0.0
-    rate, part, numbers = max(found, key=lambda each: each[0])
     if sum(failed >= _NAMED for failed, *_ in found) > 1:
         several = sum(failed > 0 for failed, *_ in found)
-        return f"{several} stages had failures, up to {share(rate)} (“{part.stage}”)", rate
-    ends = " or ".join(word for word, number in numbers.items() if number)
-    return f"{share(rate)} of {part.key.operation.several} in “{part.stage}” {ends}", rate
+        return f"{several} stages had failures, up to {share(worst)} (“{part.stage}”)", worst
+    words = " or ".join(word for word, number in ends.items() if number)
+    return f"{share(worst)} of {part.key.operation.several} in “{part.stage}” {words}", worst
+
+
+def _sent_parts(findings: Findings) -> list[StagePart]:
+    return [part for part in stage_parts(findings) if part.figures.operations.sent]
 
 
 def _no_times(findings: Findings) -> str:
@@ -125,11 +129,16 @@ def _named_error(findings: Findings) -> str:
     groups = (group for group in over_traffic(findings.errors) if group.status != THROTTLED_STATUS)
     if (group := next(groups, None)) is None:
         return ""
-    kind = RequestKind(group.kind)
+    kind, info = RequestKind(group.kind), findings.record.info
     sent = requests_sent(findings, kind) or group.count
     many = f"all {count(sent)}" if group.count >= sent else f"{count(group.count)} of {count(sent)}"
-    which = f"the only {kind.one}" if sent == 1 else f"{many} {kind.several}"
-    return f"{which} {_fate(group)}{_meant(findings, group)}"
+    text = f"the only {kind.one}" if sent == 1 else f"{many} {kind.several}"
+    text += f" {_fate(group)}"
+    plan = info.traffic.get(group.traffic) if group.code == ErrorCode.UNKNOWN_WORKFLOW else None
+    if plan is not None and plan.workflow is not None:
+        near = nearest(plan.workflow, BUILT_IN_WORKFLOWS) if info.target.embedded else None
+        text += f"; there is no workflow “{plan.workflow}”{f', did you mean {near}?' if near else ''}"
+    return text
 
 
 def over_traffic(groups: Iterable[ErrorGroup]) -> list[ErrorGroup]:
@@ -162,15 +171,6 @@ def _fate(group: ErrorGroup) -> str:
     return failed if group.status is None else f"got {group.status} and {failed}"
 
 
-def _meant(findings: Findings, group: ErrorGroup) -> str:
-    info = findings.record.info
-    plan = info.traffic.get(group.traffic) if group.code == ErrorCode.UNKNOWN_WORKFLOW else None
-    if plan is None or plan.workflow is None:
-        return ""
-    near = nearest(plan.workflow, BUILT_IN_WORKFLOWS) if info.target.embedded else None
-    return f"; there is no workflow “{plan.workflow}”{f', did you mean {near}?' if near else ''}"
-
-
 _MOST_BARS: Final = 12
 """At most this many bars are drawn: first those of chosen alternatives, then those with the smallest share of ok."""
 _PARTS: Final = {
@@ -186,7 +186,7 @@ def key_figures(findings: Findings, entry: MainEntry | None) -> tuple[KeyFigure,
 
     Return no key figures if no operation was sent.
     """
-    parts = [part for part in stage_parts(findings) if part.figures.operations.sent and part.figures.requests.sent]
+    parts = [part for part in _sent_parts(findings) if part.figures.requests.sent]
     if entry is None or not parts:
         return ()
     part = _most_throttled(parts, entry)
@@ -208,18 +208,17 @@ def _response(findings: Findings, entry: MainEntry) -> KeyFigure:
         logged = source is None or source.service_times
         why = "no operation was ok or timed out" if logged else "the log has no durations"
         return KeyFigure("p95 response time", NOTHING, why=f"no data, because {why}")
-    part, within = entry.part, entry.within and entry.only
+    part, imported = entry.part, findings.record.info.imported
     polled = polling(findings.record.info, part.traffic)
-    imported = findings.record.info.imported
-    time, within = ("service time", False) if imported else ("response time", within)
-    where = f"{part.traffic} within the limits" if within else part.label
+    time = "service time" if imported else "response time"
+    where = f"{part.traffic} within the limits" if entry.within and entry.only and not imported else part.label
     n = f"n = {count(entry.times.n)} {entry.operation.called(entry.times.n)}{f', {polled}' if polled else ''}"
     if entry.quantile is None:
         longest = bounded(entry.times.get("max"))
         return KeyFigure(f"longest {time}, {where}", longest, n=n, why="too few for a percentile")
     name, found = entry.quantile
     blocks = find_interval(findings.intervals, part.traffic, part.stage, f"response_time.{name}")
-    return KeyFigure(f"{name} {time}, {where}", bounded(found), interval(blocks), n, _why_none(blocks))
+    return KeyFigure(f"{name} {time}, {where}", bounded(found), _interval(blocks), n, _why_none(blocks))
 
 
 def _throttled(findings: Findings, part: StagePart) -> KeyFigure:
@@ -228,9 +227,9 @@ def _throttled(findings: Findings, part: StagePart) -> KeyFigure:
         n = f"n = {counted(whole.sent, 'request')}"
         return KeyFigure("429 rate, all requests", share(0.0), n=n, why="no request got 429")
     requests, operations = part.figures.requests, part.figures.operations
-    found = find_interval(findings.intervals, part.traffic, part.stage, THROTTLED_RATE)
     if (requests.sent, requests.throttled) == (operations.sent, operations.throttled):
-        range_, why = interval(found), _why_none(found)
+        found = find_interval(findings.intervals, part.traffic, part.stage, THROTTLED_RATE)
+        range_, why = _interval(found), _why_none(found)
     else:
         # 429s of retries and polls have no interval, because they do not end an operation.
         kind = depends_on_phase(findings.record, part.traffic) or "retries and polls"
@@ -249,13 +248,18 @@ def _goodput(findings: Findings, part: StagePart) -> KeyFigure:
     if found is None:
         return KeyFigure("goodput", NOTHING, why="no data, because the stage was cut off")
     n = f"n = {count(found.n)} offered"
-    return KeyFigure(f"goodput, {part.label}", rate(found.value), interval(found), n, _why_none(found))
+    return KeyFigure(f"goodput, {part.label}", rate(found.value), _interval(found), n, _why_none(found))
 
 
 def _not_ok(findings: Findings, parts: list[StagePart]) -> KeyFigure:
     """Return the largest share of a stage's operations that were not ok, with the shares of its causes."""
-    worst = max(parts, key=lambda part: _bad(part) / part.figures.operations.sent)
-    if not _bad(worst):
+
+    def bad(part: StagePart) -> float:
+        counts = part.figures.operations
+        return (counts.throttled + counts.failed + counts.timed_out) / counts.sent
+
+    worst = max(parts, key=bad)
+    if not bad(worst):
         sent = findings.metrics.overall.operations.sent
         return KeyFigure("not ok, of operations sent", share(0.0), n=f"n = {count(sent)}")
     counts, cut = worst.figures.operations, findings.record.cut_off([worst.key])
@@ -263,18 +267,13 @@ def _not_ok(findings: Findings, parts: list[StagePart]) -> KeyFigure:
     shares |= {"cut off": cut} if cut else {}
     return KeyFigure(
         f"not ok, {worst.label}" + (", the worst" if len(parts) > 1 else ""),
-        share(_bad(worst) / counts.sent),
+        share(bad(worst)),
         n=f"n = {count(counts.sent)}",
         why=", ".join(f"{name} {share(number / counts.sent)}" for name, number in shares.items()),
     )
 
 
-def _bad(part: StagePart) -> int:
-    counts = part.figures.operations
-    return counts.throttled + counts.failed + counts.timed_out
-
-
-def interval(found: MetricInterval | None) -> str:
+def _interval(found: MetricInterval | None) -> str:
     """Format an interval with its kind; empty without an interval."""
     if found is None or found.kind is None or found.low is None or found.high is None:
         return ""
@@ -293,7 +292,7 @@ def _why_none(found: MetricInterval | None) -> str:
 
 def outcome_bars(findings: Findings) -> tuple[tuple[OutcomeBar, ...], tuple[str, ...]]:
     """Return outcome bars in scenario order, and the labels of bars left out. Stages that sent nothing have no bar."""
-    parts = [part for part in stage_parts(findings) if part.figures.operations.sent]
+    parts = _sent_parts(findings)
     chosen = {answer.chosen for answer in findings.answers}
     worst = sorted(parts, key=lambda part: (part.traffic not in chosen, part.ok or 0.0))[:_MOST_BARS]
     drawn = []
@@ -302,9 +301,5 @@ def outcome_bars(findings: Findings) -> tuple[tuple[OutcomeBar, ...], tuple[str,
         shares = {outcome: getattr(counts, outcome) / counts.sent for outcome in _PARTS if getattr(counts, outcome)}
         said = ", ".join(f"{_PARTS[outcome]} {share(each)}" for outcome, each in shares.items())
         percentages = tuple((outcome, each * 100) for outcome, each in shares.items())
-        drawn.append(OutcomeBar(_label(part), f"{said} of {count(counts.sent)}", percentages))
-    return tuple(drawn), tuple(_label(part) for part in parts if part not in worst)
-
-
-def _label(part: StagePart) -> str:
-    return f"{part.traffic} · {part.stage}"
+        drawn.append(OutcomeBar(f"{part.traffic} · {part.stage}", f"{said} of {count(counts.sent)}", percentages))
+    return tuple(drawn), tuple(f"{part.traffic} · {part.stage}" for part in parts if part not in worst)

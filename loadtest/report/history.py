@@ -1,6 +1,7 @@
 """The page of a history, with its runs, verdicts, decisions, and all metrics over time."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from loadtest.compare.verdict import weights
 from loadtest.errors import InputError
 from loadtest.program import command_line, mention
 from loadtest.record.run_directory import write_atomically
-from loadtest.report.formats.html import render_html
+from loadtest.report.formats import render_html
 from loadtest.report.page import NextStep, Page, Section, Table, TableCell, TableColumns, table_of, tone_of
 from loadtest.report.plots import draw_plots, style
 from loadtest.report.plots.drawing import Drawing
@@ -61,13 +62,12 @@ def build(history: History, file: Path, warnings: Sequence[str] = ()) -> Page:
     """Make the page of a history. ``file`` is its path as the user types it; ``warnings`` name its defects."""
     runs = history.runs[-_MOST_RUNS:]
     name = runs[-1].measurements.scenario if runs else file.stem
-    waiting = [one for one in history.runs if one.status == "waiting"]
     steps = tuple(
         NextStep(
             f"{one.measurements.started[:10]}, {one.line.verdict}: accept it if it is intended, else reject it.",
             command_line("regression", "accept", one.id, reason="…", history=file),
         )
-        for one in waiting[: -1 - 3 : -1]
+        for one in [one for one in reversed(history.runs) if one.status == "waiting"][:3]
     )
     plots = draw_plots({name: partial(_draw, runs, metrics) for name, metrics in _FIGURES.items()})
     return Page(
@@ -92,8 +92,8 @@ def build(history: History, file: Path, warnings: Sequence[str] = ()) -> Page:
 def _sentence(runs: Sequence[HistoryRun]) -> str:
     if not runs:
         return "No run has been checked yet."
-    numbers = {status: sum(one.status == status for one in runs) for status in get_args(RunStatus)}
-    became = ", ".join(f"{number} {status}" for status, number in numbers.items() if number)
+    numbers = Counter(one.status for one in runs)
+    became = ", ".join(f"{numbers[status]} {status}" for status in get_args(RunStatus) if numbers[status])
     regressed = sum(one.line.verdict == "regressed" for one in runs) or "none"
     return f"{counted(len(runs), 'run')} since {runs[0].measurements.started[:10]}: {became}; {regressed} regressed."
 
@@ -145,22 +145,19 @@ def _draw(runs: Sequence[HistoryRun], metrics: Sequence[Metric]) -> Drawing | No
     return Drawing(_title(runs, shown), caption, figure)
 
 
-def _look_of(run: HistoryRun) -> str:
-    """Return a key of ``_LOOKS``: the run's status, or ``regressed`` while a regressed run waits for a decision."""
-    return "regressed" if run.line.verdict == "regressed" and run.status == "waiting" else run.status
-
-
 def _panel(panel: Axes, runs: Sequence[HistoryRun], metric: Key) -> None:
     values = [style.drawn_value(run.measurements, metric) for run in runs]
     points = [(k, value, run) for k, (value, run) in enumerate(zip(values, runs, strict=True), 1) if value is not None]
+
+    def look_of(run: HistoryRun) -> str:
+        return "regressed" if run.line.verdict == "regressed" and run.status == "waiting" else run.status
+
     for name, look in _LOOKS.items():
-        chosen = [(place, value) for place, value, run in points if _look_of(run) == name]
-        if chosen:
+        if chosen := [(place, value) for place, value, run in points if look_of(run) == name]:
             panel.plot(*zip(*chosen, strict=True), ls="", label=name, **look)
     starts = [place for place, run in enumerate(runs, 1) if run.new_segment]
     for start, end in zip([1, *starts], [*starts, len(runs) + 1], strict=True):
-        accepted = [value for place, value, run in points if start <= place < end and run.status == "accepted"]
-        if accepted:
+        if accepted := [value for place, value, run in points if start <= place < end and run.status == "accepted"]:
             ends, label = (start - 0.4, end - 0.6), "median of a baseline period’s accepted runs"
             panel.hlines(median(accepted), *ends, color=style.INK, lw=1, label=label)
     for start in starts:
@@ -186,8 +183,7 @@ def _title(runs: Sequence[HistoryRun], shown: Sequence[Key]) -> str:
     start = max((place for place, run in enumerate(runs) if run.new_segment), default=0)
     valid = [run for run in runs[start:] if run.status != "invalid"]
     before = [run.measurements.by_key() for run in valid[:-1] if run.status == "accepted"]
-    found = [one for metric in shown if before and (one := _last(valid[-1], before, metric)) is not None]
-    if found:
+    if found := [one for metric in shown if before and (one := _last(valid[-1], before, metric)) is not None]:
         return max(found, key=lambda one: one[0])[1]
     return f"{NATURES[shown[0].metric].name}: the last run has no value, or no earlier run has one" if shown else ""
 
@@ -203,8 +199,6 @@ def _last(run: HistoryRun, before: Sequence[Mapping[Key, Measurement]], metric: 
         far, said = abs(last.value - middle), amounts.difference(metric.metric, last.value - middle)
     else:
         far, said = abs(math.log(last.value / middle)), amounts.percent(last.value / middle)
-    value, beside = amounts.value(metric.metric, last.value), "against the median of the accepted runs before it"
-    return (
-        far,
-        f"{style.short(metric.traffic)} {nature.name}: the last valid run has {value}, {said} {beside}",
-    )
+    text = f"{style.short(metric.traffic)} {nature.name}: the last valid run has "
+    text += f"{amounts.value(metric.metric, last.value)}, {said} against the median of the accepted runs before it"
+    return far, text

@@ -1,8 +1,6 @@
 """Sentences about limits: how far they were exceeded, which limiter explains the 429s, and the run's bottleneck.
 
-Two limiters may reject the same share but different requests, so sentences rest on individual decisions. If decisions
-contradict the assumed limiter, the sentence names the limiter that explains them. If a limit's 429s remain unexplained,
-the limit is not the bottleneck: the target rejects for another reason, or another client shares the limit.
+Two limiters may reject the same share but different requests, so sentences rest on individual decisions.
 """
 
 import re
@@ -12,6 +10,7 @@ from loadtest.analysis.distribution import known
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.rejections.usage import LimitUsage, bottleneck_limit
 from loadtest.analysis.results import JobFigures
+from loadtest.analysis.run_record import Record
 from loadtest.analysis.validity import OF_GENERATOR
 from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import ALL, LIMIT_OF_OPERATION, THROTTLED_STATUS, LimitName, Operation
@@ -66,38 +65,32 @@ def _first_429(findings: Findings, use: LimitUsage) -> str:
     """Return a clause about a ramp's rate at its first 429; empty without a ramp on the limit or without a 429."""
     record, assumed = findings.record, findings.record.assumed_limits
     limit = assumed.limit_on(use.limit).rate * record.quotas_on(use.limit)
-    requests = record.requests
-    refused = requests[requests["status"] == THROTTLED_STATUS]
+    rejected = record.requests[record.requests["status"] == THROTTLED_STATUS]
     for key in record.stages():
-        plan, own = key.stage, refused["stage_index"] == key.place
-        if (
-            plan.rate == plan.rate_to
-            or not own.any()
-            or assumed.drawn_on(LIMIT_OF_OPERATION[key.operation]) != use.limit
-        ):
-            continue
-        elapsed = float(refused["start"][own].min()) / 1e9 - plan.start_s
-        offered = plan.rate + (plan.rate_to - plan.rate) * elapsed / plan.duration_s
-        return f"as “{plan.name}” rose, the first 429 came at {times_what(offered / limit)} the limit"
+        plan, own = key.stage, rejected["start"][rejected["stage_index"] == key.place]
+        on_limit = assumed.drawn_on(LIMIT_OF_OPERATION[key.operation]) == use.limit
+        if plan.rate != plan.rate_to and len(own) and on_limit:
+            elapsed = float(own.min()) / 1e9 - plan.start_s
+            offered = plan.rate + (plan.rate_to - plan.rate) * elapsed / plan.duration_s
+            return f"as “{plan.name}” rose, the first 429 came at {times_what(offered / limit)} the limit"
     return ""
 
 
 def _predicted(findings: Findings, use: LimitUsage) -> str:
     """Return a clause that says which limiter explains a stretch's 429 rate, if one does; empty without a replay."""
-    expected = _expected_rate(findings, use)
+    expected = _expected_rate(findings.record, use)
     if expected is None:
         return ""
-    found = findings.observed_429.limits.get(use.limit)
-    assumed = findings.record.assumed_limits
-    limit = assumed.limit_on(use.limit)
+    found, assumed = findings.observed_429.limits.get(use.limit), findings.record.assumed_limits
     if found is None or found.assumed is None or not use.throttled or found.inference.word == "nothing":
         return as_predicted(use.throttled_rate, expected)
-    if not any(same(fit, assumed.spec, limit) for fit in found.inference.named):
-        if named := found.inference.named:
-            called = {_called_limiter(findings, fit) for fit in named}
-            return f", as {called.pop()} decides" if len(called) == 1 else f", as {len(called)} other limiters decide"
-        return ", which no known limiter explains" if expected else _NOT_EXPECTED
-    return as_predicted(use.throttled_rate, expected)
+    named = found.inference.named
+    if any(same(fit, assumed.spec, assumed.limit_on(use.limit)) for fit in named):
+        return as_predicted(use.throttled_rate, expected)
+    if named:
+        called = {_called_limiter(findings, fit) for fit in named}
+        return f", as {called.pop()} decides" if len(called) == 1 else f", as {len(called)} other limiters decide"
+    return ", which no known limiter explains" if expected else _NOT_EXPECTED
 
 
 def as_predicted(seen: float, expected: float) -> str:
@@ -107,9 +100,9 @@ def as_predicted(seen: float, expected: float) -> str:
     return f", against {share(expected)} expected 429s" if expected else _NOT_EXPECTED
 
 
-def _expected_rate(findings: Findings, use: LimitUsage) -> float | None:
+def _expected_rate(record: Record, use: LimitUsage) -> float | None:
     """Return the assumed limiter's 429 rate on a limit in a stretch; None if the stretch was not replayed."""
-    record, sent = findings.record, findings.record.on_limit(use.limit)
+    sent = record.on_limit(use.limit)
     start = record.sent_requests["start"][sent]
     sent = sent[(start >= use.start_s * 1e9) & (start < use.end_s * 1e9)]
     if len(sent) < use.sent:  # the replay covers only the first requests of a long record
@@ -147,8 +140,7 @@ def window_phase(findings: Findings) -> str:
 def unexplained_429s(findings: Findings, limit: str) -> tuple[int, int] | None:
     """Return the number of a limit's 429s that no known limiter explains, and the number of all its 429s.
 
-    Return None if there are no 429s, if no limiter is assumed, if the assumed limiter explains most of the 429s, or if
-    any known limiter fits.
+    Return None if the assumed limiter explains most 429s, or any known limiter fits, or there is nothing to explain.
     """
     found = findings.observed_429.limits.get(limit)
     if found is None or found.assumed is None or not found.throttled or found.inference.word in ("named", "several"):
@@ -162,8 +154,8 @@ def bottleneck(findings: Findings) -> str:
 
     The generator comes first, because an overloaded generator invalidates other answers.
     """
-    if late := [check for check in findings.checks if not check.ok and check.name in OF_GENERATOR]:
-        first = min(late, key=lambda check: OF_GENERATOR.index(check.name))
+    late = (check for check in findings.checks if not check.ok and check.name in OF_GENERATOR)
+    if first := min(late, key=lambda check: OF_GENERATOR.index(check.name), default=None):
         return f"The generator: {first.name} was {first.value} ({first.limit})."
     use, requests = bottleneck_limit(findings.uses), findings.metrics.overall.requests
     if use is None:
@@ -215,19 +207,18 @@ def _times_of(use: LimitUsage) -> str:
 
 def _capacity(findings: Findings) -> str:
     """Return a sentence about a stage with much longer times than the least loaded stage; empty if there is none."""
-    worst, text = _SLOWER, ""
+    slower: list[tuple[float, str]] = []
     for name, figures in findings.metrics.traffic.items():
-        found = (
-            (stage, part.response_time_ms.p50, part.operations.offered_rate) for stage, part in figures.stages.items()
-        )
-        stages = [(offered, median, stage) for stage, median, offered in found if median and offered]
+        parts = figures.stages.items()
+        found = ((part.operations.offered_rate, part.response_time_ms.p50, stage) for stage, part in parts)
+        stages = [(offered, median, stage) for offered, median, stage in found if median and offered]
         for offered, median, stage in stages:
             least, calm_median, calm = min(stages)
             grown = median / calm_median
-            if offered >= least * _MORE and (grown > worst or (grown == worst and not text)):
-                worst = grown
+            if offered >= least * _MORE and grown >= _SLOWER:
                 text = (
                     f"Capacity: at {rate(offered)} in “{stage}” the median response time of {name} was "
                     f"{times_as(grown)} times that of “{calm}” at {rate(least)}, without a 429."
                 )
-    return text
+                slower.append((grown, text))
+    return max(slower, key=lambda each: each[0], default=(0.0, ""))[1]

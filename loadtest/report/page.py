@@ -1,7 +1,4 @@
-"""A page's content: a head with the verdict and the answer, and sections of lists, facts, plots and tables.
-
-Each kind of result, such as a run or a history, has a module that builds its page; ``formats`` writes and prints it.
-"""
+"""A page's content: a head with the verdict and the answer, and sections of lists, facts, plots and tables."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -109,6 +106,11 @@ class TableCell:
 UNKNOWN: Final = TableCell(NOTHING, tone="faint")
 
 
+def alarm(number: int, *, bad: bool | None = None, detail: str = "") -> TableCell:
+    """Return a count, highlighted if it is bad. By default, every count above 0 is bad."""
+    return TableCell(count(number), detail, "bad" if (number if bad is None else bad) else "")
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """A table.
@@ -134,14 +136,12 @@ class Table:
         heads: list[TableCell] = []
         for row in self.rows:
             heads.append(row[0] if row[0].text or not heads else heads[-1])
-        # A row without a name has the name above it. It shows this name if the kept row before it has another name.
-        rows = (
-            (
-                self.rows[place][0] if before is not None and heads[before] is heads[place] else heads[place],
-                *self.rows[place][1:],
-            )
-            for before, place in zip((None, *kept), kept, strict=False)
-        )
+        rows, above = [], None
+        for place in kept:
+            # A row without a name has the name above it. It shows this name if the kept row before has another name.
+            first, *others = self.rows[place]
+            rows.append((first if heads[place] is above else heads[place], *others))
+            above = heads[place]
         decides = (kept.index(place) for place in self.decides[:most])
         return replace(self, rows=tuple(rows), decides=tuple(decides))
 
@@ -221,10 +221,7 @@ class OutcomeBar:
 
 @dataclass(frozen=True)
 class Point:
-    """An item of a list. Only checks of validity have a name and a mark, which shows their result.
-
-    If a run lacks a plot, a table or a property, the detail is the reason.
-    """
+    """An item of a list. Only checks of validity have a name and a mark, which shows their result."""
 
     text: str
     detail: str = ""
@@ -276,9 +273,8 @@ class Section:
     @property
     def size(self) -> str:
         """The numbers of plots, tables, facts and lines, without zeros: ``2 plots, 1 table``."""
-        sizes = (len(self.plots), len(self.tables), len(self.facts), len(self.points))
-        counts = zip(sizes, ("plot", "table", "fact", "line"), strict=True)
-        return ", ".join(f"{n} {noun}{'s' if n > 1 else ''}" for n, noun in counts if n)
+        parts = {"plot": self.plots, "table": self.tables, "fact": self.facts, "line": self.points}
+        return ", ".join(counted(len(part), noun) for noun, part in parts.items() if part)
 
     @property
     def filled(self) -> bool:

@@ -26,10 +26,8 @@ from loadtest.program import DEFAULT_PORT, command_line
 from loadtest.record.figures import read_slowest
 from loadtest.record.run_directory import write_atomically
 from loadtest.report.__main__ import guarded, short
-from loadtest.report.formats import ci, terminal
-from loadtest.report.formats.html import render_html, write_plots
-from loadtest.report.formats.markdown import render_markdown
-from loadtest.report.page import KeyFigure, NextStep, Page, Plot, Section, tone_of
+from loadtest.report.formats import ci, render_html, render_markdown, show, write_plots
+from loadtest.report.page import KeyFigure, NextStep, Page, Plot, Section, Table, tone_of
 from loadtest.report.tables import comparison as tables
 from loadtest.words import capital
 
@@ -37,8 +35,8 @@ _SUSPECTS: Final = "suspects.json"
 """A check writes this file beside ``comparison.json`` for a rerun on another machine."""
 FOLDER: Final = "comparison-plots"
 """Folder beside ``comparison.json`` with its plots. It is separate from the plots of a run."""
-FOLDED: Final = ("over-runs-others",)
-"""Plots that the page shows only after a click."""
+_FOLDED: Final = "over-runs-others"
+"""A plot that the page shows only after a click."""
 MOST_BYTES: Final = 65_000
 """The Markdown has at most this many bytes, because GitHub cuts a comment at 65,536 characters."""
 _WHY_INVALID: Final = {
@@ -57,10 +55,9 @@ _FOOTER: Final = Markup(
 def build(comparison: RunComparison, directory: Path, plots: Sequence[Plot] = ()) -> Page:
     """Make the page of a comparison, with ``plots`` in order. ``directory`` is a path as the user types it."""
     last_run, paired = comparison.runs[-1] if comparison.runs else "", comparison.kind == "paired"
-    rerun = ""
-    if comparison.confirmed:
-        rerun = " · confirmed by a rerun" if comparison.word == "regressed" else " · after a rerun"
-    word, heading = f"{comparison.word}{rerun}", comparison.title or f"Did {comparison.scenario} get slower?"
+    after = "confirmed by a rerun" if comparison.word == "regressed" else "after a rerun"
+    word = f"{comparison.word} · {after}" if comparison.confirmed else comparison.word
+    heading = comparison.title or f"Did {comparison.scenario} get slower?"
     begins_with_it = comparison.sentence.lower().startswith(comparison.word)
     kind = "Two versions compared, pair by pair" if paired else "A run against accepted earlier runs"
     return Page(
@@ -86,11 +83,10 @@ def _sections(comparison: RunComparison, plots: Sequence[Plot]) -> Iterator[Sect
     metrics = tables.metrics_table(comparison)
     yield Section(figures=_key_figures(comparison))
     yield Section(tables=(tables.findings_table(comparison),))
-    yield Section(plots=tuple(plot for plot in plots if plot.name not in FOLDED))
-    for plot in plots:
-        if plot.name in FOLDED:
-            by = "pair by pair" if comparison.kind == "paired" else "run by run"
-            yield Section(f"The other metrics, {by}", "aside", plots=(plot,))
+    yield Section(plots=tuple(plot for plot in plots if plot.name != _FOLDED))
+    by = "pair by pair" if comparison.kind == "paired" else "run by run"
+    folded = tuple(plot for plot in plots if plot.name == _FOLDED)
+    yield Section(f"The other metrics, {by}", "aside", plots=folded)
     yield Section(tables=(metrics,), text="" if metrics.rows else "No metric was compared.", brief=True)
     yield Section(tables=(tables.controls_table(comparison), tables.identities_table(comparison)))
     yield Section("All runs of this comparison", "aside", tables=(tables.runs_table(comparison),))
@@ -114,8 +110,7 @@ def _key_figures(comparison: RunComparison) -> tuple[KeyFigure, ...]:
         aside = "" if comparison.findings or all(map(in_percent, metrics)) else "; without short and polled times"
         place = amounts.full_name(worst, comparison.metrics)
         figures.append(KeyFigure(label, amounts.change(worst), why=place + aside))
-    seen = sorted(abs(math.log(one.detectable)) for one in metrics if one.detectable and in_percent(one))
-    if seen:
+    if seen := sorted(abs(math.log(one.detectable)) for one in metrics if one.detectable and in_percent(one)):
         low, high = (amounts.size(bound) for bound in (seen[0], seen[-1]))
         words = f"median of {low} to {high} by metric, in 80 % of cases; without short and polled times"
         figures.append(KeyFigure("smallest change that would be found", amounts.size(median(seen)), why=words))
@@ -156,11 +151,8 @@ def _next_steps(comparison: RunComparison, run: str, directory: Path) -> Iterato
             restore = "restore the field that differs, or begin another history with --history."
             yield NextStep(f"Compare like with like: {restore}")
         case "invalid", _:
-            yield NextStep(
-                _WHY_INVALID.get(
-                    comparison.exit_code, "See in the run’s own report why the run is invalid, then repeat it."
-                )
-            )
+            other = "See in the run’s own report why the run is invalid, then repeat it."
+            yield NextStep(_WHY_INVALID.get(comparison.exit_code, other))
 
 
 def _first_look(comparison: RunComparison, directory: Path) -> Iterator[NextStep]:
@@ -170,10 +162,10 @@ def _first_look(comparison: RunComparison, directory: Path) -> Iterator[NextStep
         if comparison.kind == "paired":
             block = directory / comparison.head_runs[-1].run.partition("/")[2]
             yield NextStep(f"{where}, in the report of the last block.", command_line("report", block))
-            continue
-        ids = _trace_ids(directory, first.traffic)
-        slowest = f"; its slowest operations have the trace ids {', '.join(ids)}" if ids else ""
-        yield NextStep(f"{where}{slowest}.", command_line("slow", directory, traffic=first.traffic))
+        else:
+            ids = _trace_ids(directory, first.traffic)
+            slowest = f"; its slowest operations have the trace ids {', '.join(ids)}" if ids else ""
+            yield NextStep(f"{where}{slowest}.", command_line("slow", directory, traffic=first.traffic))
     changed = [label for label in tables.differing(comparison) if label != tables.SUBJECT]
     named = f"In the test environment, these differ: {', '.join(changed)}. Rule them out as the cause."
     yield NextStep(named if changed else "No other recorded fact of the test environment differs.")
@@ -204,16 +196,14 @@ def render_comparison_markdown(page: Page) -> str:
     rows = max((len(table.rows) for table in page.tables), default=0)
     while len((text := render_markdown(shown, 2)).encode()) > MOST_BYTES and rows:
         rows //= 2
-        sections = []
-        for section in shown.sections:
-            cut = (table.brief(rows) for table in section.tables)
-            noted = (
-                one if one is table else replace(one, note=f"{one.note} More rows are in comparison.html.".strip())
-                for one, table in zip(cut, section.tables, strict=True)
-            )
-            sections.append(replace(section, tables=tuple(noted)))
-        shown = replace(shown, sections=tuple(sections))
+        cut = (replace(each, tables=tuple(_cut(table, rows) for table in each.tables)) for each in shown.sections)
+        shown = replace(shown, sections=tuple(cut))
     return text
+
+
+def _cut(table: Table, rows: int) -> Table:
+    shown = table.brief(rows)
+    return shown if shown is table else replace(shown, note=f"{shown.note} More rows are in comparison.html.".strip())
 
 
 def make(directory: Path, shown: Path, history: Path | None = None, *, plots: bool = True) -> Page:
@@ -265,7 +255,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _comparison(directory: Path, history: Path | None, *, plots: bool) -> int:
     shown = short(directory)
     page = make(directory, shown, history, plots=plots)
-    terminal.show(page, [("page", str(shown / ci.PAGE))])
+    show(page, [("page", str(shown / ci.PAGE))])
     ci.tell_github(load(directory), directory)
     return page.exit_code
 
@@ -275,7 +265,7 @@ def _history(file: Path, output: Path) -> int:
 
     history.write(file, output)
     print(f"page  {short(output)}")
-    return 0
+    return int(ExitCode.PASS)
 
 
 if __name__ == "__main__":

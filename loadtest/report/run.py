@@ -18,19 +18,16 @@ from loadtest.compare.measurements import RunMeasurements, read
 from loadtest.compare.rule import judge_history
 from loadtest.console import Console
 from loadtest.errors import InputError
-from loadtest.program import command_line, typed
 from loadtest.record import run_directory
 from loadtest.record.run_directory import write_atomically
+from loadtest.report.answers import answer_tables
 from loadtest.report.deciding import MainEntry, listed, main_entry
 from loadtest.report.facts import LOG_TERMS, caveats, facts, not_tested, times_note
-from loadtest.report.formats import ci
-from loadtest.report.formats.html import render_html, write_plots
-from loadtest.report.formats.markdown import render_markdown
+from loadtest.report.formats import ci, render_html, render_markdown, write_plots
 from loadtest.report.headline import headline, key_figures, outcome_bars
 from loadtest.report.limits import bottleneck, window_phase
-from loadtest.report.page import TERMS, Page, Plot, Point, Section, Table, tone_of
-from loadtest.report.tables import main
-from loadtest.report.tables.answers import answer_tables
+from loadtest.report.page import TERMS, Page, Plot, Point, Section, tone_of
+from loadtest.report.tables import chapter_tables, summary, thresholds
 from loadtest.report.tables.comparison import metrics_table
 from loadtest.report.tables.target import about_target
 from loadtest.words import capital, counted
@@ -55,6 +52,7 @@ def build(findings: Findings, drawn: Sequence[Plot | Point] = (), differs: Secti
     title = info.scenario.title or info.scenario.name
     entry, plots = main_entry(findings), [plot for plot in drawn if isinstance(plot, Plot)]
     first = sorted(plots, key=lambda plot: not plot.leads)[:_LEADING]
+    missing = [each for each in drawn if isinstance(each, Point)] if drawn else [_NO_PLOTS]
     statements = verdict.reasons if info.imported else (headline(findings, entry), capital(verdict.statement))
     return Page(
         about=("Log of the Workflow API" if info.imported else "Load test of the Workflow API", info.id),
@@ -69,8 +67,7 @@ def build(findings: Findings, drawn: Sequence[Plot | Point] = (), differs: Secti
         sections=(
             *_first_screen(findings, entry, differs),
             Section(plots=tuple(first)),
-            *_chapters(findings, [plot for plot in plots if plot not in first]),
-            *_last_chapters(findings, [each for each in drawn if isinstance(each, Point)] if drawn else [_NO_PLOTS]),
+            *_chapters(findings, [plot for plot in plots if plot not in first], missing),
         ),
         exit_code=int(verdict.exit_code),
         footer=_FOOTER,
@@ -85,8 +82,8 @@ def _first_screen(findings: Findings, entry: MainEntry | None, differs: Section)
     # A comparison needs no key figures, because the table above has its metrics.
     yield Section(figures=() if findings.answers else key_figures(findings, entry))
     bars, undrawn = outcome_bars(findings)
-    yield Section(tables=(listed(findings, main.summary(findings, entry)),), brief=True, bars=bars, undrawn=undrawn)
-    yield Section(tables=(main.thresholds(findings),), brief=True)
+    yield Section(tables=(listed(findings, summary(findings, entry)),), brief=True, bars=bars, undrawn=undrawn)
+    yield Section(tables=(thresholds(findings),), brief=True)
     if source is None:
         yield Section(text="" if findings.judged else "The scenario sets no thresholds.", brief=True)
         broken = (each for each in findings.checks if not each.ok and each.words not in findings.verdict.reasons)
@@ -95,19 +92,17 @@ def _first_screen(findings: Findings, entry: MainEntry | None, differs: Section)
         yield Section("Bottleneck", text=bottleneck(findings), brief=True)
     else:
         yield Section(look="warnings", points=(times_note(source),), brief=True)
-    yield Section("About the target", points=about_target(findings), brief=True)
+    yield Section("About the target", points=tuple(about_target(findings)), brief=True)
     yield differs
     yield Section(look="contents")
 
 
-def _chapters(findings: Findings, plots: Sequence[Plot]) -> Iterable[Section]:
-    for chapter, tables in main.chapter_tables(findings).items():
+def _chapters(findings: Findings, plots: Sequence[Plot], missing: Sequence[Point]) -> Iterable[Section]:
+    """Yield the chapters with tables and ``plots``, then validity, ``missing`` data and facts."""
+    for chapter, tables in chapter_tables(findings).items():
         shown = tuple(listed(findings, table) for table in tables)
         plots_of = tuple(plot for plot in plots if plot.chapter == chapter)
         yield Section(chapter, "chapter", chapter.name.lower(), plots=plots_of, tables=shown)
-
-
-def _last_chapters(findings: Findings, missing: Sequence[Point]) -> Iterable[Section]:
     checks = tuple(
         Point(
             check.value,
@@ -124,11 +119,6 @@ def _last_chapters(findings: Findings, missing: Sequence[Point]) -> Iterable[Sec
     yield Section("The run", "chapter", "run", facts=facts(findings.record, window_phase(findings)))
 
 
-def next_step(directory: Path) -> str:
-    """Return the command that prints every table and fact of a run."""
-    return typed(command_line("report", directory, full=True))
-
-
 def differences(run: RunMeasurements, baselines: Sequence[RunMeasurements]) -> Section:
     """Judge a run against baselines as if they were its accepted history. The run's own verdict does not change.
 
@@ -139,7 +129,6 @@ def differences(run: RunMeasurements, baselines: Sequence[RunMeasurements]) -> S
         raise InputError(f"{run.run} cannot be its own baseline", "Give an earlier run to --baseline.")
     by_start = sorted({one.run: one for one in baselines}.values(), key=lambda one: (one.started, one.run))
     found = judge_history(by_start, run)
-    table: Table = replace(metrics_table(found), title="All metrics and their baselines")
     return Section(
         f"Against {counted(len(by_start), 'baseline')}",
         "notice",
@@ -147,7 +136,7 @@ def differences(run: RunMeasurements, baselines: Sequence[RunMeasurements]) -> S
         tone=tone_of(found.word),
         text=found.sentence,
         points=tuple(map(Point, found.reasons)),
-        tables=(table,),
+        tables=(replace(metrics_table(found), title="All metrics and their baselines"),),
     )
 
 
@@ -155,8 +144,7 @@ def differences(run: RunMeasurements, baselines: Sequence[RunMeasurements]) -> S
 def reading(directory: Path, console: Console | None = None) -> Iterator[Callable[[int], None] | None]:
     """Show a progress bar while a run's record is read, by default on standard error.
 
-    Yields:
-        A function that takes the number of samples read so far; None without a bar.
+    Yield a function that takes the number of samples read so far; None without a bar.
 
     Raises:
         RecordError: if there is no readable run.json.
@@ -180,9 +168,6 @@ def reading(directory: Path, console: Console | None = None) -> Iterator[Callabl
 def make(directory: Path, *, plots: bool = True, png: bool = False, baselines: Sequence[Path] = ()) -> Page:
     """Read the record in ``directory`` and write its report there in every form. Equal records give equal bytes.
 
-    The files are metrics.json, report.html, report.md, plots/*.svg and *.csv. CI systems read junit.xml,
-    load-performance.json and stats.csv, and comparisons read measurements.json.
-
     ``baselines`` are directories of earlier runs. The report states how this run differs from them.
 
     Raises:
@@ -202,10 +187,9 @@ def make(directory: Path, *, plots: bool = True, png: bool = False, baselines: S
         drawn = draw_all(found, png=png)
     if baselines:
         run_directory.refuse_imported(directory)
-    measured = None if found.record.info.imported else measurements.measure(found)
-    differs = (
-        differences(measured, [load_measurements(one) for one in baselines]) if measured and baselines else Section()
-    )
+    measured, differs = None if found.record.info.imported else measurements.measure(found), Section()
+    if measured and baselines:
+        differs = differences(measured, [load_measurements(one) for one in baselines])
     page = build(found, drawn, differs)
     try:
         _write(found, measured, page)
@@ -222,12 +206,11 @@ def _write(found: Findings, measured: RunMeasurements | None, page: Page) -> Non
     write_plots(page.plots, directory / "plots")
     write_atomically(directory / "report.md", render_markdown(page))
     write_atomically(directory / "report.html", render_html(page))
-    if measured is None:  # a log gets no files for CI systems
-        return
-    measurements.write(measured, directory)
-    write_atomically(directory / "junit.xml", ci.render_junit(found))
-    write_atomically(directory / "load-performance.json", ci.render_gitlab(found))
-    write_atomically(directory / "stats.csv", ci.render_locust_csv(found))
+    if measured is not None:  # a log gets no files for CI systems
+        measurements.write(measured, directory)
+        write_atomically(directory / "junit.xml", ci.render_junit(found))
+        write_atomically(directory / "load-performance.json", ci.render_gitlab(found))
+        write_atomically(directory / "stats.csv", ci.render_locust_csv(found))
 
 
 def load_measurements(directory: Path) -> RunMeasurements:

@@ -8,7 +8,7 @@ from typing import Final
 from rich.progress import track
 
 from loadtest.compare import amounts
-from loadtest.compare.audit import LEAST, AlarmRate, Audit, Sensitivity
+from loadtest.compare.audit import LEAST, Audit, Sensitivity
 from loadtest.compare.history import History, growth
 from loadtest.compare.measurements import NATURES
 from loadtest.compare.shifts import HistoryChange
@@ -23,8 +23,7 @@ _MOST_PROPOSED: Final = 10
 
 def show_history(path: Path, history: History) -> None:
     """Print a history's runs, oldest first."""
-    runs = history.runs
-    console = page_console()
+    console, runs = page_console(), history.runs
     accepted, waiting = ([each.id for each in runs if each.status == status] for status in ("accepted", "waiting"))
     counts = f"{counted(len(runs), 'run')}, {len(accepted)} accepted, {len(waiting)} waiting for a decision"
     console.print(f"{path}: {counts}", soft_wrap=True)
@@ -50,9 +49,7 @@ def show_history(path: Path, history: History) -> None:
 def tracked(items: Sequence[int]) -> Iterable[int]:
     """Return the items of an audit. On a terminal, a bar shows how many of them have been taken."""
     console = Console(stderr=True)
-    if not console.is_terminal:
-        return items
-    return track(items, "Replaying the rule", console=console, transient=True)
+    return track(items, "Replaying the rule", console=console, transient=True) if console.is_terminal else items
 
 
 def show_audit(path: Path, history: History, found: Audit) -> None:
@@ -71,16 +68,16 @@ def show_audit(path: Path, history: History, found: Audit) -> None:
     if not found.replayed:
         return
     rates = page_table("Replayed checks", "Alarms", "Share", "95 %: at most", "A year", "95 %: at most")
-    rates.add_row("false alarms of the rule", *_rate(found.false_alarms))
-    rates.add_row("reruns of the rule", *_rate(found.reruns))
+    for name, rate in (("false alarms of the rule", found.false_alarms), ("reruns of the rule", found.reruns)):
+        yearly = f"{rate.a_year:.0f}", f"{rate.a_year_upper:.0f}"
+        rates.add_row(name, f"{rate.count} of {rate.of}", percent(rate.share), percent(rate.upper), *yearly)
     console.print("\n", rates, "\n", sep="")
     metrics = page_table("Traffic", "Stage", "Metric", "Median", "Run to run", "Smallest change found")
     for each in found.metrics:
         metrics.add_row(*_sensitivity(each))
     console.print(metrics)
     console.print(
-        "\
-Only stretches without a change are replayed. Each run is compared with the runs before it, and the next run "
+        "Only stretches without a change are replayed. Each run is compared with the runs before it, and the next run "
         "is its rerun. A year has 365 independent checks. The smallest change is found in 80 % of cases.",
         soft_wrap=True,
     )
@@ -113,18 +110,13 @@ def _proposals(path: Path, changes: Sequence[HistoryChange]) -> Iterator[str]:
     for each in shown[: -1 - _MOST_PROPOSED : -1]:
         _, _, where, size, *_ = _change(each)
         reason, step = f"{where} {size}", each.kind == "step"
-        verb = "accept" if step else "reject"
+        verb, words = ("accept", "Begin a baseline period") if step else ("reject", "Reject the odd run")
         command = command_line("regression", verb, each.run, new_segment=step, reason=reason, history=path)
-        yield f"{'Begin a baseline period' if step else 'Reject the odd run'}: {typed(command)}"
+        yield f"{words}: {typed(command)}"
     if len(shown) > _MOST_PROPOSED:
         yield f"{counted(len(shown) - _MOST_PROPOSED, 'earlier change')} without a command."
     if any(each.kind == "trend" for each in changes):
         yield "Find the cause of a trend, then begin a baseline period with the run after it."
-
-
-def _rate(rate: AlarmRate) -> list[str]:
-    share, upper = percent(rate.share), percent(rate.upper)
-    return [f"{rate.count} of {rate.of}", share, upper, f"{rate.a_year:.0f}", f"{rate.a_year_upper:.0f}"]
 
 
 def _sensitivity(each: Sensitivity) -> list[str]:

@@ -10,7 +10,7 @@ from loadtest.console import Console
 from loadtest.contract import LIMIT_NAMES
 from loadtest.plan import LimitRow, Plan, Spread, StageRow
 from loadtest.terminal import WIDTH, page_console, page_table
-from loadtest.words import NOTHING, count, percent
+from loadtest.words import NOTHING, count, counted, percent
 
 _Row = TypeVar("_Row")
 _NAMES: Final = 2
@@ -20,17 +20,15 @@ _NAMES: Final = 2
 def show_plan(plan: Plan, place: Callable[[str], str]) -> None:
     """Print a plan. ``place`` formats a key of the scenario."""
     console = page_console(fixed=True)
-    console.print(_head(plan), soft_wrap=True)
-    console.print()
+    console.print(f"{_head(plan)}\n", soft_wrap=True)
     for table in [_traffic(plan.stages), *([_limits(plan)] if plan.limit_use else [])]:
-        console.print(table)
-        console.print()
+        console.print(table, "")
     for note in [_how(plan), *plan.assumptions]:
         _print(console, note)
     if plan.faults:
         _print(console, f"The target injects faults, which the forecast leaves out: {'; '.join(plan.faults)}.")
     if plan.warnings:
-        console.print(f"\n{len(plan.warnings)} warning{'s' if len(plan.warnings) > 1 else ''}:", style="yellow")
+        console.print(f"\n{counted(len(plan.warnings), 'warning')}:", style="yellow")
     for warning in plan.warnings:
         _print(console, f"{place(warning.key)}: {warning.message}.", "- ")
         _print(console, warning.remedy, "  ")
@@ -56,14 +54,15 @@ def _head(plan: Plan) -> str:
 def _how(plan: Plan) -> str:
     if not plan.phases:
         return ""
-    if plan.start is not None and plan.replayed_over == "nothing":
-        method = "429s: one replay of this schedule at the given start."
-    elif plan.replayed_over == "durations":
-        method = f"429s: mean (and range) of {plan.phases} replays with other random durations."
-    elif plan.replayed_over == "nothing":
-        method = "429s: one replay of this schedule. The start of a run makes no difference to this limiter."
+    if plan.replayed_over == "nothing":
+        moment = (
+            ". The start of a run makes no difference to this limiter" if plan.start is None else " at the given start"
+        )
+        method = f"429s: one replay of this schedule{moment}."
     else:
-        method = f"429s: mean (and range) of {plan.phases} replays that start at other moments of a window."
+        durations = plan.replayed_over == "durations"
+        other = "with other random durations" if durations else "that start at other moments of a window"
+        method = f"429s: mean (and range) of {plan.phases} replays {other}."
     seeds = f", over {plan.schedules} schedules with other seeds, too" if plan.schedules else ""
     return f"{method} Chance: probability of any 429{seeds}."
 
@@ -135,9 +134,5 @@ def _range(spread: Spread, digits: int = 0) -> str:
 def _duration(seconds: float) -> str:
     hours, rest = divmod(seconds, 3600)
     minutes, rest = divmod(rest, 60)
-    parts = [
-        f"{hours:.0f} h" if hours else "",
-        f"{minutes:.0f} min" if minutes else "",
-        f"{rest:.3g} s" if rest else "",
-    ]
-    return " ".join(part for part in parts if part) or "0 s"
+    parts = {f"{hours:.0f} h": hours, f"{minutes:.0f} min": minutes, f"{rest:.3g} s": rest}
+    return " ".join(text for text, number in parts.items() if number) or "0 s"

@@ -38,13 +38,11 @@ class ProgressDisplay:
 
     def __init__(self, block_s: float = 0.0, terminal: Console | None = None, *, logged: bool = True) -> None:
         self._block_s, self._logged = block_s, logged
-        self._block = ""
-        self._begun = 0.0
         if terminal is None and sys.stdout.isatty():
             terminal = Console()
         self._live = None if terminal is None else Live(console=terminal, transient=True, auto_refresh=False)
-        self._next_line = 0.0
-        self._shown = ""
+        self._block = self._shown = ""
+        self._begun = self._next_line = 0.0
         self._warned: set[str] = set()
 
     def __enter__(self) -> Self:
@@ -115,9 +113,8 @@ def _line(figures: Progress) -> str:
         return f"{figures.phase} …"
     entries = figures.entries
     counts = {label: sum(getattr(each, name) for each in entries.values()) for name, label in _COUNTS.items()}
-    told = [
-        f"{label} {number:,}" for label, number in counts.items() if label in {"offered", Outcome.OK, "429"} or number
-    ]
+    always = {"offered", Outcome.OK, "429"}
+    told = [f"{label} {number:,}" for label, number in counts.items() if number or label in always]
     times = {name: each.p95_ms for name, each in entries.items() if each.p95_ms is not None}
     if times:
         slowest = max(times, key=lambda name: times[name])
@@ -130,11 +127,9 @@ def _line(figures: Progress) -> str:
 def _bar(figures: Progress) -> Text:
     share = min(1.0, figures.elapsed_s / figures.total_s) if figures.total_s else 0.0
     full = round(share * _BAR)
-    left = figures.total_s - figures.elapsed_s
-    return Text.assemble(
-        ("━" * full, "cyan"), ("─" * (_BAR - full), "dim"), f" {share:4.0%}  {_where(figures)}",
-        f", {_time(left)} left" if figures.phase == "running" else " …",
-    )  # fmt: skip
+    left = f", {_time(figures.total_s - figures.elapsed_s)} left" if figures.phase == "running" else " …"
+    bar = ("━" * full, "cyan"), ("─" * (_BAR - full), "dim")
+    return Text.assemble(*bar, f" {share:4.0%}  {_where(figures)}{left}")
 
 
 def _table(figures: Progress) -> RenderableType:

@@ -31,7 +31,7 @@ _IMPORTED = {
     "loadtest.load": ("loadtest.load.__main__",),
     "loadtest.load.check": ("loadtest.load.check",),
     "loadtest.cli": ("loadtest.reference_api.server", "uvloop", "loadtest.reference_api.command", "loadtest.cli.run"),
-    "loadtest.report": ("loadtest.report.run", "loadtest.report.formats.terminal"),
+    "loadtest.report": ("loadtest.report.run", "loadtest.report.formats"),
     "loadtest.report.advice": ("loadtest.report.advice",),
     "loadtest.report.capacity": ("loadtest.report.capacity",),
     "loadtest.report.probe": ("loadtest.report.probe",),

@@ -11,16 +11,13 @@ from plugins import record_maker as maker
 from rich.console import Console
 
 from loadtest.analysis.findings import Findings
-from loadtest.report.answers import matters
-from loadtest.report.formats.html import render_html
-from loadtest.report.formats.markdown import render_markdown
-from loadtest.report.formats.terminal import show
+from loadtest.report.answers import answer_tables, matters
+from loadtest.report.formats import render_html, render_markdown, show
 from loadtest.report.page import Page
 from loadtest.report.plots import answers, figure
 from loadtest.report.plots.drawing import Drawing
 from loadtest.report.plots.style import styled
 from loadtest.report.run import build
-from loadtest.report.tables.answers import answer_tables
 from loadtest.words import signed
 
 REFUSED = {"status": 429, "outcome": "throttled", "reason": "throttled"}

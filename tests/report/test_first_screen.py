@@ -16,9 +16,7 @@ from loadtest.limits import LimiterSpec
 from loadtest.record.run_info import CpuSample
 from loadtest.report.deciding import main_entry
 from loadtest.report.facts import not_tested
-from loadtest.report.formats.html import render_html
-from loadtest.report.formats.markdown import render_markdown
-from loadtest.report.formats.terminal import show
+from loadtest.report.formats import render_html, render_markdown, show
 from loadtest.report.headline import headline, key_figures
 from loadtest.report.limits import bottleneck
 from loadtest.report.page import Page

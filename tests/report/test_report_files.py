@@ -25,7 +25,7 @@ from loadtest.report.__main__ import main as report_main
 from loadtest.report.page import Page, Plot
 from loadtest.report.plots import _PLOTS, NAMES, draw_all
 from loadtest.report.run import make
-from loadtest.report.tables.main import chapter_tables
+from loadtest.report.tables import chapter_tables
 
 FILES = ("metrics.json", "measurements.json", "report.html", "report.md")
 
@@ -61,7 +61,7 @@ def test_a_report_of_whatever_happened(toured: tuple[Path, Page], tmp_path: Path
     chapters = chapter_tables(findings)
     tables = (table for tables in chapters.values() for table in tables if table.rows)
     absent += [table.title for table in tables if f"<span>{escape(table.title)}</span></caption>" not in page]
-    assert not absent, "in no section of the page: see _PLOTS in plots/__init__.py, chapter_tables in tables/main.py"
+    assert not absent, "in no section of the page: see _PLOTS in plots, chapter_tables in tables"
     sections = re.findall(r'<details class="section">.*?<div id="(\w+)" class="unfolded">', page, re.DOTALL)
     assert sections == re.findall(r'<li><a href="#(\w+)">', page), "each section is in the list of contents"
     shown = re.sub(r"<(svg|script).*?</\1>", "", page, flags=re.DOTALL).lower()

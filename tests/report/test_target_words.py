@@ -7,7 +7,7 @@ from typing import Any
 from plugins import record_maker as maker
 
 from loadtest.analysis.findings import Findings
-from loadtest.report.formats.markdown import render_markdown
+from loadtest.report.formats import render_markdown
 from loadtest.report.limits import bottleneck
 from loadtest.report.page import Page
 from loadtest.report.plots import limits

@@ -1,8 +1,7 @@
 """The files that CI systems read about runs and comparisons.
 
-A run gets three files, whose numbers are computed from every sample:
+A run gets ``junit.xml`` and two files whose numbers are computed from every sample:
 
-* ``junit.xml`` has a test case for each threshold and each check of validity. Every CI system shows it.
 * ``load-performance.json`` has the form of k6's summary export. GitLab's merge-request widget reads the file and
   compares four figures with the target branch: checks passed, p90 and p95 of the time to the first byte, and requests
   per second (GitLab's documentation, "Load Performance Testing").
@@ -40,7 +39,7 @@ _VOID: Final = ("invalid", "aborted")
 """The thresholds of runs with these verdicts are not judged."""
 
 
-CaseOutcome = tuple[Literal["failure", "error", "skipped"], str, str]
+_CaseOutcome = tuple[Literal["failure", "error", "skipped"], str, str]
 """The element, type and message of a test case that did not pass. The type is empty if the case was skipped."""
 
 
@@ -49,7 +48,7 @@ class _Case(NamedTuple):
 
     group: str
     name: str
-    outcome: CaseOutcome | None = None
+    outcome: _CaseOutcome | None = None
     output: str = ""
 
 
@@ -84,7 +83,7 @@ def _clean(text: str) -> str:
 
 
 def render_junit(findings: Findings) -> str:
-    """Return one suite with the checks of validity, then the thresholds.
+    """Return one suite with a test case for each check of validity and each threshold.
 
     A threshold that cannot be judged is skipped with a reason. If the run is invalid or aborted, all thresholds are
     skipped and the failed check is an error.
@@ -105,9 +104,10 @@ def render_junit(findings: Findings) -> str:
 
 def _cases(findings: Findings) -> Iterator[_Case]:
     for check in findings.checks:
-        unjudged: CaseOutcome | None = None if check.judged else ("skipped", "", f"not judged: {check.words}")
-        message = f"{check.words} ({check.value}, allowed {check.limit})"
-        yield _Case("validity", check.name, unjudged if check.ok else ("error", "invalid", message))
+        outcome: _CaseOutcome | None = None if check.judged else ("skipped", "", f"not judged: {check.words}")
+        if not check.ok:
+            outcome = "error", "invalid", f"{check.words} ({check.value}, allowed {check.limit})"
+        yield _Case("validity", check.name, outcome)
     if findings.record.info.end == "aborted":
         yield _Case("run", "came to its end", ("error", "aborted", findings.verdict.statement))
     for one in findings.judged:
@@ -116,7 +116,7 @@ def _cases(findings: Findings) -> Iterator[_Case]:
         yield _Case(f"threshold.{one.scope}", one.require, _outcome(one, findings.verdict.word), output)
 
 
-def _outcome(one: Judged, verdict: str) -> CaseOutcome | None:
+def _outcome(one: Judged, verdict: str) -> _CaseOutcome | None:
     if verdict in _VOID:
         return "skipped", "", f"not judged: the run is {verdict}"
     if one.judgement == "inconclusive":
@@ -150,16 +150,9 @@ def render_gitlab(findings: Findings) -> str:
 
 
 def _trend(values: Distribution) -> dict[str, float]:
-    ranks = [rank(values.n, quantile) for quantile in (0.5, 0.9, 0.95)]
-    median, p90, p95 = values.at(ranks).tolist()
-    return {
-        "avg": values.mean or 0.0,
-        "min": values.least,
-        "med": median,
-        "max": values.most,
-        "p(90)": p90,
-        "p(95)": p95,
-    }
+    median, p90, p95 = values.at([rank(values.n, quantile) for quantile in (0.5, 0.9, 0.95)]).tolist()
+    ends = {"min": values.least, "med": median, "max": values.most}
+    return {"avg": values.mean or 0.0, **ends, "p(90)": p90, "p(95)": p95}
 
 
 _PERCENTILES: Final = (0.5, 0.66, 0.75, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999, 0.9999, 1.0)
@@ -176,8 +169,7 @@ def render_locust_csv(findings: Findings) -> str:
     As in Locust, a response time is the time of a single request, which is called service time elsewhere. Errors are
     failures. A 429 is a failure only in a stage that expects no 429s.
     """
-    record = findings.record
-    text = io.StringIO(newline="")
+    record, text = findings.record, io.StringIO(newline="")
     rows = csv.writer(text)
     rows.writerow(_HEAD)
     for name, figures in findings.metrics.traffic.items():
@@ -187,14 +179,14 @@ def render_locust_csv(findings: Findings) -> str:
 
 
 def _row(kind: str, name: str, figures: CountedFigures, record: Record, stages: list[StageKey]) -> list[object]:
-    requests, stage_indices, seconds = figures.requests, record.stage_indices(stages), figures.seconds
+    requests, stage_indices = figures.requests, record.stage_indices(stages)
     times = record.times["service_time_ms"].get(stage_indices)
     trend = _trend(times) if times.n else {}
     return [
         kind, csv_text(name), requests.sent, requests.failed,
         *(trend.get(statistic, 0.0) for statistic in ("med", "avg", "min", "max")),
         round(record.means.received(stage_indices)), requests.sent_rate or 0.0,
-        requests.failed / seconds if seconds else 0.0,
+        requests.failed / figures.seconds if figures.seconds else 0.0,
         *(times.at([rank(times.n, quantile)])[0] if times.n else "N/A" for quantile in _PERCENTILES),
     ]  # fmt: skip
 
@@ -221,18 +213,14 @@ def render_comparison_junit(comparison: RunComparison) -> str:
         "run": comparison.runs[-1] if comparison.runs else "",
     }
     group, void = f"{_SUITE}.{comparison.scenario}", comparison.word in _NOT_JUDGED
-    comparable = _Case(group, "can be compared", ("error", comparison.word, _all(comparison)) if void else None)
-    judged = (
-        _Case(
-            f"{group}.{one.traffic}", f"{one.nature.name} ({one.stage})", _metric_outcome(one, comparison.word),
-            _words(one),
-        )
-        for one in amounts.gated(comparison)
-    )  # fmt: skip
-    return _junit(_SUITE, started.removesuffix("Z").split("+")[0], properties, [comparable, *judged], 0.0)
+    cases = [_Case(group, "can be compared", ("error", comparison.word, _all(comparison)) if void else None)]
+    for one in amounts.gated(comparison):
+        name, outcome = f"{one.nature.name} ({one.stage})", _metric_outcome(one, comparison.word)
+        cases.append(_Case(f"{group}.{one.traffic}", name, outcome, _words(one)))
+    return _junit(_SUITE, started.removesuffix("Z").split("+")[0], properties, cases, 0.0)
 
 
-def _metric_outcome(one: MetricComparison, word: ComparisonVerdict) -> CaseOutcome | None:
+def _metric_outcome(one: MetricComparison, word: ComparisonVerdict) -> _CaseOutcome | None:
     if word in _NOT_JUDGED:
         return "skipped", "", f"not judged: {word}"
     if one.verdict == word == "regressed":
@@ -246,15 +234,11 @@ def _metric_outcome(one: MetricComparison, word: ComparisonVerdict) -> CaseOutco
 
 
 def _words(one: MetricComparison) -> str:
-    change = [
-        f"{amounts.value(one.metric, one.base)} to {amounts.value(one.metric, one.head)}",
-        amounts.difference(one.metric, one.difference),
-    ]
+    text = f"{one.traffic} {one.nature.name}: {amounts.value(one.metric, one.base)} to "
+    text += f"{amounts.value(one.metric, one.head)}, {amounts.difference(one.metric, one.difference)}"
     if interval := amounts.difference_interval(one):
-        change[1] += f" ({interval})"
-    if not amounts.is_share(one):
-        change.append(amounts.change(one))
-    return f"{one.traffic} {one.nature.name}: {', '.join(change)}"
+        text += f" ({interval})"
+    return text if amounts.is_share(one) else f"{text}, {amounts.change(one)}"
 
 
 def _all(comparison: RunComparison) -> str:
@@ -270,12 +254,11 @@ def render_openmetrics(comparison: RunComparison) -> str:
     for metric, nature in NATURES.items():
         suffix, factor = {"ms": ("seconds", 1e-3), "share": ("ratio", 1.0), "1/s": ("per_second", 1.0)}[nature.unit]
         family = f"loadtest_{metric.replace('.', '_')}_{suffix}"
-        found = [one for one in comparison.metrics if one.metric == metric and one.head is not None]
-        if found:
-            lines += [f"# TYPE {family} gauge", f"# UNIT {family} {suffix}"]
-        for one in found:
+        found = [(one, one.head) for one in comparison.metrics if one.metric == metric and one.head is not None]
+        lines += [f"# TYPE {family} gauge", f"# UNIT {family} {suffix}"] if found else []
+        for one, head in found:
             traffic, stage = (json.dumps(name, ensure_ascii=False) for name in (one.traffic, one.stage))
-            lines.append(f"{family}{{traffic={traffic},stage={stage}}} {(one.head or 0.0) * factor:.6g}")
+            lines.append(f"{family}{{traffic={traffic},stage={stage}}} {head * factor:.6g}")
     regressed = sum(one.verdict == "regressed" for one in amounts.gated(comparison))
     lines += ["# TYPE loadtest_regressed_metrics gauge", f"loadtest_regressed_metrics {regressed}"]
     return "\n".join([*lines, "# EOF"]) + "\n"
@@ -306,15 +289,16 @@ def _escaped(text: str, more: str = "") -> str:
 
 
 def tell_github(comparison: RunComparison, directory: Path, environment: Mapping[str, str] = os.environ) -> None:
-    """In a GitHub job, print annotations and append to the job's outputs and summary. Elsewhere, do nothing.
-
-    ``environment`` has ``GITHUB_ACTIONS``, ``GITHUB_OUTPUT`` and ``GITHUB_STEP_SUMMARY``.
-    """
+    """In a GitHub job, print annotations and append to the job's outputs and summary. Elsewhere, do nothing."""
     if environment.get("GITHUB_ACTIONS") == "true":
         for line in annotations(comparison):
             print(line)
-    values = {name: str(getattr(comparison, name)) for name in ("exit_code", "sentence")}
-    values = {"verdict": comparison.word, **values, "page": str(directory / PAGE)}
+    values = {
+        "verdict": comparison.word,
+        "exit_code": str(comparison.exit_code),
+        "sentence": comparison.sentence,
+        "page": str(directory / PAGE),
+    }
     texts = {
         "GITHUB_OUTPUT": "".join(f"{name}={' '.join(value.split())}\n" for name, value in values.items()),
         "GITHUB_STEP_SUMMARY": (directory / MARKDOWN).read_text(encoding="utf-8"),

@@ -7,11 +7,10 @@ from matplotlib.axes import Axes
 
 from loadtest.analysis.answers import ComparisonAnswer, SideFigure
 from loadtest.analysis.findings import Findings
-from loadtest.report.answers import answer, label, value
+from loadtest.report.answers import answer, answer_tables, label, value
 from loadtest.report.deciding import MOST
 from loadtest.report.plots.drawing import Drawing
 from loadtest.report.plots.style import FADED, INK, MUTED, OPERATIONS, note, panels, plain, rows, short
-from loadtest.report.tables.answers import answer_tables
 from loadtest.units import Unit
 from loadtest.words import capital
 

@@ -32,7 +32,6 @@ from loadtest.compare.results import MetricComparison
 from loadtest.contract import LIMIT_OF_OPERATION, Operation
 from loadtest.report.plots.layout import Margins, grid
 from loadtest.stats.order_statistics import ranks_to_draw
-from loadtest.words import grouped
 
 INK: Final = "#1d232a"
 MUTED: Final = "#67717c"
@@ -176,7 +175,7 @@ def note(panel: Axes, text: str, at: tuple[float, float], offset: tuple[float, f
     panel.annotate(text, at, xytext=offset, textcoords="offset points", **{"fontsize": 7.5, **look})
 
 
-_PLAIN: Final = ticker.FuncFormatter(lambda value, _: grouped(value, ".10g"))
+_PLAIN: Final = ticker.FuncFormatter(lambda value, _: f"{value:,.10g}")
 _UNLABELLED: Final = ticker.NullFormatter()
 _VERY_NARROW: Final = 5
 """A log axis that spans a smaller factor has linear ticks, because ticks at 1, 2 and 5 would be too few."""

@@ -12,6 +12,7 @@ from loadtest.words import NOTHING, duration_ms
 
 SUBJECT: Final = "Version of the target"
 _MOST_NAMED: Final = 3
+"""A cell of the test environment names at most this many values."""
 
 
 def ordered(comparison: RunComparison) -> tuple[MetricComparison, ...]:
@@ -62,7 +63,7 @@ def metrics_table(comparison: RunComparison) -> Table:
     columns: TableColumns[MetricComparison] = {
         "Traffic": lambda one: amounts.place(one, comparison.metrics),
         "Metric": lambda one: _metric(comparison, one),
-        "Verdict": verdict,
+        "Verdict": _verdict,
         **{f"~{label}" if label == spare else label: of for label, of in _SIZES.items()},
         "~#p": _p,
         "#Detectable": amounts.detectable,
@@ -82,7 +83,7 @@ def _metric(comparison: RunComparison, one: MetricComparison, role: str = "", to
     return TableCell(one.nature.name, ", ".join(part for part in (role, polled) if part), tone)
 
 
-def verdict(one: MetricComparison) -> TableCell:
+def _verdict(one: MetricComparison) -> TableCell:
     """Return a metric's verdict in a word. The word may be ``suspected``, or ``not judged`` with the reason."""
     if one.suspect:
         return TableCell("suspected", "" if one.gated else one.why, "unsure")
@@ -133,9 +134,8 @@ def identities_table(comparison: RunComparison) -> Table:
         more = f" and {len(values) - _MOST_NAMED} more" if len(values) > _MOST_NAMED else ""
         return ", ".join(values[:_MOST_NAMED]) + more if values else NOTHING
 
-    sides = comparison.base_runs, comparison.head_runs
+    sides, changed = (comparison.base_runs, comparison.head_runs), differing(comparison)
     rows: list[tuple[str, str, TableCell]] = []
-    changed = differing(comparison)
     for fact in (each for each in FACTS if each.label):
         base, head = (listed(list(dict.fromkeys(map(fact.shown, runs)))) for runs in sides)
         rows.append((fact.label, base, TableCell(head, "differs" if fact.label in changed else "")))

@@ -7,14 +7,27 @@ from typing import Final, NamedTuple
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.rejections.interference import Interference
 from loadtest.analysis.rejections.observed_429 import LimitObserved429
-from loadtest.analysis.rejections.recovery import Retries, RetryAfter
+from loadtest.analysis.rejections.recovery import RateHeaders, Recovery, Retries, RetryAfter
 from loadtest.analysis.rejections.usage import WindowCounts
 from loadtest.contract import ALL
 from loadtest.limits.fits import BAR, Fit
 from loadtest.limits.inference import Inference, range_text, same, words
-from loadtest.report.page import UNKNOWN, Table, TableCell, TableColumns, table_of
-from loadtest.report.tables import alarm, entry_name, listed, share_of
-from loadtest.words import NOTHING, count, counted, duration_ms, joined, measured, percent, rate, seconds, times_as
+from loadtest.report.deciding import entry_name
+from loadtest.report.page import UNKNOWN, Table, TableCell, TableColumns, alarm, table_of
+from loadtest.words import (
+    NOTHING,
+    count,
+    counted,
+    duration_ms,
+    joined,
+    measured,
+    percent,
+    rate,
+    seconds,
+    share,
+    tally,
+    times_as,
+)
 
 NamedLimit = tuple[str, LimitObserved429]
 """A limit with its displayed name."""
@@ -32,25 +45,24 @@ def verdict(found: Inference) -> str:
 def remarks(name: str, found: LimitObserved429, findings: Findings) -> str:
     """Return sentences with the evidence for a limit's inferred limiter. The table of decisions has the numbers."""
     inferred = found.inference
-    if inferred.word == "nothing":
-        if inferred.blocked_s is not None:
-            return (
-                f"After {count(inferred.n - inferred.rejected)} accepted requests none was accepted for "
-                f"{seconds(inferred.blocked_s)}: the window is longer, rejected requests count, or the key is banned."
-            )
-        if inferred.n > inferred.rejected > 0:
-            return (
-                f"Its {counted(inferred.rejected, '429')} are too few, or too near a limit’s edge, to name a limiter."
-            )
-        if inferred.n and inferred.rejected:
-            return f"All {count(inferred.n)} responses were 429s, so any limiter fits."
-        return f"None of {count(inferred.n)} responses was a 429, so any limiter fits."
-    parts = {
-        "named": "",
-        "several": f"This traffic does not distinguish them: {'; '.join(dict.fromkeys(map(words, inferred.named)))}.",
-        "none": f"A limiter fits if it contradicts at most {percent(1 - BAR, 0)} of 429s and of accepted requests.",
-    }
-    return " ".join(part for part in (parts[inferred.word], *_differences(name, found, findings)) if part)
+    if inferred.word != "nothing":
+        named = "; ".join(dict.fromkeys(map(words, inferred.named)))
+        meant = {
+            "several": f"This traffic does not distinguish them: {named}.",
+            "none": f"A limiter fits if it contradicts at most {percent(1 - BAR, 0)} of 429s and of accepted requests.",
+        }
+        first = [meant[inferred.word]] if inferred.word in meant else []
+        return " ".join([*first, *_differences(name, found, findings)])
+    if inferred.blocked_s is not None:
+        return (
+            f"After {count(inferred.n - inferred.rejected)} accepted requests none was accepted for "
+            f"{seconds(inferred.blocked_s)}: the window is longer, rejected requests count, or the key is banned."
+        )
+    if inferred.n > inferred.rejected > 0:
+        return f"Its {counted(inferred.rejected, '429')} are too few, or too near a limit’s edge, to name a limiter."
+    if inferred.rejected:
+        return f"All {count(inferred.n)} responses were 429s, so any limiter fits."
+    return f"None of {count(inferred.n)} responses was a 429, so any limiter fits."
 
 
 def _differences(name: str, found: LimitObserved429, findings: Findings) -> Iterator[str]:
@@ -159,14 +171,14 @@ def _windows(findings: Findings, limits: list[NamedLimit]) -> Table:
     def accepted(place: int, row: tuple[str, WindowCounts]) -> str | None:
         return count(row[1].spread[place]) if row[1].spread else None
 
-    def windows(found: WindowCounts) -> TableCell:
-        return TableCell(count(found.windows), f"of {found.limiters} limiters" if found.limiters > 1 else "")
+    def windows(row: tuple[str, WindowCounts]) -> TableCell:
+        return TableCell(count(row[1].windows), f"of {row[1].limiters} limiters" if row[1].limiters > 1 else "")
 
     columns: TableColumns[tuple[str, WindowCounts]] = {
         "Limit": lambda row: row[0],
         "#N": lambda row: row[1].count,
         "#Window s": lambda row: f"{row[1].window_s:g}",
-        "#Windows": lambda row: windows(row[1]),
+        "#Windows": windows,
         "#Whole and saturated": lambda row: row[1].saturated,
         "#Accepted, least": partial(accepted, 0),
         "#median": partial(accepted, 1),
@@ -196,30 +208,35 @@ def _codes(limits: list[NamedLimit]) -> Table:
     columns: TableColumns[NamedLimit] = {
         "Limit": lambda limit: limit[0],
         "#429s": lambda limit: limit[1].throttled,
-        "By error code": lambda limit: listed(limit[1].codes),
+        "By error code": lambda limit: tally(limit[1].codes),
     }
     return table_of("Error codes of 429s", columns, limits)
 
 
 def _retry_after(limits: list[NamedLimit]) -> Table:
-    def forms(found: RetryAfter) -> str:
-        numbers = {"seconds": found.seconds, "dates": found.dates, "unreadable": found.unreadable}
-        return ", ".join(f"{count(number)} {form}" for form, number in numbers.items() if number)
+    def carried(row: tuple[str, RetryAfter]) -> TableCell:
+        numbers = {"seconds": row[1].seconds, "dates": row[1].dates, "unreadable": row[1].unreadable}
+        forms = ", ".join(f"{count(number)} {form}" for form, number in numbers.items() if number)
+        return TableCell(count(row[1].carried), forms)
 
-    def wait(found: RetryAfter) -> TableCell:
-        if found.waits is None:
+    def wait(row: tuple[str, RetryAfter]) -> TableCell:
+        if row[1].waits is None:
             return UNKNOWN
-        least, median, most = found.waits
+        least, median, most = row[1].waits
         return TableCell(f"{least:.3g} to {most:.3g}", f"median {median:.3g}")
 
     def wrong(found: RetryAfter, number: int, spread: tuple[float | None, float | None, float] | None) -> TableCell:
-        return alarm(number, bad=number > _WRONG * found.judged, detail=_by(spread))
+        by = ""
+        if spread is not None:
+            median, _, most = spread
+            by = f"by {'' if median is None else f'median {median:.3g} s, '}at most {most:.3g} s"
+        return alarm(number, bad=number > _WRONG * found.judged, detail=by)
 
     columns: TableColumns[tuple[str, RetryAfter]] = {
         "Limit": lambda row: row[0],
         "#429s": lambda row: row[1].n,
-        "#With Retry-After": lambda row: TableCell(count(row[1].carried), forms(row[1])),
-        "#Wait s": lambda row: wait(row[1]),
+        "#With Retry-After": carried,
+        "#Wait s": wait,
         "#Compared": lambda row: row[1].judged,
         "#True": lambda row: row[1].honest,
         "#Too short": lambda row: wrong(row[1], row[1].early, row[1].early_s),
@@ -234,47 +251,38 @@ def _retry_after(limits: list[NamedLimit]) -> Table:
     return table_of("Retry-After", columns, rows, note)
 
 
-def _by(spread: tuple[float | None, float | None, float] | None) -> str:
-    if spread is None:
-        return ""
-    middle = f"median {spread[0]:.3g} s, " if spread[0] is not None else ""
-    return f"by {middle}at most {spread[2]:.3g} s"
-
-
 def _headers(limits: list[NamedLimit]) -> Table:
-    columns: TableColumns[NamedLimit] = {
-        "Limit": lambda limit: limit[0],
-        "Headers": lambda limit: listed(limit[1].headers.names),
-        "Limits given": lambda limit: ",  ".join(limit[1].headers.counts) or NOTHING,
-        "#Remaining given": lambda limit: limit[1].headers.remaining,
-        "#Compared": lambda limit: limit[1].headers.held,
-        "#Untrue": lambda limit: alarm(limit[1].headers.untrue),
+    columns: TableColumns[tuple[str, RateHeaders]] = {
+        "Limit": lambda row: row[0],
+        "Headers": lambda row: tally(row[1].names),
+        "Limits given": lambda row: ",  ".join(row[1].counts) or NOTHING,
+        "#Remaining given": lambda row: row[1].remaining,
+        "#Compared": lambda row: row[1].held,
+        "#Untrue": lambda row: alarm(row[1].untrue),
     }
-    rows = [limit for limit in limits if limit[1].headers.n]
+    rows = [(name, found.headers) for name, found in limits if found.headers.n]
     note = "Untrue: the headers stated remaining requests, but the next request after that response got 429."
     return table_of("Other rate-limit headers", columns, rows, note)
 
 
 def _recovery(limits: list[NamedLimit]) -> Table:
-    columns: TableColumns[NamedLimit] = {
-        "Limit": lambda limit: limit[0],
-        "#Limiters with 429s": lambda limit: limit[1].recovery.limiters,
-        "#Recovered": lambda limit: alarm(
-            limit[1].recovery.recovered, bad=limit[1].recovery.recovered < limit[1].recovery.limiters
-        ),
-        "#After the first 429": lambda limit: _middle(limit[1].recovery.first_s),
-        "#Periods of 429s": lambda limit: limit[1].recovery.spells,
-        "#Their length": lambda limit: _middle(limit[1].recovery.spell_s),
+    def middle(spread: tuple[float, float, float] | None) -> TableCell:
+        if spread is None:
+            return UNKNOWN
+        least, median, most = (duration_ms(each * 1e3) for each in spread)
+        return TableCell(median, "" if spread[0] == spread[2] else f"{least} to {most}")
+
+    columns: TableColumns[tuple[str, Recovery]] = {
+        "Limit": lambda row: row[0],
+        "#Limiters with 429s": lambda row: row[1].limiters,
+        "#Recovered": lambda row: alarm(row[1].recovered, bad=row[1].recovered < row[1].limiters),
+        "#After the first 429": lambda row: middle(row[1].first_s),
+        "#Periods of 429s": lambda row: row[1].spells,
+        "#Their length": lambda row: middle(row[1].spell_s),
     }
+    rows = [(name, found.recovery) for name, found in limits]
     note = "Times run from sending a request that got 429 to sending the next accepted request. A period has only 429s."
-    return table_of("Recovery after 429s", columns, limits, note)
-
-
-def _middle(spread: tuple[float, float, float] | None) -> TableCell:
-    if spread is None:
-        return UNKNOWN
-    least, median, most = (duration_ms(each * 1e3) for each in spread)
-    return TableCell(median, "" if spread[0] == spread[2] else f"{least} to {most}")
+    return table_of("Recovery after 429s", columns, rows, note)
 
 
 def _retries(findings: Findings) -> Table:
@@ -304,17 +312,27 @@ def _interference(found: list[Interference]) -> Table:
         if one.others is None:
             return UNKNOWN
         sent, failed = one.others.errors_meanwhile if meanwhile else one.others.errors_otherwise
-        return share_of(failed, sent)
+        return _share_of(failed, sent)
+
+    def worse_off(one: Interference) -> TableCell:
+        found = ["unexplained 429s"] if one.rejections_felt else []
+        found += [
+            f"{_TIMES[slow.time]} of {slow.traffic} ({slow.kind}) {slow.statistic} {duration_ms(slow.meanwhile_ms)}, "
+            f"{times_as(slow.factor)} times as long"
+            for slow in (one.others.slower if one.others else ())
+        ]
+        found += ["errors"] if one.others and one.others.more_errors else []
+        return TableCell(_FELT[one.felt], "; ".join(found), "bad" if one.felt else "")
 
     columns: TableColumns[Interference] = {
         "Rejected client": lambda one: one.party if one.kind == "traffic" else f"key {one.party}",
-        "#429 rate of other traffic meanwhile": lambda one: share_of(one.while_rejected[1], one.while_rejected[0]),
-        "#at other times": lambda one: share_of(one.while_not[1], one.while_not[0]),
+        "#429 rate of other traffic meanwhile": lambda one: _share_of(one.while_rejected[1], one.while_rejected[0]),
+        "#at other times": lambda one: _share_of(one.while_not[1], one.while_not[0]),
         "#Unexplained meanwhile": lambda one: one.while_rejected[2],
         "#Unexplained at other times": lambda one: one.while_not[2],
         "#Errors meanwhile": partial(errors, meanwhile=True),
         "#Errors at other times": partial(errors, meanwhile=False),
-        "Other traffic worse off": lambda one: TableCell(_FELT[one.felt], _effects(one), "bad" if one.felt else ""),
+        "Other traffic worse off": worse_off,
     }
     note = (
         "A client is a traffic entry or a key. Meanwhile: during the seconds in which the client got a 429. "
@@ -326,13 +344,6 @@ def _interference(found: list[Interference]) -> Table:
     return table_of("Other traffic while a client got 429s", columns, found, note)
 
 
-def _effects(one: Interference) -> str:
-    found = ["unexplained 429s"] if one.rejections_felt else []
-    if one.others is not None:
-        found += [
-            f"{_TIMES[slow.time]} of {slow.traffic} ({slow.kind}) {slow.statistic} {duration_ms(slow.meanwhile_ms)}, "
-            f"{times_as(slow.factor)} times as long"
-            for slow in one.others.slower
-        ]
-        found += ["errors"] if one.others.more_errors else []
-    return "; ".join(found)
+def _share_of(some: int, whole: int) -> TableCell:
+    """Return a share with its denominator as detail."""
+    return TableCell(share(some / whole) if whole else NOTHING, f"of {count(whole)}")

@@ -1,8 +1,4 @@
-"""Findings about the target and its jobs, as lines for the first screen and as tables.
-
-These findings do not change the verdict. The lines are about impossible executionTimes, wrong results, slow keys and
-unexplained 429s.
-"""
+"""Findings about the target and its jobs, which do not change the verdict: lines for the first screen, and tables."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -14,20 +10,15 @@ from loadtest.analysis.jobs import PendingJob, first_pending
 from loadtest.analysis.results import JobStage, Summary
 from loadtest.contract import JobState, Reason, RequestKind
 from loadtest.record.figures import SlowOperation
-from loadtest.report.deciding import stage_parts
+from loadtest.report.deciding import entry_name, stage_parts, statistic
 from loadtest.report.headline import over_traffic, requests_sent
 from loadtest.report.limits import unexplained_429s
 from loadtest.report.page import UNKNOWN, Point, Table, TableCell, TableColumns, table_of
-from loadtest.report.tables import entry_name, statistic
 from loadtest.words import NOTHING, count, duration_ms, limit_name, measured, milliseconds, percent, share, times_as
 
 
-def about_target(findings: Findings) -> tuple[Point, ...]:
-    """Return a line with an example for each finding about the target. Keys appear as their index."""
-    return tuple(_about(findings))
-
-
-def _about(findings: Findings) -> Iterator[Point]:
+def about_target(findings: Findings) -> Iterator[Point]:
+    """Yield a line with an example for each finding about the target. Keys appear as their index."""
     least = "At least " if findings.record.errors.beyond else ""
     for kind in RequestKind:
         groups = [one for one in findings.errors if one.kind == kind and one.reason == Reason.WRONG_SHAPE]
@@ -52,13 +43,11 @@ def _about(findings: Findings) -> Iterator[Point]:
     for words, number in strange.items():
         if number:
             yield Point(f"{count(number)} of {count(ledger.submitted)} jobs {words}.")
-    for name in findings.observed_429.limits:
+    for name, observed in findings.observed_429.limits.items():
         if found := unexplained_429s(findings, name):
-            wrong = f"{count(found[0])} of {count(found[1])} 429s of the {limit_name(name)} came below it"
-            if findings.observed_429.limits[name].inference.word == "nothing":
-                yield Point(f"{wrong}. No request was accepted after the first 429, so the limiter is unknown.")
-            else:
-                yield Point(f"{wrong}, and no known limiter explains them.")
+            unknown = ". No request was accepted after the first 429, so the limiter is unknown."
+            why = unknown if observed.inference.word == "nothing" else ", and no known limiter explains them."
+            yield Point(f"{count(found[0])} of {count(found[1])} 429s of the {limit_name(name)} came below it{why}")
     for slow in findings.slow_keys:
         times = f"{slow.statistic} of {slow.traffic} is {duration_ms(slow.value_ms)}, {times_as(slow.factor)} times"
         yield Point(f"Key {slow.key} is slow: {times} that of the other keys.", f"n = {count(slow.n)}")
@@ -70,7 +59,7 @@ def _first(request_id: str | None) -> str:
 
 _MOST: Final = 30
 """The table has at most this many error groups; metrics.json has all."""
-SLOWEST: Final = 20
+_SLOWEST: Final = 20
 
 
 def target_tables(findings: Findings) -> tuple[Table, ...]:
@@ -125,9 +114,9 @@ def _jobs(findings: Findings) -> Table:
 def slowest(findings: Findings) -> list[SlowOperation]:
     """Return the operations to show, the slowest first. Each traffic entry contributes the same number."""
     entries = [found for found in findings.slowest.values() if found]
-    each = -(-SLOWEST // max(1, len(entries)))
+    each = -(-_SLOWEST // max(1, len(entries)))
     picked = [one for found in entries for one in found[:each]]
-    return sorted(picked, key=lambda one: -one.response_ms)[:SLOWEST]
+    return sorted(picked, key=lambda one: -one.response_ms)[:_SLOWEST]
 
 
 def slowest_table(findings: Findings) -> Table:
@@ -154,20 +143,23 @@ def job_tables(findings: Findings) -> tuple[Table, ...]:
     return _waits(findings), polling_table(findings), _pending_jobs(findings)
 
 
-def _stages(findings: Findings) -> list[tuple[str, str, JobStage]]:
-    """Return (traffic, stage, figures) of each stage that submits jobs."""
+_JobRow = tuple[str, str, JobStage]
+"""A traffic entry, a stage that submits jobs, and its figures."""
+
+
+def _stages(findings: Findings) -> list[_JobRow]:
     parts = ((part.traffic, part.stage, part.figures) for part in stage_parts(findings))
     return [(traffic, stage, figures) for traffic, stage, figures in parts if isinstance(figures, JobStage)]
 
 
 def _waits(findings: Findings) -> Table:
-    def queue(name: str, row: tuple[str, str, JobStage]) -> TableCell:
+    def queue(name: str, row: _JobRow) -> TableCell:
         return _between(row[2].queue_wait_lower_ms, row[2].queue_wait_upper_ms, name)
 
-    def result(name: str, row: tuple[str, str, JobStage]) -> TableCell:
+    def result(name: str, row: _JobRow) -> TableCell:
         return _between(row[2].time_to_result_lower_ms, row[2].time_to_result_ms, name)
 
-    columns: TableColumns[tuple[str, str, JobStage]] = {
+    columns: TableColumns[_JobRow] = {
         "Traffic": lambda row: entry_name(findings, row[0]),
         "Stage": lambda row: row[1],
         "#Jobs ended": lambda row: row[2].poll_lag_upper_ms.n,
@@ -199,17 +191,21 @@ def _between(lower: Summary | None, upper: Summary, statistic: str) -> TableCell
 def polling_table(findings: Findings) -> Table:
     """Return the polls per job and their share of the retrieval limit, for each traffic entry and stage."""
 
-    def polls(name: str, row: tuple[str, str, JobStage]) -> TableCell:
+    def polls(name: str, row: _JobRow) -> TableCell:
         return statistic(row[2].polls, name, lambda value: measured(value, "number"))
 
-    columns: TableColumns[tuple[str, str, JobStage]] = {
+    def of_limit(row: _JobRow) -> str:
+        value = row[2].polling.share_of_limit
+        return share(value) if value is None or value <= 1 else f"{count(value * 100)}\u00a0%"
+
+    columns: TableColumns[_JobRow] = {
         "Traffic": lambda row: entry_name(findings, row[0]),
         "Stage": lambda row: row[1],
         "#Polls of a job: mean": partial(polls, "mean"),
         **{f"#{name}": partial(polls, name) for name in ("p50", "p95", "max")},
         "#Polls sent": lambda row: row[2].polling.polls,
         "#Of all retrievals": lambda row: share(row[2].polling.share_of_retrievals),
-        "#Of what the limit allows": lambda row: _percent(row[2].polling.share_of_limit),
+        "#Of what the limit allows": of_limit,
     }
     rows = [row for row in _stages(findings) if row[2].polls.n or row[2].polling.polls]
     note = (
@@ -217,10 +213,6 @@ def polling_table(findings: Findings) -> Table:
         "polls during the stage, also as a share of all retrievals and of what the retrieval limit allows."
     )
     return table_of("Polling cost", columns, rows, note)
-
-
-def _percent(value: float | None) -> str:
-    return share(value) if value is None or value <= 1 else f"{count(value * 100)}\u00a0%"
 
 
 def _pending_jobs(findings: Findings) -> Table:

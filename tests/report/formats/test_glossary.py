@@ -3,7 +3,7 @@
 import html
 import re
 
-from loadtest.report.formats.html import TERMS, anchor, explained, linked
+from loadtest.report.formats import TERMS, anchor, explained, linked
 
 
 def test_the_first_mention_of_a_term_is_a_link() -> None:

@@ -9,7 +9,7 @@ from plugins import record_maker as maker
 from loadtest.analysis.findings import Findings, as_json, schema_text
 from loadtest.record.run_info import CpuSample, GeneratorInfo, PauseInfo, PoolInfo
 from loadtest.report.page import Table
-from loadtest.report.tables.main import generator_tables
+from loadtest.report.tables import generator_tables
 
 SCHEMA = json.loads(schema_text())
 

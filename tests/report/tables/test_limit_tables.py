@@ -9,7 +9,7 @@ from plugins import record_maker as maker
 from loadtest.analysis.findings import Findings
 from loadtest.record.run_info import TargetInfo
 from loadtest.report.facts import not_tested
-from loadtest.report.formats.markdown import render_markdown
+from loadtest.report.formats import render_markdown
 from loadtest.report.page import Point, Table
 from loadtest.report.plots import finished, limits
 from loadtest.report.run import build
