@@ -1,12 +1,9 @@
-"""Live figures of a run, counted while samples are recorded. Reports do not use them.
-
-Memory is bounded. Buckets are one second wide at first, and their width doubles when there are too many of them.
-Percentiles cover a sliding window.
-"""
+"""Live figures of a run, counted while samples are recorded, in bounded memory. Reports do not use them."""
 
 import math
 from collections import Counter, defaultdict, deque
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from types import MappingProxyType
 from typing import Final
 
@@ -37,7 +34,7 @@ _SHOWN_REQUESTS: Final = {
     Outcome.THROTTLED: "requests.throttled",
     Outcome.FAILED: "requests.errors",
 }
-"""Tracks of requests by name, each with the count of ``metrics.PARTS`` that it shows."""
+"""Tracks of requests by name, each with its count in ``metrics.PARTS``."""
 MOST_BUCKETS: Final = 1200
 TIME_BOUNDS_MS: Final = (
     1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1_000.0, 2_500.0, 5_000.0, 10_000.0, 30_000.0, 60_000.0,
@@ -47,16 +44,16 @@ _SLICES: Final = 60
 _LEAST_WINDOW_S: Final = 10.0
 
 
-Gauge = list[float | None]
-
-
 class LiveSeries:
-    """Tracks of a run by name. A track has a count or a value for each bucket of time since the epoch."""
+    """Tracks of a run by name. A track has a count or a value for each bucket of time since the epoch.
+
+    Buckets are one second wide at first. Their width doubles when there are too many of them.
+    """
 
     def __init__(self) -> None:
         self.width_s = 1
         self.counts: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
-        self.gauges: defaultdict[tuple[str, ...], Gauge] = defaultdict(list)
+        self.gauges: defaultdict[tuple[str, ...], list[float | None]] = defaultdict(list)
         """The last value in each bucket, or None if a bucket has no value."""
         self.changed_from: int | None = None
         """First bucket that has changed since this attribute was set to None."""
@@ -80,17 +77,14 @@ class LiveSeries:
         while (index := second // self.width_s) >= MOST_BUCKETS:
             self.width_s *= 2
             for counts in self.counts.values():
-                counts[:] = [sum(counts[at : at + 2]) for at in range(0, len(counts), 2)]
+                counts[:] = [sum(pair) for pair in zip_longest(counts[::2], counts[1::2], fillvalue=0)]
             for gauge in self.gauges.values():
-                gauge[:] = [_last(gauge[at : at + 2]) for at in range(0, len(gauge), 2)]
+                pairs = zip_longest(gauge[::2], gauge[1::2])
+                gauge[:] = [first if last is None else last for first, last in pairs]
             self.changed_from = 0
         if self.changed_from is None or index < self.changed_from:
             self.changed_from = index
         return index
-
-
-def _last(values: Gauge) -> float | None:
-    return next((value for value in reversed(values) if value is not None), None)
 
 
 class RecentTimes:
@@ -113,8 +107,8 @@ class RecentTimes:
     def extend(self, times_ms: Sequence[float]) -> LogHistogram:
         """Add times, and return their histogram."""
         new = LogHistogram()
+        new.extend(times_ms)
         if times_ms:
-            new.extend(times_ms)
             self.counts += np.bincount(np.searchsorted(TIME_BOUNDS_MS, times_ms), minlength=len(self.counts))
             self.total_ms += new.total
             self._slice += new
@@ -132,14 +126,12 @@ class RecentTimes:
         self._begun_s += passed * self._slice_s
 
     def quantile(self, share: float) -> float | None:
-        """Return a quantile of the window, or None if it has no times."""
         return self._window.quantile(share)
 
     def quantile_of_last(self, seconds: float, share: float) -> float | None:
         """Return a quantile of times in the last ``seconds``, rounded up to whole slices of the window."""
         recent = LogHistogram()
-        recent += self._slice
-        for each in list(self._slices)[-math.ceil(seconds / self._slice_s) :]:
+        for each in (self._slice, *list(self._slices)[-math.ceil(seconds / self._slice_s) :]):
             recent += each
         return recent.quantile(share)
 
@@ -148,26 +140,27 @@ class LiveStage:
     """Counts and times of one traffic entry in one stage."""
 
     def __init__(self) -> None:
-        self.requests: Counter[Cell] = Counter()
-        """Numbers of sent requests."""
-        self.operations: Counter[Cell] = Counter()
-        """Numbers of ended operations."""
+        self.requests = Counter[Cell]()
+        self.operations = Counter[Cell]()
+        """Numbers of operations that have ended."""
         self.response_time = LogHistogram()
-        """Response times of operations with outcome ``ok`` or ``timed_out``."""
         self.new_times: list[float] = []
+        """Response times (ms) since the last ``fold``."""
 
     def count(self, *names: str) -> int:
-        """Return the sum of the named counts. ``metrics.PARTS`` defines the names."""
+        """Return the sum of counts of ``metrics.PARTS``."""
         return sum(counted(name, self.operations, self.requests) for name in names)
 
 
 class EntryFigures:
-    """Figures of one traffic entry. Percentiles cover the last ``window_s`` seconds, but at least 10 s."""
+    """Figures of one traffic entry. Percentiles cover the last ``window_s`` seconds, but at least 10 s.
+
+    Response times are those of operations with outcome ``ok`` or ``timed_out``.
+    """
 
     def __init__(self, traffic: str, window_s: float, series: LiveSeries) -> None:
         self.stages: dict[str, LiveStage] = {}
         self.response_time = RecentTimes(window_s)
-        """Response times of operations with outcome ``ok`` or ``timed_out``."""
         self.execution_time = RecentTimes(window_s)
         self.dispatch_lag = RecentTimes(window_s)
         self._traffic = traffic
@@ -186,9 +179,10 @@ class EntryFigures:
     def total(self) -> LiveStage:
         """Counts of all stages together, except seeding."""
         total = LiveStage()
-        for stage in (stage for name, stage in self.stages.items() if name != SETUP):
-            total.requests.update(stage.requests)
-            total.operations.update(stage.operations)
+        for name, stage in self.stages.items():
+            if name != SETUP:
+                total.requests.update(stage.requests)
+                total.operations.update(stage.operations)
         return total
 
     def count(self, sample: Sample) -> None:
@@ -249,14 +243,12 @@ class EntryFigures:
     def progress(self, stage: str, offered: int) -> EntryProgress:
         """Return the figures for the terminal. ``stage`` is empty between stages."""
         total = self.total
+        shown = (Outcome.OK, Outcome.THROTTLED, Outcome.FAILED, Outcome.TIMED_OUT)
         return EntryProgress(
             stage=stage,
             offered=offered,
             in_flight=offered - total.operations.total(),
-            ok=total.count("operations.ok"),
-            throttled=total.count("operations.throttled"),
-            failed=total.count("operations.failed"),
-            timed_out=total.count("operations.timed_out"),
+            **{outcome: total.count(f"operations.{outcome}") for outcome in shown},
             p95_ms=self.response_time.quantile_of_last(_RECENT_S, 0.95),
         )
 
@@ -265,22 +257,21 @@ class LiveFigures:
     """Counts the samples of a run by traffic entry. ``windows`` has the window of each entry's limit, in seconds."""
 
     def __init__(self, windows: Mapping[str, float] | None = None) -> None:
-        self.offered: Counter[str] = Counter()
+        self.offered = Counter[str]()
         """Number of offered arrivals by traffic entry."""
         self.entries: dict[str, EntryFigures] = {}
-        """Traffic entries with samples, by name."""
         self.series = LiveSeries()
         self.late = 0
         """Arrivals that were offered more than ``DISPATCH_LAG_MS`` after their intended start."""
         self.bottleneck = ""
         """Reason why the load generator cannot keep up, with a remedy. It is empty while the generator keeps up."""
         self._held_seconds: dict[str, int] = {}
+        # Elapsed seconds, offered arrivals and held arrivals at the last count.
         self._counted: tuple[float, int, Mapping[str, int]] = 0.0, 0, {}
-        """Elapsed seconds, offered arrivals and held arrivals at the last count."""
         self._windows = windows or {}
         self._newly_offered: dict[str, Counter[int]] = defaultdict(Counter)
+        # Traffic, second and count of the arrivals since the last ``fold``.
         self._due: list[tuple[str, int, int]] = []
-        """Traffic, second and count of the arrivals since the last ``fold``."""
 
     @property
     def all_silent(self) -> bool:
