@@ -1,8 +1,4 @@
-"""Request bodies, job ids, and checks of responses.
-
-A file of inputs makes bodies vary. Some bodies contain deliberate mistakes. Retrievals use seeded jobs, jobs of the
-run, or jobs listed in a file. An operation fails if its result is wrong or an answer contradicts an earlier answer.
-"""
+"""Request bodies, job ids, and checks of responses."""
 
 import csv
 import json
@@ -23,10 +19,9 @@ from loadtest.seeded_random import seeded_random
 UNKNOWN_WORKFLOW: Final = "no-such-workflow"
 UNKNOWN_JOB: Final = "no-such-job"
 INVALID_BODY: Final = b'{"parameters": 42}'
-"""A body that has no name, and whose parameters are not an object."""
 _MAX_ROWS: Final = 1_000_000
 _BLOCK: Final = 64
-"""Number of job ids that are packed together. Unpacking them takes about 2 µs."""
+"""This many job ids are packed together. Unpacking them takes about 2 µs."""
 _pack: Final = msgspec.msgpack.Encoder().encode
 _unpack: Final = msgspec.msgpack.Decoder(list[str]).decode
 _PARTS: Final = 1024
@@ -34,7 +29,7 @@ _MASK: Final = 2**64 - 1
 
 
 class Bodies:
-    """The request bodies of arrivals. Each has common parameters. A row of inputs may override some of them.
+    """The request bodies of arrivals. A row of inputs may override some of the common parameters.
 
     Arrival n uses row n modulo the number of rows, or a random row.
     """
@@ -58,11 +53,9 @@ class Bodies:
 
     def of(self, number: int) -> bytes:
         count = len(self._bodies)
-        if count == 1:
-            return self._bodies[0]
-        return self._bodies[
-            int(seeded_random(*self._seed, number, "input") * count) if self._random else number % count
-        ]
+        if self._random and count > 1:
+            return self._bodies[int(seeded_random(*self._seed, number, "input") * count)]
+        return self._bodies[number % count]
 
 
 def read_inputs(path: Path) -> list[dict[str, Any]]:
@@ -159,14 +152,11 @@ class JobIds:
 def read_job_ids(path: Path, keys: int) -> JobIds:
     """Read a file with one job id per line. A tab and the index of the job's key may follow the id.
 
-    Ids without an index are distributed over all keys.
-
-    Raises:
-        InputError: if the file cannot be read, has no id, or names an unknown key.
+    Ids without an index are distributed over all keys. Raise ``InputError`` if the file cannot be read, has no id, or
+    names an unknown key.
     """
     lines = _read(path, "job_ids", "Name a file with one job id per line.").splitlines()
-    known = JobIds(keys)
-    count = 0
+    known, count = JobIds(keys), 0
     for number, line in enumerate(lines, 1):
         job_id, tab, index = line.strip().partition("\t")
         if not job_id:
@@ -221,23 +211,21 @@ class JobHistory:
     """
 
     def __init__(self) -> None:
+        # A job's number is 2 × the time (ns) of its first terminal answer (0 before), plus 1 if a submit returned it.
         self._known = JobNumbers()
-        """Number by job: 2 × the time (ns) of its first terminal answer (0 before), plus 1 if a submit returned it."""
 
     def contradiction(self, kind: RequestKind, answer: Answer) -> Reason | None:
         """Add an answer. Return a reason if it contradicts an earlier answer.
 
-        Returns:
-            ``duplicate_job_id`` if a submit returned the id of another job. ``back_to_pending`` if a job is pending,
-            although an answer before this request showed that the job had ended.
+        That is the case if a submit returned the id of another job, or if a job is pending, although an answer before
+        this request showed that the job had ended.
         """
         job_id = answer.job_id
         if job_id is None or answer.outcome != Outcome.OK or answer.job_state is None:
             return None
-        known = self._known[job_id]
-        ended, accepted = divmod(known, 2)
+        ended, accepted = divmod(self._known[job_id], 2)
         if kind == RequestKind.SUBMIT:
-            self._known[job_id] = known | 1
+            self._known[job_id] = 2 * ended + 1
             return Reason.DUPLICATE_JOB_ID if accepted else None
         if answer.job_state in TERMINAL:
             if not ended:
@@ -261,7 +249,7 @@ class Matcher:
 
 
 def contains(value: Any, wanted: Any) -> bool:
-    """Whether ``value`` equals ``wanted`` or is a table that contains it. Lists must be equal."""
+    """Whether ``value`` equals ``wanted``, or is a table that contains it."""
     if isinstance(wanted, dict):
         return isinstance(value, dict) and all(key in value and contains(value[key], wanted[key]) for key in wanted)
     # True == 1 in Python, but not in JSON.
@@ -288,7 +276,7 @@ def read_schema(path: Path) -> Any:
 
 
 class _Elsewhere:
-    """A retriever that fetches nothing, because a reference may lead to any host or file. It keeps the last URI."""
+    """A retriever that fetches nothing, because a reference may lead to any host or file. ``uri`` is the last URI."""
 
     uri: str | None = None
 

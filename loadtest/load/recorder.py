@@ -1,7 +1,4 @@
-"""The recorder. Within half a second, it counts samples for the live view and writes them to the file.
-
-It also tracks accepted jobs whose end was not observed, because they may cost money.
-"""
+"""The recorder. Within half a second, it counts samples for the live view and writes them to the file."""
 
 import time
 from collections import deque
@@ -20,7 +17,6 @@ from loadtest.record.samples import SETUP, Sample, SampleWriter
 from loadtest.schedule import Arrival
 
 FLUSH_INTERVAL: Final = 0.5
-JOB_IDS_NAME: Final = "job_ids.txt"
 _BATCH: Final = 500
 _STEP_NS: Final = 100_000
 """The recorder works for this long between two rests, in which users run. A rest costs about 15 µs."""
@@ -29,10 +25,7 @@ _GROUP: Final = 8
 _TURN_S: Final = 1e-6
 """A sleep of this many seconds lasts for one turn of the event loop. A sleep of 0 would skip sockets and timers."""
 _MUCH: Final = 20_000
-"""Each time this many more samples wait, the work between two rests becomes longer by ``_STEP_NS``.
-
-Otherwise a saturated process would record almost nothing.
-"""
+"""The step is longer by ``_STEP_NS`` for each such number of waiting samples, so that a saturated process records."""
 _LONGEST_REST_S: Final = 0.002
 """A rest ends after this many seconds even if the event loop is not idle."""
 
@@ -43,7 +36,7 @@ def _lines(jobs: Iterable[tuple[str, int]]) -> Iterator[str]:
 
 
 class PendingJobs(dict[str, int]):
-    """Ids of accepted jobs whose end was not observed, each with the index of its key."""
+    """Ids of accepted jobs whose end was not observed, each with the index of its key. Such jobs may cost money."""
 
     def see(self, sample: Sample) -> None:
         """Add or remove the job of a request."""
@@ -62,8 +55,7 @@ class Output(Protocol):
     ``write`` calls ``rest`` regularly. ``write_jobs`` takes ids of accepted jobs, each with the index of its key.
     """
 
-    count: int
-    """Number of written samples."""
+    count: int  # of written samples
 
     def write(self, samples: list[Sample], rest: Callable[[], None]) -> None: ...
 
@@ -81,7 +73,7 @@ class RunFiles(SampleWriter):
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
         self._directory = directory
-        self._ids = (directory / JOB_IDS_NAME).open("w", encoding="utf-8")
+        self._ids = (directory / "job_ids.txt").open("w", encoding="utf-8")
 
     def write_jobs(self, jobs: Sequence[tuple[str, int]]) -> None:
         self._ids.writelines(_lines(jobs))
@@ -97,8 +89,8 @@ class Recorder:
     """Writes a run's samples and job ids to the run directory or another output.
 
     Samples are counted and packed in groups while the event loop is idle, in steps of about 0.1 ms. At 500 requests per
-    second, handling each sample by itself would cost several times as much. API keys are never recorded, even if a
-    service echoes them. ``count`` takes the recorded arrivals and samples in their order.
+    second, handling each sample by itself would cost several times as much. ``secrets`` such as API keys are never
+    recorded, even if a service echoes them. ``count`` takes the recorded arrivals and samples in their order.
     """
 
     def __init__(
@@ -111,7 +103,6 @@ class Recorder:
         self.failure: OSError | None = None
         """Error that stopped the writing."""
         self.pending = PendingJobs()
-        """Accepted jobs whose end was not observed."""
         self.watch: Callable[[Sample], None] = self.pending.see
         """Called with every request."""
         self.output = output or RunFiles(directory)
@@ -120,7 +111,6 @@ class Recorder:
         self._recorded: deque[Arrival | Sample] = deque()
         """Arrivals and samples that are not yet counted."""
         self.offer: Callable[[Arrival], None] = self._recorded.append
-        """Notes an offered arrival."""
         self._count = count
         self._counted: deque[Sample] = deque()
         """Samples that are not yet written."""
@@ -226,7 +216,7 @@ class Recorder:
             self._rested_ns = time.perf_counter_ns()
 
     def _until_idle(self) -> None:
-        """Wait until the event loop is idle. A saturated loop is never idle, so the wait is limited."""
+        """Wait until the event loop is idle. Limit the wait, because a saturated loop is never idle."""
         waiter = Waiter()
         self._idle.start(waiter.switch, None)
         self._longest_rest.start(waiter.switch, None)

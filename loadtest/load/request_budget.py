@@ -14,7 +14,6 @@ from loadtest.contract import EXECUTING_KINDS, LIMIT_OF_KIND, RequestKind
 from loadtest.record.run_info import BudgetInfo, BudgetUse, PreflightRequest
 from loadtest.units import Limit
 
-_PART: Final = "a worker has used up its part of the {} in the request budget"
 _NO_BOUND: Final = 2**62
 
 
@@ -23,10 +22,10 @@ class BudgetSpentError(Exception):
 
 
 class RequestBudget:
-    """Counts requests, and rejects requests that exceed its bounds.
+    """Counts requests, and rejects requests that exceed its bounds, if it has bounds.
 
-    Without bounds, it only counts. Its methods do not wait, so two greenlets cannot take the same last request.
-    ``keys`` is the number of API keys. ``now`` is a wall clock in unix seconds.
+    Its methods do not wait, so two greenlets cannot take the same last request. ``keys`` is the number of API keys.
+    ``now`` is a wall clock in unix seconds.
     """
 
     def __init__(
@@ -45,7 +44,6 @@ class RequestBudget:
         self.on_spent: Callable[[str], None] = lambda _: None
         """Called once, with the reason."""
         self._bounds = bounds
-        self._keys = keys
         self._now = now
         self._limits: dict[str, _LimitShare] = {}
         if bounds is not None:
@@ -59,7 +57,7 @@ class RequestBudget:
     def share_by(self, processes: int) -> None:
         """Divide each limit's share by the number of workers."""
         for share in self._limits.values():
-            share.part = processes
+            share.processes = processes
 
     @property
     def recent(self) -> dict[str, list[float]]:
@@ -88,20 +86,14 @@ class RequestBudget:
 
     def take_operation(self) -> None:
         """Charge an operation before it begins. Raise ``BudgetSpentError`` if the budget is spent."""
-        bounds = self._bounds
-        if bounds is not None:
-            self._refuse_if_spent()
-            if bounds.max_operations is not None and self.used.operations >= bounds.max_operations:
-                self._spend(f"all {bounds.max_operations:,} operations that max_operations allows were begun")
-            if self.allowed is not None and self.used.operations >= self.allowed.operations:
-                self._spend(_PART.format("operations"))
+        if self._bounds is not None:
+            self._bound("operations", self._bounds.max_operations, "begun")
         self.used.operations += 1
 
     def take_request(self, kind: RequestKind) -> None:
         """Charge a request before it is sent. Raise ``BudgetSpentError`` if the budget is spent."""
         executes = kind in EXECUTING_KINDS
         if self._bounds is not None:
-            self._refuse_if_spent()
             self._check(self._bounds, kind, executes=executes)
         self.used.requests += 1
         self.used.executions += executes
@@ -113,12 +105,9 @@ class RequestBudget:
 
     def _check(self, bounds: BudgetInfo, kind: RequestKind, *, executes: bool) -> None:
         now = self._now()
-        if bounds.max_requests is not None and self.used.requests >= bounds.max_requests:
-            self._spend(f"all {bounds.max_requests:,} requests that max_requests allows were sent")
-        if self.allowed is not None and self.used.requests >= self.allowed.requests:
-            self._spend(_PART.format("requests"))
-        if self.allowed is not None and executes and self.used.executions >= self.allowed.executions:
-            self._spend(_PART.format("executions"))
+        self._bound("requests", bounds.max_requests, "sent")
+        if executes:
+            self._bound("executions", None, "")
         price = bounds.price_per_execution
         if executes and bounds.max_cost is not None and price is not None:
             cost = (self.used.executions + 1) * price
@@ -137,9 +126,15 @@ class RequestBudget:
                 f"sent (retries, polls, seeding and preflight count)"
             )
 
-    def _refuse_if_spent(self) -> None:
+    def _bound(self, name: str, most: int | None, done: str) -> None:
+        """Raise ``BudgetSpentError`` if the budget is spent, or has no more of the operations or requests."""
         if self.spent is not None:
             raise BudgetSpentError(self.spent)
+        used = getattr(self.used, name)
+        if most is not None and used >= most:
+            self._spend(f"all {most:,} {name} that max_{name} allows were {done}")
+        if self.allowed is not None and used >= getattr(self.allowed, name):
+            self._spend(f"a worker has used up its part of the {name} in the request budget")
 
     def _spend(self, why: str) -> None:
         name = self._bounds.name if self._bounds is not None else ""
@@ -153,20 +148,20 @@ class _LimitShare:
 
     def __init__(self, share: float, limit: Limit, keys: int) -> None:
         self.allowed = share * limit.count * keys
-        self.part = 1
-        """Number of processes among which the share is divided."""
+        self.processes = 1
+        """The processes divide the share among them."""
         self.window = limit.window
         self.sent: deque[float] = deque()
 
     def take(self, now: float) -> bool:
-        """Count a request. Return False if it exceeds the share.
+        """Count a request. Return False if it exceeds the share by more than one request.
 
-        One request more than the share is accepted. An even schedule at exactly the share has a request at both ends
-        of a window, and may send the second of them early.
+        An even schedule at exactly the share has a request at both ends of a window, and may send the second of them
+        early.
         """
         while self.sent and self.sent[0] <= now - self.window:
             self.sent.popleft()
-        if len(self.sent) >= int(self.allowed / self.part + 1e-9) + 1:
+        if len(self.sent) >= int(self.allowed / self.processes + 1e-9) + 1:
             return False
         self.sent.append(now)
         return True
