@@ -1,7 +1,6 @@
 """``blocks.json``, a versioned file with the blocks of a paired comparison, in the order of their runs.
 
-A block is one run of the whole scenario against one side, in an ordinary run directory. The base side is the present
-version. The head side is the new version.
+A block is one run of the whole scenario against one side, in an ordinary run directory.
 """
 
 from datetime import datetime
@@ -21,7 +20,7 @@ SCHEMA_VERSION: Final = 1
 
 
 class Block(msgspec.Struct, frozen=True, kw_only=True):
-    """One block of a comparison."""
+    """One block of a comparison. The evidence is judged after each series of pairs."""
 
     directory: str
     """Path below the comparison's directory, such as ``blocks/03-head``."""
@@ -29,37 +28,31 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
     pair: int
     """Number of the pair in its series, from 0."""
     series: int = 1
-    """Number of the series, from 1. The evidence is judged after each series. In older files, 2 is a rerun."""
+    """Number of the series, from 1. In older files, 2 is a rerun."""
 
 
 class BlockPlan(msgspec.Struct, kw_only=True):
-    """All blocks of a comparison, in order."""
+    """All blocks of a comparison, in order, except blocks that never started."""
 
     schema: int = SCHEMA_VERSION
     scenario: str
     seeds: list[int]
     """Seed for the order of the blocks in each series."""
     silence_s: float
-    """Pause between two blocks of a target. After the pause, no limit counts requests of the previous block. It is 0 if
-    the blocks stay within the limits without a pause."""
+    """Pause between two blocks of a target, so that no limit counts requests of the previous block. 0 if not needed."""
     blocks: list[Block]
-    """Blocks of all series, except blocks that never started."""
 
     def of(self, series: int) -> list[Block]:
         return [block for block in self.blocks if block.series == series]
 
 
 def save(plan: BlockPlan, directory: Path) -> None:
-    """Write ``blocks.json``, atomically."""
+    """Write ``blocks.json`` atomically."""
     run_directory.write_json(directory / FILE_NAME, plan)
 
 
 def load(directory: Path) -> BlockPlan:
-    """Read ``blocks.json``.
-
-    Raises:
-        RecordError: if it is missing, damaged, or of another schema version.
-    """
+    """Read ``blocks.json``. Raise ``RecordError`` if it is missing, damaged, or of another schema version."""
     return run_directory.read_versioned(directory / FILE_NAME, BlockPlan, SCHEMA_VERSION)
 
 

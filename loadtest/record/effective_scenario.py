@@ -10,18 +10,11 @@ from loadtest.errors import RecordError
 from loadtest.record.run_info import RunInfo
 
 NOT_HASHED: Final = {
-    "title",
-    "description",
-    "threshold",
-    "compare",
-    "seed",
-    "breakers",
-    "regression",
-    "unexpected_errors",
-}
+    "title", "description", "threshold", "compare", "seed", "breakers", "regression", "unexpected_errors",
+}  # fmt: skip
 """The hash of a scenario leaves out these keys, because runs that differ only in them can be compared."""
 UNEXPECTED_ERRORS: Final = 0.01
-"""Share of a stage's operations that may fail unexpectedly, unless the scenario sets another share."""
+"""Default share of a stage's operations that may fail unexpectedly."""
 
 
 class _Retry(msgspec.Struct, frozen=True):
@@ -69,18 +62,14 @@ class WrittenEntry(msgspec.Struct, frozen=True):
 
     @property
     def sends(self) -> tuple[object, ...]:
-        """A value for comparing two entries. If it is equal, arrival k of both entries sends the same request."""
+        """The values that decide what request arrival k of the entry sends."""
         return self.workflow, self.parameters, self.inputs, self.inputs_order
 
     def expected_in(self, stage: str) -> frozenset[int]:
         """Statuses that are not failures in a stage of the plan."""
         of_steps = stage.rpartition("-")[0]
-        return frozenset(
-            status
-            for written in self.stages
-            if written.name == (stage if written.step is None else of_steps)
-            for status in written.expect
-        )
+        written = [each.expect for each in self.stages if each.name == (stage if each.step is None else of_steps)]
+        return frozenset().union(*written)
 
 
 class WrittenThreshold(msgspec.Struct):
@@ -103,15 +92,12 @@ class WrittenComparison(msgspec.Struct):
     stages: list[str] | None = None
 
 
-_NOTHING: Final = WrittenEntry()
-
-
 def written_entry(info: RunInfo, traffic: str) -> WrittenEntry:
     """Return a traffic entry of the effective scenario, or an empty entry if ``run.json`` has none that is valid."""
     try:
         return msgspec.convert(info.scenario.effective.get("traffic", {}).get(traffic, {}), WrittenEntry)
     except (msgspec.ValidationError, AttributeError):
-        return _NOTHING
+        return WrittenEntry()
 
 
 def polling(info: RunInfo, traffic: str) -> str:
@@ -119,27 +105,18 @@ def polling(info: RunInfo, traffic: str) -> str:
     if info.imported or info.traffic[traffic].operation not in POLLED_OPERATIONS:
         return ""
     written = written_entry(info, traffic).polling
-    first, last = _spaced(written.interval), _spaced(written.max)
+    # A space goes before the unit of a duration.
+    first, last = (re.sub(r"(?<=\d)(?=[a-z])", "\u00a0", each) for each in (written.interval, written.max))
     if written.policy != "fixed":
         return f"polled every {first} to {last}"
-    interval = f"polled every {first}{' at most' if written.jitter else ''}"
-    return f"{interval}, paced" if written.pace else interval
-
-
-def _spaced(duration: str) -> str:
-    """Insert a space before a duration's unit: ``500 ms``."""
-    return re.sub(r"(?<=\d)(?=[a-z])", "\u00a0", duration)
+    return f"polled every {first}{' at most' if written.jitter else ''}{', paced' if written.pace else ''}"
 
 
 _Written = TypeVar("_Written", WrittenThreshold, WrittenComparison)
 
 
 def written(info: RunInfo, kind: type[_Written]) -> list[_Written]:
-    """Return the thresholds or the comparisons of the effective scenario.
-
-    Raises:
-        RecordError: if they are damaged.
-    """
+    """Return the thresholds or the comparisons of the effective scenario. Raise ``RecordError`` if they are damaged."""
     key = "threshold" if kind is WrittenThreshold else "compare"
     try:
         return msgspec.convert(info.scenario.effective.get(key, []), list[kind])  # type: ignore[valid-type] # mypy rejects a variable as a type

@@ -20,13 +20,13 @@ class Times(msgspec.Struct, frozen=True):
 
 
 class Operations(msgspec.Struct, frozen=True):
-    """Figures of operations. Rates are per second."""
+    """``offered_rate`` is the number of operations per second."""
 
     offered_rate: float | None = None
 
 
 class Requests(msgspec.Struct, frozen=True):
-    """Figures of requests. ``throttled_rate`` is a share from 0 to 1."""
+    """``throttled_rate`` is a share from 0 to 1."""
 
     sent: int = 0
     throttled_rate: float | None = None
@@ -120,17 +120,13 @@ class Overall(msgspec.Struct, frozen=True):
 
 
 class RequestPhase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One request of a slow operation. Times are in ms since the operation's intended start.
-
-    Attributes:
-        first_byte_ms: time of the response's first byte. None without a response.
-        end_ms: time of the complete response or of the time-out. None if unknown.
-    """
+    """One request of a slow operation. Times are in ms since the operation's intended start."""
 
     kind: str
     start_ms: float
     first_byte_ms: float | None
     end_ms: float | None
+    """Time of the complete response or of the time-out. None if unknown."""
     outcome: str
     status: int | None
 
@@ -138,11 +134,8 @@ class RequestPhase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class SlowOperation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One of the slowest operations.
 
-    Attributes:
-        intended_s: intended start, in s since the epoch.
-        reason: reason why it is not ok. None if it is ok.
-        attempts: number of attempts of its first request.
-        request_id: its trace id.
+    ``intended_s`` counts from the epoch, ``attempts`` counts its first request's attempts, and ``request_id`` is its
+    trace id.
     """
 
     traffic: str

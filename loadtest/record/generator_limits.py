@@ -10,18 +10,17 @@ from typing import Final
 from loadtest.record.run_info import CpuSample, GeneratorInfo, PauseInfo
 
 DISPATCH_LAG_MS: Final = 50.0
-"""The 99th percentile of the dispatch lag may be at most this long."""
+"""Maximum p99 of the dispatch lag."""
 CPU_PERCENT: Final = 90.0
 CPU_SECONDS: Final = 5
 PAUSE_MS: Final = 1000.0
-"""A single pause of a generator process may be at most this long. A longer pause could be blamed on the service."""
+"""Maximum length of a generator process's pause. A longer pause could be blamed on the service."""
 PAUSES_SHARE: Final = 0.01
-"""A process may pause for at most this share of the time that it was observed. A larger share affects the p99."""
+"""Maximum sum of a process's pauses, as a share of the observed time. A larger share affects the p99."""
 PAUSES_LEAST_MS: Final = 500.0
 """Pauses of this length in all are allowed even in the shortest run. Dispatch lag shows if they delay arrivals."""
 WAITED_SHARE: Final = 0.01
-"""At most this share of arrivals may find no free user. A larger share affects the p99, and breaks the open model."""
-
+"""Maximum share of arrivals that find no free user. A larger share affects the p99, and breaks the open model."""
 SOON_S: Final = 3
 """A warning appears after this many seconds of overload, so that a stall of one second causes none."""
 LATE_SHARE: Final = 0.01
@@ -40,11 +39,9 @@ USERS_LIMIT: Final = f"≤ {WAITED_SHARE:.0%} waited for a user"
 
 def longest_busy(cpu: Iterable[CpuSample]) -> int:
     """Return the longest time in s that any process was above ``CPU_PERCENT``. A sample covers one second."""
-    longest = 0
-    current: dict[int, int] = {}
+    longest, current = 0, Counter[int]()
     for sample in sorted(cpu, key=lambda sample: sample.t_s):
-        busy = sample.percent > CPU_PERCENT
-        current[sample.worker] = current.get(sample.worker, 0) + 1 if busy else 0
+        current[sample.worker] = current[sample.worker] + 1 if sample.percent > CPU_PERCENT else 0
         longest = max(longest, current[sample.worker])
     return longest
 
@@ -55,19 +52,16 @@ def full_pools(processes: Iterable[GeneratorInfo]) -> Counter[str]:
     The count is the number of arrivals that waited, plus two for each second in which an arrival waited.
     """
     held = Counter[str]()
-    for process in processes:
-        for name, pool in process.pools.items():
-            held[name] += pool.waited + round(2 * pool.full_s) if pool.size >= pool.cap else 0
+    for name, pool in (each for process in processes for each in process.pools.items()):
+        held[name] += pool.waited + round(2 * pool.full_s) if pool.size >= pool.cap else 0
     return held
 
 
 def bottleneck(cpu: Sequence[CpuSample], *, late: bool, full: Mapping[str, int] = MappingProxyType({})) -> str:
     """Return a warning with a remedy if the load generator cannot keep up or is near its limit, else an empty text.
 
-    Args:
-        cpu: samples of all processes. The samples of the last ``SOON_S`` seconds count.
-        late: whether too many arrivals were offered late for ``SOON_S`` seconds.
-        full: pools in which arrivals waited for ``SOON_S`` seconds: their maximum users by traffic entry.
+    The last ``SOON_S`` seconds of the ``cpu`` samples of all processes count. ``late`` says whether too many arrivals
+    were offered late for so long. ``full`` has the maximum users of the pools in which arrivals waited for so long.
     """
     for name, users in () if late else full.items():
         return (
@@ -95,7 +89,7 @@ def bottleneck(cpu: Sequence[CpuSample], *, late: bool, full: Mapping[str, int] 
 
 
 def allowed_pauses_ms(watched_s: float) -> float:
-    """Return the allowed sum (ms) of a process's pauses if the process was observed for ``watched_s`` seconds."""
+    """Return the allowed sum (ms) of the pauses of a process that was observed for ``watched_s`` seconds."""
     return max(PAUSES_LEAST_MS, PAUSES_SHARE * watched_s * 1000)
 
 
@@ -105,6 +99,6 @@ def pauses_limit(watched_s: float) -> str:
 
 
 def excess_pauses(one: GeneratorInfo, get: Callable[[GeneratorInfo], PauseInfo]) -> float:
-    """Return longest pause ÷ limit or sum of pauses ÷ limit of a process, whichever is larger. Up to 1 is fine."""
+    """Return a process's longest pause ÷ limit or sum of pauses ÷ limit, whichever is larger. Up to 1 is fine."""
     pauses = get(one)
     return max(pauses.longest_ms / PAUSE_MS, pauses.total_ms / allowed_pauses_ms(one.watched_s))

@@ -1,10 +1,11 @@
-"""Run directories. Functions name and find them, replace files atomically, and read and write ``run.json``."""
+"""Run directories, with their ``run.json`` and files that are replaced atomically."""
 
 import contextlib
 import fcntl
 import os
 import secrets
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,10 +23,8 @@ FILE_NAME: Final = "run.json"
 LATEST: Final = "latest"
 PENDING_NAME: Final = "pending_jobs.txt"
 """File of jobs that a run left pending. Each line has an id, a tab, and the index of the job's key."""
-
-
 _held: list[int] = []
-"""Descriptor of this process's newest run directory. Its lock tells readers that the run has not ended."""
+"""Descriptor of this process's newest run directory. Its lock shows that the run has not ended."""
 
 
 @contextlib.contextmanager
@@ -41,7 +40,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file atomically, so that a reader sees either the old or the new content."""
+    """Write a file, so that a reader sees either the old or the new content."""
     with replacing(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
@@ -52,10 +51,9 @@ def write_json(path: Path, value: object, indent: int = 2) -> None:
 
 
 def new_run_directory(parent: Path, scenario_name: str) -> Path:
-    """Create ``<parent>/<UTC time>-<scenario>-<6 hex>/``. It is locked until this process creates another or ends.
+    """Create ``<parent>/<UTC time>-<scenario>-<6 hex>/``, or raise ``InputError``.
 
-    Raises:
-        InputError: if it cannot be created.
+    The directory is locked until this process creates another directory or ends.
     """
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     directory = parent / f"{stamp}-{scenario_name}-{secrets.token_hex(3)}"
@@ -82,12 +80,9 @@ def point_latest(directory: Path) -> None:
 
 
 def find_run(run: str, reports: Path = Path("reports")) -> Path:
-    """Find a run's directory by path, by id below ``reports``, or by ``latest``.
+    """Find a run's directory by path, by id below ``reports``, or by ``latest``. Raise ``InputError`` without a run.
 
     If the newest run has not ended, ``latest`` is the newest run that has ended. A note on stderr says so.
-
-    Raises:
-        InputError: if there is no such run.
     """
     for candidate in (Path(run), reports / run):
         # Looking for a file raises if the name is too long or a folder is unreadable.
@@ -139,8 +134,7 @@ def read_versioned(
 ) -> _T:
     """Read a JSON file that states its version in ``schema``.
 
-    Raises:
-        LoadtestError: an ``error`` with the ``remedy`` if the file is missing, damaged, or of another version.
+    Raise the ``error`` with the ``remedy`` if the file is missing, damaged, or of another version.
     """
     try:
         data = path.read_bytes()
@@ -155,12 +149,7 @@ def read_versioned(
 
 
 def refuse_imported(directory: Path) -> None:
-    """Raise an error if a run was imported from a log.
-
-    Raises:
-        InputError: if the run was imported. Such a run has neither thresholds nor a verdict.
-        RecordError: if ``run.json`` cannot be read.
-    """
+    """Raise ``InputError`` if a run was imported from a log. Such a run has neither thresholds nor a verdict."""
     if load(directory).imported:
         raise InputError(
             f"{directory.name} is imported from a log, so it cannot be a baseline or join a history",
@@ -181,27 +170,19 @@ def overwrite(info: RunInfo, directory: Path) -> None:
 
 
 def load(directory: Path) -> RunInfo:
-    """Read ``run.json``.
-
-    Raises:
-        RecordError: if it is missing, damaged, or of another schema version.
-    """
+    """Read ``run.json``. Raise ``RecordError`` if it is missing, damaged, or of another schema version."""
     path = directory / FILE_NAME
     info = read_versioned(path, RunInfo, SCHEMA_VERSION)
-    for wrong in _contradictions(info):
-        raise RecordError(f"{path} is damaged: {wrong}")
-    return info
-
-
-def _contradictions(info: RunInfo) -> Iterator[str]:
-    """Yield errors in a ``run.json`` that a check of its types does not find."""
+    # A check of the types does not find these errors.
     for name in info.target.limits:
         if name not in LIMIT_NAMES:
-            yield f"{name!r} is not a limit - at `$.target.limits`"
+            raise RecordError(f"{path} is damaged: {name!r} is not a limit - at `$.target.limits`")
     for name, plan in info.traffic.items():
-        stages = [stage.name for stage in plan.stages]
-        if twice := [stage for place, stage in enumerate(stages) if stage in stages[:place]]:
-            yield f"two stages have the name {twice[0]!r} - at `$.traffic.{name}.stages`"
+        for stage, count in Counter(stage.name for stage in plan.stages).items():
+            if count > 1:
+                where = f"`$.traffic.{name}.stages`"
+                raise RecordError(f"{path} is damaged: two stages have the name {stage!r} - at {where}")
+    return info
 
 
 def pending_note(directory: Path) -> str:
@@ -218,11 +199,7 @@ def pending_note(directory: Path) -> str:
 
 
 def note_target_died(directory: Path) -> None:
-    """Record in ``run.json`` that the embedded target ended during the run.
-
-    Raises:
-        RecordError: if ``run.json`` is missing or cannot be read.
-    """
+    """Record in ``run.json`` that the embedded target ended during the run. It raises the same errors as ``load``."""
     info = load(directory)
     info.target_died = True
     save(info, directory)

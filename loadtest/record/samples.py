@@ -4,11 +4,8 @@ The stream is the interface between load and analysis. It is written in small ba
 is complete. A process that is killed loses only samples that are not flushed. A reader takes all complete batches, and
 ignores a torn batch at the end.
 
-Times are monotonic nanoseconds since the run's epoch. Requests that prepare a run have negative times. ``run.json`` has
-the epoch's wall-clock time.
-
-Version 2 stores words (traffic, stage, outcome, …) as indices into dictionaries that grow with the stream. Operation
-rows also contain results of their requests, so that an analysis needs neither strings nor joins.
+Words (traffic, stage, outcome, …) are indices into dictionaries that grow with the stream. Operation rows also contain
+results of their requests, so that an analysis needs neither strings nor joins.
 """
 
 import sys
@@ -27,18 +24,16 @@ SCHEMA_VERSION: Final = 2
 FILE_NAME: Final = "samples.arrows"
 _MARK: Final = "loadtest.samples"
 """The file's metadata have the schema version under this key."""
-
 SETUP: Final = "setup"
 """Stage of requests that prepare a run before its epoch. Plans and figures do not contain it."""
-
 RowType = Literal["operation", "request"]
 
 
 class Sample(msgspec.Struct, kw_only=True, array_like=True, gc=False):
-    """One operation, or one request of an operation.
+    """One operation, or one request of an operation. Times are monotonic ns since the run's epoch.
 
     Field order is column order. On request rows, ``parent_arrival`` is the arrival of the request's operation and
-    ``arrival`` is null. On operation rows, ``parent_arrival`` is null.
+    ``arrival`` is null. On operation rows, ``parent_arrival`` and ``kind`` are null.
     """
 
     row: RowType
@@ -48,7 +43,6 @@ class Sample(msgspec.Struct, kw_only=True, array_like=True, gc=False):
     outcome: Outcome
     """A request is ok, throttled, failed or timed_out."""
     kind: RequestKind | None = None
-    """Kind of a request. Null on operation rows."""
     arrival: int | None = None
     """Number of the arrival in its traffic entry, from 0, over all workers."""
     parent_arrival: int | None = None
@@ -57,26 +51,24 @@ class Sample(msgspec.Struct, kw_only=True, array_like=True, gc=False):
     poll: int | None = None
     """Number of a poll, from 1. On operation rows, it is the number of polls."""
     intended_start: int | None = None
-    """Start (ns) according to the schedule. For polls and retries, it is the start according to their policy."""
+    """Start according to the schedule. For polls and retries, it is the start according to their policy."""
     user_free: int | None = None
-    """Time (ns) when the user that took the arrival became free. Operations only."""
+    """Time when the user that took the arrival became free. Operations only."""
     start: int | None = None
-    """Time (ns) when connecting or sending began. Null if nothing was sent."""
+    """Time when connecting or sending began. Null if nothing was sent."""
     first_byte: int | None = None
-    """Time (ns) of the response's first byte. Requests only."""
+    """Time of the response's first byte. Requests only."""
     end: int | None = None
-    """Time (ns) when the response was complete, or the client gave up."""
+    """Time when the response was complete, or the client gave up."""
     connect_ms: float | None = None
-    """Time to connect. Null for a reused connection."""
+    """Null for a reused connection."""
     connection_reused: bool | None = None
     status: int | None = None
     """HTTP status. On operation rows, it is the last response's status. Null without a response."""
     reason: Reason | None = None
-    """Reason why the operation or request is not ok."""
     error_code: str | None = None
     """``code`` of the API's error body. For the reason ``wrong_shape``, it says what is wrong with the body."""
     retry_after: str | None = None
-    """Text of the ``Retry-After`` header."""
     rate_limit: str | None = None
     """All headers about rate limits, with a line ``name: value`` for each."""
     execution_time_ms: float | None = None
@@ -89,15 +81,14 @@ class Sample(msgspec.Struct, kw_only=True, array_like=True, gc=False):
     key_index: int | None = None
     worker: int = 0
     mistake: str | None = None
-    """Kind of a deliberate mistake. The operation is ok if the response has the documented status for the mistake."""
+    """Kind of a deliberate mistake. The response with the mistake's documented status is ok."""
     request_id: str | None = None
     """The W3C ``traceparent`` that was sent. On operation rows, it is only the trace id."""
     accepted_start: int | None = None
-    """Start (ns) of the successful run, submit or retrieval. Operations only, like the fields below."""
+    """Start of the successful run, submit or retrieval. Operations only, like the fields below."""
     accepted_end: int | None = None
-    """End (ns) of the successful run, submit or retrieval."""
     pending_seen: int | None = None
-    """Start (ns) of the last poll that found the job pending, or of the submit if no poll did. ``async_run`` only."""
+    """Start of the last poll that found the job pending, or of the submit if no poll did. ``async_run`` only."""
 
     @property
     def accepted_job(self) -> str | None:
@@ -122,6 +113,7 @@ _TYPES: Final[dict[str, pa.DataType]] = {
     **dict.fromkeys(WORDS, pa.dictionary(pa.int32(), pa.string())),
 }
 SCHEMA: Final = pa.schema(_TYPES, metadata={_MARK: str(SCHEMA_VERSION)})
+_PLACES: Final = {name: place for place, name in enumerate(SCHEMA.names)}
 _BUFFER: Final = 1024 * 1024
 
 
@@ -144,10 +136,12 @@ class Packer:
             rest()
             arrays.append(self._array(column, field))
         rest()
-        for place, field in enumerate(SCHEMA):
-            # Dictionaries come last, because packing during a rest may add words, and dictionaries must not shrink.
-            if field.name in self._words:
-                arrays[place] = pa.DictionaryArray.from_arrays(arrays[place], self._dictionary(field.name))
+        # Dictionaries come last, because packing during a rest may add words, and dictionaries must not shrink.
+        for name, known in self._words.items():
+            if len(self._dictionaries[name]) < len(known):
+                self._dictionaries[name] = pa.array(list(known), pa.string())
+            place = _PLACES[name]
+            arrays[place] = pa.DictionaryArray.from_arrays(arrays[place], self._dictionaries[name])
         return pa.record_batch(arrays, schema=SCHEMA)
 
     def adopt(self, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -175,12 +169,6 @@ class Packer:
                 known[word] = len(known)
         return pa.array(list(map(known.get, column)), pa.int32())
 
-    def _dictionary(self, name: str) -> pa.Array:
-        known = self._words[name]
-        if len(self._dictionaries[name]) < len(known):
-            self._dictionaries[name] = pa.array(list(known), pa.string())
-        return self._dictionaries[name]
-
 
 def warm_up() -> None:
     """Pack one sample before a run, because Arrow's first conversion takes over 100 ms."""
@@ -190,8 +178,7 @@ def warm_up() -> None:
 def warm_up_without_pandas() -> None:
     """Warm up, but keep Arrow from importing pandas. The import would take 0.25 s of CPU time and 60 MB.
 
-    Arrow's first conversion imports pandas if it is installed. ``to_pandas``, and a ``to_numpy`` that may copy, still
-    import it later.
+    ``to_pandas``, and a ``to_numpy`` that may copy, still import it later.
     """
 
     class NoPandas:
@@ -222,12 +209,9 @@ class SampleWriter:
         warm_up()
 
     def write(self, samples: list[Sample], rest: Callable[[], None] = lambda: None) -> None:
-        """Append samples as one batch. Write nothing if there are none.
+        """Append samples as one batch, or raise ``OSError``. Write nothing if there are none.
 
         If ``rest`` (see ``Packer.pack``) raises an error, nothing is written.
-
-        Raises:
-            OSError: if the file cannot be written.
         """
         if samples:
             self._stream.write_batch(self._packer.pack(samples, rest))
@@ -235,7 +219,7 @@ class SampleWriter:
             self.count += len(samples)
 
     def write_batch(self, batch: pa.RecordBatch) -> None:
-        """Append a batch of ``SCHEMA`` from another packer. It raises the same errors as ``write``."""
+        """Append a batch of another packer. It raises the same errors as ``write``."""
         self._stream.write_batch(self._packer.adopt(batch))
         self._file.flush()
         self.count += batch.num_rows
@@ -254,14 +238,19 @@ def read_batches(directory: Path) -> Iterator[pa.RecordBatch]:
     path = directory / FILE_NAME
     if not path.is_file():
         raise RecordError(f"{directory} has no record ({FILE_NAME} is missing)", "Give the directory of a run.")
-    if _is_empty(path):
-        return
+    with path.open("rb") as start:
+        if SCHEMA.serialize().to_pybytes().startswith(start.read(64 * 1024)):
+            return  # the run was killed before the schema was written
     with pa.memory_map(str(path)) as file:
         try:
             stream = pa.ipc.open_stream(file)
         except (pa.ArrowException, OSError) as error:
             raise RecordError(f"{path} is not a stream of samples: {error}") from error
-        _check(path, stream.schema)
+        version = (stream.schema.metadata or {}).get(_MARK.encode(), b"?").decode(errors="replace")
+        if version != str(SCHEMA_VERSION):
+            raise RecordError(f"{path} has schema version {version}; this loadtest reads version {SCHEMA_VERSION}")
+        if not stream.schema.equals(SCHEMA):
+            raise RecordError(f"{path} was written by another version: its columns differ")
         while True:
             try:
                 batch = stream.read_next_batch()
@@ -269,20 +258,6 @@ def read_batches(directory: Path) -> Iterator[pa.RecordBatch]:
             except (StopIteration, pa.ArrowException, OSError):
                 return  # the end, or the torn last batch of a killed run
             yield batch
-
-
-def _is_empty(path: Path) -> bool:
-    """Whether the run was killed before the schema was written."""
-    with path.open("rb") as file:
-        return bool(SCHEMA.serialize().to_pybytes().startswith(file.read(64 * 1024)))
-
-
-def _check(path: Path, schema: pa.Schema) -> None:
-    text = (schema.metadata or {}).get(_MARK.encode(), b"?").decode(errors="replace")
-    if text != str(SCHEMA_VERSION):
-        raise RecordError(f"{path} has schema version {text}; this loadtest reads version {SCHEMA_VERSION}")
-    if not schema.equals(SCHEMA):
-        raise RecordError(f"{path} was written by another version: its columns differ")
 
 
 def safe_cells(table: pa.Table) -> pa.Table:
