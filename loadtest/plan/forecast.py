@@ -47,8 +47,6 @@ _RETRIEVAL: Final = LIMIT_NAMES.index(LimitName.RETRIEVAL)
 
 
 class _Operation(NamedTuple):
-    """The operation of an arrival."""
-
     entry: int
     number: int
     stage_number: int

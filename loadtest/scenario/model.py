@@ -184,8 +184,6 @@ class Breakers(Strict):
 
 
 def _fault(value: object) -> Fault:
-    if isinstance(value, Fault):
-        return value
     if not isinstance(value, dict):
         raise ValueError("a fault must be a table with a kind")  # noqa: TRY004 - pydantic reports ValueErrors
     return from_values(value)

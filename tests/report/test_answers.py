@@ -14,7 +14,7 @@ from loadtest.analysis.findings import Findings
 from loadtest.report.answers import answer_tables, matters
 from loadtest.report.formats import render_html, render_markdown, show
 from loadtest.report.page import Page
-from loadtest.report.plots import answers, figure
+from loadtest.report.plots import figure, operations
 from loadtest.report.plots.drawing import Drawing
 from loadtest.report.plots.style import styled
 from loadtest.report.run import build
@@ -78,7 +78,7 @@ def test_every_form_has_the_answers_table(compared: Findings, tmp_path: Path) ->
 def test_the_picture_has_a_dot_and_an_interval_for_each(compared: Findings) -> None:
     """Dots are the figures, and the title says what the intervals of differences do."""
     with styled("answer"):
-        drawn = answers.draw(compared)
+        drawn = operations.draw_answers(compared)
     assert isinstance(drawn, Drawing)
     assert f"{drawn.title}." == build(compared).statements[0]
     panel = drawn.figure.axes[0]

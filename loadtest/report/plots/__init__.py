@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from loadtest.analysis.findings import Findings
 from loadtest.errors import InputError
 from loadtest.report.page import Chapter, Plot, Point
-from loadtest.report.plots import answers, execution, limits, operations, response_time
+from loadtest.report.plots import execution, limits, operations, response_time
 from loadtest.report.plots.drawing import Drawing, finished
 from loadtest.report.plots.style import styled
 
@@ -34,7 +34,7 @@ class _Kind:
 
 
 _PLOTS: Final = {
-    "answer": _Kind(answers.draw, Chapter.COMPARED, leads=True),
+    "answer": _Kind(operations.draw_answers, Chapter.COMPARED, leads=True),
     "windows": _Kind(limits.draw_windows, Chapter.LIMITS, leads=True),
     "rates": _Kind(limits.draw_rates, Chapter.LIMITS, leads=True),
     "throttling": _Kind(limits.draw_429_rate, Chapter.LIMITS),
@@ -51,7 +51,6 @@ _PLOTS: Final = {
     "slowest": _Kind(operations.draw_slowest, Chapter.SLOWEST),
     "start-lag": _Kind(operations.draw_lag, Chapter.LOAD),
 }
-"""A run's plots, in the order of the report."""
 NAMES: Final = tuple(_PLOTS)
 """Names of a run's plots, in the order of the report."""
 
@@ -83,8 +82,7 @@ def draw_all(findings: Findings, *, png: bool = False, processes: int | None = N
         drawn = kind.draw(findings)
         if isinstance(drawn, Point):
             missing.append(drawn)
-            return None
-        return drawn
+        return drawn if isinstance(drawn, Drawing) else None
 
     drawn = draw_plots({name: partial(drawing, kind) for name, kind in _PLOTS.items()}, png=png, processes=processes)
     plots = (replace(one, chapter=_PLOTS[one.name].chapter, leads=_PLOTS[one.name].leads) for one in drawn)

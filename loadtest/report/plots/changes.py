@@ -58,10 +58,9 @@ def draw_forest(comparison: RunComparison) -> Drawing | None:
         style.rows(panel, [style.label(one, comparison.metrics, 40) for one in metrics])
         _forest_panel(panel, metrics)
         panel.set_title(title)
-    present = [word for word in style.VERDICTS if any(style.verdict(one) == word for one in shown)]
+    looks = {style.verdict(one): style.marked(one) for one in shown}
     handles: dict[str, Line2D | Patch] = {
-        word: style.key(color=style.VERDICTS[word][0], marker=style.VERDICTS[word][1], lw=2.0, ms=5.5)
-        for word in present
+        word: style.key(lw=2.0, ms=5.5, **looks[word]) for word in style.VERDICTS if word in looks
     }
     handles["too small to count"] = Patch(**style.BAND)
     if any(one.detectable for one in shown):
@@ -112,7 +111,6 @@ def _forest_panel(panel: Axes, metrics: list[MetricComparison]) -> None:
 
 
 def _beyond(panel: Axes, one: MetricComparison, place: int, limits: tuple[float, float]) -> None:
-    """If a change lies beyond the frame, write its value at the frame's edge."""
     right = (one.ratio or 1.0) > 1
     style.note(
         panel, f"{style.verdict(one)} {amounts.change(one)}", (limits[right], place), (-6 if right else 6, 0),
@@ -128,10 +126,8 @@ def _limits(metrics: list[MetricComparison], estimates: list[tuple[float, float,
     """
     share = amounts.is_share(metrics[0])
     least = 2.0 if share else math.log(1.15)
-    telling = [
-        estimate for one, estimate in zip(metrics, estimates, strict=True) if share or in_percent(one)
-    ] or estimates
-    reach = max(least, max(abs(centre) for centre, _, _ in telling) * 1.6)
+    telling = [centre for one, (centre, _, _) in zip(metrics, estimates, strict=True) if share or in_percent(one)]
+    reach = max(least, max(map(abs, telling or [centre for centre, _, _ in estimates])) * 1.6)
     reach = max(reach, min(max(abs(centre) for centre, _, _ in estimates) * 1.1, max(_SHORT_REACH, 2 * reach)))
     low = max(-reach, min(*(min(estimate) for estimate in estimates), -least) * 1.05)
     high = min(reach, max(*(max(estimate) for estimate in estimates), least) * 1.05)
@@ -175,15 +171,9 @@ def drawable(comparison: RunComparison) -> list[MetricComparison]:
     found = [one for finding in comparison.findings for one in (finding.cause, *finding.symptoms)]
     named = {one.key for one in found}
     others = [one for one in amounts.gated(comparison) if one.key not in named]
+    others.sort(key=lambda one: -abs(amounts.worsening(one)))
     # Shares come last: even a change by a hundredth of a percentage point may be a large ratio.
-    others.sort(
-        key=lambda one: (
-            not amounts.is_changed(one),
-            amounts.is_share(one),
-            not in_percent(one),
-            -abs(amounts.worsening(one)),
-        )
-    )
+    others.sort(key=lambda one: (not amounts.is_changed(one), amounts.is_share(one), not in_percent(one)))
     paired = comparison.kind == "paired"
     return [one for one in (*found, *others) if (_pairs(comparison, one) if paired else one.earlier and one.later)]
 
@@ -222,11 +212,9 @@ def draw_over_runs(
         style.verdict(one): style.key(ls="", ms=5, **style.marked(one)) for one in chosen
     }
     if paired:
-        style.keys(
-            figure,
-            verdicts
-            | {"over all pairs": style.key(color=style.MUTED, lw=1.2), "its 95 % interval": Patch(**style.BAND)},
-        )
+        verdicts["over all pairs"] = style.key(color=style.MUTED, lw=1.2)
+        verdicts["its 95 % interval"] = Patch(**style.BAND)
+        style.keys(figure, verdicts)
         return Drawing(_title(comparison, chosen[0]), _PAIRS_CAPTION + more, figure)
     if len(comparison.head_runs) > 1:
         verdicts["suspected run, before its rerun"] = style.key(ls="", ms=6.5, **_SUSPECTED)

@@ -71,8 +71,8 @@ def entry_panels(
     """
     shown, left_out = deciding(findings, found)
     figure, axes = panels(len(shown), height_in, columns=min(columns, len(shown)), share_x=columns == 1)
-    titled = entries(findings.record, axes, shown)
-    return figure, [(panel, name, shown[name], colour) for panel, name, colour in titled], left_out
+    panelled = [(panel, name, shown[name], colour) for panel, name, colour in entries(findings.record, axes, shown)]
+    return figure, panelled, left_out
 
 
 def entries(record: Record, axes: Sequence[Axes], names: Iterable[str]) -> Iterator[tuple[Axes, str, str]]:
@@ -84,7 +84,7 @@ def entries(record: Record, axes: Sequence[Axes], names: Iterable[str]) -> Itera
 
 
 def finished(name: str, drawn: Drawing, *, png: bool) -> Plot:
-    """Return a plot for pages, with its SVG and its numbers. If ``png`` is true, it also has a PNG."""
+    """Return a plot for pages, with its SVG and its numbers, and a PNG if ``png`` is true."""
     with styled(name):
         numbers = tables(drawn.figure) if drawn.data is None else drawn.data
         listed, svg = as_csv(drawn.figure, numbers), to_svg(drawn.figure)
@@ -198,13 +198,12 @@ def as_csv(figure: Figure, instead: tuple[Table, ...]) -> str:
 
 
 def _of_panel(panel: Axes) -> Iterator[PlottedSeries]:
-    title = panel.get_title(loc="left")
     artists: list[Artist | Container] = [*panel.get_children(), *panel.containers]
     for artist in artists:
         label = str(artist.get_label())
         if label and not label.startswith("_") and (points := _points(artist, panel)) is not None:
             x, y = (np.asarray(each, float) for each in points)
-            yield PlottedSeries(title, label, x, y, dots=isinstance(artist, PathCollection))
+            yield PlottedSeries(panel.get_title(loc="left"), label, x, y, dots=isinstance(artist, PathCollection))
 
 
 def _points(artist: Artist | Container, panel: Axes) -> tuple[Any, Any] | None:
@@ -237,9 +236,7 @@ def picked(count: int, most: int) -> Ints:
 
 
 def _text(value: Any) -> str:
-    if not np.isfinite(value):
-        return NOTHING
-    return times_as(float(value))
+    return times_as(float(value)) if np.isfinite(value) else NOTHING
 
 
 MOST_NAMED: Final = 3
@@ -288,11 +285,9 @@ def medians(findings: Findings, names: Iterable[str], time: str, summary: Callab
 
 
 def _known(summaries: Iterable[tuple[str, Summary]]) -> dict[str, Value]:
-    """Return the medians that have enough samples."""
     return {name: value for name, each in summaries if (value := each.get("p50")).value is not None}
 
 
 def _ends(values: dict[str, Value]) -> tuple[str, str]:
-    """Return the names of the lowest and the highest value."""
     order = sorted(values, key=lambda name: (values[name].value or 0.0, values[name].at_least))
     return order[0], order[-1]

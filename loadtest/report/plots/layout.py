@@ -113,7 +113,6 @@ class Ticks(Artist):
         return to_pixels.transform(points)[:, int(self._is_y)]
 
     def _strokes(self, renderer: Any, width: float, colour: str, at: Any, ends: tuple[float, float]) -> None:
-        """Draw all strokes across the axis as one path."""
         if not len(at):
             return
         across, along = np.tile(ends, len(at)), np.repeat(at, 2)
@@ -164,7 +163,6 @@ class Margins(LayoutEngine):
         self.key_rows = key_rows
 
     def execute(self, fig: Figure) -> None:
-        """Set the place of each panel and of the labels of its axes."""
         width, height = fig.get_size_inches()
         rows, columns = len(self._heights), self._columns
         top = self.head_in + (self.key_rows * _KEYS_IN + _EDGE_IN if self.key_rows else 0.0)
@@ -198,9 +196,7 @@ def _needs(panel: Axes, x_ticks: Ticks, y_ticks: Ticks) -> tuple[float, float, f
     above = _TITLE_IN if panel.get_title(loc="left") else _NO_TITLE_IN
     x, y = x_ticks.look(), y_ticks.look()
     wide = [text_in(text) for _, text, _ in x_ticks.labels()] if x["labels"] else []
-    below = 0.0
-    if wide:
-        below = _TICKS_IN + (max(wide) * np.sin(np.radians(x["rotation"])))
+    below = _TICKS_IN + max(wide) * np.sin(np.radians(x["rotation"])) if wide else 0.0
     below += _LABEL_IN if panel.get_xlabel() else 0.0
     left = _EDGE_IN + (_LABEL_IN if panel.get_ylabel() else 0.0)
     if y["labels"]:
@@ -210,7 +206,6 @@ def _needs(panel: Axes, x_ticks: Ticks, y_ticks: Ticks) -> tuple[float, float, f
 
 
 def _cut_title(panel: Axes, wide: float) -> None:
-    """Shorten a title that would reach the next panel."""
     title = panel.get_title(loc="left")
     texts = [one for one in panel.get_children() if isinstance(one, Text) and one.get_text() == title]
     for text in texts if title else ():

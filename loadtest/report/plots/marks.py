@@ -46,8 +46,10 @@ def over_time(axes: Sequence[Axes], record: Record, names: Sequence[str | None] 
     entries. Stages are named in the first panel, and in panels whose stages differ from those of the first.
     """
     whose = names or [None] * len(axes)
-    for panel, name in zip(axes, whose, strict=True):
-        mark_stages(panel, record, name, names=panel is axes[0] or not _same_stages(record, name, whose[0]))
+    plans = [record.info.traffic[name].stages if name else () for name in whose]
+    starts = [[(stage.name, stage.start_s) for stage in plan] for plan in plans]
+    for panel, name, own in zip(axes, whose, starts, strict=True):
+        mark_stages(panel, record, name, names=panel is axes[0] or own != starts[0])
     time_axis(axes[-1], record)
 
 
@@ -122,12 +124,6 @@ def _reach(record: Record) -> float:
     return record.info.clock.uncertainty_s if record.info.clock else 0.5
 
 
-def _same_stages(record: Record, *names: str | None) -> bool:
-    """Whether the traffic entries have the same stages at the same times, so that one label serves all of them."""
-    plans = [record.info.traffic[name].stages if name else () for name in names]
-    return all([(s.name, s.start_s) for s in plan] == [(s.name, s.start_s) for s in plans[0]] for plan in plans)
-
-
 def mark_stages(panel: Axes, record: Record, traffic: str | None = None, *, names: bool = True) -> None:
     """Draw stage boundaries, write the stages' names at the top, and shade the warm-up."""
     plans = [plan for name, plan in record.info.traffic.items() if traffic in {None, name}]
@@ -182,21 +178,16 @@ def _fitting(names: list[str], share: float) -> str:
 
 @dataclass(frozen=True)
 class UpperBound:
-    """An upper threshold on response time, with the longest allowed time and the measured value."""
+    """An upper threshold on response time. Its edge is the longest allowed time, and its value was measured."""
 
     judged: Judged
     statistic: str
     edge_ms: float
     value_ms: float
 
-    @property
-    def over_ms(self) -> float:
-        """The value minus the longest allowed time, in ms; negative if the threshold is met."""
-        return self.value_ms - self.edge_ms
-
 
 def upper_bounds(findings: Findings, traffic: str | None = None) -> list[UpperBound]:
-    """Return the upper thresholds on response times that have a measured value, in the order of the scenario."""
+    """Return the upper thresholds that have a measured value, in the order of the scenario."""
     plan = None if traffic is None else findings.record.info.traffic[traffic]
     return [
         # Value plus margin is the longest allowed time, also for a threshold relative to another figure.

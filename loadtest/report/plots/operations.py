@@ -1,5 +1,6 @@
-"""Plots of operations: polls of jobs, the slowest operations as waterfalls, and the punctuality of starts."""
+"""Plots of a run's operations: comparisons, polls of jobs, the slowest operations, and the punctuality of starts."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
 from typing import Any, Final
@@ -12,6 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from loadtest import words
+from loadtest.analysis.answers import ComparisonAnswer, SideFigure
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import JobFigures, JobStage
 from loadtest.analysis.run_record import Record
@@ -19,12 +21,80 @@ from loadtest.analysis.timelines import Lags
 from loadtest.contract import POLLED_OPERATIONS, THROTTLED_STATUS, Operation, Outcome
 from loadtest.record.figures import SlowOperation
 from loadtest.record.generator_limits import DISPATCH_LAG_MS
-from loadtest.report.deciding import deciding
+from loadtest.report import answers
+from loadtest.report.deciding import MOST, deciding
 from loadtest.report.facts import start_of
 from loadtest.report.page import Point
 from loadtest.report.plots import marks, style
 from loadtest.report.plots.drawing import Drawing, entries
 from loadtest.report.tables.target import polling_table, slowest, slowest_table
+from loadtest.units import Unit
+
+_SCALE: Final[dict[Unit, tuple[float, str]]] = {
+    "ms": (1.0, "ms"), "share": (100.0, "%"), "per_s": (1.0, "1/s"), "number": (1.0, ""),
+}  # fmt: skip
+_SECOND: Final = 1000.0
+
+
+def draw_answers(findings: Findings) -> Drawing | None:
+    """Draw a panel for each metric of each comparison, with a dot and an interval for each side."""
+    drawn = [
+        (found, place)
+        for found in findings.answers
+        for place in range(min(4, len(found.by)))
+        if any(side.figures[place].value is not None for side in found.sides)
+    ]
+    if not drawn:
+        return None
+    left, drawn = len(drawn) - MOST, drawn[:MOST]
+    most = max(len(found.sides) for found, _ in drawn)
+    figure, axes = style.panels(len(drawn), 0.62 + 0.27 * most, columns=min(2, len(drawn)), share_x=False)
+    for panel, (found, place) in zip(axes, drawn, strict=True):
+        _answer_panel(panel, findings, found, place)
+    caption = "Dots are figures with 95 % intervals (an arrow: no bound); the table has the intervals of differences."
+    if left > 0:
+        caption += f" The figures of {left} more panels are in the tables."
+    return Drawing(words.capital(answers.answer(findings)), caption, figure, answers.answer_tables(findings))
+
+
+def _answer_panel(panel: Axes, findings: Findings, found: ComparisonAnswer, place: int) -> None:
+    figures = [side.figures[place] for side in found.sides]
+    factor, unit_name = _SCALE[figures[0].unit]
+    ends = [end for each in figures for end in (each.value, *(each.interval or ())) if end is not None]
+    longest = max(filter(math.isfinite, ends), default=0.0)
+    if unit_name == "ms" and longest >= _SECOND:
+        factor, unit_name = 1 / _SECOND, "s"
+    right = longest * factor * 1.12 or 1.0
+    style.rows(panel, [style.short(side.name) for side in found.sides])
+    panel.tick_params(axis="y", labelcolor=style.INK)
+    for row, (side, each) in enumerate(zip(found.sides, figures, strict=True)):
+        operation = findings.record.info.traffic[found.entry or side.name].operation
+        lead = side.name == found.chosen or (found.kind == "effect" and row == 0)
+        _answer_dot(panel, each, row, (factor, right, style.OPERATIONS[operation]), lead=lead)
+    name = answers.label(found.by[place])
+    panel.set(xlim=(0, right * 1.16), title=name if found.entry is None else f"{found.entry}: {name}", xlabel=unit_name)
+    style.plain(panel.xaxis)
+
+
+def _answer_dot(panel: Axes, figure: SideFigure, row: int, how: tuple[float, float, str], *, lead: bool) -> None:
+    factor, right, colour = how
+    if figure.value is None and not figure.infinite:
+        panel.text(right * 0.01, row, figure.why, va="center", color=style.MUTED, fontsize=7)
+        return
+    low, high = figure.interval or (figure.value, figure.value)
+    begin = (right if figure.infinite else 0.0) if low is None else low * factor
+    end = right if high is None else high * factor
+    ink = style.FADED if figure.infinite else colour
+    if figure.interval is not None or figure.infinite:
+        panel.plot([begin, end], [row, row], color=ink, lw=2.4, alpha=0.55)
+    if high is None or figure.infinite:
+        panel.plot([end], [row], marker=">", color=ink, ms=5, ls="")
+    if figure.value is not None:
+        face = colour if lead else "none"
+        panel.plot([figure.value * factor], [row], marker="o", ms=6, color=colour, mfc=face, clip_on=False, ls="")
+    weight = "bold" if lead else "normal"
+    style.note(panel, answers.value(figure), (end, row), (7, 0), va="center", color=style.INK, fontweight=weight)
+
 
 _LINES: Final[tuple[Any, ...]] = (
     "-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1, 1.5)), (0, (1, 3)), (0, (10, 3)), (0, (4, 1, 1, 1, 1, 1)),
@@ -34,7 +104,7 @@ _MOST_LINES: Final = 8
 
 
 def _why_none(findings: Findings) -> str:
-    """Return the reason why there are no data on jobs; empty if there are data."""
+    """Return why there are no data on jobs; empty if there are data."""
     jobs = [figures for figures in findings.metrics.traffic.values() if isinstance(figures, JobFigures)]
     if not jobs:
         return "no traffic entry submits jobs"

@@ -267,9 +267,9 @@ def _spectrum_title(findings: Findings) -> str:
     open_ = f"; time-outs hide the tail of {names_or_count(late)}" if late else ""
     bounds = [one for one in marks.upper_bounds(findings) if one.statistic in _TAILS]
     if bounds:
-        worst = max(bounds, key=lambda one: one.over_ms)
+        worst = max(bounds, key=lambda one: one.value_ms - one.edge_ms)
         measured, edge = words.duration_ms(worst.value_ms), words.duration_ms(worst.edge_ms)
-        which = "over" if worst.over_ms > 0 else "nearest to"
+        which = "over" if worst.value_ms > worst.edge_ms else "nearest to"
         return f"{worst.statistic} of {worst.judged.scope} is {which} its threshold: {measured}, allowed {edge}{open_}"
     known = {name: each.response_time_ms for name, each in traffic.items() if name not in late}
     for statistic in ("p99", "p95", "p90"):

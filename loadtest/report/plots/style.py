@@ -72,7 +72,7 @@ CSS_VARIABLES: Final = {
     UNSURE: "--unsure",
     **{colour: f"--series-{place}" for place, (colour, _) in enumerate(_SERIES, 1)},
 }
-_RC: Final[dict[str, Any]] = {
+_RC: Final[dict[Any, Any]] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -132,8 +132,7 @@ SCATTER_AS_PATHS: Final = 600
 @contextmanager
 def styled(name: str) -> Iterator[None]:
     """Apply the project's style, and make the output's bytes reproducible."""
-    settings: dict[Any, Any] = {**_RC, "svg.hashsalt": name}
-    with mpl.rc_context(settings):
+    with mpl.rc_context({**_RC, "svg.hashsalt": name}):
         yield
 
 
@@ -176,7 +175,6 @@ def note(panel: Axes, text: str, at: tuple[float, float], offset: tuple[float, f
 
 
 _PLAIN: Final = ticker.FuncFormatter(lambda value, _: f"{value:,.10g}")
-_UNLABELLED: Final = ticker.NullFormatter()
 _VERY_NARROW: Final = 5
 """A log axis that spans a smaller factor has linear ticks, because ticks at 1, 2 and 5 would be too few."""
 _NARROW: Final = 60
@@ -193,7 +191,7 @@ def plain_log(axis: Axis) -> None:
     low, high = axis.get_view_interval()
     span = high / low if low > 0 else np.inf
     plain(axis)
-    axis.set_minor_formatter(_PLAIN if _VERY_NARROW <= span < _NARROW else _UNLABELLED)
+    axis.set_minor_formatter(_PLAIN if _VERY_NARROW <= span < _NARROW else ticker.NullFormatter())
     if span < _VERY_NARROW:
         axis.set_major_locator(ticker.MaxNLocator(4, steps=[1, 2, 5, 10]))
         axis.set_minor_locator(ticker.NullLocator())
