@@ -224,7 +224,10 @@ def _override(raw: dict[str, Any], override: str) -> None:
     place: Any = raw
     for part in parents:
         place = _descend(place, part, override)
-    value = _toml_value(written.strip())
+    value: Any = written.strip()
+    # A value that is not TOML (5/s, 30s) is a string.
+    with contextlib.suppress(ValueError, RecursionError):
+        value = tomllib.loads(f"value = {value}")["value"]
     if isinstance(place, list):
         place[_index(place, last, override)] = value
     elif isinstance(place, dict):
@@ -253,14 +256,6 @@ def _index(items: list[Any], part: str, override: str) -> int:
     if part.isdecimal() and int(part) < len(items):
         return int(part)
     raise InputError(f"--set {override!r}: there is no {part!r}", did_you_mean(part, shown))
-
-
-def _toml_value(written: str) -> Any:
-    """Parse a value as TOML. A value that is not TOML (5/s, 30s) is a string."""
-    try:
-        return tomllib.loads(f"value = {written}")["value"]
-    except (ValueError, RecursionError):
-        return written
 
 
 def schema_text() -> str:
