@@ -115,10 +115,9 @@ class AssumedLimits:
         Raises:
             KeyError: if no such limit is known.
         """
-        limit = self.limit_all if self.one_for_all else self.limits.get(LimitName(name))
-        if limit is None:
-            raise KeyError(name)
-        return limit
+        if self.one_for_all and self.limit_all is not None:
+            return self.limit_all
+        return self.limits[LimitName(name)]
 
     def rate_on(self, name: str) -> float:
         """Return the requests/s that one limiter accepts in the long run. Infinite if only concurrency is limited."""

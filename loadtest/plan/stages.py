@@ -82,7 +82,7 @@ def wanted_users(traffic: Traffic, stages: Sequence[StagePlan]) -> int:
         return traffic.recording.most_within(operation_deadline(traffic))
     peak = max(max(stage.rate, stage.rate_to) for stage in stages)
     wanted = _most(traffic, peak * operation_deadline(traffic)) + _largest_burst(stages) + 1
-    return max(1, min(wanted, _most_arrivals(traffic, stages)))
+    return min(wanted, _most_arrivals(traffic, stages))
 
 
 def pool_size(traffic: Traffic, stages: Sequence[StagePlan]) -> tuple[int, int]:

@@ -66,8 +66,7 @@ def entry_panels(
 ) -> tuple[Figure, list[tuple[Axes, str, _Value, str]], tuple[str, ...]]:
     """Make a figure with a panel for each deciding traffic entry. The panels of a single column share their x axis.
 
-    Returns:
-        The figure, a (panel, entry, value in ``found``, colour) tuple for each panel, and the entries left out.
+    Return the figure, a (panel, entry, value in ``found``, colour) tuple for each panel, and the entries left out.
     """
     shown, left_out = deciding(findings, found)
     figure, axes = panels(len(shown), height_in, columns=min(columns, len(shown)), share_x=columns == 1)

@@ -61,8 +61,8 @@ def draw_decomposition(findings: Findings) -> Drawing | Point:
     record, found = findings.record, {}
     for name in record.info.traffic:
         bars = [_row(key.stage.name, record, key.place, key.operation) for key in record.stages(traffic=name)]
-        found[name] = [bar for bar in bars if bar.n]
-    found = {name: bars for name, bars in found.items() if bars}
+        if bars := [bar for bar in bars if bar.n]:
+            found[name] = bars
     if not found:
         return Point("Mean time by part", "no operation succeeded")
     shown, left_out = deciding(findings, found)
@@ -216,7 +216,7 @@ def over_time(findings: Findings) -> Drawing | Point:
 
 
 def against_latency(findings: Findings) -> Drawing | None:
-    """Draw a panel for each traffic entry that has an impossible executionTime; None without such entries."""
+    """Draw a panel for each traffic entry that has an impossible executionTime."""
     anomalous = {name: entry for name, entry in findings.executions.items() if entry.anomaly_count}
     if not anomalous:
         return None

@@ -93,14 +93,11 @@ def _rug(panel: Axes, seconds: Floats | tuple[()]) -> None:
 def draw_service(findings: Findings) -> Drawing | Point | None:
     """Draw cumulative distributions, with a panel for each entry whose operations are single requests.
 
-    Return None if there are only jobs, because a job has many requests and no single service time. Return None for a
-    log, because its response times are service times.
+    Jobs are left out, because a job has many requests. Return None for a log, whose response times are service times.
     """
     record = findings.record
-    if record.info.imported:
-        return None
     names = [name for name, plan in record.info.traffic.items() if plan.operation not in POLLED_OPERATIONS]
-    if record.info.traffic and not names:
+    if record.info.imported or not names:
         return None
     found = {name: stages for name in names if record.time("response_time_ms", stages := record.stages(traffic=name)).n}
     if not found:
@@ -287,10 +284,7 @@ _LEAST_RATES: Final = 3
 
 
 def draw_by_rate(findings: Findings) -> Drawing | None:
-    """Draw a panel for each traffic entry that has at least three stages at different rates; None without such entries.
-
-    Bursts are left out, because they have no meaningful rate.
-    """
+    """Draw a panel for each traffic entry with at least three stages at different rates. Bursts have no such rate."""
     found = {}
     for name in findings.metrics.traffic:
         parts = [part for part in stage_parts(findings, name) if _rate(part) and part.figures.response_time_ms.p50]
