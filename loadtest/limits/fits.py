@@ -51,14 +51,12 @@ class Fit:
     """One limiter's fit to the recorded decisions. Counts include only requests with an answer.
 
     Attributes:
-        fitted: the parameters fitted to the record.
         shift_s: the server's clock minus ours, for wall-aligned windows.
         right: decisions that the limiter predicts.
         wrongly_rejected: requests rejected although the limiter had room.
         wrongly_admitted: requests accepted although the limiter was exhausted.
         undecidable: requests that the limiter cannot predict within the tolerance of times. It decides the others.
-        rejected: rejected requests among those that the limiter decides.
-        accepted: accepted requests among those that the limiter decides.
+        rejected: rejected requests among those that the limiter decides. ``accepted`` is alike.
         not_held: accepted requests that were faster than a queue's delay. They count as wrong.
         score: log-likelihood, minus half the logarithm of n for each fitted parameter (after Schwarz's criterion).
         wrong: whether each request's decision contradicts the limiter.
@@ -313,7 +311,6 @@ def _widened(held: list[float], tried: list[float]) -> tuple[float, float] | Non
 
 
 def _thresholds(requests: RequestLog, loads: Loads, best: int) -> tuple[int, int]:
-    """Return the smallest and largest threshold that the decisions do not exclude."""
     needs, refutes = threshold_bounds(requests, loads)
     ends = []
     for step in (-1, 1):

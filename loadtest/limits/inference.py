@@ -46,8 +46,7 @@ class Inference:
         against: number of decisions that contradict only ``next``, and of those that contradict only ``best``.
         log10_p: log10 of the p-value of the sign test between ``next`` and the best limiter.
         held: correlation between accepted requests' durations and their position in a queue.
-        n: number of compared decisions.
-        rejected: number of 429s among them.
+        n: number of compared decisions, of which ``rejected`` are 429s.
         every: all candidates, best first.
         blocked_s: seconds from a limiter's first 429 to its last request, the longest of all limiters. None if a
             limiter accepted a request after its first 429.

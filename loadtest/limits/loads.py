@@ -44,7 +44,6 @@ class RequestLog:
         times: send time of each request, ascending.
         ends: time when each request was answered, or given up.
         rejected: whether the request was answered with 429.
-        answered: whether the request was answered at all.
         judged: whether the request belongs to the record rather than to the preflight.
         tolerance_s: maximum delay between sending and arrival at the server.
         place: index of each request in ``SentRequests.table``; -1 for requests of the preflight.
@@ -164,7 +163,7 @@ class _Windows:
     Args:
         times: the requests' times, ascending, on an axis on which windows start at multiples of ``window``.
         numbers: numbers of windows, ascending. They include all windows that have requests.
-        firsts: the index of each window's first request. For an empty window, it is that of a later request.
+        firsts: the index of each window's first request; for an empty window, of a later request.
     """
 
     def __init__(self, times: Floats, window: float, numbers: Floats, firsts: Ints) -> None:
@@ -194,10 +193,7 @@ class _Windows:
 class _Axis:
     """An axis of time. Windows start at its multiples of W if the server's clock equals ours.
 
-    Args:
-        requests: the requests of one limit.
-        times: the requests' times on this axis, ascending.
-        reach: tolerance of these times, in s.
+    ``times`` are the requests' times on this axis, ascending. ``reach`` is their tolerance in s.
     """
 
     def __init__(self, requests: RequestLog, times: Floats, reach: float) -> None:
@@ -229,7 +225,6 @@ class _Axis:
 
 
 def _windowed(requests: RequestLog, spec: LimiterSpec, _: Limit, shift: float) -> Loads:
-    """Return the loads of fixed windows and sliding counters."""
     aligned, found = ALGORITHMS[spec.algorithm].aligned, []
     axis = requests.aligned if aligned else requests.from_first
     for counts, before in axis.loads(shift - spec.phase if aligned else 0.0, requests.counted(spec)):
@@ -289,11 +284,8 @@ def bucket_loads(requests: RequestLog, rate: float, whole_at: float | None = Non
     """Return the tokens that are missing from a bucket. This is also the length of a leaky queue.
 
     For each accepted request, they become u ← max(0, u − ρΔt) + 1: the distance of count − ρt from its minimum so far.
-
-    Args:
-        requests: the requests of one limit.
-        rate: ρ, the tokens refilled per second.
-        whole_at: the server's clock minus ours, in s, if its clock shows whole seconds.
+    ``rate`` is ρ, the tokens refilled per second. ``whole_at`` is the server's clock minus ours, in s, if its clock
+    shows whole seconds.
     """
     early, late = _readings(requests, whole_at)
     either = []

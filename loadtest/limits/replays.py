@@ -23,11 +23,7 @@ VECTORISED: Final = "fixed-window"
 def replay(spec: LimiterSpec, limit: Limit, times: Floats, ends: Floats | None = None) -> Bools:
     """Return whether a fresh limiter accepts each request. This is ``limits.replay``, vectorised for fixed windows.
 
-    Args:
-        spec: the limiter's specification.
-        limit: the limit.
-        times: unix seconds of the server's clock, ascending.
-        ends: end of each request. Only a concurrency limit uses it.
+    ``times`` are unix seconds of the server's clock, ascending. Only a concurrency limit uses the requests' ``ends``.
     """
     if spec.algorithm != VECTORISED:
         held = ends.tolist() if ends is not None and spec.algorithm == CONCURRENCY else None
@@ -47,8 +43,6 @@ class LimiterReplay:
         counts: N of each limiter. For buckets, this is the burst.
         windows: W of each limiter in s. For buckets, these are the seconds per refilled request.
         shifts: the server's clock minus ours, minus the windows' phase, in s.
-        count_rejected: whether rejected requests count.
-        round_down: as in ``LimiterSpec``.
     """
 
     def __init__(

@@ -19,7 +19,7 @@ from loadtest.foreign_text import KeyFilter, visible
 from loadtest.http_headers import ClockOffset, parse_date
 from loadtest.preflight.client import UNKNOWN_JOB, Reply, TargetClient
 from loadtest.record.run_info import Preflight, PreflightCheck, PreflightRequest
-from loadtest.scenario import Scenario, Traffic
+from loadtest.scenario import Scenario
 from loadtest.targets import PREFLIGHT_KEYS, PreflightOrder, first_workflow, workflow_operation
 
 _LEAST_TIMEOUT: Final = 10.0
@@ -48,13 +48,9 @@ class Checks:
     """The checks of one preflight, which tries the first three keys and runs the scenario's first workflow once."""
 
     def __init__(self, client: TargetClient, runner: asyncio.Runner, scenario: Scenario) -> None:
-        self._client = client
-        self._runner = runner
-        self._keys = client.keys
-        self._own = KeyFilter(client.keys)
-        self._scenario = scenario
-        traffic = first_workflow(scenario)
-        self._timeout = min(max(_LEAST_TIMEOUT, traffic.timeout if traffic else 0.0), LONGEST)
+        self._client, self._runner, self._traffic = client, runner, first_workflow(scenario)
+        self._keys, self._own = client.keys, KeyFilter(client.keys)
+        self._timeout = min(max(_LEAST_TIMEOUT, self._traffic.timeout if self._traffic else 0.0), LONGEST)
         self._found: dict[str, PreflightCheck] = {}
         self._sent: list[PreflightRequest] = []
         self._replies: list[Reply] = []
@@ -67,12 +63,11 @@ class Checks:
         return Preflight(checks=list((unchecked | self._found).values()), sent=self._sent)
 
     def _send(self, kind: RequestKind, *, job: str = "", body: object = None, key_index: int = 0) -> Reply:
-        key = self._keys[key_index]
-        reply = self._runner.run(self._client.ask(REQUESTS[kind], key, self._timeout, job=job, body=body))
+        asked = self._client.ask(REQUESTS[kind], self._keys[key_index], self._timeout, job=job, body=body)
+        self._replies.append(reply := self._runner.run(asked))
         self._sent.append(
             PreflightRequest(limit=LIMIT_OF_KIND[kind], kind=kind, key_index=key_index, unix_s=round(reply.sent_s, 4))
         )
-        self._replies.append(reply)
         return reply
 
     def _note(self, name: str, words: str, remedy: str | None = None, *, known: bool = True) -> bool:
@@ -123,16 +118,12 @@ class Checks:
         return True
 
     def _workflow(self) -> bool:
-        traffic = first_workflow(self._scenario)
+        traffic = self._traffic
         if traffic is None or traffic.workflow is None:
             words = "the scenario runs no workflow"
             return self._unseen(words, words)
-        kind = FIRST_KIND[workflow_operation(traffic)]
-        body = {"name": traffic.workflow, "parameters": traffic.parameters}
-        return self._judge_run(traffic, self._send(kind, body=body), kind)
-
-    def _judge_run(self, traffic: Traffic, reply: Reply, kind: RequestKind) -> bool:
-        name = traffic.workflow
+        kind, name = FIRST_KIND[workflow_operation(traffic)], traffic.workflow
+        reply = self._send(kind, body={"name": name, "parameters": traffic.parameters})
         if reply.late and traffic.timeout > reply.took_s:
             return self._unseen(f"{name}: {reply.failure}; the scenario waits {traffic.timeout:g} s")
         if reply.failure is not None:
@@ -162,8 +153,9 @@ class Checks:
         else:
             checks = {"jobId": isinstance(job, str) and bool(job), "status": isinstance(state, str)}
         if lacking := [key for key, there in checks.items() if not there]:
-            what = "a run's" if sync else "a submit's"
-            return self._note("answer", f"{what} answer lacks {' and '.join(lacking)}{_has(body)}", remedy)
+            keys = ", ".join(key[:_LONGEST] for key in list(body)[:_KEYS] if key.isprintable())
+            words = f"{'a run' if sync else 'a submit'}'s answer lacks {' and '.join(lacking)}"
+            return self._note("answer", words + f"; it has {keys}" * bool(keys), remedy)
         if sync:
             if (ratio := in_seconds(body[_TIME], reply.took_s)) is not None:
                 words = f"executionTime {body[_TIME]:g} looks like seconds: the answer took {ratio}"
@@ -189,20 +181,13 @@ class Checks:
         for reply in self._replies:
             if (date := parse_date(reply.headers.get("date", ""))) is not None:
                 offset.see(date.timestamp(), reply.sent_s, reply.sent_s + reply.took_s)
-        low, high = offset.low, offset.high
-        if offset.known and low <= high:
-            words = f"the server's differs from ours by {(low + high) / 2:+.1f} ± {max(0.05, (high - low) / 2):.1f} s"
-            self._note("clock", words)
+        middle, half = (offset.low + offset.high) / 2, (offset.high - offset.low) / 2
+        if offset.known and half >= 0:
+            self._note("clock", f"the server's differs from ours by {middle:+.1f} ± {max(0.05, half):.1f} s")
         elif offset.known:
             self._note("clock", "the Date headers contradict each other", known=False)
         elif self._replies and self._replies[0].failure is None:
             self._note("clock", "there is no Date header", known=False)
-
-
-def _has(body: dict[str, object]) -> str:
-    """Return text with the printable keys of an answer."""
-    keys = [key[:_LONGEST] for key in list(body)[:_KEYS] if key.isprintable()]
-    return f"; it has {', '.join(keys)}" if keys else ""
 
 
 def in_seconds(execution: float, took_s: float) -> str | None:

@@ -95,12 +95,8 @@ class TargetClient:
     async def ask(self, request: Request, key: str, seconds: float, *, job: str = "", body: object = None) -> Reply:
         """Send one request. A failure is returned as a reply.
 
-        Args:
-            request: the kind of request to send.
-            key: the API key.
-            seconds: maximum time from connecting to the last byte.
-            job: for a retrieval, the job's id, which is the end of the path.
-            body: the body of a run or submit.
+        ``seconds`` is the maximum time from connecting to the last byte. ``job`` is the id of a job to retrieve, which
+        is the end of the path. ``body`` is that of a run or submit.
         """
         headers = {"x-api-key": key, **({} if body is None else {"content-type": "application/json"})}
         content = None if body is None else msgspec.json.encode(body)
@@ -135,7 +131,6 @@ class TargetClient:
 
 
 def _why(error: httpx.HTTPError) -> str:
-    """Return the reason for a missing response, in words."""
     cause: BaseException = error
     # Outer exceptions only state that all attempts failed.
     while not getattr(cause, "errno", None) and (inner := cause.__cause__ or cause.__context__) is not None:
@@ -151,7 +146,6 @@ def _why(error: httpx.HTTPError) -> str:
 
 
 def _decode(data: bytes) -> Any:
-    """Decode JSON, or return None if it is invalid."""
     try:
         return msgspec.json.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -21,7 +21,6 @@ from loadtest.limits.probing.evidence import WINDOWS, ProbeAnswer, VolleyOrder, 
 from loadtest.limits.probing.probe import REQUESTS as PROBE_REQUESTS
 from loadtest.limits.probing.probe import Prober
 from loadtest.limits.probing.results import (
-    Compliance,
     Failed,
     Found,
     LimitFinding,
@@ -57,11 +56,6 @@ class Sent:
     reply: Reply | None = None
     awaited: bool = False
     """Whether the answer arrived before the probe continued."""
-
-    @property
-    def late(self) -> float:
-        """Seconds from the intended to the real time of sending."""
-        return self.sent - self.at
 
     @property
     def status(self) -> int:
@@ -138,9 +132,8 @@ class Sender:
     async def _send(self, sent: Sent, request: Request, key: str) -> None:
         await asyncio.sleep(max(0.0, sent.at - self.now()))
         executes = request.method == "POST"
-        body = {"name": self._workflow or _UNKNOWN_WORKFLOW} if executes else None
+        body, job = ({"name": self._workflow or _UNKNOWN_WORKFLOW}, "") if executes else (None, UNKNOWN_JOB)
         sent.sent = self.now()
-        job = "" if executes else UNKNOWN_JOB
         sent.reply = await self._client.ask(request, key, _TIMEOUT_S, job=job, body=body)
 
     async def end(self) -> None:
@@ -186,19 +179,45 @@ class _Attempts:
             again += 1
             now = sender.now() + (again > 0) * _REST * self.documented.window
             sender.begin(workflow)
-            requests, seconds = self.most - sender.sent, self.until - now
             prober = Prober(
                 self.limit,
                 self.documented,
                 now,
                 self.rate,
                 others=self.others,
-                requests=requests,
-                seconds=seconds,
+                requests=self.most - sender.sent,
+                seconds=self.until - now,
                 clock=sender.now,
             )
-            found = await _drive(sender, prober, self.limit, self.tell, lambda: self.left(_REST))
+            found = await self._drive(prober)
         return found, again
+
+    async def _drive(self, prober: Prober) -> LimitFinding | None:
+        """Carry out a probe. Return None if this machine is too busy and another probe is possible."""
+        sender, replies, window = self.sender, self.sender.replies, self.documented.window
+        run, begin, requests, passed = prober.run(), sender.now(), 0, 0
+        send = next(run)
+        while True:
+            answers = await sender.volley(send, self.limit, first=not requests)
+            requests, passed = requests + len(answers), passed + sum(answer.passed for answer in answers)
+            busy = self.left(_REST) and (_late_s(replies) > max(_LATE_S, _LATE * window) or _overtaken(replies))
+            progress = ProbeProgress(
+                limit=self.limit,
+                experiment=prober.experiments,
+                requests=requests,
+                passed=passed,
+                seconds=round(sender.now() - begin, 1),
+                standing=[model.algorithm for model in prober.models],
+                note="this machine is too busy, so the probe begins again" if busy else "",
+            )
+            self.tell(progress)
+            if busy:
+                return None
+            try:
+                send = run.send(answers)
+            except StopIteration as stop:
+                found: LimitFinding = stop.value
+                return found
 
 
 async def probe_limit(
@@ -219,61 +238,25 @@ async def probe_limit(
     most = sent + min(total, order.requests or total)
     attempts = _Attempts(sender, limit, Limit(count, window), most, until, order.rate, others, tell)
     (found, again), executed = await attempts.probe(None), 0
-    if not found.rejected and REQUESTS_OF[limit].executes:
-        name = order.workflow
-        if name is None:
-            found = _unproved(found, "allow --workflow NAME")
-        elif not attempts.left():
-            found = _unproved(found, f"the requests or the time left are too few to run {name}")
-        else:
-            passed = sender.sent - sender.rejected
-            found, again = await attempts.probe(name)
-            executed = sender.sent - sender.rejected - passed
-    elif not found.rejected:
-        found = _unproved(found)
-    cost = sender.sent - sent, sender.rejected - rejected
-    found = replace(found, requests=cost[0], rejected=cost[1], seconds=round(sender.now() - begin, 1))
-    return _finding(found, sender.replies, executed, again)
-
-
-def _unproved(found: LimitFinding, remedy: str = "") -> LimitFinding:
-    """Return the finding of a probe without rejections. It proves nothing about the limit."""
-    why = f"{found.why}; such requests may count against no limit" + f": {remedy}" * bool(remedy)
-    return replace(found, verdict="can't tell", why=why)
-
-
-async def _drive(
-    sender: Sender, prober: Prober, limit: LimitName, tell: Callable[[ProbeMessage], None], left: Callable[[], bool]
-) -> LimitFinding | None:
-    """Carry out a probe. Return None if this machine is too busy and another probe is possible."""
-    run, begin, requests, passed = prober.run(), sender.now(), 0, 0
-    send, window = next(run), prober.documented.window
-    while True:
-        answers = await sender.volley(send, limit, first=not requests)
-        requests, passed = requests + len(answers), passed + sum(answer.passed for answer in answers)
-        busy = left() and (_late_s(sender.replies) > max(_LATE_S, _LATE * window) or _overtaken(sender.replies))
-        progress = ProbeProgress(
-            limit=limit,
-            experiment=prober.experiments,
-            requests=requests,
-            passed=passed,
-            seconds=round(sender.now() - begin, 1),
-            standing=[model.algorithm for model in prober.models],
-            note="this machine is too busy, so the probe begins again" if busy else "",
+    name, runs = order.workflow, REQUESTS_OF[limit].executes
+    if not found.rejected and runs and name is not None and attempts.left():
+        passed = sender.sent - sender.rejected
+        found, again = await attempts.probe(name)
+        executed = sender.sent - sender.rejected - passed
+    elif not found.rejected:  # this proves nothing about the limit
+        left = (
+            ": allow --workflow NAME" if name is None else f": the requests or the time left are too few to run {name}"
         )
-        tell(progress)
-        if busy:
-            return None
-        try:
-            send = run.send(answers)
-        except StopIteration as stop:
-            found: LimitFinding = stop.value
-            return found
+        why = f"{found.why}; such requests may count against no limit{left if runs else ''}"
+        found = replace(found, verdict="can't tell", why=why)
+    found = _finding(found, sender.replies, executed, again)
+    requests, rejections = sender.sent - sent, sender.rejected - rejected
+    return replace(found, requests=requests, rejected=rejections, seconds=round(sender.now() - begin, 1))
 
 
 def _late_s(replies: Sequence[Sent]) -> float:
     """Return the lateness in s that a tenth of the requests reached or exceeded."""
-    return sorted(reply.late for reply in replies)[len(replies) * 9 // 10] if replies else 0.0
+    return sorted(reply.sent - reply.at for reply in replies)[len(replies) * 9 // 10] if replies else 0.0
 
 
 def _overtaken(replies: Sequence[Sent], *, waits: bool = True) -> bool:
@@ -282,23 +265,23 @@ def _overtaken(replies: Sequence[Sent], *, waits: bool = True) -> bool:
 
 
 def _finding(found: LimitFinding, replies: Sequence[Sent], executed: int, again: int) -> LimitFinding:
-    told = [
+    answers = [
         ProbeAnswer(each.sent, each.answered, not each.refused, headers=each.reply.headers)
         for each in replies
         if each.reply is not None and each.status
     ]
     if _overtaken(replies, waits=found.held or executed > 0):
         late = "answers came after later requests, so no limiter can be excluded: this machine or the API was busy"
-        verdict: Compliance = "looser" if found.verdict == "looser" else "can't tell"
+        verdict = "looser" if found.verdict == "looser" else "can't tell"
         found = replace(found, verdict=verdict, standing=[], stated=None, fits=[], why=late)
-    rejected = [each for each in told if not each.passed]
+    rejected = [each for each in answers if not each.passed]
     return replace(
         found,
         seen=[*found.seen, *_busy(replies, again)],
         statuses=dict(Counter(reply.status for reply in replies if reply.refused)),
-        retry_after=retry_after(told),
+        retry_after=retry_after(answers),
         waits=not rejected or any("retry-after" in each.headers for each in rejected),
-        headers=rate_limit_headers(told),
+        headers=rate_limit_headers(answers),
         executed=executed,
         jobs_of_rejected=sum("jobId" in each.reply.fields for each in replies if each.refused and each.reply),
     )

@@ -46,11 +46,8 @@ class NamedEntry:
         if entry is None or (entry.ca is None and entry.client_certificate is None):
             return None
         folder = (self.path or TARGETS_FILE).resolve().parent
-        ca, certificate, key = (
-            None if name is None else str(folder / Path(name).expanduser())
-            for name in (entry.ca, entry.client_certificate, entry.client_key)
-        )
-        return TlsInfo(ca=ca, certificate=certificate, key=key)
+        files = {"ca": entry.ca, "certificate": entry.client_certificate, "key": entry.client_key}
+        return TlsInfo(**{key: str(folder / Path(file).expanduser()) for key, file in files.items() if file})
 
     @property
     def headers(self) -> dict[str, str]:
@@ -194,13 +191,8 @@ def make_preflight(chosen: ChosenTarget, scenario: Mapping[str, Any], environmen
     Raises:
         LoadtestError: if the process failed, which is a bug.
     """
-    order = PreflightOrder(
-        url=chosen.target.url,
-        listed=chosen.entry is not None,
-        scenario=scenario,
-        tls=chosen.tls,
-        headers=chosen.headers,
-    )
+    url, listed = chosen.target.url, chosen.entry is not None
+    order = PreflightOrder(url=url, listed=listed, scenario=scenario, tls=chosen.tls, headers=chosen.headers)
     done = subprocess.run(
         [sys.executable, "-m", "loadtest.preflight"],
         input=msgspec.json.encode(order),

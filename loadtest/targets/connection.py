@@ -158,35 +158,16 @@ def _server(parts: SplitResult) -> Server:
 
 def _addresses(host: str, port: int) -> list[str]:
     try:
-        found = [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+        return [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
     except (OSError, UnicodeError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise UnresolvedError(f"the host {host!r} cannot be resolved: {why}", "Check its spelling.") from None
-    if not found:
-        raise UnresolvedError(f"the host {host!r} has no address", "Check its spelling.")
-    return found
 
 
-OURS: Final = frozenset(
-    {
-        "accept",
-        "connection",
-        "content-encoding",
-        "content-length",
-        "content-type",
-        "expect",
-        "host",
-        "keep-alive",
-        "te",
-        "traceparent",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "user-agent",
-        "x-api-key",
-        "x-wf-endpoint",
-    }
-)
+OURS: Final = frozenset({
+    "accept", "connection", "content-encoding", "content-length", "content-type", "expect", "host", "keep-alive", "te",
+    "traceparent", "trailer", "transfer-encoding", "upgrade", "user-agent", "x-api-key", "x-wf-endpoint",
+})  # fmt: skip
 """Headers that the client sends itself, or that would change the meaning of a request."""
 _NAME: Final = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
 _VALUE: Final = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?")

@@ -58,8 +58,6 @@ def parse_hours(value: object) -> Hours:
     Raises:
         ValueError: if the text has another form or covers the whole day, or if its zone is unknown.
     """
-    if isinstance(value, Hours):
-        return value
     match = _FORM.match(value) if isinstance(value, str) else None
     if match is None:
         raise ValueError(f"{value!r} are not hours: write '08:00-18:00', followed by a zone if it is not UTC")

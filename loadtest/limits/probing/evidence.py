@@ -41,7 +41,6 @@ class VolleyOrder:
         at: earliest time, in unix seconds of our clock.
         patience: seconds to wait for a further answer. Unanswered requests then count as in progress or held.
         held: whether a queue holds accepted requests. The probe then does not wait for their answers.
-        who: whose quota the requests consume.
         spread: seconds over which the requests are spread; 0 to send them at once.
     """
 
@@ -70,7 +69,6 @@ class ProbeAnswer:
     Attributes:
         sent: unix seconds of our clock.
         answered: unix seconds of our clock; infinite if there is no answer yet.
-        who: whose quota the request consumes.
         headers: values by name. Names are in lower case.
     """
 
@@ -83,13 +81,7 @@ class ProbeAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Volley:
-    """A burst of requests, in order of sending.
-
-    Attributes:
-        sent: unix seconds of our clock.
-        answered: unix seconds of our clock; infinite if there was no answer yet.
-        passed: number of accepted requests.
-    """
+    """A burst of requests, in order of sending, with the number that passed. Times are as in ``ProbeAnswer``."""
 
     sent: Floats
     answered: Floats
@@ -161,11 +153,8 @@ class ProbeEvidence:
         In half of the draws, a burst's requests are delayed together, because a busy server may receive them only just
         before it answers.
 
-        Args:
-            volley: the burst.
-            draws: the number of draws.
-            refill_s: seconds in which a bucket accepts one more request, or a 60th of a window. A group lasts half of
-                this time.
+        A group lasts half of ``refill_s``: the seconds in which a bucket accepts one more request, or a 60th of a
+        window.
         """
         lasts = min(volley.answered[-1], volley.sent[-1] + self.longest) - volley.sent[0]
         moments = int(min(max(2 * lasts / refill_s, _MOMENTS[0]), _MOMENTS[1]))
@@ -224,7 +213,6 @@ class BurstSender:
     Args:
         now: unix seconds of our clock.
         rate: maximum requests/s.
-        requests: maximum number of requests.
         until: unix seconds of our clock after which no burst begins.
     """
 
@@ -245,7 +233,6 @@ class BurstSender:
 
     @property
     def _longest(self) -> float:
-        """Return the seconds within which the server decides on a request."""
         # Durations of accepted requests count too, because a busy machine reads answers late. A queue's delays do not.
         return max([1.5 * self._trip + 0.02, *([] if self._held else self._took)])
 
@@ -262,7 +249,6 @@ class BurstSender:
         return sorted(answers, key=lambda each: each.sent)
 
     def _volley(self, at: float, count: int, spread: float = 0.0) -> Exchange[Volley]:
-        """Send requests, and add them to the present experiment."""
         answers = yield from self._ask(at, count, spread=spread)
         volley = self._volley_of(answers)
         self._past.experiments[-1].append(volley)
@@ -286,10 +272,9 @@ class BurstSender:
         return max(1, min(-(-self.documented.count // parts), int(self._rate * max(2 * PATIENCE_S, self._trip))))
 
     def _burst(self, at: float, count: int, *, whole: bool = False) -> Exchange[bool]:
-        """Send up to ``count`` requests in parts, as fast as allowed. Stop at rejections unless ``whole``.
+        """Send up to ``count`` requests in parts, as fast as allowed, and return whether some were rejected.
 
-        Returns:
-            Whether some were rejected.
+        Stop at rejections unless ``whole``.
         """
         size, passed, rejected, last, spread = self._size, 0, 0, -math.inf, 0.0
         while count > 0 and self._left > 0 and (whole or not rejected):
