@@ -1,9 +1,7 @@
 """Registry of the metrics that thresholds and comparisons can name: unit, components and permitted uses.
 
 A count adds up the operations or requests of certain cells (``Cell``). A ratio divides counts by another count or by
-seconds. The analysis of a record, the values of single arrivals and the breakers of a running test all use these
-entries. A new metric of existing counts therefore needs only an entry here and a field in ``metrics.json``. The
-analysis has a function for each time metric.
+seconds. The analysis of a record, the values of single arrivals and the breakers of a running test use these entries.
 """
 
 from collections.abc import Callable, Mapping
@@ -69,7 +67,7 @@ PARTS: Final[dict[str, Callable[[Cell], bool]]] = {
 
 
 class Nature(NamedTuple):
-    """The way a metric is compared between runs.
+    """The comparison of a metric between runs.
 
     Attributes:
         scale: the scale of differences: ``log`` for times and rates, ``logit`` (log odds) for shares.
@@ -91,14 +89,13 @@ class MetricEntry:
     """One metric.
 
     Attributes:
-        parts: the counts that the metric adds up. Empty for a time.
-        whole: the divisor, a count or ``seconds``. Empty if there is none.
-        n: the count that is shown as a value's sample size. Empty if no sample size is shown.
+        parts: the counts that the metric adds up; empty for a time.
+        whole: the divisor, a count or ``seconds``; empty if there is none.
+        n: the count that is shown as a value's sample size; empty if none is shown.
         live: whether the metric is known during a run. A threshold on it may then abort the run.
         expected: whether a replay of the assumed limiter gives an expected value.
-        more_is_better: whether the greater of two values is better.
-        column: heading in the report's table of outcomes. Empty if the table does not show the metric.
-        nature: the way in which the metric is compared between runs. None if it is not compared.
+        column: heading in the report's table of outcomes; empty if the table does not show the metric.
+        nature: None if runs are not compared by the metric.
     """
 
     unit: Unit
@@ -113,7 +110,7 @@ class MetricEntry:
 
     @property
     def grows(self) -> bool:
-        """Whether the metric is a count. A count never falls during a run."""
+        """Whether the metric is a count, which never falls during a run."""
         return bool(self.parts) and not self.whole
 
 
@@ -144,6 +141,13 @@ def _rate(part: str, n: str, *, live: bool = True, more_is_better: bool = False)
     return MetricEntry(unit="per_s", parts=(part,), whole="seconds", n=n, live=live, more_is_better=more_is_better)
 
 
+def _share(*parts: str, of: str, expected: bool = False, column: str = "", compared_as: str = "") -> MetricEntry:
+    nature = Nature("logit", 1, "share", _SHARE_SD, compared_as) if compared_as else None
+    return MetricEntry(
+        unit="share", parts=parts, whole=of, n=of, live=True, expected=expected, column=column, nature=nature
+    )
+
+
 def _time(name: str) -> MetricEntry:
     called = _TIME_NATURES.get(name)
     nature = Nature("log", 1, "ms", _LATENCY_SD, called) if called else None
@@ -157,31 +161,12 @@ METRICS: Final[dict[str, MetricEntry]] = {
     **_counts("requests.", n="requests.sent"),
     "requests.sent_rate": _rate("requests.sent", n="requests.sent"),
     "requests.accepted_rate": _rate("requests.accepted", n="requests.sent", more_is_better=True),
-    "requests.throttled_rate": MetricEntry(
-        unit="share",
-        parts=("requests.throttled",),
-        whole="requests.sent",
-        n="requests.sent",
-        live=True,
-        expected=True,
+    "requests.throttled_rate": _share("requests.throttled", of="requests.sent", expected=True),
+    "throttled_rate": _share(
+        "operations.throttled", of="operations.sent", expected=True, compared_as="429 rate beyond the expected"
     ),
-    "throttled_rate": MetricEntry(
-        unit="share",
-        parts=("operations.throttled",),
-        whole="operations.sent",
-        n="operations.sent",
-        live=True,
-        expected=True,
-        nature=Nature("logit", 1, "share", _SHARE_SD, "429 rate beyond the expected"),
-    ),
-    "error_rate": MetricEntry(
-        unit="share",
-        parts=("operations.failed", "operations.timed_out"),
-        whole="operations.sent",
-        n="operations.sent",
-        live=True,
-        column="error rate",
-        nature=Nature("logit", 1, "share", _SHARE_SD, "error rate"),
+    "error_rate": _share(
+        "operations.failed", "operations.timed_out", of="operations.sent", column="error rate", compared_as="error rate"
     ),
     "goodput": MetricEntry(
         unit="per_s",

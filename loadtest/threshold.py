@@ -54,8 +54,6 @@ WRITE_AS: Final[dict[Unit, str]] = {
     "share": "a share from 0 to 1, or a percentage, such as 0.05 or 5%",
     "number": "a plain number",
 }
-
-
 _FACTOR: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?)x")
 
 
@@ -97,16 +95,10 @@ class Threshold:
         return all(own in (None, other) for own, other in scope)
 
     def holds(self, value: float, expected: float | None = None) -> bool:
-        """Whether one value meets the requirement. Only ``within`` needs ``expected``.
-
-        Raises:
-            ValueError: if ``within`` is judged without an expected value.
-        """
-        if self.operator == "between":
-            return self.value <= value <= (self.value if self.upper is None else self.upper)
-        if self.operator == "within":
-            if expected is None:
-                raise ValueError(f"{self.text!r} needs an expected value")
+        """Whether one value meets the requirement. Only ``within`` needs ``expected``."""
+        if self.operator == "between" and self.upper is not None:
+            return self.value <= value <= self.upper
+        if self.operator == "within" and expected is not None:
             return abs(value - expected) <= self.value
         return _COMPARE[self.operator](value, self.value)
 
@@ -149,8 +141,8 @@ def parse_threshold(
     )
     if match["d"] is not None:
         if metric not in EXPECTED:
-            known = " and ".join(EXPECTED)
-            raise WrongValueError(f"{metric} has no expected value in {text!r}", f"Only {known} have one.")
+            remedy = f"Only {' and '.join(EXPECTED)} have one."
+            raise WrongValueError(f"{metric} has no expected value in {text!r}", remedy)
         return make("within", _value(match["d"], unit, text))
     if match["low"] is not None:
         low, high = _value(match["low"], unit, text), _value(match["high"], unit, text)
@@ -178,12 +170,11 @@ def _relative(
 
 def why_not_early(threshold: Threshold) -> str | None:
     """Return why a violation cannot be detected before the end of a run, or None if it can."""
-    metric = threshold.metric
+    metric, entry = threshold.metric, METRICS[threshold.metric]
     if threshold.reference is not None:
         return "the value it is compared with is known only at the end"
     if threshold.operator == "within":
         return "the expected value is known only at the end"
-    entry = METRICS[metric]
     if not entry.live:
         return f"{metric} is known only at the end"
     if (entry.grows or metric.endswith(".max")) and threshold.operator not in {"<", "<="}:
@@ -196,8 +187,7 @@ def judge(threshold: Threshold, value: float | tuple[float, float] | None, expec
 
     Args:
         threshold: the requirement.
-        value: the value in the threshold's unit, or a pair of bounds if only these are known. Points between the bounds
-            are not judged. None if the sample is too small.
+        value: the value in the threshold's unit, or a pair of bounds. None if the sample is too small.
         expected: the expected value for ``within``. None if no replay was possible.
 
     Returns:

@@ -19,7 +19,6 @@ __all__ = [
     "distribution",
     "findings",
     "intervals",
-    "jobs",
     "load_record",
     "measurements",
     "metrics",

@@ -1,20 +1,23 @@
-"""Groups of requests that were not ok, and impossible values in responses.
+"""Findings about the target: groups of requests that were not ok, impossible values in responses, and slow API keys.
 
-Impossible values are findings about the target, such as an executionTime longer than the client waited. A response
-without executionTime counts as failed with the reason ``wrong_shape``.
+An executionTime longer than the client waited is impossible. A response without executionTime counts as failed with the
+reason ``wrong_shape``.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from math import inf
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from loadtest.analysis.columns import DAY_MS, KINDS, OK, Rows, Vocabulary
+from loadtest.analysis.distribution import Distribution, Distributions, percentile
 from loadtest.analysis.reader import Chunk
-from loadtest.analysis.results import Count, Result
-from loadtest.analysis.times import GRAIN_MS, longest_execution
+from loadtest.analysis.results import Count, Result, result_of
+from loadtest.analysis.times import GRAIN_MS, longest_execution, response_time
 from loadtest.contract import JobState, Operation
 
 GROUPS: Final = 500
@@ -75,36 +78,34 @@ class Errors:
         earliest, latest = np.minimum.reduceat(starts, firsts), np.maximum.reduceat(starts, firsts)
         for place, row in enumerate(order[firsts].tolist()):
             key = tuple(int(column[row]) for column in columns)
-            within = (int(counts[place]), float(earliest[place]), float(latest[place]))
-            self._merge(key, rows, row, within)
+            if key not in self._groups and len(self._groups) >= GROUPS:
+                self.beyond += int(counts[place])
+                continue
+            group = self._groups.get(key) or self._empty(key, rows.text("request_id", row))
+            self._groups[key] = msgspec.structs.replace(
+                group,
+                count=group.count + int(counts[place]),
+                first_s=min(group.first_s, float(earliest[place])),
+                last_s=max(group.last_s, float(latest[place])),
+            )
 
     def result(self) -> list[ErrorGroup]:
         """Return all groups, the most frequent first."""
         return sorted(self._groups.values(), key=lambda group: (-group.count, group.first_s))
 
-    def _merge(self, key: tuple[int, ...], rows: Rows, row: int, within: tuple[int, float, float]) -> None:
-        count, first_s, last_s = within
-        group = self._groups.get(key)
-        if group is None:
-            if len(self._groups) >= GROUPS:
-                self.beyond += count
-                return
-            words = self._vocabulary.words
-            status, kind, code, reason, traffic = key
-            self._groups[key] = ErrorGroup(
-                kind=KINDS[kind],
-                status=status if status >= 0 else None,
-                code=words["error_code"][code] if code >= 0 else None,
-                reason=words["reason"][reason] if reason >= 0 else None,
-                count=count,
-                first_s=first_s,
-                last_s=last_s,
-                traffic=words["traffic"][traffic],
-                request_id=rows.text("request_id", row),
-            )
-            return
-        self._groups[key] = msgspec.structs.replace(
-            group, count=group.count + count, first_s=min(group.first_s, first_s), last_s=max(group.last_s, last_s)
+    def _empty(self, key: tuple[int, ...], request_id: str | None) -> ErrorGroup:
+        words = self._vocabulary.words
+        status, kind, code, reason, traffic = key
+        return ErrorGroup(
+            kind=KINDS[kind],
+            status=status if status >= 0 else None,
+            code=words["error_code"][code] if code >= 0 else None,
+            reason=words["reason"][reason] if reason >= 0 else None,
+            count=0,
+            first_s=inf,
+            last_s=-inf,
+            traffic=words["traffic"][traffic],
+            request_id=request_id,
         )
 
 
@@ -155,47 +156,41 @@ class Anomalies:
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
         self._found = {name: Anomaly(name=name) for name in WORDS}
+        self._first = dict.fromkeys(WORDS, inf)
+        """Place in the record of the first row with each kind of anomaly."""
+        self._before = 0
 
     def add(self, chunk: Chunk) -> None:
-        pieces: dict[str, list[tuple[int, Rows]]] = {name: [] for name in WORDS}
         for stage_index, rows in chunk.operations.by_judged_stage:
             for name, possible, found in _look(rows, self._vocabulary.stage_keys[stage_index].operation):
-                pieces[name].append((possible, found))
+                self._note(name, possible, found)
         documented = self._vocabulary.codes("job_state", list(JobState))
         for _, rows in chunk.requests.by_judged_stage:
             state = rows.words("job_state")
             odd = rows.where((state >= 0) & ~np.isin(state, documented))
-            pieces["unknown_state"].append((int(np.count_nonzero(state >= 0)), odd))
-        for name, some in pieces.items():
-            self._found[name] = self._counted(self._found[name], some)
+            self._note("unknown_state", int(np.count_nonzero(state >= 0)), odd)
+        self._before += chunk.columns.count
 
     def result(self) -> list[Anomaly]:
         """Return the anomalies that occurred."""
-        found = dict(self._found)
-        if found["seconds"].count < max(_FEW, _NEARLY_ALL * found["seconds"].possible):
-            del found["seconds"]
-        return [one for one in found.values() if one.count]
+        seconds = self._found["seconds"]
+        few = seconds.count < max(_FEW, _NEARLY_ALL * seconds.possible)
+        return [one for one in self._found.values() if one.count and not (one is seconds and few)]
 
-    def _counted(self, anomaly: Anomaly, pieces: list[tuple[int, Rows]]) -> Anomaly:
-        """Add pieces to an anomaly. A piece is the number of checked rows, and the rows with impossible values."""
-        found = [rows for _, rows in pieces if len(rows)]
-        changes: dict[str, Any] = {
-            "possible": anomaly.possible + sum(possible for possible, _ in pieces),
-            "count": anomaly.count + sum(map(len, found)),
-        }
-        if found and not anomaly.count:
-            first = min(found, key=lambda rows: int(rows.places[0]))
-            words = self._vocabulary.words
-            changes |= {
-                "traffic": words["traffic"][first.words("traffic")[0]],
-                "request_id": first.text("request_id", 0),
-            }
-            if anomaly.name == "unknown_state":
-                changes["example"] = words["job_state"][first.words("job_state")[0]][:_LONGEST]
-        if found and (extreme := _EXTREME.get(anomaly.name)) is not None:
-            worst = [float(extreme(rows.execution_given)) for rows in found]
-            changes["worst_ms"] = extreme([*worst, worst[0] if anomaly.worst_ms is None else anomaly.worst_ms])
-        return msgspec.structs.replace(anomaly, **changes)
+    def _note(self, name: str, possible: int, rows: Rows) -> None:
+        """Add a number of checked rows, and the rows of these that have an impossible value."""
+        anomaly, words = self._found[name], self._vocabulary.words
+        changes: dict[str, Any] = {"possible": anomaly.possible + possible, "count": anomaly.count + len(rows)}
+        if len(rows) and (place := self._before + int(rows.places[0])) < self._first[name]:
+            self._first[name] = place
+            traffic = words["traffic"][rows.words("traffic")[0]]
+            changes |= {"traffic": traffic, "request_id": rows.text("request_id", 0)}
+            if name == "unknown_state":
+                changes["example"] = words["job_state"][rows.words("job_state")[0]][:_LONGEST]
+        if len(rows) and (extreme := _EXTREME.get(name)) is not None:
+            worst = float(extreme(rows.execution_given))
+            changes["worst_ms"] = worst if anomaly.worst_ms is None else extreme((worst, anomaly.worst_ms))
+        self._found[name] = msgspec.structs.replace(anomaly, **changes)
 
 
 def _look(rows: Rows, operation: Operation) -> Iterator[tuple[str, int, Rows]]:
@@ -214,3 +209,93 @@ def _look(rows: Rows, operation: Operation) -> Iterator[tuple[str, int, Rows]]:
         yield "seconds", int(np.count_nonzero(execution > 0)), good.where((ratio >= low) & (ratio <= high))
     matched = rows.floats("result_matched")
     yield "wrong_result", int(np.count_nonzero(~np.isnan(matched))), rows.where(matched == 0)
+
+
+MOST_KEYS: Final = 64
+"""At most this many keys have figures. Keys with lower indices come first."""
+_SLOWER: Final = 1.5
+"""A key is slow if its time is longer by at least this factor. Different work per key may cause a smaller factor."""
+
+
+class Slower(Result, frozen=True):
+    """A percentile of a key that is significantly longer than that of all other keys together."""
+
+    statistic: Literal["p50", "p95"]
+    value_ms: float
+    others_ms: float
+    factor: float
+
+
+def slower(times: Distribution, others: Distribution) -> Slower | None:
+    """Return p50 or p95 if it is longer by ``_SLOWER`` with disjoint 95 % intervals. If both are, return p50."""
+    statistics: tuple[tuple[Literal["p50", "p95"], float], ...] = (("p50", 0.5), ("p95", 0.95))
+    for name, quantile in statistics:
+        own, theirs = percentile(times, quantile), percentile(others, quantile)
+        if own.value is None or own.low is None or not theirs.value or theirs.high is None:
+            continue
+        if own.low > theirs.high and own.value >= _SLOWER * theirs.value:
+            return Slower(name, own.value, theirs.value, own.value / theirs.value)
+    return None
+
+
+class KeyPercentiles(Result, frozen=True, kw_only=True):
+    """Response times of one key. A percentile is null if samples are too few."""
+
+    p50: float | None
+    p95: float | None
+
+
+class KeyFigures(Result, frozen=True, kw_only=True):
+    """Ok and timed-out operations of one traffic entry and key. ``key`` is the index of the key, never its value."""
+
+    traffic: str
+    key: Count
+    n: Annotated[int, Meta(ge=1)]
+    response_time_ms: KeyPercentiles
+
+
+class SlowKey(Slower, frozen=True, kw_only=True):
+    """A key that is significantly slower than the other keys of its traffic entry."""
+
+    traffic: str
+    key: Count
+    n: Annotated[int, Meta(ge=1)]
+
+
+class KeyTimes:
+    """Collects response times by traffic entry and API key, if the run has several keys.
+
+    Arrivals use the keys of their traffic entry in turn, so all keys are used in the same stages and at the same time.
+    The target therefore causes the differences between keys.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, keys: int) -> None:
+        self._entries, self._keys = vocabulary.entries, min(keys, MOST_KEYS)
+        self._times = Distributions(len(self._entries) * self._keys)
+
+    def add(self, chunk: Chunk) -> None:
+        if self._keys < 2:
+            return
+        for stage_index, rows in chunk.operations.by_judged_stage:
+            good = rows.without_mistakes.answered
+            good = good.where(good.floats("key_index") < self._keys)
+            place = chunk.vocabulary.entry_of[stage_index] * self._keys + good.floats("key_index").astype(np.int64)
+            self._times.add(place, response_time(good), good.late)
+
+    def result(self) -> tuple[list[KeyFigures], list[SlowKey]]:
+        """Return the keys with times, and the significantly slower keys, slowest first.
+
+        Traffic entries with fewer than two keys with times are left out.
+        """
+        figures, slow = [], []
+        for entry, name in enumerate(self._entries):
+            places = range(entry * self._keys, (entry + 1) * self._keys)
+            by_key = {key: times for key, place in enumerate(places) if (times := self._times.get([place])).n}
+            for key, times in by_key.items() if len(by_key) > 1 else ():
+                p50, p95 = (percentile(times, quantile).value for quantile in (0.5, 0.95))
+                percentiles = KeyPercentiles(p50=p50, p95=p95)
+                figures.append(KeyFigures(traffic=name, key=key, n=times.n, response_time_ms=percentiles))
+                others = self._times.get([place for place in places if place != places[key]])
+                if (found := slower(times, others)) is not None:
+                    slow.append(result_of(SlowKey, found, traffic=name, key=key, n=times.n))
+        return figures, sorted(slow, key=lambda one: -one.factor)

@@ -56,6 +56,12 @@ class SideFigure(Result, frozen=True, kw_only=True):
         """The value; infinite if an arrival never became ok, NaN if the value is missing."""
         return math.inf if self.infinite else math.nan if self.value is None else self.value
 
+    @property
+    def cost(self) -> float:
+        """A number that is lower for a better side; infinite if the value is missing."""
+        cost = -self.size if METRICS[self.metric].more_is_better else self.size
+        return math.inf if math.isnan(cost) else cost
+
 
 class ComparedSide(Result, frozen=True, kw_only=True):
     """A traffic entry, or a stage of an entry. ``figures`` has the order of the comparison's metrics."""
@@ -167,12 +173,10 @@ class _Maker:
     written: WrittenComparison
 
     def answer(self) -> ComparisonAnswer:
-        asked = self.written
-        effect = asked.entries is None
+        asked, effect = self.written, self.written.entries is None
         names = (asked.stages if effect else asked.entries) or []
         pairs = [(names[0], name) for name in names[1:]] if effect else list(combinations(names, 2))
-        family = len(pairs) * (len(asked.by) if effect else 1)
-        confidence = 1 - _ERROR / family
+        confidence = 1 - _ERROR / (len(pairs) * (len(asked.by) if effect else 1))
         differences = [self._difference(metric, *pair, confidence) for metric in asked.by for pair in pairs]
         found = ComparisonAnswer(
             kind="effect" if effect else "alternatives",
@@ -212,9 +216,7 @@ class _Maker:
             n = (first.n or 0, second.n or 0)
             found = Difference(first.value, second.value, apart, None, False, n, why)
         sign = -1.0 if METRICS[metric].more_is_better else 1.0
-        better = None
-        if found.told_apart and found.interval is not None:
-            better = sign * found.interval[1] < 0
+        better = sign * found.interval[1] < 0 if found.told_apart and found.interval is not None else None
         ends, apart = _bounds(found.interval), _finite(found.difference)
         names = {"base": base, "head": head, "metric": metric}
         return result_of(SideDifference, found, **names, difference=apart, interval=ends, better=better)
@@ -246,35 +248,26 @@ def _chosen(found: ComparisonAnswer) -> ComparisonAnswer:
     """Choose the best alternative by the first metric. A tied alternative wins if it is significantly cheaper."""
     first = found.by[0]
     known = [side for side in found.sides if not math.isnan(side.figures[0].size)]
-    if not known or all(side.figures[0].infinite for side in known):
+    if all(side.figures[0].infinite for side in known):
         return found
-    best = min(known, key=_rank).name
-    apart = {side.name: found.between(best, side.name, first) for side in known if side.name != best}
+    # If sides are equal in a metric, a later metric decides.
+    best = min(known, key=lambda side: [figure.cost for figure in side.figures]).name
+    apart = {side.name: found.between(best, side.name, first) for side in known}
     worse = [name for name, one in apart.items() if one is not None and one.told_apart]
-    tied = [side.name for side in known if side.name not in worse]
+    tied = [name for name in apart if name not in worse]
     chosen = _cheapest(found, best, tied)
     return msgspec.structs.replace(found, best=best, chosen=chosen, tied=tuple(tied), worse=tuple(worse))
-
-
-def _rank(side: ComparedSide) -> list[float]:
-    """Return the sort key of a side. The best side sorts first. A later metric decides if earlier metrics are equal."""
-    return [_or_last(-one.size if METRICS[one.metric].more_is_better else one.size) for one in side.figures]
 
 
 def _cheapest(found: ComparisonAnswer, best: str, tied: Sequence[str]) -> str:
     """Return a tied alternative if it is significantly better than ``best`` by a later metric; else ``best``."""
     reached = [name for name in tied if not found.side(name).figures[0].infinite]
     for place, metric in enumerate(found.by[1:], 1):
-        sign = -1.0 if METRICS[metric].more_is_better else 1.0
-        least = min(reached, key=lambda name: (_or_last(sign * found.side(name).figures[place].size), name != best))
+        least = min(reached, key=lambda name: (found.side(name).figures[place].cost, name != best))
         one = found.between(best, least, metric)
         if one is not None and one.told_apart:
             return least
     return best
-
-
-def _or_last(value: float) -> float:
-    return math.inf if math.isnan(value) else value
 
 
 def _finite(value: float | None) -> float | None:

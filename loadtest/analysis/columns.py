@@ -98,9 +98,8 @@ class Vocabulary:
 def _most_arrivals(plan: TrafficPlan) -> float:
     if plan.offered is not None:
         return plan.offered
-    planned = sum((stage.rate + stage.rate_to) / 2 * stage.duration_s + stage.burst for stage in plan.stages)
     # Random arrivals may exceed the plan. The factor is generous: it only has to bound the memory.
-    return min(2 * planned + 1e6, 1e10)
+    return min(2 * sum(stage.arrivals for stage in plan.stages) + 1e6, 1e10)
 
 
 Words = NDArray[np.int32]
@@ -154,20 +153,16 @@ class Columns:
         found: str | None = self._table.column(name)[place].as_py()
         return found
 
-    def finite(self, name: str) -> Bools:
-        """Return True for numbers that are finite or null."""
-        if self._empty(name):
-            return np.ones(self.count, bool)
-        values, known = _buffers(self.arrow(name))
-        finite: Bools = np.isfinite(values) if known is None else np.isfinite(values) | ~known
-        return finite.take(self.order)
-
     def floats(self, name: str) -> Floats:
         """Return a column of numbers, NaN for null."""
         if name == "intended_start" and self.vocabulary.imported:
             name = "start"
-        if name not in self._floats:
-            self._floats[name] = self._numbers(name)
+        if name not in self._floats and self._empty(name):
+            self._floats[name] = np.full(self.count, np.nan)
+        elif name not in self._floats:
+            values, known = _buffers(self.arrow(name))
+            found: Floats = values.astype(np.float64) if known is None else np.where(known, values, np.nan)
+            self._floats[name] = found.take(self.order)
         return self._floats[name]
 
     def words(self, name: str) -> Words:
@@ -178,13 +173,6 @@ class Columns:
 
     def _empty(self, name: str) -> bool:
         return bool(self._table.column(name).null_count == self.count)
-
-    def _numbers(self, name: str) -> Floats:
-        if self._empty(name):
-            return np.full(self.count, np.nan)
-        values, known = _buffers(self.arrow(name))
-        found: Floats = values.astype(np.float64) if known is None else np.where(known, values, np.nan)
-        return found.take(self.order)
 
     def _codes(self, name: str) -> Words:
         """Return a word column as integers, in the order of the record."""
@@ -222,8 +210,9 @@ class Rows:
     def __init__(self, columns: Columns, at: Ints | slice) -> None:
         self.columns = columns
         self.at = at
+        # None stands for the selection itself. A reference to itself would keep its memory until a garbage collection.
         self._parts: dict[str, Rows | None] = {}
-        self._splits: dict[str, list[tuple[int, Rows | None]]] = {}
+        self._stages: list[tuple[int, Rows | None]] | None = None
         self._floats: dict[str, Floats] = {}
         self._words: dict[str, Words] = {}
 
@@ -286,7 +275,10 @@ class Rows:
     @property
     def by_stage(self) -> "list[tuple[int, Rows]]":
         """The rows by stage, without the set-up. Stages without rows are absent."""
-        return self._split("stage", lambda: _runs(self.stage_index))
+        if self._stages is None:
+            found = [(stage, at) for stage, at in _runs(self.stage_index) if stage >= 0]
+            self._stages = [(stage, None if at is None else self.some(at)) for stage, at in found]
+        return [(stage, self if rows is None else rows) for stage, rows in self._stages]
 
     @property
     def by_judged_stage(self) -> "list[tuple[int, Rows]]":
@@ -296,7 +288,7 @@ class Rows:
     @property
     def by_kind(self) -> "list[tuple[int, Rows]]":
         """The rows by kind of request. Kinds without rows are absent."""
-        return self._split("kind", lambda: groups(self.words("kind")))
+        return [(kind, self if at is None else self.some(at)) for kind, at in groups(self.words("kind")) if kind >= 0]
 
     @property
     def ok(self) -> "Rows":
@@ -326,12 +318,6 @@ class Rows:
         late: Bools = self.words("outcome") == TIMED_OUT
         return late
 
-    # None stands for the selection itself. A reference to itself would keep its memory until a garbage collection.
-    def _split(self, name: str, found: "Callable[[], Groups]") -> "list[tuple[int, Rows]]":
-        if name not in self._splits:
-            self._splits[name] = [(code, None if at is None else self.some(at)) for code, at in found() if code >= 0]
-        return [(code, self if rows is None else rows) for code, rows in self._splits[name]]
-
     def _part(self, name: str, condition: Callable[[], Bools]) -> "Rows":
         if name not in self._parts:
             found = self.where(condition())
@@ -343,12 +329,8 @@ class Rows:
         return column[self.at] if isinstance(self.at, slice) else column.take(self.at)
 
 
-Groups = Sequence[tuple[int, Ints | slice | None]]
-"""The places of each distinct code. None stands for all places."""
-
-
-def _runs(codes: NDArray[Any]) -> Groups:
-    """Return the places of each distinct code. Equal codes must be adjacent."""
+def _runs(codes: NDArray[Any]) -> list[tuple[int, slice | None]]:
+    """Return the places of each distinct code. None stands for all places. Equal codes must be adjacent."""
     begins = np.flatnonzero(np.diff(codes, prepend=codes[:1] - 1)).tolist()
     if len(begins) == 1:
         return [(int(codes[0]), None)]

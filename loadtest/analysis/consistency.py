@@ -1,7 +1,7 @@
-"""Consistency of a record: rows that contradict themselves, each other, or the plan.
+"""Consistency of a record: rows that contradict themselves, each other, or the plan; and lost arrivals.
 
-A record with an inconsistent row is invalid. The reason names the first such rows. Figures exclude rows with
-meaningless words or numbers (``Chunk.meaningless``), but include other inconsistent rows.
+A record with an inconsistent row is invalid. Figures exclude rows with meaningless words or numbers
+(``Chunk.meaningless``), but include other inconsistent rows. An arrival without a row is lost.
 """
 
 from collections.abc import Iterator
@@ -10,14 +10,27 @@ from typing import Final
 
 import numpy as np
 
-from loadtest.analysis.columns import KINDS, OK, THROTTLED, TIMED_OUT, Rows, Vocabulary, groups, grown
+from loadtest.analysis.columns import (
+    KINDS,
+    OK,
+    OPERATION,
+    REQUEST,
+    THROTTLED,
+    TIMED_OUT,
+    Rows,
+    Vocabulary,
+    groups,
+    grown,
+    tally,
+)
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.results import Count, Result
 from loadtest.arrays import Bools, Floats, Ints
 from loadtest.contract import MISTAKE_STATUS, OPERATIONS, THROTTLED_STATUS, Operation, Reason
 from loadtest.record.effective_scenario import written_entry
-from loadtest.record.run_info import RECORDED, RunInfo, StagePlan
+from loadtest.record.run_info import RECORDED, RunInfo
 from loadtest.record.samples import SETUP
+from loadtest.schedule import TrafficSchedule
 
 NAMED: Final = 5
 """At most this many rows of each kind are named."""
@@ -34,8 +47,8 @@ _EDGE_NS: Final = 1e6
 _NOTHING: Final = np.zeros(0, np.int64)
 _DENSE: Final = 8
 """If the range of arrival numbers is at most this many times their count, an array is faster than sorting."""
-_MISSING: Final = {"even": 2.0}
-"""Number of planned arrivals that may be missing at the end of a stage, by arrival process."""
+_MISSING: Final = 2.0
+"""Number of planned even arrivals that may be missing at the end of a stage."""
 _MISSING_AT_RANDOM: Final = 30.0
 """The same number for random arrivals. If 30 arrivals are expected, the probability that none occurs is e⁻³⁰."""
 
@@ -54,7 +67,7 @@ class Inconsistency(Result, frozen=True, kw_only=True):
 
     @property
     def words(self) -> str:
-        """Return count, reason and places: ``2 rows that ended before they began (rows 3, 9)``."""
+        """Count, reason and places: ``1 row that ended before it began (row 3)``."""
         rows = ", ".join(str(row) for row in self.rows)
         if self.count == 1:
             return f"1 row that {self.what} (row {rows})"
@@ -67,7 +80,6 @@ class Consistency:
 
     Attributes:
         meaningful: whether no row had meaningless words or numbers.
-        ended: by traffic entry, whether each arrival has an operation row; one byte per arrival.
     """
 
     def __init__(self, vocabulary: Vocabulary, info: RunInfo) -> None:
@@ -81,7 +93,8 @@ class Consistency:
         # Rows without a stage have the last place, and their moments are never outside a stage.
         self._begin, lasting = np.array([*stages, (np.nan, np.nan)]).T * 1e9
         self._end = self._begin + lasting
-        self.ended: list[Bools] = [np.zeros(0, bool) for _ in vocabulary.entries]
+        self._ended: list[Bools] = [np.zeros(0, bool) for _ in vocabulary.entries]
+        """By traffic entry, whether each arrival has an operation row; one byte per arrival."""
         self._open = [_OpenArrivals() for _ in vocabulary.entries]
         # A custom user class may send other requests than attempts and polls, and continue after its last request.
         self._own_class = [written_entry(info, name).user is not None for name in vocabulary.entries]
@@ -103,10 +116,23 @@ class Consistency:
             self._last_due[stage] = np.fmax(self._last_due[stage], np.fmax.reduce(operations.floats("intended_start")))
         self._before += chunk.columns.count
 
-    def unended(self, entry: int) -> Ints:
-        """Return the arrivals of an entry that have requests but no operation row."""
-        named = self._open[entry].arrivals
-        return named[~self.ended[entry][named]]
+    def missing(self) -> dict[int, int]:
+        """Return the number of arrivals without an operation row, by the index of their scheduled stage.
+
+        In a completed run, each arrival number below ``offered`` must have a row. In a killed run, ``offered`` is
+        unknown, and an arrival is missing if it has requests but no outcome.
+        """
+        lost: dict[str, tuple[Ints, range]] = {}
+        for ended, open_, (name, plan) in zip(self._ended, self._open, self._info.traffic.items(), strict=True):
+            named = open_.arrivals
+            absent = named[~ended[named]] if plan.offered is None else np.flatnonzero(~ended[: plan.offered])
+            lost[name] = absent, range(len(ended), plan.offered or 0)
+        if not any(len(absent) or len(beyond) for absent, beyond in lost.values()):
+            return {}
+        from loadtest.plan import schedules  # noqa: PLC0415 - imports pydantic, which few records need
+
+        found = [_by_stage(each, *lost[each.traffic]) for each in schedules(self._info.traffic, self._info.seed)]
+        return dict(enumerate(chain.from_iterable(found)))
 
     def result(self) -> list[Inconsistency]:
         """Return the inconsistencies, in the order of the record."""
@@ -126,8 +152,10 @@ class Consistency:
             if self._info.traffic[traffic].offered is None or self._info.traffic[traffic].arrivals == RECORDED:
                 continue
             last_s = max(stage.start_s, float(self._last_due[place]) / 1e9)
-            few = _MISSING.get(self._info.traffic[traffic].arrivals, _MISSING_AT_RANDOM)
-            if _planned_after(stage, last_s) > few:
+            left = stage.end_s - last_s
+            rate = stage.rate_to + (stage.rate - stage.rate_to) * left / stage.duration_s
+            few = _MISSING if self._info.traffic[traffic].arrivals == "even" else _MISSING_AT_RANDOM
+            if left * (rate + stage.rate_to) / 2 > few:
                 yield (
                     f"run.json says that stage {stage.name} of {traffic} lasted until {stage.end_s:.1f} s, "
                     f"but its last arrival was due at {last_s:.1f} s"
@@ -135,7 +163,7 @@ class Consistency:
 
     def _times(self, rows: Rows) -> Iterator[tuple[str, Bools]]:
         """Yield missing, unordered and impossible times and numbers."""
-        operation, outcome = self._is(rows, "operation"), rows.words("outcome")
+        operation, outcome = rows.words("row") == OPERATION, rows.words("outcome")
         ended_first = rows.floats("end") < rows.floats("start")
         begun, ended = ~np.isnan(rows.floats("start")), ~np.isnan(rows.floats("end"))
         yield "ended before it began", ended_first
@@ -161,7 +189,7 @@ class Consistency:
 
     def _words(self, rows: Rows) -> Iterator[tuple[str, Bools]]:
         """Yield words that are undefined or contradict the plan."""
-        vocabulary, planned, request = self._vocabulary, rows.stage_index >= 0, self._is(rows, "request")
+        vocabulary, planned, request = self._vocabulary, rows.stage_index >= 0, rows.words("row") == REQUEST
         (setup,) = vocabulary.codes("stage", [SETUP])
         prepares = request & (rows.words("stage") == setup) & np.isnan(rows.floats("parent_arrival"))
         unplanned = ~planned & ~prepares
@@ -193,7 +221,7 @@ class Consistency:
         for entry in operations.keys() | requests.keys():
             (own, number), (sent, parents) = (each.get(entry, (None, _NOTHING)) for each in (operations, requests))
             largest = max(number.max(initial=-1), parents.max(initial=-1))
-            seen = self.ended[entry] = grown(self.ended[entry], int(largest) + 1)
+            seen = self._ended[entry] = grown(self._ended[entry], int(largest) + 1)
             if sent is not None:
                 more[sent.places[seen[parents]]] = True
             ends = np.zeros(0) if sent is None else sent.floats("end")
@@ -210,11 +238,6 @@ class Consistency:
         yield "gives an arrival a second outcome", again
         yield "belongs to an arrival with more requests than attempts and polls", more & ~again
         yield "ended after its last request although it did not time out", late & ~again
-
-    def _is(self, rows: Rows, kind: str) -> Bools:
-        (code,) = self._vocabulary.codes("row", [kind])
-        found: Bools = rows.words("row") == code
-        return found
 
 
 class _OpenArrivals:
@@ -264,18 +287,22 @@ def _of_entries(rows: Rows, column: str) -> dict[int, tuple[Rows, Ints]]:
     return {entry: (own, own.floats(column).astype(np.int64)) for entry, own in found.items()}
 
 
-def _planned_after(stage: StagePlan, at_s: float) -> float:
-    """Return the number of arrivals that a stage plans between a moment and its end."""
-    left = stage.end_s - at_s
-    rate = stage.rate_to + (stage.rate - stage.rate_to) * left / stage.duration_s
-    return left * (rate + stage.rate_to) / 2
-
-
 def _repeats(numbers: Ints) -> Bools:
     """Return True for numbers that occurred earlier in the array."""
-    repeats = np.ones(len(numbers), bool)
-    least = int(numbers.min())
-    if int(numbers.max()) - least < _DENSE * len(numbers) and np.bincount(numbers - least).max() == 1:
-        return ~repeats
-    repeats[np.unique(numbers, return_index=True)[1]] = False
-    return repeats
+    order, (distinct, places) = np.arange(len(numbers)), _places(numbers)
+    first = np.empty(len(distinct), np.int64)
+    first[places[::-1]] = order[::-1]  # the last of several assignments to a place stays
+    return np.asarray(first[places] != order)
+
+
+def _by_stage(schedule: TrafficSchedule, absent: Ints, beyond: range) -> list[int]:
+    """Count lost arrivals by scheduled stage. Arrivals after the end of the schedule belong to the last stage."""
+    counts = np.zeros(len(schedule.stages), np.int64)
+    if not len(counts):
+        return []
+    for first, _, where in schedule.blocks():
+        low, high = np.searchsorted(absent, (first, first + len(where)))
+        tally(counts, where[absent[low:high] - first])
+        tally(counts, where[max(0, beyond.start - first) : max(0, beyond.stop - first)])
+    counts[-1] += len(absent) + len(beyond) - counts.sum()
+    return [int(count) for count in counts]

@@ -1,23 +1,27 @@
-"""Counts of operations and requests by stage, and sums of their times."""
+"""Counts of operations and requests by stage, sums of their times, and the final states of all accepted jobs."""
 
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
-from itertools import pairwise
+from itertools import islice, pairwise
+from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from loadtest.analysis import distribution as bins
-from loadtest.analysis.columns import KINDS, Rows, Stages, Vocabulary
+from loadtest.analysis.columns import KINDS, OK, Rows, Stages, Vocabulary, groups
 from loadtest.analysis.distribution import known
 from loadtest.analysis.reader import Chunk
+from loadtest.analysis.results import Count, Result
 from loadtest.analysis.times import between, last_pending, response_time, start_lag, submit_time
 from loadtest.arrays import Floats
 from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
-from loadtest.contract import FIRST_KINDS, LIMIT_OF_KIND, THROTTLED_STATUS
+from loadtest.contract import FIRST_KINDS, LIMIT_OF_KIND, THROTTLED_STATUS, JobState, RequestKind
+from loadtest.record.run_directory import PENDING_NAME
 from loadtest.record.run_info import RunInfo
 
 NO_ANSWER: Final = 0
@@ -43,7 +47,7 @@ class RequestCell(NamedTuple):
 
     Attributes:
         status: HTTP status, or ``NO_ANSWER``.
-        stretch: index of the period, between two stage boundaries, in which they were sent; -1 outside all periods.
+        stretch: index of the period between two stage boundaries in which they were sent; -1 outside all periods.
     """
 
     kind: int
@@ -105,11 +109,11 @@ class Counts:
         return _sum(self.requests, stages)
 
     def ended(self, stages: Iterable[int], *outcomes: int) -> int:
-        """Return the number of the stages' operations that ended in any of the outcomes."""
+        """Count the stages' operations that ended in any of the outcomes."""
         return sum(count for cell, count in self.of_operations(stages).items() if cell.outcome in outcomes)
 
     def sent(self, stages: Iterable[int]) -> int:
-        """Return the number of the stages' operations that sent a request."""
+        """Count the stages' operations that sent a request."""
         return sum(count for cell, count in self.of_operations(stages).items() if cell.sent)
 
     def sent_within(self, spans: Iterable[tuple[float, float]]) -> "Counter[RequestCell]":
@@ -140,7 +144,7 @@ class Counts:
         return found
 
     def requested(self, limit: str) -> int:
-        """Return the number of requests that drew on a limit, set-up included."""
+        """Count the requests that drew on a limit, set-up included."""
         return self.on_limit[limit].total()
 
     @cached_property
@@ -194,14 +198,11 @@ _PARTS: Final[dict[str, Callable[[Rows], Floats]]] = {
     "submit": submit_time,
     "pending_lower": last_pending,
 }
-"""Parts of the time of an ok operation, in ms."""
+"""Parts of the time of an ok operation, in ms. ``retries`` ends when the accepted request begins."""
 
 
 class Means:
     """Means by stage: sizes of responses, and parts of the times of ok operations without deliberate mistakes.
-
-    ``start_lag`` is at least zero. ``retries`` is the time from the first request to the accepted request.
-    ``pending_lower`` ends with the last request that saw the job pending.
 
     Attributes:
         n: number of ok operations by stage.
@@ -232,3 +233,153 @@ class Means:
         """Return the mean of a part in ms; None if no operation has this part."""
         total, n = self._sums[name][:, stage_index]
         return float(total / n) if n else None
+
+
+JOBS: Final = 5_000_000
+"""At most this many jobs are tracked. Later jobs are ignored."""
+_COMPACT: Final = 2_000_000
+_GONE: Final = 404
+_ACCEPTED, _COMPLETED, _FAILED, _LOST = (np.uint8(1 << bit) for bit in range(4))
+"""Observations of a job, as bits."""
+
+
+class Ledger(Result, frozen=True, kw_only=True):
+    """Jobs that the run submitted, set-up and warm-up included. ``submitted`` is the sum of the next five fields.
+
+    Attributes:
+        failed: jobs that a response showed as failed, and no response as completed.
+        pending: jobs without a response that showed their end.
+        lost: jobs that the target forgot (404) before a response showed their end.
+        duplicated: submits whose response had the id of an earlier job.
+        back_to_pending: jobs that a response showed as ended, and a later response as pending.
+        changed: jobs that one response showed as completed and another as failed.
+        complete: whether every job was tracked. At most ``JOBS`` jobs are tracked.
+    """
+
+    submitted: Count
+    completed: Count
+    failed: Count
+    pending: Count
+    lost: Count
+    duplicated: Count
+    back_to_pending: Count
+    changed: Count
+    complete: bool
+
+
+class JobTracker:
+    """Tracks jobs by a 64-bit hash of their ids. Two of five million ids share a hash with a probability of 1e-6."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._complete = True
+        self._submitted = 0
+        ids, seen, times = np.zeros(0, np.uint64), np.zeros(0, np.uint8), np.zeros(0)
+        self._parts: list[dict[str, NDArray[Any]]] = [{"id": ids, "seen": seen, "ended": times, "pending_seen": times}]
+        self._rows = 0
+
+    def add(self, chunk: Chunk) -> None:
+        column = chunk.columns.arrow("job_id")
+        if not self._complete or column.null_count == len(column):
+            return
+        rows = chunk.requests
+        ended_or_gone = (rows.words("outcome") == OK) | (rows.floats("status") == _GONE)
+        # The response to a deliberate error, such as a bad key, does not show the state of the job.
+        rows = rows.where(ended_or_gone & (rows.words("mistake") < 0) & rows.known("job_id"))
+        if not len(rows):
+            return
+        gone, kind, state = rows.floats("status") == _GONE, rows.words("kind"), rows.words("job_state")
+        codes = self._vocabulary.codes("job_state", [JobState.COMPLETED, JobState.FAILED])
+        completed, failed = state == codes[0], state == codes[1]
+        ended, submit = completed | failed, kind == KINDS.index(RequestKind.SUBMIT)
+        pending, accepted = ~ended & ~gone & ~submit, submit & ~gone
+        self._submitted += int(np.count_nonzero(accepted))
+        self._parts.append(
+            {
+                "id": _hashes(column.take(pa.array(rows.places))),
+                "seen": accepted * _ACCEPTED | completed * _COMPLETED | failed * _FAILED | gone * _LOST,
+                "ended": np.where(ended, rows.floats("end"), np.inf),
+                "pending_seen": np.where(pending, rows.floats("start"), -np.inf),
+            }
+        )
+        self._rows += len(rows)
+        if self._rows > _COMPACT:
+            self._compact()
+
+    def result(self) -> Ledger:
+        self._compact()
+        (jobs,) = self._parts
+        # A run may also poll jobs of earlier runs. The ledger counts only the run's own jobs.
+        own, completed, failed, gone = (jobs["seen"] & bit > 0 for bit in (_ACCEPTED, _COMPLETED, _FAILED, _LOST))
+        ended = completed | failed
+        return Ledger(
+            submitted=self._submitted,
+            completed=int((own & completed).sum()),
+            failed=int((own & failed & ~completed).sum()),
+            pending=int((own & ~ended & ~gone).sum()),
+            lost=int((own & gone & ~ended).sum()),
+            duplicated=self._submitted - int(own.sum()),
+            back_to_pending=int((jobs["pending_seen"] > jobs["ended"]).sum()),
+            changed=int((completed & failed).sum()),
+            complete=self._complete,
+        )
+
+    def _compact(self) -> None:
+        """Merge the rows of each job into one."""
+        ids = np.concatenate([part["id"] for part in self._parts])
+        order = np.argsort(ids)
+        ids = ids[order]
+        first = np.ones(len(ids), bool)
+        first[1:] = ids[1:] != ids[:-1]
+        starts = np.flatnonzero(first)
+        merged = {"id": ids[starts]}
+        for name, joined in (("seen", np.bitwise_or), ("ended", np.minimum), ("pending_seen", np.maximum)):
+            merged[name] = joined.reduceat(np.concatenate([part[name] for part in self._parts])[order], starts)
+        self._parts, self._rows = [merged], 0
+        self._complete = len(starts) <= JOBS
+
+
+def _hashes(ids: pa.Array) -> NDArray[np.uint64]:
+    """Return a hash of each non-null id. Eight bytes each are mixed as in splitmix64 (Steele et al., OOPSLA 2014)."""
+    offsets = np.frombuffer(ids.buffers()[1], np.int32, len(ids) + ids.offset + 1)[ids.offset :]
+    lengths = np.diff(offsets)
+    if not lengths.any():  # only in a damaged record are all ids empty
+        return np.zeros(len(ids), np.uint64)
+    data = np.frombuffer(ids.buffers()[2], np.uint8)
+    padded = np.zeros((len(ids), -(-int(lengths.max()) // 8) * 8), np.uint8)
+    for length, at in groups(lengths):
+        if at is None:
+            padded[:, :length] = data[offsets[0] : offsets[-1]].reshape(-1, length)
+        else:
+            padded[at, :length] = data[offsets[at][:, None] + np.arange(length)]
+    found = lengths.astype(np.uint64)
+    for word in padded.view(np.uint64).T:
+        found = (found ^ word) * np.uint64(0xBF58476D1CE4E5B9)
+        found = (found ^ (found >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        found ^= found >> np.uint64(31)
+    return found
+
+
+FIRST_PENDING: Final = 20
+"""A report names at most this many pending jobs."""
+_LONGEST: Final = 200
+"""A job id is cut to this many characters, because the target chooses it."""
+
+
+class PendingJob(NamedTuple):
+    """An accepted job without a response that showed its end. ``key_index`` is None if the API key is unknown."""
+
+    job_id: str
+    key_index: int | None
+
+
+def first_pending(directory: Path) -> tuple[PendingJob, ...]:
+    """Return the first pending jobs of a run, as its directory lists them."""
+    try:
+        with (directory / PENDING_NAME).open(encoding="utf-8", errors="replace") as file:
+            lines = [line.rstrip("\n").partition("\t") for line in islice(file, FIRST_PENDING)]
+    except OSError:
+        return ()
+    return tuple(
+        PendingJob(job_id[:_LONGEST], int(key) if key.isdecimal() else None) for job_id, _, key in lines if job_id
+    )

@@ -1,13 +1,10 @@
 """Distributions of any number of values, their percentiles, and time bins for plots.
 
-A distribution with more than ``EXACT`` values becomes a log histogram. The bucket of a value is the
-upper half of its bits as a 32-bit float (sign, exponent, 7 bits of mantissa), so no logarithm is computed. A bucket is
-as wide as 1/128 of its lower edge, and its middle stands for its values. Percentiles of a histogram therefore have a
-relative error of at most 0.4 % (as in HdrHistogram and DDSketch: Masson et al., "DDSketch", VLDB 2019). Counts, sums,
-minima and maxima are exact. Histograms can be merged.
-
-Percentiles use the nearest rank. A percentile has an interval, and is None if there are too few samples. All outputs
-use this module, so a record shows the same number everywhere.
+A distribution with more than ``EXACT`` values becomes a log histogram. The bucket of a value is the upper half of its
+bits as a 32-bit float (sign, exponent, 7 bits of mantissa), so no logarithm is computed. A bucket is as wide as 1/128
+of its lower edge, and its middle stands for its values. Percentiles of a histogram therefore have a relative error of
+at most 0.4 % (as in HdrHistogram and DDSketch: Masson et al., "DDSketch", VLDB 2019). Counts, sums, minima and maxima
+are exact. All outputs use this module, so a record shows the same number everywhere.
 """
 
 import math
@@ -141,12 +138,10 @@ def known(values: Floats) -> Floats:
 
 def distribution(values: Floats, at_least: Bools | None = None) -> Distribution:
     """Return the exact distribution of values, without NaN. ``at_least`` marks lower bounds (time-outs)."""
-    late = distribution(values[at_least]) if at_least is not None and at_least.any() else None
     ordered = np.sort(known(values))
     if not len(ordered):
         return Distribution()
-    if late is not None and not late.n:
-        late = None
+    late = None if at_least is None or not at_least.any() else distribution(values[at_least])
     return Distribution(len(ordered), float(ordered.sum()), float(ordered[0]), float(ordered[-1]), late, ordered)
 
 
@@ -159,7 +154,6 @@ class Distributions:
         self._total = np.zeros(slots)
         self._least = np.full(slots, np.inf)
         self._most = np.full(slots, -np.inf)
-        self._slots = slots
         self._late: Distributions | None = None
         """The time-outs; None without time-outs."""
         self._kept: list[list[Floats]] = [[] for _ in range(slots)]
@@ -168,18 +162,16 @@ class Distributions:
         """Number of values by bucket, for each slot with a histogram."""
 
     def add(self, slots: Slots, values: Floats, at_least: Bools | None = None) -> None:
-        """Add each value to its slot. Values must not be NaN; ``at_least`` marks lower bounds."""
+        """Add each value to its slot. ``at_least`` marks lower bounds (time-outs)."""
         for slot, places in groups(slots):
-            if places is None:
-                self.add_to(slot, values, at_least)
-            else:
-                self.add_to(slot, values.take(places), None if at_least is None else at_least.take(places))
+            own = slice(None) if places is None else places
+            self.add_to(slot, values[own], None if at_least is None else at_least[own])
 
     def add_to(self, slot: int, values: Floats, at_least: Bools | None = None) -> None:
-        """Add values to one slot, without a copy. NaN is ignored; ``at_least`` marks lower bounds."""
+        """Add values to one slot, without a copy. NaN is ignored."""
         if at_least is not None and at_least.any():
             if self._late is None:
-                self._late = Distributions(self._slots, self._exact)
+                self._late = Distributions(len(self._n), self._exact)
             self._late.add_to(slot, values[at_least])
         values = known(values)
         if not len(values):
@@ -266,16 +258,10 @@ def every(step: int, before: int, events: int) -> Ints:
 
 
 def percentile(values: Distribution, quantile: float) -> Value:
-    """Return a percentile by nearest rank (inverted CDF), with its interval. A histogram's error is at most 0.4 %.
-
-    Args:
-        values: the distribution.
-        quantile: share of values up to the percentile, from 0.5 to below 1.
-    """
-    ranks = interval_ranks(values.n, quantile)
+    """Return a percentile by nearest rank (inverted CDF), with its interval; without values if n is too small."""
+    ranks, place = interval_ranks(values.n, quantile), rank(values.n, quantile)
     if ranks is None:
         return Value()
-    place = rank(values.n, quantile)
     low, value, high = values.at([ranks[0], place, ranks[1]]).tolist()
     if values.late is None:
         return Value(value, low, high, value)

@@ -1,6 +1,7 @@
 """All results of an analysis in one object, and ``metrics.json``, the file with these results."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from inspect import cleandoc
 from pathlib import Path
@@ -9,17 +10,16 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import msgspec
 import numpy as np
 
-from loadtest.analysis.anomalies import Anomaly, ErrorGroup
+from loadtest.analysis.anomalies import Anomaly, ErrorGroup, KeyFigures, KeyTimes, SlowKey
 from loadtest.analysis.answers import ComparisonAnswer, answer_all, compared_entries
 from loadtest.analysis.arrivals import Evenness, Evennesses
+from loadtest.analysis.columns import FAILED, THROTTLED, TIMED_OUT
 from loadtest.analysis.consistency import Inconsistency
-from loadtest.analysis.default_thresholds import UnexpectedErrors, default_thresholds
+from loadtest.analysis.counts import Ledger
 from loadtest.analysis.frames import Run, names_of
 from loadtest.analysis.intervals import MetricInterval, metric_intervals
-from loadtest.analysis.jobs import Ledger
-from loadtest.analysis.keys import KeyFigures, KeyTimes, SlowKey
 from loadtest.analysis.metrics import RunFigures, compute, deliberate_errors
-from loadtest.analysis.reader import Visitor, scan
+from loadtest.analysis.reader import Chunk, Visitor, scan
 from loadtest.analysis.rejections.observed_429 import Observed429, Observed429Result, look_into
 from loadtest.analysis.rejections.recovery import Retried
 from loadtest.analysis.rejections.usage import LimitRates, LimitSeries, LimitUsage, limit_uses
@@ -40,16 +40,32 @@ from loadtest.analysis.time_blocks import TimeBlocks
 from loadtest.analysis.timelines import Executions, Heat, Lags, Responses, Timelines
 from loadtest.analysis.times import Phases
 from loadtest.analysis.validity import Generator, ValidityCheck, check, generators
-from loadtest.analysis.verdict import Judged, Verdict, VerdictWord, decide, describe_import, thresholds_of
+from loadtest.analysis.verdict import (
+    Judged,
+    Verdict,
+    VerdictWord,
+    decide,
+    describe_import,
+    judged_by,
+    thresholds_of,
+    unexpected_errors,
+)
+from loadtest.arrays import Floats
+from loadtest.contract import THROTTLED_STATUS, Reason
 from loadtest.metrics import STATISTICS, UNITS
 from loadtest.record import run_directory
+from loadtest.record.effective_scenario import written_entry
 from loadtest.record.figures import FILE_NAME, SlowOperation
+from loadtest.threshold import Threshold, parse_threshold
+from loadtest.words import counted
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA_VERSION: Final = 1
-TITLE: Final = "metrics.json of a workflow-loadtest run"
+_LEAST_ERRORS: Final = 3
+"""A stage fails by default only if it has at least this many unexpected errors."""
+_REPLACING: Final = frozenset({"error_rate", "operations.ok", "operations.failed", "operations.timed_out"})
+"""A written threshold for one of these metrics replaces ``unexpected_errors`` in its scope."""
 
 
 class Results(Result, frozen=True, kw_only=True):
@@ -119,21 +135,20 @@ def find(record: Record) -> Findings:
 
     Series over time need a second pass over the record, because their bins depend on the amount of data.
     """
-    observed_429 = look_into(record)
-    metrics = compute(record)
-    rates = LimitRates(record)
+    observed_429, metrics, rates = look_into(record), compute(record), LimitRates(record)
     evenness = Evennesses(record.vocabulary, record.arrivals)
     retried, timelines = Retried(record), Timelines(record)
     phases = Phases(record.vocabulary, record.slowest.result())
-    keys, blocks = KeyTimes(record), TimeBlocks(record)
+    keys, blocks = KeyTimes(record.vocabulary, record.info.keys), TimeBlocks(record)
     thresholds = thresholds_of(record.info)
     values = ArrivalValues(record.vocabulary, compared_entries(record.info) | referred_entries(thresholds))
-    unexpected = UnexpectedErrors(record.vocabulary, record.info)
-    visitors: list[Visitor] = [evenness, rates, timelines, phases, retried, keys, blocks]
-    scan(record.directory, record.vocabulary, [*visitors, values, unexpected])
+    unexpected = _UnexpectedErrors(record)
+    visitors: list[Visitor] = [evenness, rates, timelines, phases, retried, keys, blocks, values, unexpected]
+    scan(record.directory, record.vocabulary, visitors)
     intervals, even = metric_intervals(record, metrics, blocks), evenness.result()
+    key_figures, slow_keys = keys.result()
     judged = [judge_any(one, record, metrics, values, intervals) for one in thresholds]
-    judged += default_thresholds(record, metrics, unexpected)
+    judged += _default_thresholds(record, metrics, unexpected.by_stage, thresholds)
     checks = check(record, metrics.overall, even)
     verdict = describe_import(record, metrics) or decide(record.info, checks, judged)
     return Findings(
@@ -146,8 +161,8 @@ def find(record: Record) -> Findings:
         heats=timelines.heats,
         executions={name: each for name, each in timelines.executions.items() if each.n + each.anomaly_count},
         observed_429=msgspec.structs.replace(observed_429, retries=retried.result()),
-        keys=keys.result(),
-        slow_keys=keys.slow(),
+        keys=key_figures,
+        slow_keys=slow_keys,
         blocks=blocks,
         answers=answer_all(record, metrics, values),
         intervals=intervals,
@@ -161,7 +176,7 @@ def _once(record: Record, metrics: RunFigures, verdict: Verdict) -> dict[str, An
     info, scenario = record.info, record.info.scenario
     run = result_of(RunSummary, info, scenario=scenario.name, scenario_hash=scenario.hash, covered_s=record.covered_s)
     return {
-        "schema": SCHEMA_VERSION,
+        "schema": 1,
         "run": run,
         **{name: getattr(verdict, name) for name in ("word", "exit_code", "interrupted", "sentence", "reasons")},
         "inconsistencies": record.consistency.result(),
@@ -172,11 +187,83 @@ def _once(record: Record, metrics: RunFigures, verdict: Verdict) -> dict[str, An
         "anomalies": record.anomalies.result(),
         "ledger": record.jobs,
         "slowest": record.slowest.result(),
-        "on_purpose": deliberate_errors(record, metrics),
+        "on_purpose": [one for name in info.traffic for one in deliberate_errors(record, name)],
         "record": record,
         "metrics": metrics,
         "verdict": verdict,
     }
+
+
+class _UnexpectedErrors:
+    """Counts the sent operations that failed or timed out unexpectedly, by the index of their stage.
+
+    An error is expected if the stage's ``expect`` lists its last status. An error after a 429 is also expected if its
+    reason is ``give_up`` or ``drain``.
+    """
+
+    def __init__(self, record: Record) -> None:
+        vocabulary = record.vocabulary
+        self.by_stage: Counter[int] = Counter()
+        self._expected = [
+            sorted(written_entry(record.info, key.traffic).expected_in(key.stage.name)) for key in vocabulary.stage_keys
+        ]
+        self._waited = vocabulary.codes("reason", [Reason.GIVE_UP, Reason.DRAIN])
+        self._throttled: list[Floats] = [np.zeros(0) for _ in vocabulary.entries]
+        """Arrivals in flight that got a 429, by entry."""
+
+    def add(self, chunk: Chunk) -> None:
+        entry_of = chunk.vocabulary.entry_of
+        for stage, rows in chunk.requests.by_stage:
+            if (rejected := rows.words("outcome") == THROTTLED).any():
+                known = self._throttled[entry_of[stage]]
+                self._throttled[entry_of[stage]] = np.union1d(known, rows.floats("parent_arrival")[rejected])
+        for stage, rows in chunk.operations.by_stage:
+            throttled = self._throttled[entry_of[stage]]
+            errors = rows.sent.where(np.isin(rows.sent.words("outcome"), (FAILED, TIMED_OUT)))
+            if len(errors):
+                expected = np.isin(errors.words("reason"), self._waited)
+                expected &= np.isin(errors.floats("arrival"), throttled)
+                expected |= np.isin(errors.floats("status"), self._expected[stage])
+                self.by_stage[stage] += int(np.count_nonzero(~expected))
+            if len(throttled):
+                self._throttled[entry_of[stage]] = np.setdiff1d(throttled, rows.floats("arrival"))
+
+
+def _default_thresholds(
+    record: Record, metrics: RunFigures, errors: Counter[int], written: list[Threshold]
+) -> Iterator[Judged]:
+    """Yield the failed default thresholds of a finished run.
+
+    Each entry needs an ok operation, and few operations of a stage may fail unexpectedly.
+    """
+    if record.info.end != "finished" or record.info.imported:
+        return
+    dead = {
+        name: figures.operations.offered
+        for name, figures in metrics.traffic.items()
+        if figures.operations.sent
+        and not figures.operations.ok
+        # An entry is exempt if every stage expects only 429.
+        and {stage.expect for stage in written_entry(record.info, name).stages} != {(THROTTLED_STATUS,)}
+    }
+    for name, offered in dead.items():
+        require = parse_threshold("operations.ok > 0", traffic=name)
+        yield _failed(require, 0.0, offered, f"no operation was ok ({offered:,} offered)")
+    if (allowed := unexpected_errors(record.info)) is None:
+        return
+    for name, stage, operation, index in record.stages():
+        count, sent = errors[index], metrics.traffic[name].stages[stage.name].operations.sent
+        excused = any(each.metric in _REPLACING and each.covers(name, operation, stage.name) for each in written)
+        if count >= _LEAST_ERRORS and count / sent > allowed and not excused and name not in dead:
+            require = parse_threshold(f"error_rate <= {allowed * 100:g}%", traffic=name, stage=stage.name)
+            failed = f"{count:,} of {counted(sent, 'operation')} failed or timed out"
+            why = f"{failed}; unexpected_errors allows {allowed * 100:g}\u00a0%"
+            yield _failed(require, count / sent, sent, why)
+
+
+def _failed(threshold: Threshold, value: float, n: int, why: str) -> Judged:
+    margin = -abs(value - threshold.value) or 0.0  # JSON has a negative zero.
+    return judged_by(threshold)(judgement="fail", value=value, margin=margin, n=n, why=why, implicit=True)
 
 
 def as_json(findings: Findings) -> bytes:
@@ -190,7 +277,8 @@ def schema_text() -> str:
     made = msgspec.json.schema(Results)
     for definition in made["$defs"].values():
         definition["description"] = cleandoc(definition["description"])
-    whole = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": TITLE, **made}
+    title = "metrics.json of a workflow-loadtest run"
+    whole = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title, **made}
     return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -233,21 +321,17 @@ def metrics_table(runs: Run | Findings | Iterable[Run | Findings], reports: Path
     wanted = [runs] if isinstance(runs, str | Path | Findings) else list(runs)
     found = [run if isinstance(run, Findings) else understand(run, reports) for run in wanted]
     called = names_of([each.record.directory for each in found])
+    wholes: list[dict[str, OverallFigures | OperationFigures]]
+    wholes = [{"overall": each.overall, **each.traffic} for each in found]
     rows = [
         {"run": run, "traffic": name, "stage": stage, **row}
-        for run, each in zip(called, found, strict=True)
-        for name, whole in _wholes(each).items()
+        for run, each in zip(called, wholes, strict=True)
+        for name, whole in each.items()
         for stage, figures in {"": whole, **whole.stages}.items()
         for row in _rows(figures)
     ]
     columns = ["run", "traffic", "stage", "metric", "statistic", "unit", "value", "low", "high", "n", "at_least"]
-    table = pd.DataFrame(rows, columns=columns)
-    numbers = ["value", "low", "high", "n"]
-    return table.astype(dict.fromkeys(numbers, "float64"))
-
-
-def _wholes(found: Findings) -> dict[str, OverallFigures | OperationFigures]:
-    return {"overall": found.metrics.overall, **found.metrics.traffic}
+    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(("value", "low", "high", "n"), "float64"))
 
 
 def _rows(figures: CountedFigures) -> Iterator[dict[str, Any]]:

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
-from loadtest.analysis.columns import Rows, Vocabulary
+from loadtest.analysis.columns import OPERATION, REQUEST, Rows, Vocabulary
 from loadtest.analysis.reader import LATEST_NS, read_chunks
 from loadtest.analysis.times import FORMULAS
 from loadtest.arrays import Bools
@@ -51,15 +51,13 @@ class _Part:
         """Return True for rows that are among ``some`` rows of the chunk."""
         among = np.zeros(self.rows.columns.count, bool)
         among[some.places] = True
-        found: Bools = among[self.rows.places]
-        return found
+        return np.asarray(among[self.rows.places])
 
     @property
     def in_figures(self) -> Bools:
         """True for rows that figures include: rows of a stage other than warm-up and set-up."""
         judged = np.append(self.rows.columns.vocabulary.in_figures, np.False_)
-        found: Bools = self.are(self.counted) & judged[self.rows.stage_index]
-        return found
+        return np.asarray(self.are(self.counted) & judged[self.rows.stage_index])
 
     def recorded(self, name: str) -> pa.Array:
         """Return a column as recorded. For a column of words, use ``_word``."""
@@ -86,27 +84,22 @@ class Column:
             return "UTC"
         return next((unit for unit in ("ns", "ms", "bytes") if unit in self.name.split("_")), "")
 
-    @property
-    def field(self) -> pa.Field:
-        """The column's Arrow field, with unit and meaning as metadata."""
-        return pa.field(self.name, self.type, metadata={"unit": self.unit, "meaning": self.meaning})
-
-
-def _word(name: str, meaning: str) -> Column:
-    return Column(
-        name, _WORD, meaning, lambda part: _words(part.rows.words(name), part.rows.columns.vocabulary.words[name])
-    )
-
 
 def _words(codes: NDArray[np.int32], words: Sequence[str]) -> pa.Array:
     return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32(), mask=codes < 0), pa.array(words, pa.string()))
 
 
+def _word(name: str, meaning: str) -> Column:
+    def values(part: _Part) -> pa.Array:
+        return _words(part.rows.words(name), part.rows.columns.vocabulary.words[name])
+
+    return Column(name, _WORD, meaning, values)
+
+
 def _recorded(name: str, meaning: str, source: str = "") -> Column:
-    source = source or name
-    kind = SCHEMA.field(source).type
+    kind = SCHEMA.field(source or name).type
     kind = pa.int64() if pa.types.is_integer(kind) else kind
-    return Column(name, kind, meaning, lambda part: part.recorded(source).cast(kind))
+    return Column(name, kind, meaning, lambda part: part.recorded(source or name).cast(kind))
 
 
 def _timestamp(name: str, meaning: str) -> Column:
@@ -120,10 +113,6 @@ def _timestamp(name: str, meaning: str) -> Column:
     return Column(name, _TIMESTAMP, meaning, values)
 
 
-def _all(rows: Rows) -> Rows:
-    return rows
-
-
 def _jobs(rows: Rows) -> Rows:
     codes = rows.columns.vocabulary.codes("operation", list(POLLED_OPERATIONS))
     return rows.where(np.isin(rows.words("operation"), codes))
@@ -133,7 +122,7 @@ def _ended_jobs(rows: Rows) -> Rows:
     return _jobs(rows).without_mistakes.ok
 
 
-def _derived(name: str, meaning: str, of: Callable[[Rows], Rows] = _all) -> Column:
+def _derived(name: str, meaning: str, of: Callable[[Rows], Rows] = lambda rows: rows) -> Column:
     def values(part: _Part) -> pa.Array:
         chosen = of(part.rows)
         found = np.full(len(part.rows), np.nan)
@@ -156,10 +145,6 @@ def _limit(name: str, limit_of: Mapping[Any, LimitName]) -> Column:
     return Column("limit", _WORD, "rate limit of the request; for an operation, the limit of its first request", values)
 
 
-def _boolean(name: str, meaning: str, values: Callable[[_Part], Bools]) -> Column:
-    return Column(name, pa.bool_(), meaning, lambda part: pa.array(values(part)))
-
-
 _FIRST: Final = (
     Column("run", _WORD, "the run's directory", lambda part: _words(np.zeros(len(part.rows), np.int32), [part.run])),
     Column(
@@ -169,13 +154,14 @@ _FIRST: Final = (
     _word("traffic", "name of the traffic entry"),
     _word("operation", "kind of the arrival's work: sync run, async run or retrieval"),
     _word("stage", "stage of the traffic entry; `setup` for requests before the epoch"),
-    _boolean(
-        "in_figures", "whether counts and rates include the row; false in warm-up and set-up",
-        lambda part: part.in_figures,
+    Column(
+        "in_figures", pa.bool_(), "whether counts and rates include the row; false in warm-up and set-up",
+        lambda part: pa.array(part.in_figures),
     ),
-    _boolean(
-        "in_latency", "whether latencies include the row: it is in figures, ok or timed out, and not a mistake",
-        lambda part: part.in_figures & part.are(part.rows.without_mistakes.answered),
+    Column(
+        "in_latency", pa.bool_(),
+        "whether latencies include the row: it is in figures, ok or timed out, and not a mistake",
+        lambda part: pa.array(part.in_figures & part.are(part.rows.without_mistakes.answered)),
     ),
     _word("outcome", "outcome of the operation or request"),
     _word("reason", "reason why the outcome is not ok"),
@@ -185,14 +171,12 @@ _FIRST: Final = (
     _timestamp("intended_start", "scheduled start; for polls and retries, the start that their policy chose"),
     _timestamp("start", "time when connecting began or the first byte was sent"),
     _timestamp("end", "time when the response was complete, or the client gave up"),
-)  # fmt: skip
-_TIMES: Final = (
     _recorded("intended_start_ns", "`intended_start`, in ns since the epoch", "intended_start"),
     _recorded("start_ns", "`start`, in ns since the epoch", "start"),
     _recorded("end_ns", "`end`, in ns since the epoch", "end"),
     _derived("start_lag_ms", "start − intended start"),
     _recorded("execution_time_ms", "executionTime as reported by the server"),
-)
+)  # fmt: skip
 _LAST: Final = (
     _recorded("job_id", "id of the job"),
     _word("job_state", "state of the job in the last response"),
@@ -203,7 +187,6 @@ _LAST: Final = (
 
 OPERATIONS: Final = (
     *_FIRST,
-    *_TIMES,
     _limit("operation", LIMIT_OF_OPERATION),
     _recorded("arrival", "number of the arrival in its traffic entry, from 0 on"),
     _recorded("attempts", "number of attempts of the operation's first request", "attempt"),
@@ -228,7 +211,6 @@ OPERATIONS: Final = (
 
 REQUESTS: Final = (
     *_FIRST,
-    *_TIMES,
     _limit("kind", LIMIT_OF_KIND),
     _word("kind", "kind of request: run, submit, poll or retrieve"),
     _recorded("arrival", "number of the arrival whose operation sent the request", "parent_arrival"),
@@ -246,11 +228,8 @@ REQUESTS: Final = (
     *_LAST,
 )
 """One row for each HTTP request."""
-TABLES: Final[dict[str, tuple[str, tuple[Column, ...]]]] = {
-    "operations": ("operation", OPERATIONS),
-    "requests": ("request", REQUESTS),
-}
-"""The record's name for the rows, and the columns, by table name."""
+_TABLES: Final = {"operations": (OPERATION, OPERATIONS), "requests": (REQUEST, REQUESTS)}
+"""The code of the rows in the record, and the columns, by table name."""
 
 
 def operations(runs: Run | Iterable[Run], *, reports: Path = Path("reports")) -> "pd.DataFrame":
@@ -279,7 +258,7 @@ def requests(runs: Run | Iterable[Run], *, reports: Path = Path("reports")) -> "
 
 
 def _frame(name: str, runs: Run | Iterable[Run], reports: Path) -> "pd.DataFrame":
-    wanted = [runs] if isinstance(runs, str | Path) else list(runs)
+    wanted = [runs] if isinstance(runs, str | Path) else runs
     directories = list(dict.fromkeys(run_directory.find_run(str(run), reports) for run in wanted))
     called = zip(directories, names_of(directories), strict=True)
     parts = [part for directory, run in called for part in _tables(directory, name, run)]
@@ -303,10 +282,12 @@ def names_of(directories: Sequence[Path]) -> list[str]:
 
 
 def _schema(name: str) -> pa.Schema:
-    _, columns = TABLES[name]
+    _, columns = _TABLES[name]
     # Only Arrow reads the metadata of fields. Other readers of Parquet read the metadata of the schema.
     units = {column.name: column.unit for column in columns if column.unit}
-    schema = pa.schema([column.field for column in columns])
+    schema = pa.schema(
+        [pa.field(each.name, each.type, metadata={"unit": each.unit, "meaning": each.meaning}) for each in columns]
+    )
     # Without pandas metadata in the file, pandas reads whole numbers as floats if their column contains null.
     like = pa.Schema.from_pandas(schema.empty_table().to_pandas(types_mapper=_nullable), preserve_index=False)
     return schema.with_metadata({"loadtest.units": json.dumps(units), "pandas": like.metadata[b"pandas"]})
@@ -316,13 +297,11 @@ def _tables(directory: Path, name: str, run: str) -> Iterator[pa.Table]:
     """Yield a table of a run in pieces of limited size."""
     info = run_directory.load(directory)
     vocabulary, before = Vocabulary(info), 0
-    word, columns = TABLES[name]
+    code, columns = _TABLES[name]
     schema = _schema(name)
     for chunk in read_chunks(directory, vocabulary):
-        (code,) = vocabulary.codes("row", [word])
         rows = chunk.everything.where(chunk.everything.words("row") == code).as_recorded()
-        counted: Rows = getattr(chunk, name)
-        part = _Part(run, info.epoch_unix_ns, before, rows, counted)
+        part = _Part(run, info.epoch_unix_ns, before, rows, getattr(chunk, name))
         yield pa.table([column.values(part) for column in columns], schema)
         before += chunk.columns.count
 
@@ -336,7 +315,7 @@ def export(directory: Path, form: str, folder: Path) -> Iterator[Path]:
         InputError: if a file cannot be written.
         RecordError: if the run cannot be read as a record.
     """
-    for name in TABLES:
+    for name in _TABLES:
         path = folder / f"{name}.{form}"
         try:
             folder.mkdir(parents=True, exist_ok=True)

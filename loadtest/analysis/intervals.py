@@ -27,7 +27,7 @@ from loadtest.analysis.columns import StageKey
 from loadtest.analysis.distribution import Distribution, percentile
 from loadtest.analysis.metrics import RunFigures
 from loadtest.analysis.rejections.phases import PhaseRange, depends_on_phase, phase_ranges, waits
-from loadtest.analysis.results import Count, NotNegative, Result, Summary, result_of
+from loadtest.analysis.results import Count, NotNegative, OperationCounts, Result, Summary, result_of
 from loadtest.analysis.run_record import Record
 from loadtest.analysis.time_blocks import EXECUTION, OVERHEAD, RESPONSE, BinnedTimes, StageBlocks, TimeBlocks
 from loadtest.arrays import Ints
@@ -131,19 +131,13 @@ class _Stage:
         self._record, self._key, self._blocks = record, key, blocks
         self._figures = metrics.traffic[key.traffic].stages[key.stage.name]
         self._pace = None if blocks is None else blocks.times[RESPONSE]
-        retried = written_entry(record.info, key.traffic).retries
-        self._waits = waits(key.stage, self._key.operation, retried=retried)
+        self._waits = waits(key.stage, key.operation, retried=written_entry(record.info, key.traffic).retries)
         self._why_phases = self._depends(over_phases) if replayed else ""
         """Why rejections depend on the server's windows; empty if they do not. If they do, blocks are invalid."""
-        self._range: PhaseRange | None = None
-        """The range over phases; None if it does not contain the observation."""
-        counts = self._figures.operations
-        if not over_phases.why_not and over_phases.sent == counts.sent:
-            slack = max(1.0, _SLACK * counts.sent)
-            if over_phases.least - slack <= counts.throttled <= over_phases.most + slack:
-                self._range = over_phases
-            else:
-                self._why_phases = "at no phase does the assumed limiter return this number of 429s"
+        self._phases, self._rejected = over_phases.phases, _usual(over_phases, self._figures.operations)
+        """The range of rejections over 95 % of phases; None without a range that contains the observation."""
+        if self._rejected is None and not over_phases.why_not and over_phases.sent == self._figures.operations.sent:
+            self._why_phases = "at no phase does the assumed limiter return this number of 429s"
 
     def intervals(self) -> Iterator[MetricInterval]:
         counts, figures = self._figures.operations, self._figures
@@ -183,18 +177,10 @@ class _Stage:
         return f"it sends {kind}, which depend on the server’s windows" if kind else "blocks are shorter than a window"
 
     def _throttled(self) -> FoundInterval:
-        counts, found = self._figures.operations, self._range
-        if found is None:
+        if self._rejected is None:
             return self._share(lambda of: (of.throttled, of.sent))
-        low, high = (each / counts.sent for each in self._usual(found))
-        return FoundInterval(low, high, kind="phases", phases=found.phases)
-
-    def _usual(self, found: PhaseRange) -> tuple[int, int]:
-        """Return the range of rejections over 95 % of phases, which includes an observation that is barely outside."""
-        counts, (low, high) = self._figures.operations, found.usual
-        slack = max(1.0, _SLACK * counts.sent)
-        near = low - slack <= counts.throttled <= high + slack
-        return (min(low, counts.throttled), max(high, counts.throttled)) if near else (low, high)
+        low, high = (each / self._figures.operations.sent for each in self._rejected)
+        return FoundInterval(low, high, kind="phases", phases=self._phases)
 
     def _share(self, counts: Callable[[StageBlocks], tuple[Ints, Ints]], whole: float = 1.0) -> FoundInterval:
         """Return the interval of a share from blocks, multiplied by ``whole``."""
@@ -208,21 +194,20 @@ class _Stage:
     def _goodput(self) -> FoundInterval:
         """Return the interval of goodput at the scheduled load."""
         counts, seconds, blocks = self._figures.operations, self._figures.seconds, self._blocks
-        found = self._range
-        if found is None:
+        if self._rejected is None:
             return self._share(lambda of: (of.ok, of.offered), counts.offered / seconds)
         if self._waits:
             return FoundInterval(why_not=self._waits)
-        least, most = (counts.sent - rejected for rejected in reversed(self._usual(found)))
+        least, most = (counts.sent - rejected for rejected in reversed(self._rejected))
         if counts.ok == counts.sent - counts.throttled:
-            return FoundInterval(least / seconds, most / seconds, kind="phases", phases=found.phases)
+            return FoundInterval(least / seconds, most / seconds, kind="phases", phases=self._phases)
         well = FoundInterval(why_not=_SHORT)
         if blocks is not None:
             well = share_interval(blocks.ok, blocks.sent - blocks.throttled, self._pace)
         if well.low is None or well.high is None:
             return FoundInterval(why_not=f"not all accepted operations ended well: {well.why_not}")
         low, high = least * well.low / seconds, most * well.high / seconds
-        return FoundInterval(low, high, kind="phases and blocks", phases=found.phases)
+        return FoundInterval(low, high, kind="phases and blocks", phases=self._phases)
 
     def _percentile(self, name: str, value: float, quantile: float) -> FoundInterval:
         if self._waits:
@@ -234,6 +219,19 @@ class _Stage:
         if times is None:
             return FoundInterval(why_not=_SHORT)
         return percentile_interval(times, self._record.time(name, [self._key]), quantile)
+
+
+def _usual(over_phases: PhaseRange, counts: OperationCounts) -> tuple[int, int] | None:
+    """Return the range of rejections over 95 % of phases, which includes an observation that is barely outside.
+
+    The result is None if there is no range, or if the range over all phases does not contain the observation.
+    """
+    (low, high), seen, slack = over_phases.usual, counts.throttled, max(1.0, _SLACK * counts.sent)
+    if over_phases.why_not or over_phases.sent != counts.sent:
+        return None
+    if not over_phases.least - slack <= seen <= over_phases.most + slack:
+        return None
+    return (min(low, seen), max(high, seen)) if low - slack <= seen <= high + slack else (low, high)
 
 
 def share_interval(events: Ints, whole: Ints, pace: BinnedTimes | None = None) -> FoundInterval:

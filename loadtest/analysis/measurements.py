@@ -19,15 +19,12 @@ runs.
 import math
 from operator import attrgetter
 from pathlib import Path
-from typing import Final
-
-import msgspec
+from typing import Any, Final
 
 from loadtest.analysis.columns import StageKey
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.rejections.phases import NEXT_WINDOW, waits
-from loadtest.analysis.results import OperationStage
-from loadtest.analysis.time_blocks import EXECUTION, LEAST_MS, OVERHEAD, RESPONSE, StageBlocks, log_goodput
+from loadtest.analysis.time_blocks import EXECUTION, LEAST_MS, OVERHEAD, RESPONSE, log_goodput
 from loadtest.analysis.times import LAST_PENDING
 from loadtest.compare.measurements import (
     FILE_NAME,
@@ -72,6 +69,9 @@ def measure(findings: Findings) -> RunMeasurements:
     record, verdict = findings.record, findings.verdict
     info = record.info
     stages = [_Stage(findings, key) for key in record.stages()]
+    named = {"python": "python", "harness": "workflow-loadtest"}
+    versions = {name: info.versions[key] for name, key in named.items() if key in info.versions}
+    versions |= {name: info.machine[name] for name in ("region",) if name in info.machine}
     return RunMeasurements(
         run=info.id,
         scenario=info.scenario.name,
@@ -92,12 +92,7 @@ def measure(findings: Findings) -> RunMeasurements:
         not_found_entries=record.not_found_entries,
         definition=flattened({key: each for key, each in info.scenario.effective.items() if key not in NOT_HASHED}),
         files=info.scenario.files,
-        versions={
-            name: info.versions[key]
-            for name, key in (("python", "python"), ("harness", "workflow-loadtest"))
-            if key in info.versions
-        }
-        | ({"region": info.machine["region"]} if "region" in info.machine else {}),
+        versions=versions,
         same=tuple((info.scenario.effective.get("regression") or {}).get("same") or ()),
         polling={name: text for name in info.traffic if (text := polling(info, name))},
     )
@@ -147,9 +142,8 @@ def _controls(findings: Findings) -> list[ControlMeasurement]:
 
 def _idle_entries(findings: Findings) -> tuple[str, ...]:
     record, found = findings.record, []
-    for name in record.info.traffic:
-        times = record.time(EXECUTION, record.stages(traffic=name))
-        executes = record.info.traffic[name].operation in EXECUTING_OPERATIONS
+    for name, plan in record.info.traffic.items():
+        times, executes = record.time(EXECUTION, record.stages(traffic=name)), plan.operation in EXECUTING_OPERATIONS
         if executes and interval_ranks(times.n, 0.5) is not None and times.nearest(0.95) < IDLE_MS:
             found.append(name)
     return tuple(found)
@@ -159,79 +153,65 @@ class _Stage:
     """The measurements of one traffic entry in one stage."""
 
     def __init__(self, findings: Findings, key: StageKey) -> None:
-        record = findings.record
-        self.traffic, self.plan = key.traffic, key.stage
-        self.index, self.operation = key.place, key.operation
-        self.figures: OperationStage = findings.metrics.traffic[key.traffic].stages[key.stage.name]
-        self.blocks: StageBlocks | None = findings.blocks.stages.get(self.index)
-        self.whole_ms = self.index not in findings.blocks.uneven
-        assumed = record.assumed_limits
-        limit = assumed.drawn_on(LIMIT_OF_OPERATION[self.operation])
-        self.window_s = assumed.limit_on(limit).window if limit in record.limits() else 0.0
-        self.why_no_expectation = record.expectation.why_not
+        record = self.record = findings.record
+        self.key, self.jobs = key, key.operation in POLLED_OPERATIONS
+        self.figures = findings.metrics.traffic[key.traffic].stages[key.stage.name]
+        self.blocks = findings.blocks.stages.get(key.place)
+        self.whole_ms = key.place not in findings.blocks.uneven
         retries = findings.observed_429.retries.get(key.traffic)
-        self.retried = retries is not None and retries.operations > 0
-        self.times = {
-            RESPONSE: record.response_times(key.traffic).get([self.index]),
-            **{name: record.times[name].get([self.index]) for name in (EXECUTION, OVERHEAD)},
-        }
-        self.lower = record.times[LAST_PENDING].get([self.index])
+        self.waits = waits(key.stage, key.operation, retried=retries is not None and retries.operations > 0)
+        """Why the stage's times and errors depend on the server's windows; empty if they do not."""
+        self.times = {name: record.times[name].get([key.place]) for name in (EXECUTION, OVERHEAD, LAST_PENDING)}
+        self.times[RESPONSE] = record.response_times(key.traffic).get([key.place])
 
     def measurements(self) -> list[Measurement]:
         """Return the measurements that have samples, in the order of ``Metric``."""
-        jobs = self.operation in POLLED_OPERATIONS
         twice = "it is the same as time to result p95, which is judged"
-        before = "" if self.operation in EXECUTING_OPERATIONS else "its jobs ran before the retrieval"
+        before = "" if self.key.operation in EXECUTING_OPERATIONS else "its jobs ran before the retrieval"
         found = [
-            self._time(Metric.RESPONSE_TIME_P50, RESPONSE, 0.50, self._waits()),
-            self._time(Metric.RESPONSE_TIME_P95, RESPONSE, 0.95, twice if jobs else self._waits()),
+            self._time(Metric.RESPONSE_TIME_P50, RESPONSE, 0.50, self.waits),
+            self._time(Metric.RESPONSE_TIME_P95, RESPONSE, 0.95, twice if self.jobs else self.waits),
             self._time(Metric.EXECUTION_TIME_P50, EXECUTION, 0.50, before),
             self._time(Metric.EXECUTION_TIME_P95, EXECUTION, 0.95, before),
-            self._time(Metric.OVERHEAD_P50, OVERHEAD, 0.50, self._waits() if jobs else ""),
-            self._time(Metric.TIME_TO_RESULT_P95, RESPONSE, 0.95, self._waits()) if jobs else None,
+            self._time(Metric.OVERHEAD_P50, OVERHEAD, 0.50, self.waits if self.jobs else ""),
+            self._time(Metric.TIME_TO_RESULT_P95, RESPONSE, 0.95, self.waits) if self.jobs else None,
             *(self._plain_share(metric) for metric in _PLAIN_SHARES),
             self._throttled_rate(),
             self._goodput(),
         ]
         return [one for one in found if one is not None]
 
-    def _waits(self) -> str:
-        """Return the reason why the stage's times and errors depend on the server's windows; empty if they do not."""
-        return waits(self.plan, self.operation, retried=self.retried)
-
     def _time(self, metric: Metric, field: str, quantile: float, why_not: str) -> Measurement | None:
         whole = self.times[field]
         if not whole.n:
             return None
         least, most = whole.nearest(quantile), whole.greatest_at(rank(whole.n, quantile))
-        if not math.isfinite(least):
-            return None
         # The lower bound takes a time-out at its duration, the upper bound as infinite.
         value = most if math.isfinite(most) else least
         resolution = self._resolution(field, least, quantile) + value - least
         times = None if self.blocks is None else self.blocks.times.get(field)
         hidden = resolution / 2 if field == EXECUTION else 0.0
         few = f"too few samples: {whole.n}, p{quantile * 100:.0f} needs {needed(quantile)}"
-        found = self._measurement(
+        return self._measurement(
             metric,
             value=value,
             score=math.log(max(value, LEAST_MS, hidden)),
             n=whole.n,
             se=None if times is None else times.error(quantile),
             why_not=few if whole.n < needed(quantile) else why_not if math.isfinite(most) else _TIMED_OUT,
+            # In the file, every time has a resolution, which may be 0. Other metrics have none.
+            resolution_ms=significant(resolution, _DIGITS),
         )
-        # In the file, every time has a resolution, which may be 0. Other metrics have none.
-        return msgspec.structs.replace(found, resolution_ms=significant(resolution, _DIGITS))
 
     def _resolution(self, field: str, value: float, quantile: float) -> float:
         """Return the error in ms due to the last polling interval or to rounding."""
         if field == EXECUTION:
             return _ROUNDING_MS if self.whole_ms else 0.0
-        if self.operation not in POLLED_OPERATIONS or not self.lower.n:
+        lower = self.times[LAST_PENDING]
+        if not self.jobs or not lower.n:
             return 0.0
-        if field == RESPONSE:
-            return max(0.0, value - self.lower.nearest(quantile))
-        return max(0.0, self.times[RESPONSE].nearest(quantile) - self.lower.nearest(quantile))
+        upper = value if field == RESPONSE else self.times[RESPONSE].nearest(quantile)
+        return max(0.0, upper - lower.nearest(quantile))
 
     def _plain_share(self, metric: Metric) -> Measurement | None:
         value = attrgetter(metric)(self.figures)
@@ -245,7 +225,7 @@ class _Stage:
             score=share_score(round(value * n), n),
             n=n,
             se=blocks.error(share_scores, blocks.errors, blocks.sent) if blocks and known else None,
-            why_not=self._waits() if self.operation in POLLED_OPERATIONS else "",
+            why_not=self.waits if self.jobs else "",
         )
 
     def _throttled_rate(self) -> Measurement | None:
@@ -253,16 +233,17 @@ class _Stage:
         refused, n = counts.throttled, counts.sent
         if not n:
             return None
-        expected, why_not = self.figures.expected_throttled_rate, ""
-        if expected is None and self.plan.expect_429:
-            why_not = f"no expected 429 rate: {self.why_no_expectation or 'none was replayed'}"
-        known = expected or 0.0
+        expected, why_not, assumed = self.figures.expected_throttled_rate, "", self.record.assumed_limits
+        if expected is None and self.key.stage.expect_429:
+            why_not = f"no expected 429 rate: {self.record.expectation.why_not or 'none was replayed'}"
+        known, limit = expected or 0.0, assumed.drawn_on(LIMIT_OF_OPERATION[self.key.operation])
+        window_s = assumed.limit_on(limit).window if limit in self.record.limits() else 0.0
         return self._measurement(
             Metric.THROTTLED_RATE,
             value=refused / n - known,
             score=share_score(refused, n) - share_score(known * n, n),
             n=n,
-            se=None if self.blocks is None else self.blocks.excess_error(self.window_s),
+            se=None if self.blocks is None else self.blocks.excess_error(window_s),
             expected=None if why_not else known,
             why_not=why_not,
         )
@@ -271,7 +252,7 @@ class _Stage:
         counts, seconds = self.figures.operations, self.figures.seconds
         if not counts.offered or not seconds:
             return None
-        above = self.plan.expect_429 or bool(self.plan.over)
+        above = self.key.stage.expect_429 or bool(self.key.stage.over)
         return self._measurement(
             Metric.GOODPUT,
             value=counts.ok / seconds,
@@ -282,28 +263,18 @@ class _Stage:
         )
 
     def _measurement(
-        self,
-        metric: Metric,
-        *,
-        value: float,
-        score: float,
-        n: int,
-        se: float | None,
-        why_not: str,
-        expected: float | None = None,
+        self, metric: Metric, *, score: float, se: float | None, why_not: str, **given: Any
     ) -> Measurement:
         return Measurement(
             definition=NATURES[metric].definition,
-            traffic=self.traffic,
-            stage=self.plan.name,
+            traffic=self.key.traffic,
+            stage=self.key.stage.name,
             metric=metric,
-            value=value,
             score=significant(score, _DIGITS),
-            n=n,
             se=_rounded(se),
-            expected=expected,
             gated=not why_not,
             why_not=why_not,
+            **given,
         )
 
 

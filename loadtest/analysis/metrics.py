@@ -4,9 +4,9 @@ Rates are derived from counts. Percentiles come from ``distribution`` and are ne
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
@@ -46,10 +46,13 @@ from loadtest.metrics import METRICS, PARTS, Cell, counted
 from loadtest.record.effective_scenario import written_entry
 from loadtest.record.run_info import covered_seconds
 
+_COMMON_TIMES: Final = tuple(name for name in TIMES if name not in JOB_TIMES)
+"""Summaries that every operation has."""
+
 
 @dataclass(frozen=True)
 class RunFigures:
-    """The figures of a run."""
+    """The figures of all traffic, of each operation and of each traffic entry."""
 
     overall: OverallFigures
     operations: dict[str, OperationFigures]
@@ -62,15 +65,22 @@ def compute(record: Record) -> RunFigures:
     plans = record.info.traffic
     by_operation = sorted({plan.operation for plan in plans.values()})
     return RunFigures(
-        overall=maker.overall(),
+        overall=_whole(OverallFigures, OverallStage, maker.figures, record.stages()),
         operations={name: maker.operation(name, record.stages(operation=name)) for name in by_operation},
         traffic={name: maker.operation(plan.operation, record.stages(traffic=name)) for name, plan in plans.items()},
     )
 
 
-def _by_name(planned: Stages) -> dict[str, Stages]:
+_Figures = TypeVar("_Figures", OverallFigures, OperationFigures)
+
+
+def _whole(
+    kind: type[_Figures], of_stage: Callable[..., Any], fields: Callable[[Stages], dict[str, Any]], planned: Stages
+) -> _Figures:
+    """Return the figures of some stages together, and of the stages with each name."""
     names = dict.fromkeys(key.stage.name for key in planned)
-    return {name: [key for key in planned if key.stage.name == name] for name in names}
+    stages = {name: of_stage(**fields([key for key in planned if key.stage.name == name])) for name in names}
+    return kind(**fields(planned), stages=stages)
 
 
 class _Maker:
@@ -78,48 +88,38 @@ class _Maker:
 
     def __init__(self, record: Record) -> None:
         self.record = record
-        self.missing = record.arrivals.missing(record.info, record.consistency)
+        self.missing = record.consistency.missing()
         rejected, stage_index = record.expectation.rejected, record.sent_requests["stage_index"]
         last, stages = record.deciding_requests, len(record.vocabulary.stage_keys)
         self.of_requests = _means(rejected, stage_index, stages)
         self.of_operations = _means(rejected[last], stage_index[last], stages)
 
-    def overall(self) -> OverallFigures:
-        planned = self.record.stages()
-        stages = {name: OverallStage(**self._figures(some)) for name, some in _by_name(planned).items()}
-        return OverallFigures(**self._figures(planned), stages=stages)
-
     def operation(self, operation: str, planned: Stages) -> OperationFigures:
         """Return the figures of one operation or traffic entry from its stages."""
-        by_name = {name: self._with_times(some, operation) for name, some in _by_name(planned).items()}
-        whole = self._with_times(planned, operation)
         if operation in POLLED_OPERATIONS:
-            return JobFigures(**whole, stages={name: JobStage(**each) for name, each in by_name.items()})
-        return OperationFigures(**whole, stages={name: OperationStage(**each) for name, each in by_name.items()})
+            return _whole(JobFigures, JobStage, self._of_jobs, planned)
+        return _whole(OperationFigures, OperationStage, self._with_times, planned)
 
-    def _with_times(self, planned: Stages, operation: str) -> dict[str, Any]:
-        """Return the fields of an ``OperationStage`` or, for ``async_run``, of a ``JobStage``."""
-        found, stage_indices = self._figures(planned), self.record.stage_indices(planned)
-        for name in TIMES:
-            if operation in POLLED_OPERATIONS or name not in JOB_TIMES:
-                found[name] = summarize(self.record.times[name].get(stage_indices))
-        if operation in POLLED_OPERATIONS:
-            found["polling"] = self._polling(planned)
-        return found
+    def _of_jobs(self, planned: Stages) -> dict[str, Any]:
+        return {**self._with_times(planned, TIMES), "polling": self._polling(planned)}
 
-    def _figures(self, planned: Stages) -> dict[str, Any]:
+    def _with_times(self, planned: Stages, times: Sequence[str] = _COMMON_TIMES) -> dict[str, Any]:
+        stage_indices = self.record.stage_indices(planned)
+        summaries = {name: summarize(self.record.times[name].get(stage_indices)) for name in times}
+        return {**self.figures(planned), **summaries}
+
+    def figures(self, planned: Stages) -> dict[str, Any]:
         """Return the fields of an ``OverallStage`` without ``stages``."""
         record, stage_indices = self.record, self.record.stage_indices(planned)
         seconds = covered_seconds([key.stage for key in planned], record.covered_s)
-        requests = record.counts.of_requests(stage_indices)
-        found = self._metrics(planned, seconds)
-        answers: Counter[str] = Counter()
-        for cell, count in requests.items():
-            answers["none" if cell.status == NO_ANSWER else str(cell.status)] += count
+        found, words = self._metrics(planned, seconds), record.vocabulary.words["reason"]
+        statuses: Counter[str] = Counter()
+        for request, count in record.counts.of_requests(stage_indices).items():
+            statuses["none" if request.status == NO_ANSWER else str(request.status)] += count
         reasons: Counter[str] = Counter()
-        for reason, count in record.counts.of_operations(stage_indices).items():
-            if reason.reason >= 0:
-                reasons[record.vocabulary.words["reason"][reason.reason]] += count
+        for operation, count in record.counts.of_operations(stage_indices).items():
+            if operation.reason >= 0:
+                reasons[words[operation.reason]] += count
         return {
             "seconds": seconds,
             "operations": OperationCounts(**_named("operations.", found)),
@@ -130,7 +130,7 @@ class _Maker:
             ),
             **{name: value for name, value in found.items() if "." not in name},
             "expected_throttled_rate": _mean(self.of_operations, stage_indices),
-            "statuses": dict(sorted(answers.items())),
+            "statuses": dict(sorted(statuses.items())),
             "reasons": dict(sorted(reasons.items())),
         }
 
@@ -193,35 +193,34 @@ def _cells(requests: Mapping[RequestCell, int]) -> "Counter[Cell]":
     return found
 
 
-def deliberate_errors(record: Record, figures: RunFigures) -> list[DeliberateErrors]:
-    """Return the deliberate mistakes and expected errors, in the order of the scenario.
+def deliberate_errors(record: Record, traffic: str) -> Iterator[DeliberateErrors]:
+    """Yield the deliberate mistakes and expected errors of a traffic entry.
 
     A kind of mistake that was planned but not sent has zero operations.
     """
-    return [one for name in record.info.traffic for one in _deliberate(record, name, figures.traffic[name].operations)]
-
-
-def _deliberate(record: Record, name: str, counts: OperationCounts) -> Iterator[DeliberateErrors]:
-    entry, words = written_entry(record.info, name), record.vocabulary.words["mistake"]
-    found: dict[str, Counter[int]] = {kind: Counter() for kind in MISTAKE_STATUS}
-    for cell, count in record.counts.of_operations(record.stage_indices(record.stages(traffic=name))).items():
-        if cell.sent and cell.mistake >= 0 and words[cell.mistake] in found:
-            found[words[cell.mistake]][cell.outcome] += count
-    for kind, status in MISTAKE_STATUS.items():
-        if found[kind] or entry.mistakes.get(kind):
-            own = found[kind].total(), found[kind][OK], found[kind][THROTTLED]
-            yield _counted(own, traffic=name, kind=kind, answer=str(status))
-    wrong = sum(found.values(), Counter())
-    rest = counts.sent - wrong.total(), counts.ok - wrong[OK], counts.throttled - wrong[THROTTLED]
+    entry, words = written_entry(record.info, traffic), record.vocabulary.words["mistake"]
+    found: dict[str, Counter[int]] = {kind: Counter() for kind in (*MISTAKE_STATUS, ERROR_EXPECTED)}
+    for cell, count in record.counts.of_operations(record.stage_indices(record.stages(traffic=traffic))).items():
+        kind = words[cell.mistake] if cell.mistake >= 0 else ERROR_EXPECTED
+        if cell.sent:
+            found[kind if kind in found else ERROR_EXPECTED][cell.outcome] += count
+    sent_or_planned = [kind for kind in MISTAKE_STATUS if found[kind] or entry.mistakes.get(kind)]
+    answers: dict[str, str] = {kind: str(MISTAKE_STATUS[kind]) for kind in sent_or_planned}
     if entry.expect.job == JobState.FAILED:
-        yield _counted(rest, traffic=name, kind=ERROR_EXPECTED, answer=f"a job that {JobState.FAILED}")
+        answers[ERROR_EXPECTED] = f"a job that {JobState.FAILED}"
     elif entry.expect.status is not None and entry.expect.status >= 400:
-        yield _counted(rest, traffic=name, kind=ERROR_EXPECTED, answer=str(entry.expect.status))
-
-
-def _counted(counts: tuple[int, int, int], **given: str) -> DeliberateErrors:
-    sent, ok, throttled = counts
-    return DeliberateErrors(**given, sent=sent, as_documented=ok, throttled=throttled, otherwise=sent - ok - throttled)
+        answers[ERROR_EXPECTED] = str(entry.expect.status)
+    for kind, answer in answers.items():
+        sent, ok, throttled = found[kind].total(), found[kind][OK], found[kind][THROTTLED]
+        yield DeliberateErrors(
+            traffic=traffic,
+            kind=kind,
+            answer=answer,
+            sent=sent,
+            as_documented=ok,
+            throttled=throttled,
+            otherwise=sent - ok - throttled,
+        )
 
 
 def _means(values: Floats, stage_index: Ints, stages: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,8 +1,7 @@
-"""A record is read in chunks, so the analysis of any number of samples needs a limited amount of memory.
+"""Reading of a record in chunks, so that the analysis of any number of samples needs a limited amount of memory.
 
-A chunk has at least ``_ROWS`` × e rows for e traffic entries, where e counts as at most ``_MOST_ENTRIES``. The last
-chunk may be shorter. Work per stage therefore costs little compared with work per row. The columns of a chunk fit into
-a cache.
+A chunk has at least ``_ROWS`` rows for each traffic entry, but for at most ``_MOST_ENTRIES`` entries. Work per stage
+therefore costs little compared with work per row. The columns of a chunk fit into a cache.
 """
 
 from collections.abc import Callable, Iterator
@@ -45,13 +44,15 @@ class Chunk:
             return {}
         rows, row = self.everything, self.everything.words("row")
         outcome, kind = rows.words("outcome"), rows.words("kind")
-        finite = self.columns.finite("connect_ms") & self.columns.finite("execution_time_ms")
+        late = [np.abs(rows.floats(name)) > LATEST_NS for name in _TIMES]
+        numbers = ("connect_ms", "execution_time_ms")
+        strange = [~np.isfinite(self.columns.floats(name)) & rows.known(name) for name in numbers]
         checks = {
             "is neither an operation nor a request": (row != OPERATION) & (row != REQUEST),
             "has no known outcome": (outcome < 0) | (outcome >= len(OUTCOMES)),
             "is a request of no known kind": (row == REQUEST) & ((kind < 0) | (kind >= len(KINDS))),
-            "has a time more than 104 days from the epoch": self._late(rows),
-            "has a time that is not a number": ~finite,
+            "has a time more than 104 days from the epoch": np.any(late, axis=0),
+            "has a time that is not a number": strange[0] | strange[1],
             "belongs to an arrival that was never due": self._never_due(rows),
         }
         return {what: wrong for what, wrong in checks.items() if wrong.any()}
@@ -72,15 +73,6 @@ class Chunk:
         for wrong in self.meaningless.values():
             rows = rows.where(~wrong[rows.at])
         return rows
-
-    @staticmethod
-    def _late(rows: Rows) -> Bools:
-        late = np.zeros(len(rows), bool)
-        for name in _TIMES:
-            times = rows.floats(name)
-            if max(np.fmax.reduce(times), -np.fmin.reduce(times)) > LATEST_NS:
-                late |= np.abs(times) > LATEST_NS
-        return late
 
     def _never_due(self, rows: Rows) -> Bools:
         most = self.vocabulary.most_arrivals

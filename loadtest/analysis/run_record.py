@@ -12,9 +12,8 @@ from loadtest.analysis.anomalies import Anomalies, Errors
 from loadtest.analysis.arrivals import Arrivals
 from loadtest.analysis.columns import OK, TIMED_OUT, StageKey, Stages, Vocabulary
 from loadtest.analysis.consistency import Consistency
-from loadtest.analysis.counts import FIRST, Counts, Means
+from loadtest.analysis.counts import FIRST, Counts, JobTracker, Means
 from loadtest.analysis.distribution import Distribution, Distributions
-from loadtest.analysis.jobs import JobTracker
 from loadtest.analysis.reader import Visitor, scan
 from loadtest.analysis.rejections import Expectation, SentRequests, expect, limiter_requests
 from loadtest.analysis.rejections.logged_limits import LoggedLimit, logged_limit

@@ -7,7 +7,8 @@ import msgspec
 import pytest
 from plugins import record_maker as maker
 
-from loadtest.analysis import anomalies, jobs, reader, times
+from loadtest.analysis import anomalies, reader, times
+from loadtest.analysis import counts as jobs
 from loadtest.analysis.findings import Findings
 from loadtest.record.samples import Sample
 

@@ -16,9 +16,9 @@ from typing import Final, Literal
 import msgspec
 import numpy as np
 
+from loadtest.analysis.anomalies import slower
 from loadtest.analysis.columns import FAILED, KINDS, OK, TIMED_OUT
 from loadtest.analysis.distribution import distribution
-from loadtest.analysis.keys import slower
 from loadtest.analysis.results import Result, result_of
 from loadtest.analysis.run_record import Record
 from loadtest.arrays import Bools, Floats, Ints, NamedColumns

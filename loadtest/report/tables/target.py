@@ -5,8 +5,8 @@ from functools import partial
 from typing import Final
 
 from loadtest.analysis.anomalies import WORDS, ErrorGroup
+from loadtest.analysis.counts import PendingJob, first_pending
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.jobs import PendingJob, first_pending
 from loadtest.analysis.results import JobStage, Summary
 from loadtest.contract import JobState, Reason, RequestKind
 from loadtest.record.figures import SlowOperation
