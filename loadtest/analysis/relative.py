@@ -173,8 +173,8 @@ def difference(
 ) -> Difference | None:
     """Return head − factor × base; None if a single arrival has no value of the metric.
 
-    ``metric`` includes its statistic. ``ArrivalValues.get`` explains ``whole``. ``sides`` are base and head. Each is a
-    set of stages of one traffic entry.
+    ``metric`` includes its statistic. ``ArrivalValues.get`` explains ``whole``. ``sides`` are the stages of base and
+    head, each of one traffic entry.
     """
     base, head = (values.get(metric, side, whole=whole) for side in sides)
     if base is None or head is None or metric.endswith(".max"):

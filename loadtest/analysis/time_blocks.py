@@ -47,16 +47,15 @@ _TAIL_LEVELS: Final = 64
 
 
 class Grid(NamedTuple):
-    """Bins of time, which are drawn in blocks of ``per_block`` bins. ``start_s`` is in s since the epoch."""
+    """Bins of time, which are drawn in blocks. ``start_s`` is in s since the epoch."""
 
     start_s: float
     seconds: float
     bins: int
-    per_block: int
 
     @property
     def block_s(self) -> float:
-        return self.seconds / self.bins * self.per_block
+        return self.seconds / self.bins * _BINS_OF_BLOCK
 
     def place(self, seconds: Floats) -> Ints:
         """Return the bin of each time since the epoch. A time outside all bins belongs to the nearest bin."""
@@ -66,16 +65,16 @@ class Grid(NamedTuple):
 
     def resampled(self, counts: NDArray[np.generic]) -> Floats:
         """Return the sums over the bins of each replicate. The first axis of ``counts`` is the bin."""
-        return (draws(self.bins, self.per_block) @ counts.astype(np.float32)).astype(np.float64)
+        return (draws(self.bins, _BINS_OF_BLOCK) @ counts.astype(np.float32)).astype(np.float64)
 
     def scatter(self, replicates: Floats) -> float:
         """Return the standard error of a figure from its value in each replicate."""
         # A block is compared with a mean that includes the block. The divisor restores the variance that this hides.
-        return float(replicates.std() / math.sqrt(1 - self.per_block / self.bins))
+        return float(replicates.std() / math.sqrt(1 - _BINS_OF_BLOCK / self.bins))
 
     def carries(self, counts: Ints) -> bool:
         """Whether enough blocks have counts for a standard error."""
-        return filled_blocks(counts, self.per_block) >= LEAST_BLOCKS
+        return filled_blocks(counts, _BINS_OF_BLOCK) >= LEAST_BLOCKS
 
 
 def grid(start_s: float, seconds: float) -> Grid | None:
@@ -83,7 +82,7 @@ def grid(start_s: float, seconds: float) -> Grid | None:
     if not seconds >= LEAST_BLOCKS * _BLOCK_S[0]:
         return None
     block = max(min(max(seconds / 10, _BLOCK_S[0]), _BLOCK_S[1]), seconds / _MOST_BLOCKS)
-    return Grid(start_s, seconds, round(seconds / block * _BINS_OF_BLOCK), _BINS_OF_BLOCK)
+    return Grid(start_s, seconds, round(seconds / block * _BINS_OF_BLOCK))
 
 
 @lru_cache(maxsize=64)
@@ -97,9 +96,7 @@ def draws(bins: int, per_block: int) -> NDArray[np.float32]:
 class BinnedTimes:
     """The times of one figure by bin and level. A level is a range of times; ``whole`` determines the levels.
 
-    Attributes:
-        cuts: the greatest value of each level, ascending.
-        counts: number of values, ``[bin, level]``.
+    ``cuts`` are the greatest values of the levels, ascending. ``counts`` are numbers of values, ``[bin, level]``.
     """
 
     def __init__(self, grid_: Grid, whole: Distribution) -> None:
@@ -210,7 +207,7 @@ class TimeBlocks:
                 wholes |= {name: record.times[name].get([index]) for name in (EXECUTION, OVERHEAD)}
             self.stages[index] = StageBlocks(found, {name: BinnedTimes(found, whole) for name, whole in wholes.items()})
         self.uneven: set[int] = set()
-        """Stages with an executionTime that is no whole number of ms. Other stages' executionTimes may be rounded."""
+        """Stages in which an executionTime has a fraction of a ms. In other stages, executionTimes may be rounded."""
         lag = record.time("dispatch_lag_ms", record.stages())
         whole_run = grid(0.0, record.covered_s)
         self.dispatch_lag = None if whole_run is None else BinnedTimes(whole_run, lag)

@@ -1,7 +1,4 @@
-"""Times over the course of a run, for plots of single operations, of percentiles by bin, and for heat maps.
-
-Every traffic entry has response times. Entries that execute workflows also have executionTimes.
-"""
+"""Times over the course of a run, for plots of single operations, of percentiles by bin, and for heat maps."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,11 +26,8 @@ _LAYERS: Final = {Outcome.OK: OK, "429": THROTTLED, Outcome.FAILED: FAILED, "tim
 class Timelines:
     """Collects each traffic entry's times over the course of a run, warm-up included.
 
-    Attributes:
-        lags: longest lags by bin.
-        executions: executionTimes. Retrievals are absent, because their jobs ran earlier.
-        heats: heat maps of entries with many operations, or of all entries in a long run. A map has at most 241 × 96
-            counts.
+    ``executions`` has no retrievals, because their jobs ran earlier. ``heats`` has entries with many operations, or all
+    entries of a long run. A heat map has at most 241 × 96 counts.
     """
 
     def __init__(self, record: Record) -> None:
@@ -100,11 +94,9 @@ class Responses:
 
 
 class Lags:
-    """Lags of one traffic entry.
+    """The longest start lag and dispatch lag in each bin of time, in ms, ``[2, bins]``; NaN in an empty bin.
 
-    Attributes:
-        cuts: edges of the bins, in s since the epoch.
-        longest: the longest start lag and dispatch lag of each bin, in ms, ``[2, bins]``; NaN in an empty bin.
+    ``cuts`` are the edges of the bins, in s since the epoch.
     """
 
     def __init__(self, record: Record, name: str) -> None:
@@ -177,10 +169,7 @@ _ANOMALOUS_DOTS: Final = 500
 class Executions:
     """The executionTimes of one traffic entry's ok operations.
 
-    Attributes:
-        n: number of possible executionTimes, warm-up included.
-        series: the executionTimes.
-        anomaly_count: number of impossible executionTimes, warm-up excluded.
+    ``n`` executionTimes are possible, warm-up included; ``anomaly_count`` are impossible, warm-up excluded.
     """
 
     def __init__(self, record: Record, name: str) -> None:

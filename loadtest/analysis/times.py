@@ -93,10 +93,9 @@ def overhead(rows: Rows) -> Floats:
 
 
 def longest_execution(rows: Rows) -> Floats:
-    """Return the longest possible executionTime, in ms.
+    """Return the longest possible executionTime, in ms: a sync run's service time, or a job's time since its submit.
 
-    For a sync run, it is the service time. For a job, it is the time from its submit to its end. For a retrieval, it is
-    NaN, because the job ran earlier.
+    For a retrieval, the result is NaN, because the job ran earlier.
     """
     return _executing(rows, submit_time(rows), _FROM_SUBMIT(rows))
 

@@ -1,7 +1,4 @@
-"""Validity: whether the load generator did its work well enough to judge the service.
-
-The checks use the record, and the reports of the generator processes about themselves.
-"""
+"""Validity: whether the load generator did its work well enough to judge the service."""
 
 from collections.abc import Callable, Mapping
 from statistics import fmean
@@ -90,10 +87,7 @@ OF_GENERATOR: Final = (
 
 
 class ValidityCheck(Result, frozen=True):
-    """One check of validity: its value and its limit, with units, and a sentence.
-
-    A check that could not be made (not ``judged``) also passes.
-    """
+    """One check of validity: value and limit with units, and a sentence. A check that is not ``judged`` also passes."""
 
     name: str
     value: str
@@ -126,15 +120,13 @@ def _not_judged(name: str, limit: str, why: str) -> ValidityCheck:
     return ValidityCheck(name=name, value="not judged", limit=limit, ok=True, words=why, judged=False)
 
 
-def _judged(name: str, value: str, limit: str, good: str, bad: str = "") -> ValidityCheck:
-    """Return a check, which fails if ``bad`` is not empty."""
-    return ValidityCheck(name, value, limit, not bad, bad or good)
+def _judged(name: str, value: str, limit: str, good: str, bad: str, *, ok: bool) -> ValidityCheck:
+    return ValidityCheck(name, value, limit, ok, good if ok else bad)
 
 
 def _sent(overall: OverallFigures) -> ValidityCheck:
-    sent = overall.operations.sent
-    bad = "" if sent else "nothing was sent, so there is nothing to judge"
-    return _judged("something sent", counted(sent, "operation"), "≥ 1", "load was offered", bad)
+    sent, bad = overall.operations.sent, "nothing was sent, so there is nothing to judge"
+    return _judged("something sent", counted(sent, "operation"), "≥ 1", "load was offered", bad, ok=sent > 0)
 
 
 def _complete(record: Record) -> ValidityCheck:
@@ -148,7 +140,8 @@ def _complete(record: Record) -> ValidityCheck:
         bad = f"the record is incomplete: {killed}, and {cut}"
     elif rows != info.samples:
         bad = f"the record is incomplete: {written} samples were written, but only {rows:,} are readable"
-    return _judged("record complete", f"{rows:,} of {written} samples", "all", "the record is complete", bad)
+    value = f"{rows:,} of {written} samples"
+    return _judged("record complete", value, "all", "the record is complete", bad, ok=not bad)
 
 
 def _consistent(record: Record) -> ValidityCheck:
@@ -156,26 +149,23 @@ def _consistent(record: Record) -> ValidityCheck:
     # If rows are missing, run.json contradicts the remaining rows. `_complete` reports missing rows.
     of_run = list(record.consistency.of_run()) if record.rows == record.info.samples else []
     rows = counted(sum(one.count for one in found), "row")
-    good, bad = "no row contradicts another row, the plan or itself", ""
-    if wrong := [*([f"it has {'; '.join(one.words for one in found)}"] if found else []), *of_run]:
-        bad = f"the record cannot be true: {'; '.join(wrong)}"
-    return _judged("record consistent", rows, "0 rows wrong", good, bad)
+    wrong = [*([f"it has {'; '.join(one.words for one in found)}"] if found else []), *of_run]
+    good, bad = "no row contradicts another row, the plan or itself", f"the record cannot be true: {'; '.join(wrong)}"
+    return _judged("record consistent", rows, "0 rows wrong", good, bad, ok=not wrong)
 
 
 def _lost(info: RunInfo, overall: OverallFigures) -> ValidityCheck:
-    lost, bad = overall.operations.lost, ""
-    if lost:
-        gone = "; ".join(map(describe_worker, _lost_workers(info)))
-        bad = f"{counted(lost, 'arrival')} had no outcome" + (f" ({gone})" if gone else "")
-    return _judged("nothing lost", f"{lost:,} arrivals", "0", "every arrival has an outcome", bad)
+    lost, gone = overall.operations.lost, "; ".join(map(describe_worker, _lost_workers(info)))
+    bad = f"{counted(lost, 'arrival')} had no outcome" + (f" ({gone})" if gone else "")
+    return _judged("nothing lost", f"{lost:,} arrivals", "0", "every arrival has an outcome", bad, ok=not lost)
 
 
 def _target(info: RunInfo) -> list[ValidityCheck]:
     """Check that the embedded target lasted; other targets are not checked."""
     if not info.target.embedded:
         return []
-    bad = "the embedded target died during the run" if info.target_died else ""
-    return [_judged("embedded target", "died" if bad else "alive", "alive", "it served to the end", bad)]
+    value, bad = "died" if info.target_died else "alive", "the embedded target died during the run"
+    return [_judged("embedded target", value, "alive", "it served to the end", bad, ok=not info.target_died)]
 
 
 def _dispatch_lag(record: Record) -> ValidityCheck:
@@ -184,26 +174,24 @@ def _dispatch_lag(record: Record) -> ValidityCheck:
         return _not_judged("dispatch lag p99", LAG_LIMIT, "nothing was sent")
     # The nearest rank exists for any n, so too few samples cannot make the check pass.
     p99 = lags.nearest(0.99)
-    bad = ""
-    if p99 > DISPATCH_LAG_MS:
-        bad = (
-            f"the generator was the bottleneck: it sent {p99:.0f} ms late at the 99th percentile; "
-            "use a calmer machine or more processes, or offer less"
-        )
-    return _judged("dispatch lag p99", f"{p99:.2f} ms", LAG_LIMIT, "requests left on time", bad)
+    bad = (
+        f"the generator was the bottleneck: it sent {p99:.0f} ms late at the 99th percentile; "
+        "use a calmer machine or more processes, or offer less"
+    )
+    ok = p99 <= DISPATCH_LAG_MS
+    return _judged("dispatch lag p99", f"{p99:.2f} ms", LAG_LIMIT, "requests left on time", bad, ok=ok)
 
 
 def _cpu(cpu: list[CpuSample]) -> ValidityCheck:
     if not cpu:
         return _not_judged("generator CPU", CPU_LIMIT, "no CPU of the generator was recorded")
-    longest, bad = longest_busy(cpu), ""
-    if longest >= CPU_SECONDS:
-        bad = (
-            f"the generator was the bottleneck: above {CPU_PERCENT:g} % CPU for {longest} consecutive seconds; "
-            "use more processes, or offer less"
-        )
-    peak = f"peak {max(sample.percent for sample in cpu):.0f} %"
-    return _judged("generator CPU", peak, CPU_LIMIT, "the generator had CPU to spare", bad)
+    longest, peak = longest_busy(cpu), f"peak {max(sample.percent for sample in cpu):.0f} %"
+    bad = (
+        f"the generator was the bottleneck: above {CPU_PERCENT:g} % CPU for {longest} consecutive seconds; "
+        "use more processes, or offer less"
+    )
+    good = "the generator had CPU to spare"
+    return _judged("generator CPU", peak, CPU_LIMIT, good, bad, ok=longest < CPU_SECONDS)
 
 
 def _workers(info: RunInfo) -> list[ValidityCheck]:
@@ -215,9 +203,9 @@ def _workers(info: RunInfo) -> list[ValidityCheck]:
         + (f"died or was cut off at {worker.left_s or 0:.1f} s" if worker.end == "lost" else "was cut off temporarily")
         for worker in _lost_workers(info)
     ]
-    bad = f"{', '.join(lost)}: its operations in flight have no outcome; see its log, and run again" if lost else ""
+    bad = f"{', '.join(lost)}: its operations in flight have no outcome; see its log, and run again"
     value = f"{len(lost)} of {len(info.worker_processes)} lost"
-    return [_judged("workers", value, "0", "every worker stayed, or left as planned", bad)]
+    return [_judged("workers", value, "0", "every worker stayed, or left as planned", bad, ok=not lost)]
 
 
 def _evenness(evenness: Mapping[str, Evenness]) -> ValidityCheck:
@@ -230,14 +218,12 @@ def _evenness(evenness: Mapping[str, Evenness]) -> ValidityCheck:
     if not known:
         return _not_judged("evenness", limit, "there were too few arrivals to judge their evenness")
     excess, sent, intended, name = max(known)
-    bad = ""
-    if excess > UNEVENNESS:
-        bad = (
-            f"{name} left in bursts that the schedule does not have, which changes the share of 429s; "
-            "raise max_users if the pool was full, else use a calmer machine"
-        )
-    value = f"spread {sent:.3f}, the schedule's {intended:.3f}"
-    return _judged("evenness", value, limit, "requests left as evenly as scheduled", bad)
+    bad = (
+        f"{name} left in bursts that the schedule does not have, which changes the share of 429s; "
+        "raise max_users if the pool was full, else use a calmer machine"
+    )
+    value, good = f"spread {sent:.3f}, the schedule's {intended:.3f}", "requests left as evenly as scheduled"
+    return _judged("evenness", value, limit, good, bad, ok=excess <= UNEVENNESS)
 
 
 def _own(info: RunInfo) -> list[ValidityCheck]:
@@ -278,14 +264,12 @@ def _pauses(
     worst = max(generators, key=lambda one: excess_pauses(one, get))
     pauses = get(worst)
     value = f"longest {pauses.longest_ms:.0f} ms, {pauses.total_ms:.0f} ms in all" if pauses.count else "none long"
-    bad = ""
-    if excess_pauses(worst, get) > 1:
-        which = f" of worker {worst.worker}" if len(generators) > 1 else ""
-        bad = (
-            f"the generator was the bottleneck{which}: {problem} for {pauses.total_ms / 1000:.2g} s in all, "
-            f"{pauses.longest_ms / 1000:.2g} s at most; {remedy}"
-        )
-    return _judged(name, value, pauses_limit(worst.watched_s), good, bad)
+    which = f" of worker {worst.worker}" if len(generators) > 1 else ""
+    bad = (
+        f"the generator was the bottleneck{which}: {problem} for {pauses.total_ms / 1000:.2g} s in all, "
+        f"{pauses.longest_ms / 1000:.2g} s at most; {remedy}"
+    )
+    return _judged(name, value, pauses_limit(worst.watched_s), good, bad, ok=excess_pauses(worst, get) <= 1)
 
 
 def _users(info: RunInfo) -> ValidityCheck:
@@ -294,11 +278,11 @@ def _users(info: RunInfo) -> ValidityCheck:
     waited = sum(pool.waited for _, pool in pools)
     value = f"{waited:,} of {offered:,} arrivals"
     if not waited:
-        return _judged("users", value, USERS_LIMIT, "a user was free for every arrival")
+        return ValidityCheck("users", value, USERS_LIMIT, ok=True, words="a user was free for every arrival")
     name, pool = max(pools, key=lambda each: each[1].waited)
     arrivals = counted(pool.waited, "arrival")
     waiting = f"for {pool.full_s:.2g} s, {arrivals} waited up to {pool.longest_wait_ms:.0f} ms"
     words = f"the pool of {pool.size} users of {name} was full {waiting}; raise max_users"
     if pool.size < pool.cap:
         words = f"the pool of {name} grew too slowly: {waiting}; use more processes, or offer less"
-    return _judged("users", value, USERS_LIMIT, words, words if waited > WAITED_SHARE * offered else "")
+    return ValidityCheck("users", value, USERS_LIMIT, ok=waited <= WAITED_SHARE * offered, words=words)

@@ -102,15 +102,8 @@ def unexpected_errors(info: RunInfo) -> float | None:
 
 def judged_by(threshold: Threshold) -> "partial[Judged]":
     """Return a constructor of ``Judged`` that already has the fields of the threshold."""
-    return partial(
-        Judged,
-        require=threshold.text,
-        traffic=threshold.traffic,
-        operation=threshold.operation,
-        stage=threshold.stage,
-        unit=threshold.unit,
-        confident=threshold.confident,
-    )
+    same = ("traffic", "operation", "stage", "unit", "confident")
+    return partial(Judged, require=threshold.text, **{name: getattr(threshold, name) for name in same})
 
 
 def judge_one(threshold: Threshold, metrics: RunFigures, intervals: Sequence[MetricInterval] = ()) -> Judged:

@@ -3,8 +3,7 @@
 In the model, each value is the sum of a pace and independent noise. All values at one time share the pace, which is a
 first-order autoregression. A few bins do not determine the correlation time and the variance of the pace. Each pair of
 these two parameters on a grid is therefore weighted by its restricted likelihood (Harville, "Bayesian inference for
-variance components", Biometrika 1974). All pairs have the same prior weight. Correlation times are evenly spaced on a
-log scale.
+variance components", Biometrika 1974). All pairs have the same prior weight.
 
 An event is 0 or 1, for example an error, or a time below a percentile. The shared part of the events' variance is
 inferred in the same way. The prior for the events' correlation times comes from the pace. If times share no pace, half
@@ -21,7 +20,7 @@ import numpy as np
 from loadtest.arrays import Bools, Floats, Ints
 
 _LASTS: Final = np.geomspace(0.004, 0.35, 9)
-"""Correlation times of the pace, as shares of the stage. A pace with a longer one looks like a constant level."""
+"""Correlation times of the pace, as shares of the stage. A pace that lasts longer looks like a constant level."""
 _PACES: Final = np.array([0, 0.02, 0.06, 0.13, 0.25, 0.5, 0.9, 1.6, 3, 6])
 """Variance of the pace ÷ variance within bins."""
 _PARTS: Final = np.array([0, 0.01, 0.03, 0.06, 0.1, 0.17, 0.28, 0.42, 0.6, 0.8])
@@ -133,12 +132,10 @@ def plausible(below: Ints, whole: Ints, pace: PaceModels, quantile: float) -> tu
 
 
 def _weigh(rest: Floats, n: float, prior: Floats) -> tuple[Floats, Floats]:
-    """Return the weight of each column's models, and the standard error of the mean under each model.
+    """Return the weight of each column's models, and the standard error of the mean of n values under each model.
 
-    Args:
-        rest: deviation of each bin's sum from its expectation, in standard deviations of a value, ``[bin, column]``.
-        n: number of values.
-        prior: weights, ``[correlation time, part]``.
+    ``rest`` is the deviation of each bin's sum from its expectation, in standard deviations of a value,
+    ``[bin, column]``. ``prior`` has weights, ``[correlation time, part]``.
     """
     spectra, each = _spectra(len(rest)), n / len(rest)
     models = [each * (1 - _PARTS) + each**2 * _PARTS * one.powers[:, None] for one in spectra]
@@ -159,8 +156,7 @@ def _equivalent(weights: Floats, errors: Floats, n: float) -> float:
 def circular_blocks(random: np.random.Generator, draws: int, n: int, block: int) -> Ints:
     """Draw blocks of neighbouring indices from 0 to n − 1. Index 0 follows n − 1. The result is ``[draws, n]``.
 
-    This is the circular moving-block bootstrap (Politis & Romano, "A circular block-resampling procedure for stationary
-    data", 1992).
+    The method is from Politis & Romano, "A circular block-resampling procedure for stationary data", 1992.
     """
     starts = random.integers(0, n, (draws, math.ceil(n / block), 1))
     return ((starts + np.arange(block)) % n).reshape(draws, -1)[:, :n]

@@ -56,11 +56,8 @@ def variance(values: Sequence[float]) -> float:
 class Difference(NamedTuple):
     """The difference of two sides: head − factor × base.
 
-    Attributes:
-        base: value of the base side; infinite if it reaches time-outs, None without values.
-        difference: None if both values are infinite, or if one is missing.
-        interval: None for the reason ``why``.
-        n: number of values of base and head.
+    A side's value is infinite if it reaches time-outs, and None without values. The difference is None if both values
+    are infinite, or if one is missing. The interval is None for the reason ``why``.
     """
 
     base: float | None
@@ -93,16 +90,11 @@ def figure_of(values: Floats, statistic: str) -> float:
 
 
 def estimate(values: Floats, statistic: str, confidence: float = 0.95) -> Estimate | None:
-    """Estimate a statistic, with an interval for the effective number of values.
+    """Estimate a statistic of values in order of time, with an interval for the effective number of values.
 
-    Args:
-        values: values in order of time; zeros and ones for a share.
-        statistic: a percentile by its name (order statistics), ``share`` (Wilson's interval) or ``mean`` (Student's t).
-        confidence: level of the interval.
-
-    Returns:
-        None if there is no interval. A maximum has none. A percentile needs enough values, and a mean needs two or more
-        finite values.
+    The statistic is a percentile by its name (order statistics), ``share`` of zeros and ones (Wilson's interval),
+    ``mean`` (Student's t) or ``max``. The result is None without an interval. A maximum has none. A percentile needs
+    enough values, and a mean needs two or more finite values.
     """
     if not values.size or statistic == "max":
         return None
@@ -128,15 +120,10 @@ def estimate(values: Floats, statistic: str, confidence: float = 0.95) -> Estima
 def difference(
     base: _Side, head: _Side, statistic: str, *, paired: bool = False, factor: float = 1.0, confidence: float = 0.95
 ) -> Difference:
-    """Compare a statistic of two sides.
+    """Compare a statistic (as for ``estimate``) of two sides, in order of time. A time-out is ``math.inf``.
 
-    Args:
-        base: values in order of time; a time-out is ``math.inf``. ``head`` has the same form.
-        head: the other side's values.
-        statistic: as for ``estimate``.
-        paired: whether row k of both sides has the same input.
-        factor: multiplier of base. With 1.2, the difference is negative if head is less than 1.2 times base.
-        confidence: level of the interval. For k comparisons in one table, use 1 − 0.05 ÷ k.
+    ``paired``: whether row k of both sides has the same input. With a ``factor`` of 1.2, the difference is negative if
+    head is less than 1.2 times base. For k comparisons in one table, use a ``confidence`` of 1 − 0.05 ÷ k.
 
     Raises:
         ValueError: if paired sides differ in length.

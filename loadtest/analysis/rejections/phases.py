@@ -183,12 +183,9 @@ class Replayed(NamedTuple):
 
 
 def rejected_by_phase(spec: LimiterSpec, limit: Limit, asked: Sequence[tuple[Floats, Bools]]) -> Replayed | None:
-    """Replay requests at each phase of the windows; None if there are too many.
+    """Replay requests at each phase of the windows, which are aligned with the server's clock; None if too many.
 
-    Args:
-        spec: a limiter whose windows are aligned with the server's clock.
-        limit: the limit of each limiter.
-        asked: for each limiter, ascending request times in s, and ``[request, stage]`` whether the request counts.
+    ``asked`` has ascending request times in s, and ``[request, stage]`` whether the request counts, by limiter.
     """
     times = [each for each, _ in asked if len(each)]
     # Floats are more precise near zero. Whole windows are subtracted, which does not change phases.

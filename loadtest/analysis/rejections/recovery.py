@@ -1,8 +1,7 @@
 """Accuracy of Retry-After and other headers of a limit's 429s, recovery after 429s, and retries.
 
 The limiter could accept requests again at some time between its last rejected and its next accepted request. A wait
-is too short if it ends before the former request, and too long if it ends after the latter. Whole seconds are rounded
-up, so a wait may be a second too long and still correct.
+is too short if it ends before the former request, and too long if it ends after the latter.
 """
 
 from collections import Counter
@@ -32,9 +31,7 @@ class RetryAfter(Result, frozen=True, kw_only=True):
     """The ``Retry-After`` headers of one limit's 429s. Times are in s.
 
     Attributes:
-        seconds: number of 429s whose header is a number of seconds.
-        dates: number of 429s whose header is a date.
-        unreadable: number of 429s whose header is neither.
+        seconds: number of 429s whose header is a number of seconds. ``dates`` are dates, ``unreadable`` is neither.
         told_s: minimum, median and maximum of the waits that could be parsed; None if there are none.
         judged: number of 429s whose wait can be checked, because the limiter accepted a later request. A wait that only
             requests of a burst contradict does not count.
@@ -91,13 +88,17 @@ def retry_after(
     dated = ~np.isnan(date)
     wait = np.where(dated, date - offset - unix_s[rejected], wait)
     known = ~np.isnan(wait)
-    last, again, unsure = _room(requests)
+    following, n, crowded = _next_accepted(requests), len(requests.times), in_bursts(requests.times)[1]
+    before = np.maximum.accumulate(np.where(requests.rejected, np.arange(n), -1))
+    last = before[following[rejected] - 1]
+    again = np.append(requests.times, np.inf)[following[rejected]]
+    unsure = crowded[last] | np.append(crowded, False)[following[rejected]]
     # A wait in seconds starts when the response arrives. The tolerance includes the time of the response's way back.
     over = np.where(dated, requests.times[rejected] + wait, requests.ends[rejected] + wait)
     slack = requests.tolerance_s + np.where(dated, unsure_s, 0.0)
-    early, late = last[rejected] - over - slack, over - again[rejected] - slack - ROUNDED_S
+    early, late = requests.times[last] - over - slack, over - again - slack - ROUNDED_S
     # Requests of a burst arrive in any order, so they cannot contradict a wait.
-    judged = known & np.isfinite(again[rejected]) & ~(unsure[rejected] & ((early > 0) | (late > 0)))
+    judged = known & np.isfinite(again) & ~(unsure & ((early > 0) | (late > 0)))
     early, late = np.where(judged, early, 0.0), np.where(judged, late, 0.0)
     return RetryAfter(
         n=len(rejected),
@@ -109,27 +110,18 @@ def retry_after(
         honest=int((judged & (early <= 0) & (late <= 0)).sum()),
         early=int((early > 0).sum()),
         late=int((late > 0).sum()),
-        early_s=_lateness((last[rejected] - over)[early > 0]),
-        late_s=_lateness((over - again[rejected])[late > 0]),
+        early_s=_lateness((requests.times[last] - over)[early > 0]),
+        late_s=_lateness((over - again)[late > 0]),
     )
 
 
-def _room(requests: RequestLog) -> tuple[Floats, Floats, Bools]:
-    """Find the next accepted request of each request's limiter, and the last 429 before that.
-
-    Return the send times of the 429 and of the accepted request. If no accepted request follows, the second time is
-    infinite. The third result is True if one of them belongs to a burst, whose order is unknown.
-    """
-    times, n = requests.times, len(requests.times)
+def _next_accepted(requests: RequestLog) -> Ints:
+    """Return the place of the same limiter's next accepted request, from each request on; n if none follows."""
+    n = len(requests.times)
     place = np.arange(n)
     following = np.minimum.accumulate(np.where(requests.accepted, place, n)[::-1])[::-1]
-    before = np.maximum.accumulate(np.where(requests.rejected, place, -1))
-    end = np.append(requests.begins[1:], n)[np.searchsorted(requests.begins, place, side="right") - 1]
-    padded = np.append(times, np.inf)
-    again = np.where(following < end, padded[np.minimum(following, n)], np.inf)
-    last = np.maximum(before[np.clip(following - 1, 0, n - 1)], 0) if n else place
-    crowded = in_bursts(times)[1]
-    return times[last], again, crowded[last] | np.append(crowded, False)[np.minimum(following, n)]
+    ends = np.append(requests.begins[1:], n)[np.searchsorted(requests.begins, place, side="right") - 1]
+    return np.where(following < ends, following, n)
 
 
 def _lateness(values: Floats) -> tuple[float | None, float | None, float] | None:
@@ -211,7 +203,7 @@ class Recovery(Result, frozen=True, kw_only=True):
         recovered: number of these limiters that accepted a later request.
         first_s: minimum, median and maximum recovery in s after a limiter's first 429; None if no limiter recovered.
         spells: number of uninterrupted series of 429s, over all limiters.
-        spell_s: minimum, median and maximum recovery in s after the first 429 of a series; None if no series ended.
+        spell_s: as ``first_s``, after the first 429 of each series that ended.
     """
 
     limiters: Count
@@ -224,24 +216,22 @@ class Recovery(Result, frozen=True, kw_only=True):
 def recovery(requests: RequestLog) -> Recovery:
     """Return how long one limit's limiters needed to accept a request again."""
     known = np.flatnonzero(requests.answered)
-    times, rejected = requests.times[known], requests.rejected[known]
-    limiter = np.searchsorted(requests.begins, known, side="right")
+    rejected, limiter = requests.rejected[known], np.searchsorted(requests.begins, known, side="right")
     changes = np.diff(limiter, prepend=-1) != 0
-    starts = np.flatnonzero(rejected & (changes | ~np.concatenate((rejected[:1], rejected[:-1]))))
-    passes = np.flatnonzero(~rejected)
-    following = np.append(passes, len(known))[np.searchsorted(passes, starts)]
-    ended = np.append(limiter, -1)[following] == limiter[starts]
-    took = np.append(times, np.nan)[following] - times[starts]
+    begun = rejected & (changes | ~np.concatenate((rejected[:1], rejected[:-1])))
+    starts = known[begun]
+    following = _next_accepted(requests)[starts]
+    took = np.append(requests.times, np.nan)[following] - requests.times[starts]
     # Requests of a burst arrive in any order, so they show no recovery.
-    crowded = np.append(in_bursts(requests.times)[1][known], False)
-    known = ~(crowded[starts] & crowded[following] & (took <= 2 * BURST_SPAN_S))
-    starts, ended, took = starts[known], ended[known], took[known]
-    first = np.diff(limiter[starts], prepend=-1) != 0
+    crowded = np.append(in_bursts(requests.times)[1], False)
+    shown = ~(crowded[starts] & crowded[following] & (took <= 2 * BURST_SPAN_S))
+    whose, took = limiter[begun][shown], took[shown]
+    first, ended = np.diff(whose, prepend=-1) != 0, ~np.isnan(took)
     return Recovery(
         limiters=len(np.unique(limiter[rejected])),
         recovered=int((first & ended).sum()),
         first_s=_extent(took[first & ended]),
-        spells=len(starts),
+        spells=len(took),
         spell_s=_extent(took[ended]),
     )
 

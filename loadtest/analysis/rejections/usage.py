@@ -243,10 +243,9 @@ class AcceptedWindows:
 
 
 def accepted_windows(requests: RequestLog, fit: Fit, since_epoch: Floats) -> AcceptedWindows:
-    """Count a limit's accepted requests in each window with at least one request.
+    """Count a limit's accepted requests in each window of a limiter with at least one request.
 
-    The limiter of ``fit`` determines whether windows are aligned with the server's clock or start with a request. Send
-    times ``since_epoch`` are in s, with NaN for the preflight.
+    Send times ``since_epoch`` are in s, with NaN for the preflight.
     """
     times, window = requests.times, requests.limit.window
     firsts, begins = _begins(requests, fit)
@@ -283,6 +282,7 @@ def accepted_windows(requests: RequestLog, fit: Fit, since_epoch: Floats) -> Acc
 
 
 def _begins(requests: RequestLog, fit: Fit) -> tuple[Ints, Floats]:
+    """Return the first request of each window, and the windows' starts: on the server's clock, or with a request."""
     if not ALGORITHMS[fit.spec.algorithm].aligned:
         firsts = np.asarray(opened(requests), np.int64)
         return firsts, requests.times[firsts]
@@ -309,7 +309,7 @@ def _whole(requests: RequestLog, firsts: Ints, begins: Floats) -> Bools:
 
 
 def _beside(requests: RequestLog, firsts: Ints, begins: Floats) -> Ints:
-    """Return for each window how many requests are near an edge, and may belong to a neighbouring window."""
+    """Return the number of requests in each window that are so near an edge that the neighbour may have got them."""
     ends = np.append(firsts[1:], len(requests.times))
     early = np.searchsorted(requests.times, begins + requests.tolerance_s) - firsts
     late = ends - np.searchsorted(requests.times, begins + requests.limit.window - requests.tolerance_s)
