@@ -1,7 +1,7 @@
 """Estimates of the change of one metric.
 
 Times and rates are compared on the log scale, shares on the log-odds scale. An estimate gives p, the interval of the
-change, and the minimum detectable change. The estimate also says whether the change matters.
+change, the minimum detectable change, and whether the change matters.
 
 The p of a share is computed from counts, because log odds are imprecise for rare events. After 0 errors in 3,000
 requests, 12 in 600 are clearly a rise, but the change in log odds has a standard error of 1.4. Fisher's exact test
@@ -98,7 +98,7 @@ def reaches_effect(nature: Nature, delta: float, difference: float, resolution_m
 def least_rise(share: float, rise: float | None = None) -> float:
     """Return the smallest rise of a share that counts: from 0 to 0.1 %, from 1 to 2 %, from 20 to 21 %.
 
-    ``share`` is the smaller of both values. A share is negative if there are fewer 429s than expected. ``rise`` is the
+    ``share`` is the smaller of both values; it is negative if there are fewer 429s than expected. ``rise`` is the
     user's own minimum.
     """
     return max(LEAST_SHARE, min((_FACTOR - 1) * max(share, 0.0), _POINT)) if rise is None else rise
@@ -106,19 +106,19 @@ def least_rise(share: float, rise: float | None = None) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class MetricChange:
-    """The change of one metric from base to head. See ``TimeChange`` for times and rates, ``ShareChange`` for shares.
+    """The change of one metric from base to head.
 
     Attributes:
         earlier: measurements of the base side, for plots.
         prior: assumed variance between runs or pairs.
-        seen: observed variance between runs or pairs. For shares, only the part beyond counting error.
-        seen_df: degrees of freedom of ``seen``.
+        seen: observed variance between runs or pairs, with ``seen_df`` degrees of freedom. For shares, only the part
+            beyond counting error.
         variance: the variance that all tests use. ``estimate`` sets it, and its degrees of freedom ``df``.
         parts: two factors that turn ``variance`` into the variance of the base side's mean, and of the head.
         penalty: p is multiplied by this, because the metric is tested against several baselines.
         weight: the metric's share of α is proportional to this. A p50 has 1; a metric that is not tested has 0.
         anchored: whether the baseline is the first runs of its period, to find slow drift, instead of the latest.
-        rise: the user's own minimum rise of a share. If None, ``least_rise`` gives the minimum.
+        rise: the user's own minimum rise of a share.
     """
 
     bases: Sequence[Measurement]
@@ -145,18 +145,12 @@ class MetricChange:
 
     @property
     def resolution_ms(self) -> float:
-        """The poll interval in ms. Smaller differences count as zero."""
         return max(one.resolution_ms for one in (*self.bases, *self.heads))
 
 
 @dataclass(frozen=True, kw_only=True)
 class TimeChange(MetricChange):
-    """The change of a time or rate from base to head.
-
-    Attributes:
-        centre: logarithm of the base side's value.
-        delta: head − base on the log scale.
-    """
+    """The change of a time or rate. ``centre`` is the base's logarithm; ``delta`` is head − base on the log scale."""
 
     centre: float
     delta: float
@@ -171,12 +165,12 @@ class TimeChange(MetricChange):
 
     @property
     def se(self) -> float:
-        """Standard error of ``delta``. ``delta`` ÷ ``se`` has Student's t distribution (``df`` degrees of freedom)."""
+        """Standard error of ``delta``. ``delta`` ÷ ``se`` has Student's t distribution."""
         return math.sqrt(self.variance * sum(self.parts))
 
     @property
     def worse(self) -> float:
-        """``delta``, negated for metrics such as goodput. Positive values mean a worsening."""
+        """``delta``, negated for metrics such as goodput."""
         return self.nature.worse * self.delta
 
     def p(self, *, better: bool = False) -> float:
@@ -185,7 +179,6 @@ class TimeChange(MetricChange):
         return min(1.0, self.penalty * student_tail(-deviate if better else deviate, self.df))
 
     def decided(self) -> bool:
-        """Whether a test would be pointless. Always False for times and rates."""
         return False
 
     def interval(self) -> tuple[float, float]:
@@ -213,11 +206,9 @@ class TimeChange(MetricChange):
         return max(LEAST_RATIO, math.log1p(max(LEAST_MS, self.resolution_ms) / self.base))
 
     def detectable(self, level: float, power: float) -> float | None:
-        """The smallest worsening that is found with the given power, as a ratio. None if there is none.
+        """The smallest worsening that is found with the given power (0-1), as a ratio. None if there is none.
 
-        Args:
-            level: a worsening is found if the one-sided p is at most this.
-            power: probability (0-1) that this comparison finds the change.
+        A worsening is found if the one-sided p is at most ``level``.
         """
         critical = student(1 - level / self.penalty, self.df) * self.se
         least = max(critical, self._least_effect) + student(power, self.df) * self.se
@@ -226,7 +217,7 @@ class TimeChange(MetricChange):
 
 @dataclass(frozen=True, kw_only=True)
 class ShareChange(MetricChange):
-    """The change of a share from base to head. The methods are those of ``TimeChange``."""
+    """The change of a share. The methods are those of ``TimeChange``."""
 
     @cached_property
     def base_counts(self) -> tuple[EventCount, ...]:
@@ -238,7 +229,7 @@ class ShareChange(MetricChange):
 
     @property
     def varies(self) -> tuple[float, float]:
-        """Two variances of log odds beyond counting error: of the base side's mean, and of the head."""
+        """Variances of log odds beyond counting error: of the base side's mean, and of the head."""
         return self.variance * self.parts[0], self.variance * self.parts[1]
 
     @property
@@ -255,11 +246,10 @@ class ShareChange(MetricChange):
         return common_log_odds(self.head_counts, half=True) - common_log_odds(self.base_counts, half=True)
 
     def p(self, *, better: bool = False) -> float:
-        """One-sided p value, which is small if the share rose (or fell)."""
         return min(1.0, self.penalty * student_tail(*self._deviate(better=better)))
 
     def decided(self) -> bool:
-        """Whether a test would be pointless, because both sides have no events, or nothing but events."""
+        """Whether a test is pointless, because both sides have no events, or nothing but events."""
         return math.isinf(common_log_odds([*self.base_counts, *self.head_counts]))
 
     def interval(self) -> tuple[float, float]:
@@ -331,7 +321,7 @@ class ShareChange(MetricChange):
         return sum(one.offset for one in self.head_counts) / len(self.head_counts)
 
     def _side(self, counts: Sequence[EventCount], varies: float) -> tuple[float, float, float]:
-        """A side's share and its Wilson interval. Overdispersion widens the interval."""
+        """A side's share and its Wilson interval, which overdispersion widens."""
         share, n = expit(common_log_odds(counts) + self._offset), sum(one.n for one in counts)
         counting = _counting(counts)
         n /= 1 + varies / counting
@@ -351,16 +341,15 @@ def make_change(centre: float, delta: float, **fields: Any) -> AnyChange:
 def estimate(family: Sequence[AnyChange]) -> list[AnyChange]:
     """Set the variance s² of each change: the observed variance, shrunk towards the metric's other entries.
 
-    The variance s_h² of a few runs is uncertain. The variance s_h² is therefore averaged with an assumed variance s₀²,
-    weighted by degrees of freedom. Here, s₀² is an inverse-χ² prior, such as limma's (Smyth, "Linear models and
-    empirical Bayes methods", 2004, §4)::
+    The variance s_h² of a few runs is uncertain. It is therefore averaged with an assumed variance s₀², weighted by
+    degrees of freedom. Here, s₀² is an inverse-χ² prior, such as limma's (Smyth, "Linear models and empirical Bayes
+    methods", 2004, §4)::
 
         s² = (ν·s₀² + df·s_h²) ÷ (ν + df),   ν = 4 + the df of the other entries, at most 8
         s₀² = prior² · max(1, mean of s_h² ÷ prior² over the same metric of entries and stages of similar size)
 
-    The second formula limits false alarms if a service is noisier than assumed. Sizes are similar if they differ by at
-    most a factor of three, because short times vary by a higher percentage. If all sizes were pooled, the noise of a
-    do-nothing workflow would hide changes of other workflows.
+    The second formula limits false alarms if a service is noisier than assumed. Short times vary by a higher
+    percentage, so if all sizes were pooled, the noise of a do-nothing workflow would hide changes of other workflows.
     """
     found: list[AnyChange] = []
     for one in family:

@@ -44,7 +44,7 @@ class RunLine(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", tag="
         recorded: time in UTC, ISO 8601.
         verdict: verdict of the run's comparison with the runs accepted at that time.
         status: status before any decision.
-        confirms: for a rerun, the id of the suspected run; otherwise empty.
+        confirms: for a rerun, the id of the suspected run.
     """
 
     schema: int = 0
@@ -170,10 +170,10 @@ def segments(runs: Sequence[HistoryRun]) -> list[list[HistoryRun]]:
 
 
 def growth(history: History) -> str:
-    """Return a sentence about the growth of response times since the first accepted run.
+    """Return a sentence about the growth of response times since the first accepted run, over all baseline periods.
 
-    The sentence covers all baseline periods, so it shows the sum of many small accepted changes. Return an empty text
-    if no earlier accepted run is comparable with the latest.
+    The sentence shows the sum of many small accepted changes. It is empty if no earlier accepted run is comparable with
+    the latest.
     """
     accepted = [each for each in history.runs if each.status == "accepted"]
     alike = [each for each in accepted if not mismatch(each.measurements, accepted[-1].measurements)]
@@ -197,10 +197,7 @@ def _median(runs: Sequence[HistoryRun], key: Key) -> float:
 def run_line(
     run: RunMeasurements, verdict: RecordedVerdict, *, sentence: str = "", confirms: str = "", recorded: str = ""
 ) -> RunLine:
-    """Return the line of a run that was just compared.
-
-    The run is accepted if it passed or if the history is still learning. Otherwise the run waits for a decision.
-    """
+    """Return the line of a compared run. It is accepted if it passed or was not judged, and otherwise waits."""
     status: Literal["accepted", "waiting", "invalid"]
     status = "accepted" if verdict in {"pass", "learning", "not judged"} else "waiting"
     return RunLine(

@@ -164,11 +164,10 @@ class RunMeasurements(msgspec.Struct, frozen=True, kw_only=True):
         commit: commit of the working directory's Git repository, or of the CI system.
         target_version: value of ``--target-version``. Versions of compared runs may differ.
         verdict: the run's verdict by its thresholds.
-        idle_entries: traffic entries whose workflow does nothing. Such entries show changes outside of workflows.
+        idle_entries: traffic entries whose workflow does nothing.
         polling: for each traffic entry with jobs, a text such as ``polled every 1 s``. Older versions left it empty.
         not_found_entries: traffic entries whose requests are answered with 404 before any workflow runs.
-        definition: values of the effective scenario by key, such as ``traffic.runs.stages.steady.rate``. The scenario
-            hash covers the same keys.
+        definition: values of the effective scenario by key, such as ``traffic.runs.stages.steady.rate``.
         files: digest of each file that the scenario refers to.
         versions: versions of Python and the harness, and the region of the load generator.
         same: facts that the scenario requires to be equal in its history: machine, python, harness or region.

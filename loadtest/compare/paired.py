@@ -26,8 +26,6 @@ LOOKS: Final = (4, 6, 8, 10, 12)
 """A comparison is judged at these numbers of valid pairs. Even numbers complete the ABBA groups."""
 LEVELS: Final = verdict.Levels(family=0.005, confirm=None, power=0.8)
 """Levels at every look. If nothing changed, at most 3 % of comparisons regress (``bench/regression_power.py``)."""
-_ENOUGH: Final = math.log(1.10)
-"""``pairs_needed`` returns the number of pairs that find this change (10 %, on the log scale)."""
 MOST_PAIRS: Final = 200
 """A comparison has at most this many pairs. Discarded pairs do not count."""
 _Pair = tuple[RunMeasurements, RunMeasurements]
@@ -41,12 +39,8 @@ def next_look(valid: int, most: int) -> int:
 def block_order(seed: int, pairs: int) -> tuple[Side, ...]:
     """Return the side of each block. Every two pairs have the order ABBA or BAAB, drawn by the seed.
 
-    The second pair mirrors the first, so that a linear drift cancels. The order is random, because periodic
-    disturbances would bias a fixed order.
-
-    Args:
-        seed: seed of the series.
-        pairs: number of pairs, including discarded pairs. If it is odd, the first pair has no mirror image.
+    The second pair mirrors the first, so that a linear drift cancels. If the number of pairs (discarded ones included)
+    is odd, the first pair has no mirror image. Periodic disturbances would bias a fixed order, so the order is random.
     """
     # The order must only be reproducible, not secret.
     source = random.Random(f"blocks {seed}")  # noqa: S311
@@ -58,15 +52,10 @@ def block_order(seed: int, pairs: int) -> tuple[Side, ...]:
 
 
 def compare_pairs(pairs: Sequence[_Pair], *, title: str = "", discarded: int = DISCARDED) -> RunComparison:
-    """Compare two sides by the differences between the blocks of each pair.
+    """Compare two sides by the differences between the blocks (base, head) of each pair, in order of time.
 
-    The comparison is inconclusive until it excludes a worsening by 10 %, or for shares by 2 points. More pairs may
-    settle it.
-
-    Args:
-        pairs: (base, head) of every pair in order of time, including discarded pairs.
-        title: title of the scenario.
-        discarded: number of pairs to leave out at the beginning.
+    The comparison is inconclusive until it excludes a worsening by 10 %, or for shares by 2 points. The first
+    ``discarded`` of the pairs are left out.
     """
     counted_pairs = pairs[discarded:]
     valid = [pair for pair in counted_pairs if pair[0].valid and pair[1].valid]
@@ -88,25 +77,21 @@ def compare_pairs(pairs: Sequence[_Pair], *, title: str = "", discarded: int = D
 
 
 def _compare_blocks(pairs: Sequence[_Pair]) -> tuple[list[AnyChange], list[MetricComparison], set[Key]]:
-    """Return the changes of tested metrics, the metrics that are not tested, and the lost metrics.
-
-    A lost metric would be tested if the head side had it.
-    """
+    """Return the changes of tested metrics, other metrics, and those that would be tested if the head side had them."""
     columns: defaultdict[Key, list[tuple[Measurement, Measurement | None]]] = defaultdict(list)
     for base, head in pairs:
         others = head.by_key()
         for one in base.measurements:
             columns[one.key].append((one, others.get(one.key)))
-    tested, untested = [], []
     fitting = {key: [one for one, other in column if not _unfit(one, other)] for key, column in columns.items()}
     shares = verdict.weights({key: column for key, column in fitting.items() if len(column) >= LOOKS[0]})
-    untested += [verdict.only_shown(key, (), None, verdict.NOT_STATED) for key in verdict.not_stated(fitting, columns)]
+    hidden = verdict.not_stated(fitting, columns)
+    tested, untested = [], [verdict.only_shown(key, (), None, verdict.NOT_STATED) for key in hidden]
     for key, column in columns.items():
         fit = [(one, other) for one, other in column if other is not None and not _unfit(one, other)]
-        odd = [(one, other) for one, other in column if _unfit(one, other)]
         if len(fit) >= LOOKS[0]:
             tested.append(_change(fit, shares[key]))
-        elif odd:
+        elif odd := [(one, other) for one, other in column if _unfit(one, other)]:
             heads = [other.value for _, other in odd if other is not None]
             value = statistics.fmean(heads) if heads else None
             untested.append(verdict.only_shown(key, [one for one, _ in odd], value, _unfit(*odd[0])))
@@ -154,16 +139,15 @@ def _change(column: Sequence[tuple[Measurement, Measurement]], weight: float) ->
     )
 
 
-def pairs_needed(sd: float, tests: int, effect: float = _ENOUGH) -> int | None:
-    """Return the number of pairs that find an effect in 80 % of cases. None if 200 pairs are not enough.
+def pairs_needed(sd: float, tests: int) -> int | None:
+    """Return the number of pairs that find +10 % in 80 % of cases. None if 200 pairs are not enough.
 
-    ``sd`` is the standard deviation of a pair's difference. Both ``sd`` and ``effect`` are on the metric's scale.
-    ``tests`` is the number of tested metrics.
+    ``sd`` is the standard deviation of a pair's difference, on the log scale. ``tests`` counts the tested metrics.
     """
     for pairs in range(LOOKS[0], MOST_PAIRS + 1):
         se, df = sd / math.sqrt(pairs), PRIOR_DF + pairs - 1
         critical = max(student(1 - LEVELS.family / tests, df) * se, LEAST_RATIO)
-        if critical + student(LEVELS.power, df) * se <= effect:
+        if critical + student(LEVELS.power, df) * se <= math.log(1.10):
             return pairs
     return None
 

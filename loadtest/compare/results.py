@@ -26,21 +26,20 @@ class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
         base: value of the base side, in the metric's unit: the mean of the pairs or of the history.
         difference: head − base, in the metric's unit.
         difference_interval: 95 % interval of ``difference``; None if no sound interval exists.
-        ratio: head ÷ base for times and rates, the odds ratio for shares. Above 1 if the head is larger.
+        ratio: head ÷ base for times and rates, the odds ratio for shares.
         ratio_interval: 95 % interval of ``ratio``.
         p: one-sided p value, small if the metric became worse; None if the metric was not tested.
         p_adjusted: ``p``, adjusted for all tested metrics by Holm's method.
         detectable: the smallest worsening that this comparison finds in 80 % of cases, as a ratio. Below 1 if less is
             worse; None if unknown.
         detectable_value: for a share, the head's value after the minimum detectable change.
-        sd: standard deviation between runs or pairs, on the metric's scale. The interval uses it.
+        sd: standard deviation between runs or pairs, on the metric's scale.
         n: number of runs in the history, or of pairs.
         suspect: whether a rerun must confirm that the metric became worse.
         drift: whether the baseline is the first runs of its period, to find slow drift, instead of the latest.
         gated: whether the verdict may use the metric.
         why: why the metric is not gated, not comparable or inconclusive; empty otherwise.
-        earlier: values of the base side in order, for plots.
-        later: values of the head side in order, for plots.
+        earlier: values of the base side in order, for plots; ``later`` has those of the head side.
         resolution_ms: the poll interval in ms. Smaller differences count as zero.
     """
 
@@ -112,8 +111,7 @@ class RunComparison(msgspec.Struct, frozen=True, kw_only=True):
         kind: ``paired`` compares two versions in pairs of blocks, ``history`` a run with accepted runs.
         sentence: the verdict in one or two sentences. The finding comes first.
         reasons: further sentences: where the time went, how to settle an unclear result, missing and improved metrics.
-        base: description of the base side.
-        head: description of the head side.
+        base, head: descriptions of the sides.
         runs: ids of all runs used. The head's ids come last.
         confirmed: whether a rerun was made and decided the verdict.
         command: the command that repeats the comparison, with the user's options.
@@ -144,7 +142,7 @@ class RunComparison(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def save(comparison: RunComparison, directory: Path) -> None:
-    """Write ``comparison.json``, atomically."""
+    """Write ``comparison.json``."""
     write_json(directory / FILE_NAME, comparison, indent=1)
 
 

@@ -200,8 +200,11 @@ def improved_again(history: Sequence[RunMeasurements], run: RunMeasurements) -> 
     adjusted = verdict.holm(
         {key: _together(*pair) for key, pair in both.items()}, {key: others[key].weight for key in both}
     )
-    improved = (key for key, pair in both.items() if all(one.matters(better=True) for one in pair))
-    return tuple(key for key in improved if adjusted[key] <= _IMPROVED and _each(both[key]) <= _EACH)
+    return tuple(
+        key
+        for key, pair in both.items()
+        if all(one.matters(better=True) for one in pair) and adjusted[key] <= _IMPROVED and _each(pair) <= _EACH
+    )
 
 
 def _each(pair: Sequence[AnyChange]) -> float:

@@ -192,15 +192,11 @@ def _shifts(one: _Series, level: float, rest: Floats) -> list[_Found]:
 
 
 def _odd_runs(one: _Series, rests: Floats, level: float) -> Iterator[_Found]:
-    """Yield the runs that are slower, or faster, than all other runs by more than chance explains.
+    """Yield the runs that are slower, or faster, than all other runs by more than chance (p ≤ ``level``) explains.
 
-    The noise is the variance within the odd runs and within all other runs. Runs may be few, so similar entries add
-    their variance within the same two groups. Odd runs that several entries share therefore do not inflate the noise.
-
-    Args:
-        one: the metric.
-        rests: residuals by series and run. The first row is the metric, the others are similar entries.
-        level: maximum p of the odd runs.
+    ``rests`` has residuals by series and run. The first row is the metric, the others are similar entries. The noise is
+    the variance within the odd runs and within all other runs. Runs may be few, so similar entries add their variance
+    within the same two groups. Odd runs that several entries share therefore do not inflate the noise.
     """
     others, n = len(rests) - 1, rests.shape[1]
     if n < 2 * _SHORTEST or one.key.metric == Metric.RESPONSE_TIME_P95:
@@ -296,9 +292,9 @@ def _found(
     Args:
         one: the metric.
         kind: the change's kind.
-        at: three runs: the first and the last of the change, and one whose value shows its size.
+        at: the first and the last run of the change, and a run whose value shows its size.
         effect: the size of the change, and half the width of its interval.
-        strength: clarity of the change. Of several equal changes, the strongest is kept.
+        strength: the strongest of several equal changes is kept.
     """
     nature, (size, half), value = NATURES[one.key.metric], effect, float(one.sizes[at[2]])
     if one.of_share:

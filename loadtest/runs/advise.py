@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from loadtest import words
 from loadtest.advice.compare import compare
 from loadtest.advice.policies import PRESENT, Policy, present
-from loadtest.advice.results import FILE_NAME, Advice, PolicyResult
+from loadtest.advice.results import FILE_NAME, PolicyResult
 from loadtest.advice.take_home import client_text, confirmation
 from loadtest.advice.work import Candidate, Limits, Work, any_algorithm, endless_count
 from loadtest.arrays import Floats
@@ -44,7 +44,7 @@ _OTHER_WINDOW_S: Final = 60.0
 
 @dataclass(kw_only=True)
 class _Known:
-    """The facts that a run, probe, scenario or target gives.
+    """The facts that a run, probe, scenario or target gives. A value that it does not give is None.
 
     Attributes:
         assumed: the limits that the scenario's rates refer to, as in ``80% of limit``.
@@ -52,9 +52,9 @@ class _Known:
         unseen: the limits whose limiter the source did not show, although it could have.
         stated: whether a 429 states the seconds to wait.
         target: the scenario's ``[target]``, if the target is embedded.
-        options: options of ``run`` that choose the target; None if the target is unknown.
-        execution_s: execution times in s; None if unknown.
-        recorded: the result of the present client if it is known from an imported log, else None.
+        options: options of ``run`` that choose the target.
+        execution_s: execution times in s.
+        recorded: the result of the present client in an imported log.
     """
 
     source: str
@@ -86,10 +86,7 @@ def advise(
     client: Path | None,
     output_dir: Path,
 ) -> int:
-    """Compare policies; write ``advice.json``, its page and a confirming scenario; return the exit code.
-
-    ``rate`` is in jobs/s, ``deadline`` and ``execution`` are in s.
-    """
+    """Compare policies for work at ``rate`` jobs/s (times in s), write the files of the advice, return the exit code."""
     _check([jobs, runs, rate], endless=rate is not None, deadline=deadline, client=client)
     operation = Operation.SYNC_RUN if runs else Operation.ASYNC_RUN
     known = _known(source, scenario, target, targets, operation)
@@ -101,17 +98,19 @@ def advise(
     count = jobs or runs or endless_count(rate or 1.0, limits)
     work = Work(operation, count, rate, min(clients, count), np.sort(execution_s))
     name, policy = _present(known, operation)
-    limited, shown = (
-        replace(limits, candidates={each: known.candidates[each] for each in work.names}),
-        policy or known.recorded,
-    )
+    shown = policy or known.recorded
+    limited = replace(limits, candidates={each: known.candidates[each] for each in work.names})
     found = compare(work, limited, source=known.source, present=shown, deadline_s=deadline, notes=notes)
     files: dict[str, str] = {}
     if policy is not None and known.effective is not None and known.options is not None and rate is None:
         entry = known.effective["traffic"][name]
         confirmed, files = confirmation(work, limited, policy, entry, target=known.target, options=known.options)
         found = msgspec.structs.replace(found, confirmation=confirmed)
-    _write(found, run_directory.new_run_directory(output_dir, "advice"), files)
+    directory = run_directory.new_run_directory(output_dir, "advice")
+    for path, text in files.items():
+        run_directory.write_atomically(directory / path, text)
+    run_directory.write_json(directory / FILE_NAME, found)
+    run_module("loadtest.report.advice", str(directory))
     if client is not None:
         run_directory.write_atomically(client, client_text(found, limits))
     return found.exit_code
@@ -124,14 +123,6 @@ def _check(amounts: Sequence[float | None], *, endless: bool, deadline: float | 
         raise InputError("work without end has no deadline", "Give --jobs or --runs with --deadline.")
     if client is not None and not client.absolute().parent.is_dir():
         raise InputError(f"there is no folder for {client}", "Create it first.")
-
-
-def _write(found: Advice, directory: Path, files: Mapping[str, str]) -> None:
-    """Write an advice, its confirming scenario and its page. The page is also printed."""
-    for file, text in files.items():
-        run_directory.write_atomically(directory / file, text)
-    run_directory.write_json(directory / FILE_NAME, found)
-    run_module("loadtest.report.advice", str(directory))
 
 
 def _unseen(known: _Known, names: Sequence[LimitName]) -> list[str]:
@@ -263,8 +254,7 @@ def _recorded_s(directory: Path, operation: Operation) -> Floats | None:
 
 def _planned_s(scenario: Scenario, operation: Operation) -> Floats | None:
     """Return the execution times of a scenario's workflow; None if its parameters do not determine them."""
-    named = _entry(scenario, operation)
-    if named is None:
+    if (named := _entry(scenario, operation)) is None:
         return None
     duration = job_duration(scenario.traffic[named])
     drawn = duration.draw(np.random.Generator(np.random.PCG64(scenario.seed)), _DRAWN)

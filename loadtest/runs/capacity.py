@@ -69,7 +69,7 @@ def _only_stage(loaded: LoadedScenario) -> str:
 
 
 def _window_s(loaded: LoadedScenario, assumed: AssumedLimits) -> float:
-    """Length in s of the longest window of the limits that the scenario uses; 0 for a concurrency limit."""
+    """Return the longest window, in s, of the limits that the scenario uses; 0 for a concurrency limit."""
     drawn = {name for each in loaded.scenario.traffic.values() for name in LIMITS_OF_OPERATION[each.operation]}
     return 0.0 if assumed.spec.algorithm == CONCURRENCY else max(assumed.limit_on(name).window for name in drawn)
 
@@ -81,7 +81,6 @@ class _Search:
         loaded: the scenario with only the judged stage.
         offered: the load at multiplier 1.
         least_requests: minimum number of requests at multiplier 1. An operation sends one to each limit that it uses.
-        target: description of the target; empty before the first run.
         measured: levels so far, each judged alone.
         levels: the levels of ``measured``, with causes inferred from all of them.
         guesses: guesses of limits, improved by the levels.
@@ -120,11 +119,7 @@ class _Search:
         self.started = time.monotonic()
 
     def plan(self) -> str:
-        """Return the expected limits and the cost of the first run.
-
-        Raises:
-            InputError: if the first run needs more than --max-requests, or the target's budget allows no run.
-        """
+        """Return the expected limits and the cost of the first run. Raises ``InputError`` if no run is allowed."""
         each = sorted(self.guesses, key=lambda guess: guess.multiplier)
         expected = [f"{g.limit} at {sentences.rates(self.offered, g.multiplier)}" for g in each]
         first, duration_s = self._next() or 1.0, self.loaded.scenario.duration
@@ -150,9 +145,7 @@ class _Search:
     def _next(self) -> float | None:
         """Return the next multiplier, lowered if the budget requires it; None if nothing is left to try.
 
-        Raises:
-            InputError: if no run is allowed.
-            EarlyStopError: if no informative run is allowed.
+        Raises ``InputError`` if no run is allowed, and ``EarlyStopError`` if no informative run is allowed.
         """
         about = self.levels, self.guesses, self.counts, self.precision
         multiplier = search.next_multiplier(*about)
@@ -172,11 +165,7 @@ class _Search:
         return multiplier * max((each.requests / each.multiplier for each in self.levels), default=self.least_requests)
 
     def run(self, directory: Path) -> Capacity:
-        """Make runs until the range is narrow, or no more are allowed.
-
-        Raises:
-            LoadtestError: if the first run could not start.
-        """
+        """Make runs until the range is narrow, or no more are allowed."""
         stopped: EarlyStopError | None = None
         slowest = at_rate(self.loaded, search.LOWEST, 0)
         self.started = time.monotonic()

@@ -51,10 +51,8 @@ def probe(
 ) -> int:
     """Probe a target's limits, print and write the findings, make their page, and return the exit code.
 
-    ``rate`` is the maximum in requests/s; ``given`` are fields of ``TargetOptions``.
-
-    Raises:
-        LoadtestError: if the target may not be probed, does not answer, or is not this API.
+    ``rate`` is the maximum in requests/s; ``given`` are fields of ``TargetOptions``. Raises ``LoadtestError`` if the
+    target may not be probed, does not answer, or is not this API.
     """
     options, probed = TargetOptions(**given), _documented(limits, dict(documented))
     path = options.targets or TARGETS_FILE
@@ -128,10 +126,9 @@ def _target(
 
 def _check_budget(chosen: ChosenTarget, documented: Mapping[LimitName, Limit]) -> None:
     """Check that an entry allows a probe's minimum load: one request more than the count of each limit."""
-    least = {name: np.zeros(limit.count + 1, np.int64) for name, limit in documented.items()}
     load = MinimumLoad(
         duration_s=sum(WINDOWS * limit.window for limit in documented.values()),
-        due=least,
+        due={name: np.zeros(limit.count + 1, np.int64) for name, limit in documented.items()},
     )
     # To measure a limit, one key must use all of it.
     used = {name: Limit(limit.count + 1, limit.window) for name, limit in documented.items()}
@@ -139,9 +136,8 @@ def _check_budget(chosen: ChosenTarget, documented: Mapping[LimitName, Limit]) -
 
 
 def _print_plan(order: results.ProbeOrder) -> None:
-    times = REQUESTS
     counts, windows = zip(*order.documented.values(), strict=True)
-    most = sum(int(min(times * count, order.requests or times * count)) for count in counts)
+    most = sum(int(min(REQUESTS * count, order.requests or REQUESTS * count)) for count in counts)
     minutes, names = sum(WINDOWS * window for window in windows) / 60, ", ".join(order.documented)
     what = "The requests name no existing workflow or job, so nothing is executed."
     if order.workflow is not None:
@@ -154,12 +150,7 @@ def _print_plan(order: results.ProbeOrder) -> None:
 
 
 def _findings(order: results.ProbeOrder, environment: Mapping[str, str]) -> Iterator[results.LimitFinding]:
-    """Probe in a separate process, and yield its findings.
-
-    Raises:
-        TargetError: if the target does not answer, or is not this API.
-        LoadtestError: if the probe failed, which is a bug.
-    """
+    """Probe in a separate process, and yield its findings. Raises the error of that process."""
     process = start_child(  # in our session, so that Ctrl-C ends it: its input is closed, so it cannot notice our end
         "loadtest.preflight.probing", environment=environment, start_new_session=False
     )
@@ -189,7 +180,6 @@ def _findings(order: results.ProbeOrder, environment: Mapping[str, str]) -> Iter
 
 
 def _line(message: results.ProbeProgress) -> str:
-    """Format the progress of an experiment for one line of a terminal."""
     names = message.note or f"possible: {', '.join(dict.fromkeys(message.standing))}"
     counts = f"{message.requests} requests, {message.passed} accepted, {message.seconds:.0f} s"
     return f"{message.limit}, experiment {message.experiment}: {counts}; {names}"[:118]
