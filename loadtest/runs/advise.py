@@ -86,7 +86,7 @@ def advise(
     client: Path | None,
     output_dir: Path,
 ) -> int:
-    """Compare policies for work at ``rate`` jobs/s (times in s), write the files of the advice, return the exit code."""
+    """Compare policies, write the advice and its page, and return the exit code. ``rate`` is in jobs/s, times in s."""
     _check([jobs, runs, rate], endless=rate is not None, deadline=deadline, client=client)
     operation = Operation.SYNC_RUN if runs else Operation.ASYNC_RUN
     known = _known(source, scenario, target, targets, operation)
