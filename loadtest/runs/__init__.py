@@ -5,11 +5,9 @@ through the record.
 """
 
 __all__ = [
-    "advise",
     "capacity",
     "comparison",
     "from_run",
-    "probe",
     "regression",
     "run",
     "sides",
