@@ -1,7 +1,7 @@
 """The reference Workflow API: a server for load tests when no real service is available. It runs in its own process.
 
-The server keeps the documented contract (``ARCHITECTURE.md``). Where the documentation is silent, it makes assumptions.
-The word "Assumption" marks them in the code. A real service may differ, so the harness does not rely on them.
+The server keeps the documented contract (``ARCHITECTURE.md``). The word "Assumption" marks behaviour that is not
+documented. A real service may differ there, so the harness does not rely on it.
 
 Custom workflow modules import from this module (see ``docs/reference-api.md``), which does not import the server.
 """

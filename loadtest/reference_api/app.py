@@ -64,11 +64,7 @@ _PENDING: Final = str(JobState.PENDING)
 
 
 def route(scope: AsgiScope, path: str) -> LimitName:
-    """Return the name of the rate limit that applies to a path.
-
-    Raises:
-        ApiError: 404 ``unknown_route``, 405 ``method_not_allowed``.
-    """
+    """Return the rate limit that applies to a request. Raise ``ApiError`` 404 or 405 if there is no such route."""
     request = _RETRIEVAL if path.startswith(JOB_PREFIX) and len(path) > len(JOB_PREFIX) else _WHOLE_PATHS.get(path)
     if request is None:
         raise ApiError(ErrorCode.UNKNOWN_ROUTE, "There is nothing at this path")
@@ -77,11 +73,7 @@ def route(scope: AsgiScope, path: str) -> LimitName:
 
 
 def allow(scope: AsgiScope, method: str) -> None:
-    """Check that a request uses the method ``method``.
-
-    Raises:
-        ApiError: 405 ``method_not_allowed``, with the ``Allow`` header.
-    """
+    """Raise ``ApiError`` 405 with the ``Allow`` header if a request does not use the method ``method``."""
     if scope["method"] != method:
         headers = ((b"allow", method.encode()),)
         raise ApiError(ErrorCode.METHOD_NOT_ALLOWED, f"Only {method} is allowed here", {"allow": [method]}, headers)
@@ -121,12 +113,9 @@ class RateLimits:
         return {name: make(self._spec, limit) for name, limit in self._limits.items()}
 
     def draw(self, limiters: Limiters, name: LimitName, scope: AsgiScope) -> float:
-        """Count a request against a limit, and return how many seconds the request must wait.
+        """Count a request against a limit, and return the seconds that it must wait. Raise ``ApiError`` 429.
 
         The limit's name, the headers about its state and the occupied limiter are stored in the scope.
-
-        Raises:
-            ApiError: 429 ``rate_limit_exceeded``.
         """
         limiter, now = limiters[name], time.time()
         decision = limiter.decide(now)
@@ -144,9 +133,7 @@ class RateLimits:
     async def enter(self, limiters: Limiters, name: LimitName, scope: AsgiScope) -> bool:
         """Count a request against a limit, wait if the limiter delays it, and return whether it waited.
 
-        Raises:
-            ApiError: 429 ``rate_limit_exceeded``.
-            DisconnectedError: if the client hung up while waiting.
+        This raises the errors of ``draw`` and ``wait``.
         """
         delay = self.draw(limiters, name, scope)
         if delay:
@@ -191,8 +178,7 @@ class RateLimits:
         """Return the account of a request. The values of a repeated header are joined with commas.
 
         Raises:
-            ApiError: 401 ``missing_api_key`` or ``invalid_api_key``, 400 ``missing_endpoint``, 404
-                ``unknown_endpoint``.
+            ApiError: 401 for a key, 400 or 404 for an endpoint that is missing or unknown.
         """
         key = endpoint = None
         for name, value in headers:
@@ -289,7 +275,7 @@ class WorkflowApi:
         """Read the body of a run or a submit, and return the workflow and its call with the parameters.
 
         Raises:
-            ApiError: if the body or its parameters are invalid, or there is no such workflow. Errors name the field.
+            ApiError: if the body, the workflow or its parameters are invalid. The error names the field.
             DisconnectedError: if the client hung up before its body was complete.
         """
         body = await read_body(scope, receive, self._config.max_body)

@@ -29,7 +29,7 @@ BOUNDS: Final = (0.1, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1e3, 2.5e
 
 
 class ExecutionHistogram:
-    """A histogram of execution times. It is cheap to add a time."""
+    """A histogram of execution times."""
 
     __slots__ = ("counts", "total")
 
@@ -98,13 +98,10 @@ class Threads:
         return min(len(self._live), self._size)
 
     async def run(self, function: Callable[[], _T]) -> _T:
-        """Call a function in a thread and wait for its result.
+        """Call a function in a thread, and return its result or raise its exception.
 
         If the wait is cancelled before the function has started, the function never starts. If it has started, it keeps
         its thread until it returns, and ``cancelled()`` returns true in it.
-
-        Raises:
-            Exception: any exception of the function.
         """
         # `loop.run_in_executor` would chain the pool's future to one of the loop. That doubles the cost, and does not
         # show whether the call has started.
@@ -145,19 +142,14 @@ class Workflow:
 
     name: str
     call: Callable[[dict[str, Any]], Call]
-    """Binds a request's parameters to the function. If they do not fit, it raises ``ApiError`` 400
-    ``invalid_parameters`` and names the field."""
+    """Binds a request's parameters to the function, or raises ``ApiError`` 400, which names the field."""
     threads: Threads | None
     """The pool for a plain function. None for a coroutine function."""
     times: ExecutionHistogram = field(default_factory=ExecutionHistogram, compare=False)
 
 
 def find(workflows: dict[str, Workflow], name: str) -> Workflow:
-    """Return a workflow by name.
-
-    Raises:
-        ApiError: 404 ``unknown_workflow``. The details list the known names and the most similar name.
-    """
+    """Return a workflow by name. ``ApiError`` 404 lists the known names and the most similar name."""
     workflow = workflows.get(name)
     if workflow is None:
         details: dict[str, Any] = {"field": "name", "known": list(workflows)}
@@ -177,7 +169,7 @@ class ExecutionOutcome(NamedTuple):
     milliseconds: float
     """Execution time. It excludes queueing, waiting for a thread, parsing and sending."""
     internal: bool = False
-    """Whether an unexpected exception ended the execution. The caller cannot prevent it."""
+    """Whether an unexpected exception ended the execution."""
 
 
 class Execution:

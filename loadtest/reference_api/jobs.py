@@ -48,8 +48,7 @@ class State(StrEnum):
 class Job(msgspec.Struct, gc=False, eq=False):
     """A submitted run that has not ended.
 
-    The garbage collector does not track jobs. This is safe, because a reference cycle could
-    contain a job only through the job's arguments.
+    The garbage collector does not track jobs: only a job's arguments could make it a part of a reference cycle.
     """
 
     owner: object
@@ -121,7 +120,6 @@ class JobStore:
         """Owners of finished jobs. ``_HEAD`` stores an index into this list."""
         self._failed = 0
         self.accepted = 0
-        """Number of jobs accepted since the server started."""
         self.ended = dict.fromkeys((State.COMPLETED, State.FAILED), 0)
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.Handle | None = None
@@ -139,11 +137,7 @@ class JobStore:
         }
 
     def submit(self, owner: object, workflow: Workflow, call: Call) -> Job:
-        """Queue a job, or start it if a worker is idle.
-
-        Raises:
-            QueueFullError: if the queue is full. The job is then not stored.
-        """
+        """Queue a job, or start it if a worker is idle. Raise ``QueueFullError`` like ``check_room``."""
         self.check_room()
         job = Job(owner, workflow, call)
         self._jobs[job.id] = job
@@ -154,11 +148,7 @@ class JobStore:
         return job
 
     def check_room(self) -> None:
-        """Check whether a job can be accepted.
-
-        Raises:
-            QueueFullError: if the queue is full.
-        """
+        """Raise ``QueueFullError`` if no job can be accepted."""
         if len(self._tasks) + len(self._waiting) >= self._room:
             raise QueueFullError
 
@@ -210,9 +200,7 @@ class JobStore:
                 await asyncio.sleep(0)  # lets the loop handle requests between instant jobs
                 await self._run(job)
         finally:
-            task = asyncio.current_task()
-            if task is not None:
-                self._tasks.discard(task)
+            self._tasks.discard(asyncio.current_task())  # type: ignore[arg-type] # a worker is a task
 
     async def _run(self, job: Job) -> None:
         job.started = began = self._clock()

@@ -33,21 +33,15 @@ Millis = Annotated[float, msgspec.Meta(ge=0, le=600_000)]
 PositiveMillis = Annotated[float, msgspec.Meta(gt=0, le=600_000)]
 
 
-class HelloParameters(msgspec.Struct):
-    """``say-hello(name = "World")``."""
-
+class _HelloParameters(msgspec.Struct):
     name: str = "World"
 
 
-class FailParameters(msgspec.Struct):
-    """``fail(message)``."""
-
+class _FailParameters(msgspec.Struct):
     message: str = "This workflow always fails"
 
 
-class CpuParameters(msgspec.Struct):
-    """``cpu(ms = 10)``."""
-
+class _CpuParameters(msgspec.Struct):
     ms: Annotated[float, msgspec.Meta(ge=0, le=60_000)] = 10.0
 
 
@@ -101,7 +95,7 @@ class Lognormal(_SleepParameters):
 _Sleep = Constant | Uniform | Exponential | Lognormal
 
 
-async def say_hello(parameters: HelloParameters) -> dict[str, str]:
+async def say_hello(parameters: _HelloParameters) -> dict[str, str]:
     """Return ``{"greeting": "Hello, NAME!"}``."""
     return {"greeting": f"Hello, {parameters.name}!"}
 
@@ -111,7 +105,7 @@ async def echo(parameters: dict[str, Any]) -> dict[str, Any]:
     return parameters
 
 
-async def fail(parameters: FailParameters) -> dict[str, Any]:
+async def fail(parameters: _FailParameters) -> dict[str, Any]:
     """Fail with the given message."""
     raise WorkflowFailedError(parameters.message)
 
@@ -123,7 +117,7 @@ async def sleep(parameters: _Sleep) -> dict[str, float]:
     return {"sleptMs": round((time.perf_counter() - start) * 1000, 3)}
 
 
-def cpu(parameters: CpuParameters) -> dict[str, float]:
+def cpu(parameters: _CpuParameters) -> dict[str, float]:
     """Spend the given CPU time in a thread, and return ``{"cpuMs": spent}``."""
     # hashlib releases the interpreter lock for blocks of this size, so the thread does not stall the server.
     block = bytes(64 * 1024)
@@ -134,11 +128,11 @@ def cpu(parameters: CpuParameters) -> dict[str, float]:
 
 
 BUILT_IN: Final[dict[str, tuple[Callable[[Any], Any], Any]]] = {
-    "say-hello": (say_hello, HelloParameters),
+    "say-hello": (say_hello, _HelloParameters),
     "echo": (echo, dict[str, Any]),
-    "fail": (fail, FailParameters),
+    "fail": (fail, _FailParameters),
     "sleep": (sleep, _Sleep),
-    "cpu": (cpu, CpuParameters),
+    "cpu": (cpu, _CpuParameters),
 }
 """Built-in workflows by name. Each has a function and the type of its argument."""
 
@@ -146,8 +140,7 @@ BUILT_IN: Final[dict[str, tuple[Callable[[Any], Any], Any]]] = {
 def load_workflows(config: ServerConfig, threads: Threads) -> dict[str, Workflow]:
     """Return the workflows of a server by name. Plain functions run in ``threads``.
 
-    The config names a module by the path of its .py file, or by its dotted name. Dotted modules are searched for in the
-    working directory first.
+    The config names a module by the path of its .py file, or by its dotted name.
 
     Raises:
         InputError: if a module cannot be imported or has no function, or if a function cannot be served.

@@ -51,8 +51,7 @@ class ServerReply(NamedTuple):
 class ApiError(Exception):
     """A response with the documented error body ``{"error", "code", "details"}``.
 
-    The message is one sentence for users, and the details are facts as JSON. Some statuses require headers, such as
-    ``Allow``.
+    The message is one sentence for users, and the details are facts as JSON. Some statuses require headers.
     """
 
     def __init__(
@@ -181,13 +180,12 @@ LINE: Final = "line"
 
 
 class Line:
-    """The connection of a client. A callback can be set for its end."""
+    """The connection of a client, with a callback for its end."""
 
     __slots__ = ("lost",)
 
     def __init__(self) -> None:
         self.lost: Callable[[], None] | None = None
-        """Called when the connection ends."""
 
 
 class RunTimeoutError(Exception):
@@ -200,12 +198,9 @@ class _Watch:
     __slots__ = ("_line", "_reason", "_task")
 
     def __init__(self, scope: AsgiScope) -> None:
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("a request is watched from within its task")
         state: dict[str, Any] | None = scope.get("state")
         self._line: Line = state[LINE] if state else Line()
-        self._task = task
+        self._task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment] # a request has a task
         self._reason: type[Exception] | None = None
 
     def stop(self, reason: type[Exception]) -> None:
@@ -235,12 +230,7 @@ class Attendance:
         self._timer: asyncio.TimerHandle | None = None
 
     async def attend(self, work: Awaitable[_T], scope: AsgiScope) -> _T:
-        """Await ``work``, and cancel it if the client hangs up or the time limit passes.
-
-        Raises:
-            DisconnectedError: if the client hung up.
-            RunTimeoutError: if the time limit passed.
-        """
+        """Await ``work``, and cancel it with ``DisconnectedError`` or ``RunTimeoutError``."""
         with _Watch(scope) as watch:
             self._deadlines[watch] = time.monotonic() + self._limit
             if self._timer is None:
@@ -261,10 +251,6 @@ class Attendance:
 
 
 async def wait(seconds: float, scope: AsgiScope) -> None:
-    """Hold a request for some seconds, or until its client hangs up.
-
-    Raises:
-        DisconnectedError: if the client hung up.
-    """
+    """Hold a request for some seconds. Raise ``DisconnectedError`` as soon as its client hangs up."""
     with _Watch(scope):
         await asyncio.sleep(seconds)

@@ -3,8 +3,7 @@
 These routes are not part of the API. They need neither key nor endpoint, and count against no limit.
 
 Every request is counted, but metrics are read only every few seconds. Each component therefore counts in plain
-integers, and only this module uses Prometheus. Names and units follow Prometheus's conventions. Labels have few,
-predefined values. They never contain an API key, an endpoint or a job id.
+integers, and only this module uses Prometheus. Labels never contain an API key, an endpoint or a job id.
 """
 
 from collections import defaultdict

@@ -92,15 +92,13 @@ class WholeAnswer:
 class _Unread(list[Any]):
     """A list that discards trailers. They could set any header after the head was checked (RFC 9110, 6.5.1)."""
 
-    def append(self, _: Any, /) -> None:
-        """Discard the trailer."""
+    def append(self, _: Any, /) -> None: ...
 
 
 class _Flow(FlowControl):
     """Flow control that does not read while requests wait for their turn.
 
-    uvicorn resumes reading after each response. A client that sends requests and reads no responses would fill the
-    memory.
+    uvicorn resumes reading after each response, so a client that reads no responses could fill the memory.
     """
 
     def __init__(self, transport: Any, waiting: Sized) -> None:
@@ -207,8 +205,7 @@ class Connection(HttpToolsProtocol):
         self._again = b"".join([*head, b"\r\n", self._fed[error.args[0] :]])
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        whole: Any = WholeAnswer(app, cycle)
-        super()._start_asgi_task(cycle, whole)
+        super()._start_asgi_task(cycle, WholeAnswer(app, cycle))  # type: ignore[arg-type] # our messages, see above
 
     def send_400_response(self, msg: str) -> None:
         wrong = self._objection or ApiError(ErrorCode.MALFORMED_HTTP, "The request is not valid HTTP")

@@ -65,11 +65,7 @@ class _Server(SilentServer):
 
 
 def bind(host: str, port: int, option: str = "--port") -> socket.socket:
-    """Listen on ``host``:``port``. Port 0 selects a free port.
-
-    Raises:
-        InputError: if the address is not available, for example because it is in use.
-    """
+    """Listen on ``host``:``port``. Port 0 selects a free port. Raise ``InputError`` if the address is not available."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -89,7 +85,7 @@ def serve(config: ServerConfig, announce: Callable[[str, str | None], None], *, 
 
     Args:
         config: the server's config.
-        announce: called once the server is ready. It gets the base URL and the control endpoint's URL, if any.
+        announce: called with the base URL and the control endpoint's URL, if any, once the server is ready.
         exit_with_parent: also stop when standard input ends, which happens when the parent process ends.
 
     Raises:
