@@ -33,7 +33,6 @@ class About(NamedTuple):
     """A setting's description, bounds and option.
 
     Attributes:
-        meaning: a description for help texts and editors.
         seconds: whether the setting is a time in seconds. Files write it with a unit.
         option: the name of the option, if it differs from the setting's name.
         form: the form of a repeatable option's values. Empty if the option cannot be repeated.
@@ -73,23 +72,14 @@ def settings_of(config: "type[ReferenceSettings]") -> list[Setting]:
 
 
 class Recode(NamedTuple):
-    """A different status and code for an error.
-
-    Attributes:
-        status: HTTP status, or None for the default.
-        code: the ``code`` in the body, or None for the default.
-    """
+    """A different status and ``code`` for an error. None keeps the default."""
 
     status: int | None
     code: str | None
 
     @classmethod
     def parse(cls, text: str) -> "Recode":
-        """Parse ``"429"``, ``"/too_many_jobs"`` or ``"429/too_many_jobs"``.
-
-        Raises:
-            ValueError: if the text has another form.
-        """
+        """Parse ``"429"``, ``"/too_many_jobs"`` or ``"429/too_many_jobs"``. Raise ``ValueError`` for other forms."""
         if re.fullmatch(RECODE_FORM, text) is None:
             raise ValueError(f"{text!r} is not a status or code: write STATUS, /CODE or STATUS/CODE")
         status, _, code = text.partition("/")
@@ -214,7 +204,6 @@ class ServerConfig(ReferenceSettings):
     endpoint: str | None = None
 
     def __post_init__(self) -> None:
-        """Check combinations of settings. The ``WrongValueError`` names the setting."""
         super().__post_init__()
         if self.limit_scope in SHARED_SCOPES and (named := [name for name in self.enforce if name != ALL]):
             problem = f"no request counts against it: with scope {self.limit_scope} all requests share one limit"

@@ -200,7 +200,7 @@ class JobStore:
                 await asyncio.sleep(0)  # lets the loop handle requests between instant jobs
                 await self._run(job)
         finally:
-            self._tasks.discard(asyncio.current_task())  # type: ignore[arg-type] # a worker is a task
+            self._tasks.discard(asyncio.current_task())
 
     async def _run(self, job: Job) -> None:
         job.started = began = self._clock()

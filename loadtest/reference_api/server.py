@@ -16,7 +16,7 @@ import uvloop
 from loadtest.errors import InputError
 from loadtest.processes import allow_files
 from loadtest.reference_api.app import WorkflowApi
-from loadtest.reference_api.execution import STOP_TIMEOUT, Threads, Workflow
+from loadtest.reference_api.execution import STOP_TIMEOUT, Threads
 from loadtest.reference_api.faults import ActiveFaults, WorkFaults
 from loadtest.reference_api.faulty_api import FaultyApi, controlled
 from loadtest.reference_api.loading import load_workflows
@@ -81,63 +81,18 @@ def bind(host: str, port: int, option: str = "--port") -> socket.socket:
 
 
 def serve(config: ServerConfig, announce: Callable[[str, str | None], None], *, exit_with_parent: bool = False) -> None:
-    """Serve until SIGTERM or SIGINT.
+    """Serve until SIGTERM or SIGINT. Raise ``InputError`` if the address or a workflow is not available.
 
-    Args:
-        config: the server's config.
-        announce: called with the base URL and the control endpoint's URL, if any, once the server is ready.
-        exit_with_parent: also stop when standard input ends, which happens when the parent process ends.
-
-    Raises:
-        InputError: if the address or a workflow is not available.
+    ``announce`` gets the base URL and the control endpoint's URL, if any, once the server is ready. With
+    ``exit_with_parent``, the server also stops when standard input ends, because the parent process has then ended.
     """
     allow_files()
     threads = Threads(config.threads)
     workflows = load_workflows(config, threads)
     listener = bind(config.host, config.port)
     control = None if config.control_port is None else bind("127.0.0.1", config.control_port, "--control-port")
-    urls = _url(listener), None if control is None else _url(control)
-
-    def ready(server: _Server) -> None:
-        gc.freeze()  # the collector need not scan these permanent objects
-        if exit_with_parent:
-            threading.Thread(target=_watch_stdin, args=(server, asyncio.get_running_loop()), daemon=True).start()
-        announce(*urls)
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(config, workflows, (listener, control), ready))
-        if left := runner.run(_end(threads)):
-            # The interpreter and the event loop would wait for these functions. They hold no resources of the server.
-            what = "1 workflow function" if left == 1 else f"{left} workflow functions"
-            print(f"loadtest serve: {what} did not stop and will end with the process", file=sys.stderr)
-            sys.stdout.flush()
-            os._exit(0)
-
-
-async def _end(threads: Threads) -> int:
-    """Stop all executions, and return how many workflow functions still run."""
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    left = await threads.close()
-    # Some executions ignore their cancellation.
-    deaf = (await asyncio.wait(others, timeout=STOP_TIMEOUT))[1] if others else ()
-    return left + len(deaf)
-
-
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-async def _serve(
-    config: ServerConfig,
-    workflows: dict[str, Workflow],
-    listeners: tuple[socket.socket, socket.socket | None],
-    on_ready: Callable[[_Server], None],
-) -> None:
     # A server that can have no faults need not pay for the code that applies them.
-    may_fail = config.fault or config.control_port is not None
+    may_fail = config.fault or control is not None
     faults = WorkFaults(ActiveFaults(config.fault_seed, len(config.keys))) if may_fail else None
     api = WorkflowApi(config, workflows, faults)
     faulty = None if faults is None else FaultyApi(api, config, faults, lambda: server.stopping)
@@ -145,17 +100,47 @@ async def _serve(
     def ready() -> None:
         if faulty is not None:
             faulty.begin()
-        on_ready(server)
+        gc.freeze()  # the collector need not scan these permanent objects
+        if exit_with_parent:
+            threading.Thread(target=_watch_stdin, args=(server, asyncio.get_running_loop()), daemon=True).start()
+        announce(_url(listener), None if control is None else _url(control))
 
     settings = uvicorn_config(
         faulty or api, http=Connection, timeout_keep_alive=KEEP_ALIVE, timeout_graceful_shutdown=2
     )
     server = _Server(settings, ready, api.monitoring.stop)
-    try:
-        async with controlled(faulty, listeners[1]):
-            await server.serve(sockets=[listeners[0]])
-    finally:
-        api.jobs.close()
+
+    async def run() -> None:
+        try:
+            async with controlled(faulty, control):
+                await server.serve(sockets=[listener])
+        finally:
+            api.jobs.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())
+        runner.run(_end(threads))
+
+
+async def _end(threads: Threads) -> None:
+    """Stop all executions. If workflow functions still run, end the process."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    left = await threads.close()
+    # Some executions ignore their cancellation.
+    deaf = (await asyncio.wait(others, timeout=STOP_TIMEOUT))[1] if others else ()
+    if left := left + len(deaf):
+        # The interpreter and the event loop would wait for these functions. They hold no resources of the server.
+        what = "1 workflow function" if left == 1 else f"{left} workflow functions"
+        print(f"loadtest serve: {what} did not stop and will end with the process", file=sys.stderr)
+        sys.stdout.flush()
+        os._exit(0)
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _watch_stdin(server: _Server, loop: asyncio.AbstractEventLoop) -> None:
