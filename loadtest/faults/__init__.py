@@ -63,13 +63,10 @@ def parse(text: str) -> Fault:
 
 
 def from_values(values: Mapping[str, object]) -> Fault:
-    """Make a fault from the keys and values of TOML or JSON.
+    """Make a fault from the keys and values of TOML or JSON. Raise ``WrongValueError`` like ``parse``.
 
     Durations are texts with a unit. ``probability`` is a number from 0 to 1, or a percentage. ``on`` is a kind of
     request or a list of kinds.
-
-    Raises:
-        WrongValueError: if a kind, key or value is wrong. The remedy names the nearest valid one.
     """
     kind = values.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
@@ -91,11 +88,7 @@ def from_values(values: Mapping[str, object]) -> Fault:
 
 
 def check_keys(fault: Fault, keys: int) -> None:
-    """Check that the API keys exist that a fault names. A key can be starved only if there is a second key.
-
-    Raises:
-        WrongValueError: if a key does not exist.
-    """
+    """Raise ``WrongValueError`` if a fault names an API key that does not exist, or starves the only key."""
     for name in ("key", "by"):
         if (index := getattr(fault, name, None)) is not None and index >= keys:
             there = "is 1 key, number 0" if keys == 1 else f"are {keys} keys, numbers 0 to {keys - 1}"
@@ -123,7 +116,6 @@ def to_text(fault: Fault) -> str:
 
 
 def _number(value: str) -> object:
-    """Return the number if a text is a number. Return any other text unchanged."""
     try:
         number = float(value)
     except ValueError:

@@ -162,10 +162,7 @@ class LocustTest:
     def set(self, values: Mapping[str, str]) -> None:
         """Change the scenario of the next run, as the options of ``loadtest run`` do. Warn of a short duration.
 
-        Values that are missing do not change.
-
-        Raises:
-            InputError: if the scenario is invalid with these values.
+        Values that are missing do not change. If the scenario is invalid with these values, ``InputError`` is raised.
         """
         values = {name: values.get(name, before) for name, before in self._values.items()}
         changed = {name: text for name, text in values.items() if text != self._own[name]}

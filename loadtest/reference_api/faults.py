@@ -146,8 +146,7 @@ class ActiveFaults:
     def add(self, faults: Iterable[Fault], zero: float | None) -> list[ActiveFault]:
         """Activate faults. Their starts count from ``zero`` (monotonic s). If it is None, they wait for ``restart``.
 
-        Raises:
-            InputError: if a fault names an API key that does not exist. No fault is then added.
+        If a fault names an API key that does not exist, ``InputError`` is raised and no fault is added.
         """
         wanted = list(faults)
         for fault in wanted:
@@ -260,7 +259,6 @@ class WorkFaults(WorkHooks):
         return None
 
     async def execute(self, job: Job) -> ExecutionOutcome | None:
-        """Execute a job, or return None if a fault keeps it from ending."""
         faults, key = self.marks(job.id), self._keys[job.owner]
         try:
             if any(isinstance(fault, kinds.NeverFinish) for fault in faults):
@@ -297,7 +295,6 @@ class WorkFaults(WorkHooks):
         return _falsify(outcome, faults, before)
 
     def _starving(self) -> set[Fault]:
-        """Return the faults that currently hold back runs and jobs."""
         now, at_work = self.active.clock(), self._at_work.items()
         starves = (each.fault for each in self.active if isinstance(each.fault, kinds.Starve) and each.in_force(now))
         return {

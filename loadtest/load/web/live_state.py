@@ -117,7 +117,7 @@ class Light(msgspec.Struct, frozen=True):
     value: str
     limit: str
     ok: bool | None
-    """Whether the check passes. None if there are no data."""
+    """None if there are no data."""
 
 
 class SeriesTail(msgspec.Struct, frozen=True):
