@@ -12,7 +12,7 @@ detect that two workers received the same job id, or that a lost worker did not 
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -224,11 +224,13 @@ class Collector:
     """Records the samples of all workers."""
 
     def __init__(self, recorder: Recorder, on_jobs: Callable[[str, list[tuple[str, int]]], None]) -> None:
-        self.arrivals = RecordedArrivals()
         self.rows = Counter[str]()
         """Number of recorded samples by worker."""
         self.last = Counter[str]()
         """Number of the last recorded batch by worker."""
+        self._arrivals = defaultdict[str, bytearray](bytearray)
+        """One byte for each arrival of a traffic entry: 1 if it is recorded."""
+        self._repeated = 0
         self._duplicates = DuplicateJobIds()
         self._recorder = recorder
         self._on_jobs = on_jobs
@@ -242,13 +244,64 @@ class Collector:
         for sample in unpacked(batch):
             self._duplicates.correct(sample)
             if sample.arrival is not None:
-                self.arrivals.add(sample.traffic, sample.arrival)
+                self._note(sample.traffic, sample.arrival)
             if sample.accepted_job is not None:
                 jobs.append((sample.accepted_job, sample.key_index or 0))
             self._recorder.append(sample)
             self.rows[worker] += 1
         if jobs:
             self._on_jobs(worker, jobs)
+
+    def _note(self, traffic: str, arrival: int) -> None:
+        noted = self._arrivals[traffic]
+        if arrival >= len(noted):
+            noted.extend(bytes(arrival - len(noted) + _GROWTH))
+        self._repeated += noted[arrival]
+        noted[arrival] = 1
+
+    def record_lost(
+        self,
+        session: "Session",
+        members: Mapping[str, Member],
+        assignments: Sequence[Assignment],
+        ended_ns: int | None,
+    ) -> None:
+        """Record every assigned arrival without a sample as lost, once all samples of the workers have arrived.
+
+        If the run was cut short, the workers had to stop offering at ``ended_ns`` (since the epoch).
+        """
+        finished = session.info.end == "finished"
+        # If the run was cut short, only workers that are gone can leave arrivals without a sample.
+        gone = {each.worker for each in members.values() if each.gone_ns is not None or each.returned}
+        for schedule in session.schedules:
+            entry = session.entries[schedule.traffic]
+            noted = self._arrivals[entry.name]
+            until = int(schedule.duration * 1e9) + 1 if finished or ended_ns is None else ended_ns
+            lost = 0
+            for arrival, worker in _assigned(schedule, assignments, until, members.keys() if finished else gone):
+                if not any(noted[arrival.number : arrival.number + 1]):
+                    lost += 1
+                    sample = session.operation(entry, arrival, Outcome.LOST, Reason.WORKER_LOST)
+                    sample.worker = members[worker].index
+                    session.recorder.append(sample)
+            session.live.offered[entry.name] = noted.count(1) + lost
+        if self._repeated:
+            session.bug = f"{self._repeated} arrivals were sent by two workers"
+
+
+def _assigned(
+    schedule: TrafficSchedule, assignments: Sequence[Assignment], until_ns: int, workers: Collection[str]
+) -> Iterator[tuple[Arrival, str]]:
+    """Yield the arrivals before ``until_ns`` that were assigned to some workers, each with its worker."""
+    ends = [*(each.from_ns for each in assignments[1:]), until_ns]
+    for assignment, end in zip(assignments, ends, strict=True):
+        for place, worker in enumerate(assignment.workers):
+            if worker not in workers:
+                continue
+            for arrival in schedule.share(place, len(assignment.workers), assignment.from_ns):
+                if arrival.intended_ns >= min(end, until_ns):
+                    break
+                yield arrival, worker
 
 
 def unpacked(batch: Batch) -> Iterator[Sample]:
@@ -283,69 +336,3 @@ class DuplicateJobIds:
             if self._accepted[job_id]:
                 self._found.add((sample.traffic, sample.parent_arrival))
             self._accepted[job_id] = 1
-
-
-class RecordedArrivals:
-    """The recorded arrivals of each traffic entry. Each arrival takes one byte."""
-
-    def __init__(self) -> None:
-        self._noted: defaultdict[str, bytearray] = defaultdict(bytearray)
-        self.repeated = 0
-        """Number of arrivals that were recorded twice. If it is not 0, the harness has an error."""
-
-    def add(self, traffic: str, number: int) -> None:
-        noted = self._noted[traffic]
-        if number >= len(noted):
-            noted.extend(bytes(number - len(noted) + _GROWTH))
-        self.repeated += noted[number]
-        noted[number] = 1
-
-    def count(self, traffic: str) -> int:
-        return self._noted[traffic].count(1)
-
-    def missing(
-        self, schedule: TrafficSchedule, assignments: Sequence[Assignment], until_ns: int, workers: set[str] | None
-    ) -> Iterator[tuple[Arrival, str]]:
-        """Yield arrivals before ``until_ns`` that were assigned (to ``workers``, if given) but not recorded.
-
-        Each comes with its worker.
-        """
-        noted = self._noted[schedule.traffic]
-        ends = [*(each.from_ns for each in assignments[1:]), until_ns]
-        for assignment, end in zip(assignments, ends, strict=True):
-            for place, worker in enumerate(assignment.workers):
-                if workers is not None and worker not in workers:
-                    continue
-                for arrival in schedule.share(place, len(assignment.workers), assignment.from_ns):
-                    if arrival.intended_ns >= min(end, until_ns):
-                        break
-                    if not (arrival.number < len(noted) and noted[arrival.number]):
-                        yield arrival, worker
-
-
-def record_lost_arrivals(
-    session: "Session",
-    members: Mapping[str, Member],
-    collector: Collector,
-    assignments: Sequence[Assignment],
-    ended_ns: int | None,
-) -> None:
-    """Record every assigned arrival without a sample as lost, once all samples of the workers have arrived.
-
-    ``ended_ns`` (since the epoch) is when a run was cut short: the workers then had to stop offering.
-    """
-    arrivals, finished = collector.arrivals, session.info.end == "finished"
-    # If the run was cut short, only workers that are gone can leave arrivals without a sample.
-    gone = {each.worker for each in members.values() if each.gone_ns is not None or each.returned}
-    for schedule in session.schedules:
-        entry = session.entries[schedule.traffic]
-        until = int(schedule.duration * 1e9) + 1 if finished or ended_ns is None else ended_ns
-        lost = 0
-        for arrival, worker in arrivals.missing(schedule, assignments, until, None if finished else gone):
-            lost += 1
-            sample = session.operation(entry, arrival, Outcome.LOST, Reason.WORKER_LOST)
-            sample.worker = members[worker].index
-            session.recorder.append(sample)
-        session.live.offered[entry.name] = arrivals.count(entry.name) + lost
-    if arrivals.repeated:
-        session.bug = f"{arrivals.repeated} arrivals were sent by two workers"

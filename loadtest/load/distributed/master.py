@@ -15,14 +15,7 @@ import msgspec
 
 from loadtest.errors import InputError
 from loadtest.load.distributed import protocol
-from loadtest.load.distributed.assignment import (
-    Assigner,
-    Assignment,
-    Collector,
-    Member,
-    Reassignment,
-    record_lost_arrivals,
-)
+from loadtest.load.distributed.assignment import Assigner, Assignment, Collector, Member, Reassignment
 from loadtest.load.distributed.transport import Mailbox
 from loadtest.load.health import Health
 from loadtest.load.load_generator import wait_until
@@ -158,7 +151,7 @@ class DistributedGenerator:
         self._mailbox.on_message, self._mailbox.worker_counts = lambda *_: None, dict
         session, assignments = self._session, self._assigner.assignments
         if assignments:
-            record_lost_arrivals(session, self._members, self._collector, assignments, self._ended_ns)
+            self._collector.record_lost(session, self._members, assignments, self._ended_ns)
             session.info.workers = len(assignments[0].workers)
         session.info.worker_processes = [
             member.described(self._collector.rows[member.worker]) for member in self._members.values()
