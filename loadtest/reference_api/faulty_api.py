@@ -71,8 +71,8 @@ class FaultyApi:
     def begin(self) -> None:
         """Activate the faults of the config. The server calls this when it is ready."""
         if self._config.fault:
-            now = self.active.clock()
-            self.active.add(self._config.fault, now if self._config.fault_clock == "ready" else None)
+            zero = self.active.clock() if self._config.fault_clock == "ready" else None
+            self.active.add(self._config.fault, zero)
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         if not len(self.active):

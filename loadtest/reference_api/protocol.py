@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Awaitable, Iterator, Sized
+from collections.abc import Awaitable, Callable, Iterator, Sized
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -41,14 +41,13 @@ class WholeAnswer:
 
     __slots__ = ("_app", "_cycle", "_start")
 
-    def __init__(self, app: Any, cycle: RequestResponseCycle) -> None:
+    def __init__(self, app: Callable[..., Awaitable[None]], cycle: RequestResponseCycle) -> None:
         self._app = app
         self._cycle = cycle
         self._start: Message | None = None
 
     def __call__(self, scope: AsgiScope, receive: Receive, _send: Send) -> Awaitable[None]:
-        answering: Awaitable[None] = self._app(scope, receive, self.send)
-        return answering
+        return self._app(scope, receive, self.send)
 
     async def send(self, message: Message) -> None:
         """Accept a part of the response. The head is sent together with the first part of the body."""

@@ -218,7 +218,6 @@ def _shown(session: Session, generator: LoadGenerator) -> RunShown:
         if assumed.windowed and assumed.aligned and info.epoch_unix_ns is not None and clock is not None:
             phase = info.window_phase_s(limit.window, clock.offset_s)
             edge = round((assumed.spec.phase - phase) % limit.window, 3)
-        quotas = assumed.quotas(info.traffic[traffic].key_count)
         flows.append(
             FlowPlan(
                 traffic=traffic,
@@ -226,7 +225,7 @@ def _shown(session: Session, generator: LoadGenerator) -> RunShown:
                 called=kind.several,
                 begins=kind == OPERATIONS[info.traffic[traffic].operation][0],
                 limit=limit_name,
-                count=limit.count * quotas,
+                count=limit.count * assumed.quotas(info.traffic[traffic].key_count),
                 window_s=limit.window,
                 edge_s=edge,
                 shared=drawn_on.count(limit_name) > 1,
