@@ -4,7 +4,7 @@ The lights check the load generator. They use the limits that decide whether a r
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -29,53 +29,8 @@ from loadtest.record.generator_limits import (
     pauses_limit,
 )
 from loadtest.record.progress import EntryProgress, Phase
-from loadtest.record.run_info import BudgetInfo, BudgetUse, CpuSample, GeneratorInfo, PauseInfo, RunInfo, StagePlan
+from loadtest.record.run_info import BudgetInfo, BudgetUse, ClockInfo, CpuSample, GeneratorInfo, PauseInfo, RunInfo
 from loadtest.threshold import Threshold
-
-
-class FlowPlan(msgspec.Struct, frozen=True):
-    """Requests of one kind that a traffic entry sends, and their limit."""
-
-    traffic: str
-    kind: RequestKind
-    called: str
-    """Name of these requests in the plural."""
-    begins: bool
-    """Whether operations begin with this kind of request."""
-    limit: str
-    count: int
-    """Requests per window that all limiters of the assumed limit accept together."""
-    window_s: float
-    edge_s: float | None
-    """Start of the first window after the epoch. None if windows are not aligned or the server's clock is unknown."""
-    shared: bool
-    """Whether other traffic shares the limit."""
-
-
-class TrafficShown(msgspec.Struct, frozen=True):
-    """A scheduled traffic entry."""
-
-    name: str
-    operation: Operation
-    series: int
-    """Number of the operation's colour on the page, from 1."""
-    stages: list[StagePlan]
-
-
-class RunShown(msgspec.Struct, frozen=True):
-    """Description of a run."""
-
-    id: str
-    title: str
-    target: str
-    scheduled_s: float
-    drain_s: float
-    percentile_window_s: dict[str, float]
-    """Length of the window that percentiles cover, by traffic entry."""
-    traffic: list[TrafficShown]
-    flows: list[FlowPlan]
-    makes_jobs: bool
-    dispatch_lag_limit_ms: float = DISPATCH_LAG_MS
 
 
 class EntryNow(EntryProgress, kw_only=True, frozen=True):
@@ -90,16 +45,6 @@ class EntryNow(EntryProgress, kw_only=True, frozen=True):
     polls_per_job: float | None
     polled: str
     """The polling interval of jobs, such as ``every 1 s``. Empty for operations without jobs."""
-
-
-class ThresholdNow(msgspec.Struct, frozen=True):
-    """A threshold with the current value of its metric."""
-
-    scope: str
-    text: str
-    value: str
-    judgement: str
-    note: str
 
 
 class BudgetRow(msgspec.Struct, frozen=True):
@@ -120,34 +65,7 @@ class Light(msgspec.Struct, frozen=True):
     """None if there are no data."""
 
 
-class SeriesTail(msgspec.Struct, frozen=True):
-    """All tracks from the bucket ``begin`` on."""
-
-    begin: int
-    width_s: int
-    tracks: list[tuple[tuple[str, ...], list[float | None]]]
-
-
-class LiveUpdate(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The message of one second. A message with ``run`` replaces everything sent before."""
-
-    phase: Phase
-    elapsed_s: float = 0.0
-    run: RunShown | None = None
-    end: str = ""
-    """Kind of the run's end, and its reason."""
-    pending_jobs: int = 0
-    entries: list[EntryNow] = []
-    lights: list[Light] = []
-    thresholds: list[ThresholdNow] = []
-    budget: list[BudgetRow] = []
-    series: SeriesTail | None = None
-    report: str = ""
-    """Path of the report. Empty until the report exists."""
-
-
 encode = msgspec.json.Encoder().encode
-_END_ONLY: Final = "judged in the report"
 _MINUTE_S: Final = 60.0
 
 
@@ -164,20 +82,24 @@ class LiveRun:
             watched = LiveThreshold(threshold, session.info.traffic, session.live) if live else None
             self._thresholds.append((threshold, watched))
         self._elapsed_s = 0.0
-        self._shown: RunShown | None = None
+        self._shown: dict[str, Any] = {}
         self._clock_known = False
 
     @property
-    def shown(self) -> RunShown:
+    def shown(self) -> dict[str, Any]:
         """Description of the run. The windows of limits are known only some time after the epoch."""
-        if self._shown is None or not self._clock_known:
+        if not self._clock_known:
             # Later the clock's offset becomes more precise, but the edge stays, so that windows do not jump.
             self._clock_known = self.session.info.epoch_unix_ns is not None and self._generator.clock is not None
             self._shown = _shown(self.session, self._generator)
         return self._shown
 
-    def update(self, phase: Phase, begin: int | None, report: str) -> LiveUpdate:
-        """Return the current figures, and the tracks from bucket ``begin`` on. If it is None, return the whole run."""
+    def update(self, phase: Phase, begin: int | None, report: str) -> dict[str, Any]:
+        """Return the current figures, and the tracks from bucket ``begin`` on.
+
+        If ``begin`` is None, return the whole run, which replaces everything sent before. ``report`` is the path of the
+        report. The message has no key for an empty value.
+        """
         session, info, live = self.session, self.session.info, self.session.live
         series, over, first = live.series, phase == "over", begin or 0
         tracks: dict[tuple[str, ...], Sequence[float | None]] = {**series.counts, **series.gauges}
@@ -187,64 +109,74 @@ class LiveRun:
             self._elapsed_s = series.width_s * max(map(len, tracks.values()), default=0)
         elapsed = self._elapsed_s
         shown = [(name, [_short(each) for each in track[first:]]) for name, track in tracks.items()]
-        return LiveUpdate(
-            phase=phase,
-            elapsed_s=round(elapsed, 1),
-            run=self.shown if begin is None else None,
-            end=(f"{info.end}: {info.end_reason}" if info.end_reason else info.end) if over else "",
-            pending_jobs=len(session.recorder.pending),
-            entries=entries_of(session, elapsed),
-            lights=lights(self._generator, live),
-            thresholds=[_threshold(threshold, watched, elapsed) for threshold, watched in self._thresholds],
-            budget=budget_rows(info.target.budget, self._generator.budget_used),
-            series=SeriesTail(first, series.width_s, shown),
-            report=report,
-        )
+        message = {
+            "phase": phase,
+            "elapsed_s": round(elapsed, 1),
+            "run": self.shown if begin is None else None,
+            "end": (f"{info.end}: {info.end_reason}" if info.end_reason else info.end) if over else "",
+            "pending_jobs": len(session.recorder.pending),
+            "entries": entries_of(session, elapsed),
+            "lights": lights(self._generator, live),
+            "thresholds": [_threshold(threshold, watched, elapsed) for threshold, watched in self._thresholds],
+            "budget": budget_rows(info.target.budget, self._generator.budget_used),
+            "series": {"begin": first, "width_s": series.width_s, "tracks": shown},
+            "report": report,
+        }
+        return {key: value for key, value in message.items() if value}
 
 
 def _short(value: float | None) -> float | None:
     return round(value, 2) if isinstance(value, float) else value
 
 
-def _shown(session: Session, generator: LoadGenerator) -> RunShown:
+def _shown(session: Session, generator: LoadGenerator) -> dict[str, Any]:
     info = session.info
     assumed = AssumedLimits.recorded(info.target)
     kinds = [(name, kind) for name, plan in info.traffic.items() for kind in OPERATIONS[plan.operation]]
     drawn_on = [assumed.drawn_on(LIMIT_OF_KIND[kind]) for _, kind in kinds]
-    flows = []
-    for (traffic, kind), limit_name in zip(kinds, drawn_on, strict=True):
-        limit = assumed.limit_on(limit_name)
-        clock, edge = generator.clock, None
-        if assumed.windowed and assumed.aligned and info.epoch_unix_ns is not None and clock is not None:
-            phase = info.window_phase_s(limit.window, clock.offset_s)
-            edge = round((assumed.spec.phase - phase) % limit.window, 3)
-        flows.append(
-            FlowPlan(
-                traffic=traffic,
-                kind=kind,
-                called=kind.several,
-                begins=kind == OPERATIONS[info.traffic[traffic].operation][0],
-                limit=limit_name,
-                count=limit.count * assumed.quotas(info.traffic[traffic].key_count),
-                window_s=limit.window,
-                edge_s=edge,
-                shared=drawn_on.count(limit_name) > 1,
-            )
-        )
-    return RunShown(
-        id=info.id,
-        title=info.scenario.title,
-        target=info.target.url,
-        scheduled_s=session.duration,
-        drain_s=session.scenario.drain,
-        percentile_window_s={name: session.live.entry(name).response_time.window_s for name in info.traffic},
-        traffic=[
-            TrafficShown(name, plan.operation, list(Operation).index(plan.operation) + 1, plan.stages)
+    return {
+        "id": info.id,
+        "title": info.scenario.title,
+        "target": info.target.url,
+        "scheduled_s": session.duration,
+        "drain_s": session.scenario.drain,
+        "percentile_window_s": {name: session.live.entry(name).response_time.window_s for name in info.traffic},
+        "traffic": [
+            {
+                "name": name,
+                "operation": plan.operation,
+                # Number of the operation's colour on the page, from 1.
+                "series": list(Operation).index(plan.operation) + 1,
+                "stages": plan.stages,
+            }
             for name, plan in info.traffic.items()
         ],
-        flows=flows,
-        makes_jobs=any(kind == RequestKind.SUBMIT for _, kind in kinds),
-    )
+        "flows": [
+            {
+                "traffic": traffic,
+                "kind": kind,
+                "called": kind.several,
+                "begins": kind == OPERATIONS[info.traffic[traffic].operation][0],
+                "limit": limit,
+                # Requests per window that all limiters of the assumed limit accept together.
+                "count": assumed.limit_on(limit).count * assumed.quotas(info.traffic[traffic].key_count),
+                "window_s": assumed.limit_on(limit).window,
+                "edge_s": _edge_s(info, assumed, assumed.limit_on(limit).window, generator.clock),
+                # Whether other traffic shares the limit.
+                "shared": drawn_on.count(limit) > 1,
+            }
+            for (traffic, kind), limit in zip(kinds, drawn_on, strict=True)
+        ],
+        "makes_jobs": any(kind == RequestKind.SUBMIT for _, kind in kinds),
+        "dispatch_lag_limit_ms": DISPATCH_LAG_MS,
+    }
+
+
+def _edge_s(info: RunInfo, assumed: AssumedLimits, window_s: float, clock: ClockInfo | None) -> float | None:
+    """Return the start of the first window after the epoch. None if windows are not aligned or the clock is unknown."""
+    if not (assumed.windowed and assumed.aligned) or info.epoch_unix_ns is None or clock is None:
+        return None
+    return round((assumed.spec.phase - info.window_phase_s(window_s, clock.offset_s)) % window_s, 3)
 
 
 def entries_of(session: Session, elapsed: float) -> list[EntryNow]:
@@ -274,16 +206,22 @@ def _percentiles(name: str, times: RecentTimes) -> dict[str, float | None]:
     return {percentile: _short(times.quantile(share)) for percentile, share in PERCENTILES[name].items()}
 
 
-def _threshold(threshold: Threshold, watched: LiveThreshold | None, elapsed: float) -> ThresholdNow:
-    if watched is None:
-        return ThresholdNow(threshold.scope, threshold.text, "", "inconclusive", _END_ONLY)
-    value, judgement = watched.now(elapsed)
-    note = {"pass": "holds so far", "fail": "does not hold", "inconclusive": "too few samples yet"}[judgement]
-    # A count that only grows can pass a lower bound for good. If it has not passed yet, this proves nothing.
-    grows = METRICS[threshold.metric].grows and threshold.operator in {">", ">="}
-    if threshold.reference is not None or threshold.operator == "within" or (grows and judgement == "fail"):
-        judgement, note = "inconclusive", _END_ONLY
-    return ThresholdNow(threshold.scope, threshold.text, value, judgement, note)
+def _threshold(threshold: Threshold, watched: LiveThreshold | None, elapsed: float) -> dict[str, str]:
+    value, judgement, note = "", "inconclusive", "judged in the report"
+    if watched is not None:
+        value, now = watched.now(elapsed)
+        # A count that only grows can pass a lower bound for good. If it has not passed yet, this proves nothing.
+        grows = METRICS[threshold.metric].grows and threshold.operator in {">", ">="}
+        if threshold.reference is None and threshold.operator != "within" and not (grows and now == "fail"):
+            judgement = now
+            note = {"pass": "holds so far", "fail": "does not hold", "inconclusive": "too few samples yet"}[now]
+    return {
+        "scope": threshold.scope,
+        "text": threshold.text,
+        "value": value,
+        "judgement": judgement,
+        "note": note,
+    }
 
 
 def budget_rows(bounds: BudgetInfo | None, used: BudgetUse) -> list[BudgetRow]:

@@ -22,7 +22,7 @@ from loadtest.errors import ExitCode, LoadtestError
 from loadtest.load.engine import Engine
 from loadtest.load.live import MOST_BUCKETS
 from loadtest.load.locust_test import LocustTest, Reports, StartedRun
-from loadtest.load.web.live_state import EntryNow, LiveRun, LiveUpdate, RunShown, encode, entries_of
+from loadtest.load.web.live_state import EntryNow, LiveRun, encode, entries_of
 from loadtest.load.web.metrics import is_own, metrics_app
 from loadtest.program import pasteable
 from loadtest.record.run_info import StagePlan
@@ -243,7 +243,7 @@ class _LiveFeed:
         self._run: LiveRun | None = None
         self.watchers: set[Queue] = set()
         self._sender: gevent.Greenlet | None = None
-        self._known: tuple[LiveRun, int, RunShown] | None = None
+        self._known: tuple[LiveRun, int, dict[str, Any]] | None = None
         """The run, its bucket width and its description, as they were last sent."""
 
     def watch(self) -> Iterator[bytes]:
@@ -294,7 +294,7 @@ class _LiveFeed:
 
     def _event(self, run: LiveRun | None, begin: int | None) -> bytes:
         if run is None:
-            update = LiveUpdate(phase="over")
+            update: dict[str, Any] = {"phase": "over"}
         else:
             directory = run.session.directory
             made = any(each.directory == directory and each.report for each in self._reports.runs)
