@@ -28,23 +28,9 @@ from loadtest.record.generator_limits import (
     longest_busy,
     pauses_limit,
 )
-from loadtest.record.progress import EntryProgress, Phase
+from loadtest.record.progress import Phase
 from loadtest.record.run_info import BudgetInfo, BudgetUse, ClockInfo, CpuSample, GeneratorInfo, PauseInfo, RunInfo
 from loadtest.threshold import Threshold
-
-
-class EntryNow(EntryProgress, kw_only=True, frozen=True):
-    """Current figures of a traffic entry. Times are in ms."""
-
-    traffic: str
-    sent: int
-    accepted: int
-    got_429: int
-    response_time: dict[str, float | None]
-    execution_time: dict[str, float | None]
-    polls_per_job: float | None
-    polled: str
-    """The polling interval of jobs, such as ``every 1 s``. Empty for operations without jobs."""
 
 
 class BudgetRow(msgspec.Struct, frozen=True):
@@ -179,27 +165,29 @@ def _edge_s(info: RunInfo, assumed: AssumedLimits, window_s: float, clock: Clock
     return round((assumed.spec.phase - info.window_phase_s(window_s, clock.offset_s)) % window_s, 3)
 
 
-def entries_of(session: Session, elapsed: float) -> list[EntryNow]:
-    """Return the current figures of all traffic entries."""
+def entries_of(session: Session, elapsed: float) -> list[dict[str, Any]]:
+    """Return the current figures of all traffic entries. Times are in ms."""
     return [_entry(session.info, name, session.live, elapsed) for name in session.info.traffic]
 
 
-def _entry(info: RunInfo, name: str, live: LiveFigures, elapsed: float) -> EntryNow:
+def _entry(info: RunInfo, name: str, live: LiveFigures, elapsed: float) -> dict[str, Any]:
     figures = live.entry(name)
     seen = figures.total
     jobs = sum(n for cell, n in seen.requests.items() if (cell.kind, cell.outcome) == (RequestKind.SUBMIT, Outcome.OK))
     polls = sum(n for cell, n in seen.requests.items() if cell.kind == RequestKind.POLL)
-    return EntryNow(
+    polled = info.traffic[name].operation in POLLED_OPERATIONS
+    return {
         **msgspec.structs.asdict(figures.progress(info.traffic[name].stage_at(elapsed), live.offered[name])),
-        traffic=name,
-        sent=seen.count("requests.sent"),
-        accepted=seen.count("requests.accepted"),
-        got_429=seen.count("requests.throttled"),
-        response_time=_percentiles("response_time", figures.response_time),
-        execution_time=_percentiles("execution_time", figures.execution_time),
-        polls_per_job=round(polls / jobs, 2) if jobs and info.traffic[name].operation in POLLED_OPERATIONS else None,
-        polled=polling(info, name).removeprefix("polled "),
-    )
+        "traffic": name,
+        "sent": seen.count("requests.sent"),
+        "accepted": seen.count("requests.accepted"),
+        "got_429": seen.count("requests.throttled"),
+        "response_time": _percentiles("response_time", figures.response_time),
+        "execution_time": _percentiles("execution_time", figures.execution_time),
+        "polls_per_job": round(polls / jobs, 2) if jobs and polled else None,
+        # The polling interval, such as "every 1 s". Empty for operations without jobs.
+        "polled": polling(info, name).removeprefix("polled "),
+    }
 
 
 def _percentiles(name: str, times: RecentTimes) -> dict[str, float | None]:

@@ -22,7 +22,7 @@ from loadtest.errors import ExitCode, LoadtestError
 from loadtest.load.engine import Engine
 from loadtest.load.live import MOST_BUCKETS
 from loadtest.load.locust_test import LocustTest, Reports, StartedRun
-from loadtest.load.web.live_state import EntryNow, LiveRun, encode, entries_of
+from loadtest.load.web.live_state import LiveRun, encode, entries_of
 from loadtest.load.web.metrics import is_own, metrics_app
 from loadtest.program import pasteable
 from loadtest.record.run_info import StagePlan
@@ -304,17 +304,17 @@ class _LiveFeed:
         return b"data: " + encode(update) + b"\n\n"
 
 
-def _row(entry: EntryNow) -> dict[str, Any]:
+def _row(entry: dict[str, Any]) -> dict[str, Any]:
     def shown(value: float | None) -> float | str:
         return "–" if value is None else round(value)
 
     return {
-        "name": entry.traffic,
-        "safe_name": entry.traffic,
-        **{key: getattr(entry, key) for key in _COLUMNS if hasattr(entry, key)},
-        **{percentile: shown(value) for percentile, value in entry.response_time.items()},
-        **{f"execution_{percentile}": shown(value) for percentile, value in entry.execution_time.items()},
-        "polls": " ".join(str(part) for part in (entry.polls_per_job, entry.polled) if part) or "–",
+        "name": entry["traffic"],
+        "safe_name": entry["traffic"],
+        **{key: entry[key] for key in _COLUMNS if key in entry},
+        **{percentile: shown(value) for percentile, value in entry["response_time"].items()},
+        **{f"execution_{percentile}": shown(value) for percentile, value in entry["execution_time"].items()},
+        "polls": " ".join(str(part) for part in (entry["polls_per_job"], entry["polled"]) if part) or "–",
     }
 
 
