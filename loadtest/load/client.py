@@ -86,23 +86,17 @@ _Milliseconds = Annotated[float, msgspec.Meta(ge=0)]
 _State = Annotated[str, msgspec.Meta(max_length=200)]
 
 
-class RunAnswer(msgspec.Struct, rename="camel", gc=False):
-    """Body of the 200 response to a sync run. ``executionTime`` is in ms."""
-
+class _RunBody(msgspec.Struct, rename="camel", gc=False):
     result: dict[str, Any]
     execution_time: _Milliseconds
 
 
-class SubmitAnswer(msgspec.Struct, rename="camel", gc=False):
-    """Body of the 202 response to a submit."""
-
+class _SubmitBody(msgspec.Struct, rename="camel", gc=False):
     job_id: Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
     status: _State
 
 
-class JobAnswer(msgspec.Struct, rename="camel", gc=False):
-    """Body of the 200 response to a retrieval."""
-
+class _JobBody(msgspec.Struct, rename="camel", gc=False):
     job_id: str
     status: _State
     result: Any = None
@@ -110,9 +104,7 @@ class JobAnswer(msgspec.Struct, rename="camel", gc=False):
     execution_time: _Milliseconds | None = None
 
 
-class ErrorAnswer(msgspec.Struct, gc=False):
-    """The part of the API's error body that the harness uses."""
-
+class _ErrorBody(msgspec.Struct, gc=False):
     code: Annotated[str, msgspec.Meta(max_length=200)] | None = None
 
 
@@ -131,11 +123,11 @@ class Answer(msgspec.Struct, kw_only=True, gc=False):
     """Result of a run or a completed job. It is not recorded."""
 
 
-_run = msgspec.json.Decoder(RunAnswer)
-_submit = msgspec.json.Decoder(SubmitAnswer)
-_job = msgspec.json.Decoder(JobAnswer)
-_error = msgspec.json.Decoder(ErrorAnswer)
-_SHAPES: Final[dict[RequestKind, type[msgspec.Struct]]] = {RequestKind.RUN: RunAnswer, RequestKind.SUBMIT: SubmitAnswer}
+_run = msgspec.json.Decoder(_RunBody)
+_submit = msgspec.json.Decoder(_SubmitBody)
+_job = msgspec.json.Decoder(_JobBody)
+_error = msgspec.json.Decoder(_ErrorBody)
+_SHAPES: Final[dict[RequestKind, type[msgspec.Struct]]] = {RequestKind.RUN: _RunBody, RequestKind.SUBMIT: _SubmitBody}
 _SUCCESS: Final = {kind: request.success for kind, request in REQUESTS.items()}
 
 
@@ -218,7 +210,7 @@ def _amiss(kind: RequestKind, body: bytes, error: str) -> str | None:
 
     The description quotes no text of the target, so that a report has few different descriptions.
     """
-    fields = msgspec.structs.fields(_SHAPES.get(kind, JobAnswer))
+    fields = msgspec.structs.fields(_SHAPES.get(kind, _JobBody))
     try:
         there = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     except msgspec.ValidationError:
@@ -231,7 +223,7 @@ def _amiss(kind: RequestKind, body: bytes, error: str) -> str | None:
     return f"{where}: {said[:1].lower()}{said[1:]}"
 
 
-def _job_answer(exchange: HttpExchange, job: JobAnswer, job_id: str | None) -> Answer:
+def _job_answer(exchange: HttpExchange, job: _JobBody, job_id: str | None) -> Answer:
     answer = Answer(exchange=exchange, outcome=Outcome.OK, job_id=job_id, job_state=job.status)
     missing = []
     if job.status in TERMINAL:

@@ -68,8 +68,7 @@ class Resolver:
     def order(self) -> list[str]:
         """Return the addresses to try for the next connection, in order. The list is empty if none may be loaded.
 
-        Addresses of the preferred IP version take turns to be first. The other version follows. The call may wait for
-        name resolution.
+        Addresses of the preferred IP version take turns to be first. The other version follows.
         """
         if self._look_up is not None and (self._under_way is not None or self._now() - self._looked >= FRESH):
             # All callers share one look-up.
@@ -97,10 +96,7 @@ class Resolver:
 
 
 def make_resolver(target: Target, *, listed: bool) -> Resolver:
-    """Return the resolver of a target. It resolves and checks a name again from time to time.
-
-    Only loopback is allowed, unless the target is ``listed``: it has an entry in ``targets.toml``.
-    """
+    """Return the resolver of a target, which is ``listed`` if it has an entry in ``targets.toml``."""
     try:
         ipaddress.ip_address(target.server_name.partition("%")[0])
     except ValueError:
@@ -109,7 +105,7 @@ def make_resolver(target: Target, *, listed: bool) -> Resolver:
 
 
 class DeadlineError(Exception):
-    """The deadline of a wait has passed."""
+    """A deadline has passed."""
 
 
 class TcpStream:
@@ -130,14 +126,11 @@ class TcpStream:
         self._poll.register(self.socket.fileno(), select.POLLIN)
         self._waiting: Any = None
         self._spoiled = False
-        self._turn = 0
-        self._used = 0
-        self._deadline = 0
+        self._turn = self._used = self._deadline = 0
         self._alarm: Any = None
         self._alarm_at = _NEVER
 
     def connect(self, host: str, port: int, deadline: int) -> None:
-        """Connect to a numeric address."""
         try:
             self.socket.connect((host, port))
         except BlockingIOError:
@@ -147,7 +140,7 @@ class TcpStream:
         self._readable.start(self._on_readable)
 
     def secure(self, context: ssl.SSLContext, server_name: str, deadline: int) -> None:
-        """Start TLS and verify the server's name. Raise ``ssl.SSLError`` if that fails."""
+        """Start TLS and verify the server's name, or raise ``ssl.SSLError``."""
         self.socket = context.wrap_socket(self.socket, server_hostname=server_name, do_handshake_on_connect=False)
         self.socket.setblocking(False)
         while True:
@@ -173,8 +166,7 @@ class TcpStream:
 
     def rest(self, now: int) -> None:
         """Note that the connection is idle from now on (monotonic ns)."""
-        self._used = now
-        self._turn = self._hub.loop.iteration
+        self._used, self._turn = now, self._hub.loop.iteration
 
     def send(self, data: bytes, deadline: int) -> None:
         left: bytes | memoryview[int] = data
@@ -254,8 +246,7 @@ class TcpStream:
     def _on_alarm(self) -> None:
         # The timer may have been set for an earlier wait that has ended.
         self._stop_alarm()
-        waiting = self._waiting
-        if waiting is None:
+        if (waiting := self._waiting) is None:
             return
         if self._deadline > time.monotonic_ns():
             self._set_alarm(self._deadline)
@@ -295,11 +286,7 @@ class ConnectError(Exception):
 
 
 def connect(address: Address, deadline: int) -> TcpStream:
-    """Connect to the first reachable address of a server before a deadline (monotonic ns).
-
-    Raises:
-        ConnectError: if no address is reachable in time, or TLS fails.
-    """
+    """Connect to the first reachable address before a deadline (monotonic ns), or raise ``ConnectError``."""
     failure = ConnectError(Reason.ADDRESS_NOT_ALLOWED)
     for host in address.resolver.order():
         stream = TcpStream(socket.AF_INET6 if ":" in host else socket.AF_INET)

@@ -1,7 +1,7 @@
 """Exchanges on a keep-alive HTTP/1.1 connection, with the times of their phases.
 
-Failures of a loaded service are results, so a failed exchange raises no exception. It is a value with a reason. A
-request is never repeated here, because only the caller knows whether it is idempotent.
+Failures of a loaded service are results, so a failed exchange is a value with a reason, not an exception. Only the
+caller knows whether a request is idempotent, so it is never repeated here.
 """
 
 import re
@@ -36,10 +36,9 @@ _WINDOWS: Final = {"gzip": 16 + _ZLIB, "x-gzip": 16 + _ZLIB, "deflate": _ZLIB}
 
 
 class Timeouts:
-    """Time-outs of an exchange, given in seconds.
+    """Time-outs of an exchange, given in seconds. If ``connect`` or ``read`` is None, only ``total`` applies.
 
     ``total`` limits the time from the start to the complete answer. ``read`` limits each wait for data of the answer.
-    If ``connect`` or ``read`` is None, only ``total`` applies.
     """
 
     __slots__ = ("connect_ns", "read_ns", "total_ns")
@@ -68,7 +67,7 @@ class HttpExchange(msgspec.Struct, kw_only=True, gc=False):
     retry_after: str | None = None
     rate_limit: str | None = None
     failure: Reason | None = None
-    """Reason why the answer is missing, incomplete or unusable. None if it is complete."""
+    """Reason why the answer is missing, incomplete or unusable."""
     timed_out: bool = False
 
     @property
@@ -138,7 +137,7 @@ class ResponseParser:
         self.expect(HttpExchange(start=0))
 
     def expect(self, answer: HttpExchange) -> None:
-        """Parse the next answer into an exchange."""
+        """Parse the next answer into the exchange ``answer``."""
         self.answer = answer
         self.complete = self.keep_alive = self.excess = self._begun = False
         self.framed = False
@@ -161,7 +160,7 @@ class ResponseParser:
             self._remember(data)
 
     def _remember(self, data: bytes) -> None:
-        """Remember the head of a complete answer if the head states the length of a plain body."""
+        """Remember the head of a complete answer if it states the length of a plain body."""
         answer, head = self.answer, data[: len(data) - len(self.body)]
         if b"content-length" in self._headers and self._window is None and head.endswith(b"\r\n\r\n"):
             self._head, self._length = head, len(data)
@@ -176,8 +175,7 @@ class ResponseParser:
         self.body = bytearray()
         self._headers: dict[bytes, bytes] = {}
         self._rate_limits: list[str] = []
-        self._window: int | None = None
-        """The ``wbits`` argument of ``zlib`` for the body's coding. None for plain bodies."""
+        self._window: int | None = None  # the ``wbits`` argument of ``zlib``, or None for plain bodies
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self.excess or self.answer.status is not None:
@@ -224,7 +222,6 @@ class ResponseParser:
             self._counted = size
 
     def drop_body(self) -> None:
-        """Free the body's memory."""
         if self.body:
             self.body = bytearray()
         if self._counted:
@@ -245,7 +242,7 @@ class ResponseParser:
         self.end_body()
 
     def end_body(self) -> None:
-        """Handle the end of the body. Its length or the end of the stream marks this end."""
+        """Handle the end of the body, which its length or the end of the stream marks."""
         answer = self.answer
         answer.body = bytes(self.body)
         if self._window is None or answer.failure is not None:
