@@ -74,8 +74,9 @@ class Pool:
 
     @property
     def scarce(self) -> bool:
-        """Whether few users are idle, and the pool may grow."""
-        return self.size < self.cap and len(self._idle) < self._reserve and not self._closed
+        """Whether the pool may grow, and few users are idle: a tenth, but at least 5 and at most half of the pool."""
+        reserve = max(1, min(self.size // 2, max(5, self.size // 10)))
+        return self.size < self.cap and len(self._idle) < reserve and not self._closed
 
     def offer(self, arrival: Arrival) -> None:
         """Hand a due arrival to an idle user, or put it into the backlog. The user begins before this call returns."""
@@ -87,7 +88,7 @@ class Pool:
             self.on_scarce()
 
     def take(self) -> Arrival:
-        """Wait for the next arrival. The greenlet of a free user calls this, and may be stopped while it waits."""
+        """Wait for the next arrival. The user's greenlet may be stopped while it waits."""
         user = getcurrent()
         self._all.add(id(user))
         if self.backlog:
@@ -117,7 +118,7 @@ class Pool:
     def figures(self, now_ns: int) -> PoolInfo:
         """Return the figures until ``now_ns`` (monotonic)."""
         oldest = next(iter(self._since.values()), now_ns)
-        full = self._full_ns + (0 if self._full_since is None else now_ns - self._full_since)
+        full = self._full_ns + now_ns - (self._full_since or now_ns)
         return PoolInfo(
             started=self.started,
             size=self.size,
@@ -127,26 +128,16 @@ class Pool:
             full_s=round(full / 1e9, 3),
         )
 
-    @property
-    def _reserve(self) -> int:
-        """Number of users that should be idle: a tenth of the pool and at least 5, but at most half of the pool."""
-        return max(1, min(self.size // 2, max(5, self.size // 10)))
-
     def _wait(self, arrival: Arrival) -> None:
         self.backlog.append(arrival)
-        if self._closed:
-            # A closed pool hands out nothing, so the arrival does not wait for a user.
-            return
-        now = self._since[arrival.number] = time.monotonic_ns()
-        self._waited += 1
-        if self._full_since is None:
-            self._full_since = now
+        if not self._closed:
+            now = self._since[arrival.number] = time.monotonic_ns()
+            self._waited += 1
+            self._full_since = self._full_since or now
 
     def _relieve(self, now_ns: int) -> Arrival:
         arrival = self.backlog.popleft()
-        since = self._since.pop(arrival.number, None)
-        if since is not None:
-            self._longest_ns = max(self._longest_ns, now_ns - since)
+        self._longest_ns = max(self._longest_ns, now_ns - self._since.pop(arrival.number, now_ns))
         if not self.backlog and self._full_since is not None:
             self._full_ns += now_ns - self._full_since
             self._full_since = None
@@ -178,7 +169,10 @@ class Growth:
         self._environment = environment
         self._pools = pools
         files = allow_files()
-        _make_room(min(files, MOST_FILES))
+        # Enlarge the process's table of open files now. Linux doubles the table when it is full, and thereby blocks a
+        # process with several threads for 5 to 15 ms each time.
+        with Path(os.devnull).open("rb") as file:
+            os.close(fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, min(files, MOST_FILES) - 1))
         self._most_users = files - SPARE_FILES
         self._made = 0
         self._scarce = Event()
@@ -193,9 +187,9 @@ class Growth:
         while True:
             self._scarce.wait()
             self._scarce.clear()
-            while scarce := [(name, pool) for name, pool in self._pools.items() if pool.scarce]:
-                for name, pool in scarce:
-                    self._grow(name, pool)
+            while scarce := [name for name, pool in self._pools.items() if pool.scarce]:
+                for name in scarce:
+                    self._grow(name, self._pools[name])
                     # A sleep of 0 would end before the event loop looks at sockets and timers.
                     gevent.sleep(_PAUSE_S)
 
@@ -218,15 +212,6 @@ class Growth:
             gc.freeze()
         for _ in range(step):
             make(self._environment).start(runner.user_greenlets)
-
-
-def _make_room(files: int) -> None:
-    """Enlarge the process's table of open files now.
-
-    Linux doubles the table when it is full. This blocks a process with several threads for 5 to 15 ms each time.
-    """
-    with Path(os.devnull).open("rb") as file:
-        os.close(fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, files - 1))
 
 
 class Pacer:
