@@ -231,13 +231,6 @@ def find_class(name: str, traffic: Traffic, base: Path) -> type[WorkflowUser]:
     for folder in (str(base.resolve()), str(Path.cwd())):
         if folder not in sys.path:
             sys.path.insert(0, folder)
-    found = _imported(where, module, attribute, base)
-    if not (isinstance(found, type) and issubclass(found, base_class)):
-        raise InputError(f"{where} is not a subclass of {base_class.__name__}", "See docs/locust.md#user-classes.")
-    return found
-
-
-def _imported(where: str, module: str, attribute: str, base: Path) -> object:
     try:
         loaded = importlib.import_module(module)
     except Exception as error:
@@ -258,7 +251,10 @@ def _imported(where: str, module: str, attribute: str, base: Path) -> object:
     if not hasattr(loaded, attribute):
         known = [name for name, value in vars(loaded).items() if isinstance(value, type)]
         raise InputError(f"{where}: {module} has no class {attribute!r}{suggestion(attribute, known)}", "")
-    return getattr(loaded, attribute)
+    found = getattr(loaded, attribute)
+    if not (isinstance(found, type) and issubclass(found, base_class)):
+        raise InputError(f"{where} is not a subclass of {base_class.__name__}", "See docs/locust.md#user-classes.")
+    return found
 
 
 def _blame(user_class: type, error: Exception) -> str | None:
