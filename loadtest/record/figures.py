@@ -1,4 +1,7 @@
-"""Figures of a run, read from its ``metrics.json`` without the analysis and without pandas."""
+"""Figures of a run, read from its ``metrics.json`` without the analysis and without pandas.
+
+Rates of outcomes are shares from 0 to 1. Rates of operations are per second. A figure is None if n is too small.
+"""
 
 from pathlib import Path
 from typing import Final, TypeVar
@@ -12,47 +15,37 @@ _T = TypeVar("_T")
 FILE_NAME: Final = "metrics.json"
 
 
-class Times(msgspec.Struct, frozen=True):
-    """Percentiles in ms. None if n is too small."""
-
+class _Times(msgspec.Struct, frozen=True):
     p50: float | None = None
     p95: float | None = None
 
 
-class Operations(msgspec.Struct, frozen=True):
-    """``offered_rate`` is the number of operations per second."""
-
+class _Operations(msgspec.Struct, frozen=True):
     offered_rate: float | None = None
 
 
-class Requests(msgspec.Struct, frozen=True):
-    """``throttled_rate`` is a share from 0 to 1."""
-
+class _Requests(msgspec.Struct, frozen=True):
     sent: int = 0
     throttled_rate: float | None = None
 
 
 class StageMetrics(msgspec.Struct, frozen=True):
-    """Figures of one stage. Rates of outcomes are shares from 0 to 1. ``statuses`` counts requests by status."""
+    """Figures of one stage. ``statuses`` counts requests by status."""
 
-    operations: Operations = Operations()
+    operations: _Operations = _Operations()
     throttled_rate: float | None = None
     error_rate: float | None = None
     requests_per_operation: float | None = None
-    response_time_ms: Times = Times()
-    execution_time_ms: Times = Times()
+    response_time_ms: _Times = _Times()
+    execution_time_ms: _Times = _Times()
     statuses: dict[str, int] = {}
 
 
-class TrafficMetrics(msgspec.Struct, frozen=True):
-    """The stages of a traffic entry."""
-
+class _TrafficMetrics(msgspec.Struct, frozen=True):
     stages: dict[str, StageMetrics] = {}
 
 
-class LimitUse(msgspec.Struct, frozen=True):
-    """Number of requests that counted against a limit, and of 429s among them."""
-
+class _LimitUse(msgspec.Struct, frozen=True):
     limit: str
     sent: int
     throttled: int
@@ -70,15 +63,11 @@ class InferredLimiter(msgspec.Struct, frozen=True):
     round_down: bool = False
 
 
-class Inferred(msgspec.Struct, frozen=True):
-    """The limiters that explain a limit's 429s. There are none if nothing could be inferred."""
-
+class _Inferred(msgspec.Struct, frozen=True):
     named: tuple[InferredLimiter, ...] = ()
 
 
-class StatedWaits(msgspec.Struct, frozen=True):
-    """Number of 429s, of 429s that state a wait in seconds, and of 429s that state it as a date."""
-
+class _StatedWaits(msgspec.Struct, frozen=True):
     throttled: int = 0
     seconds: int = 0
     dates: int = 0
@@ -87,13 +76,11 @@ class StatedWaits(msgspec.Struct, frozen=True):
 class LimitFacts(msgspec.Struct, frozen=True):
     """Facts about the 429s of a limit."""
 
-    inferred: Inferred | None = None
-    retry_after: StatedWaits | None = None
+    inferred: _Inferred | None = None
+    retry_after: _StatedWaits | None = None
 
 
-class Throttling(msgspec.Struct, frozen=True):
-    """Facts about a run's 429s, by limit."""
-
+class _Throttling(msgspec.Struct, frozen=True):
     limits: dict[str, LimitFacts] = {}
 
 
@@ -106,17 +93,13 @@ class JudgedThreshold(msgspec.Struct, frozen=True):
     operation: str | None = None
 
 
-class Check(msgspec.Struct, frozen=True):
-    """A check of the run's validity."""
-
+class _Check(msgspec.Struct, frozen=True):
     name: str
     ok: bool
 
 
-class Overall(msgspec.Struct, frozen=True):
-    """Figures of all traffic together."""
-
-    requests: Requests = Requests()
+class _Overall(msgspec.Struct, frozen=True):
+    requests: _Requests = _Requests()
 
 
 class RequestPhase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -157,12 +140,12 @@ class Figures(msgspec.Struct, frozen=True):
 
     verdict: str = "no report"
     reasons: tuple[str, ...] = ()
-    validity: tuple[Check, ...] = ()
+    validity: tuple[_Check, ...] = ()
     thresholds: tuple[JudgedThreshold, ...] = ()
-    limits: tuple[LimitUse, ...] = ()
-    throttling: Throttling = Throttling()
-    overall: Overall = Overall()
-    traffic: dict[str, TrafficMetrics] = {}
+    limits: tuple[_LimitUse, ...] = ()
+    throttling: _Throttling = _Throttling()
+    overall: _Overall = _Overall()
+    traffic: dict[str, _TrafficMetrics] = {}
 
 
 class _Slowest(msgspec.Struct):
