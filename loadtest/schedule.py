@@ -24,14 +24,13 @@ _ROUNDING: Final = 1e-9
 
 
 class Arrival(NamedTuple):
-    """The intended start of one operation. It is a tuple for speed, because every operation has one."""
+    """The intended start of one operation, in ns since the epoch. It is a tuple for speed."""
 
     traffic: str
     number: int
     """0-based number within its traffic entry, over all workers."""
     stage: str
     intended_ns: int
-    """ns since the epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ class TrafficSchedule:
     arrivals: Literal["even", "poisson"]
     seed: int
     recorded_s: Floats | None = None
-    """Recorded intended starts in s, in ascending order. They replace the rate of the only stage."""
+    """Recorded intended starts, in ascending order. They replace the rate of the only stage."""
 
     @property
     def duration(self) -> float:
@@ -57,24 +56,19 @@ class TrafficSchedule:
                 times = np.rint(self.recorded_s[first : first + _BLOCK] * _NS).astype(np.int64)
                 yield first, times, np.zeros(len(times), np.intp)
             return
-        ends = np.cumsum([stage.arrivals for stage in self.stages])
+        ends, first = np.cumsum([stage.arrivals for stage in self.stages]), 0
         last = int(np.searchsorted(ends, ends[-1]))
-        first = 0
         for marks in self._marks(float(ends[-1])):
-            # 80 % of 100 a minute for a minute may give 80.00000000000001, but arrival 80 is in the next stage.
-            where = np.searchsorted(ends, marks + _ROUNDING, side="right")
-            # Rounding may point past the last stage with arrivals.
-            where = np.minimum(where, last)
+            # 80 % of 100 a minute for a minute may give 80.00000000000001, but arrival 80 is in the next stage. The sum
+            # may point past the last stage with arrivals.
+            where = np.minimum(np.searchsorted(ends, marks + _ROUNDING, side="right"), last)
             yield first, self._times(marks, where, ends), where
             first += len(marks)
 
     def share(self, worker: int = 0, workers: int = 1, from_ns: int = 0) -> Iterator[Arrival]:
-        """Yield one worker's arrivals in order. Each of n workers has every n-th arrival, so an arrival has one worker.
+        """Yield the arrivals of one worker (numbered from 0) in order, from ``from_ns`` (since the epoch) on.
 
-        Args:
-            worker: 0-based index of the worker.
-            workers: number of workers.
-            from_ns: earliest intended start to yield, in ns since the epoch.
+        Each of n workers has every n-th arrival, so an arrival has one worker.
         """
         names = [stage.name for stage in self.stages]
         for first, times, where in self.blocks():

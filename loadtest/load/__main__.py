@@ -135,12 +135,7 @@ def _make_load(engine: Engine, runner: LocalRunner | MasterRunner, info: RunInfo
 def _runner(
     environment: Environment, options: LoadOptions, keys: int
 ) -> Iterator[tuple[LocalRunner | MasterRunner, Mailbox | None]]:
-    """Yield Locust's runner, and a mailbox if there are workers. They have connected, and stop after the block.
-
-    Raises:
-        InputError: if the process cannot listen on the address ``bind``.
-        LoadtestError: if workers on this machine do not connect, or the wait for workers is interrupted.
-    """
+    """Yield Locust's runner, and a mailbox if there are workers. They have connected, and stop after the block."""
     if not options.processes and options.bind is None:
         yield environment.create_local_runner(), None
         return
@@ -206,8 +201,7 @@ class _Target:
 class _Blocks:
     """Runs the blocks of one series of a comparison, with one set of user classes.
 
-    One process runs all of them, so the same warm generator measures both sides. Both sides get the same arrivals and
-    inputs, because a schedule depends only on the scenario and the seed.
+    One process runs all blocks, so the same warm generator measures both sides.
     """
 
     def __init__(self, directory: Path, series: int, base: Path) -> None:
@@ -225,12 +219,7 @@ class _Blocks:
                 self._note_end(self._info(block))
 
     def run(self) -> int:
-        """Run all blocks, but stop after a block that ends early. Return the exit code, 0 or ``BUG``.
-
-        Raises:
-            LoadtestError: if a block cannot begin or cannot be recorded.
-            TargetError: if the target answers no request of a block.
-        """
+        """Run all blocks, but stop after a block that ends early. Return the exit code, 0 or ``BUG``."""
         runner = self._environment.create_local_runner()
         self._environment.events.init.fire(environment=self._environment, runner=runner, web_ui=None)
         engine = Engine(self._environment, self._make_session, on_progress=_write)

@@ -6,6 +6,7 @@ import os
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -172,7 +173,7 @@ class Engine:
         # Objects that exist now are not garbage, and scanning them in the middle of a run would delay users.
         gc.collect()
         gc.freeze()
-        session.epoch_ns = set_epoch(session.info, session.control, generator.lead_ns)
+        session.epoch_ns = _announced_epoch(session.info, session.control, generator.lead_ns)
         session.info.epoch_unix_ns = time.time_ns() + session.epoch_ns - time.monotonic_ns()
         save(session.info, session.directory)
         self.phase = "running"
@@ -280,28 +281,19 @@ class Engine:
                 self.interrupt()
 
 
-def set_epoch(info: RunInfo, control: str | None, ahead_ns: int = 0) -> int:
-    """Return an epoch (monotonic ns) at least ``ahead_ns`` from now, and announce it to a target with faults.
-
-    Raises:
-        LoadtestError: if a target with faults does not confirm the epoch in time.
-    """
+def _announced_epoch(info: RunInfo, control: str | None, ahead_ns: int) -> int:
+    """Return an epoch (monotonic ns) at least ``ahead_ns`` from now, which a target with faults has confirmed."""
     if control is None or not info.target.faults:
         return time.monotonic_ns() + ahead_ns
-    ahead_ns = max(ahead_ns, _AHEAD_NS)
-    target = allow(control)
-    head_of_all = f"POST /epoch HTTP/1.1\r\nhost: {target.host}\r\ncontent-type: application/json\r\n"
-    connection = HttpConnection(Address(target.address, target.port))
-    try:
+    ahead_ns, target = max(ahead_ns, _AHEAD_NS), allow(control)
+    head = f"POST /epoch HTTP/1.1\r\nhost: {target.host}\r\ncontent-type: application/json\r\ncontent-length: "
+    with closing(HttpConnection(Address(target.address, target.port))) as connection:
         for _ in range(_TRIES):
             epoch = time.monotonic_ns() + ahead_ns
             body = msgspec.json.encode({"unix_s": time.time() + ahead_ns / 1e9})
-            head = f"{head_of_all}content-length: {len(body)}\r\n\r\n"
-            answer = connection.exchange(head.encode() + body, Timeouts(5.0))
+            answer = connection.exchange(f"{head}{len(body)}\r\n\r\n".encode() + body, Timeouts(5.0))
             if answer.status == 200 and time.monotonic_ns() < epoch:
                 return epoch
-    finally:
-        connection.close()
     raise LoadtestError(
         "the embedded target did not confirm the start of its faults in time", "Is this machine overloaded?"
     )

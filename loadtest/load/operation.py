@@ -216,11 +216,7 @@ class Seeder:
         """Functions that return the samples of the requests, once the epoch is known."""
 
     def seed(self) -> None:
-        """Submit the jobs and wait until they end.
-
-        Raises:
-            TargetError: if the target rejects a job, or the jobs of an entry have not ended after 90 s.
-        """
+        """Submit the jobs and wait until they end. Raise ``TargetError`` if they are rejected, or last over 90 s."""
         for entry in self._session.entries.values():
             if entry.operation in JOB_OPERATIONS and entry.traffic.job_ids == "seeded":
                 client = WorkflowClient(self._session.endpoint, entry.timeouts)

@@ -61,10 +61,8 @@ class Bodies:
 def read_inputs(path: Path) -> list[dict[str, Any]]:
     """Read a file of inputs: one JSON object per line (``.jsonl``, ``.ndjson``), or CSV with a header (``.csv``).
 
-    A CSV value that is a JSON number, true, false or null is parsed as JSON. Other values are text.
-
-    Raises:
-        InputError: if the file cannot be read or has no rows, or a row is not an object. The message states the line.
+    A CSV value that is a JSON number, true, false or null is parsed as JSON. Other values are text. Raise
+    ``InputError`` if the file cannot be read or has no rows, or a row is not an object.
     """
     text = _read(path, "inputs", "Name a file of JSON lines or CSV.")
     if path.suffix == ".csv":

@@ -69,7 +69,8 @@ class Session:
         trace: first half of all trace ids of the run, random by default.
         control: URL that controls the faults of a target, by default from the environment.
 
-    The constructor raises ``InputError`` if a file that the scenario names cannot be used.
+    Raises:
+        InputError: if a file that the scenario names cannot be used.
     """
 
     def __init__(
@@ -194,8 +195,7 @@ class Session:
 def make_endpoint(info: RunInfo, keys: Sequence[str], workflow_endpoint: str, target: Target | None = None) -> Endpoint:
     """Create the endpoint of a run's target. Without ``target``, the URL is checked again.
 
-    Raises:
-        InputError: if the target may not be loaded, or a TLS file or a header's environment variable is missing.
+    Raise ``InputError`` if the target may not be loaded, or a TLS file or a header's environment variable is missing.
     """
     listed = info.target.budget is not None
     target = target or allow(info.target.url, listed=listed)

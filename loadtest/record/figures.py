@@ -153,12 +153,7 @@ class _Slowest(msgspec.Struct):
 
 
 def read_figures(directory: Path) -> Figures:
-    """Read a run's ``metrics.json``.
-
-    Raises:
-        InputError: if it is missing, because the run has no report.
-        RecordError: if it cannot be read.
-    """
+    """Read a run's ``metrics.json``. Raise ``InputError`` if it is missing, ``RecordError`` if it cannot be read."""
     return _read(directory, Figures)
 
 

@@ -232,8 +232,7 @@ class SampleWriter:
 def read_batches(directory: Path) -> Iterator[pa.RecordBatch]:
     """Yield the batches of a run directory's stream up to a torn or damaged batch. The file is memory-mapped.
 
-    Raises:
-        RecordError: if the stream is missing, invalid, or of another schema version.
+    Raise ``RecordError`` if the stream is missing, invalid, or of another schema version.
     """
     path = directory / FILE_NAME
     if not path.is_file():
