@@ -142,18 +142,15 @@ def _by_duration(findings: Findings) -> str:
     where = f"at {which} of the {_NUMBERS.get(len(won), len(won))} durations"
     if any(won) and not all(won) and won == sorted(won):
         where = f"from {quantity(lengths[won.index(True)], 'ms')} on"
-    return f"{where}: {_of_jobs(jobs, findings.answers[0].by)}"
-
-
-def _of_jobs(sides: list[ComparedSide], by: list[str]) -> str:
-    waits = sorted((side.figures[0] for side in sides), key=lambda figure: figure.size)
+    by = findings.answers[0].by
+    waits = sorted((side.figures[0] for side in jobs), key=lambda figure: figure.size)
     name, _, statistic = by[0].partition(".")
     span = f"{value(waits[0])} to {value(waits[-1])}"
     text = f"jobs wait {span} beyond executionTime" if name == "overhead" else f"{label(name)} of jobs is {span}"
     if _PRICE not in by:
-        return f"{text} ({statistic})"
-    most = max((side.figures[by.index(_PRICE)] for side in sides), key=lambda figure: figure.size)
-    return f"{text}, up to {_each(most)}"
+        return f"{where}: {text} ({statistic})"
+    most = max((side.figures[by.index(_PRICE)] for side in jobs), key=lambda figure: figure.size)
+    return f"{where}: {text}, up to {_each(most)}"
 
 
 def _changed(found: ComparisonAnswer) -> list[SideDifference]:

@@ -104,11 +104,18 @@ def main_entry(findings: Findings) -> MainEntry | None:
     The criteria are, in order: the entry has times, a comparison chose it, it is within its limits, and it has enough
     times for a percentile. Then sync runs come before jobs, jobs before retrievals, and more times before fewer.
     """
-    order = list(Operation)
+    order, entries = list(Operation), list[MainEntry]()
     answered = {each.entry or each.chosen for each in findings.answers}
-    entries = (_entry(findings, name) for name in findings.record.info.traffic)
+    for name in findings.record.info.traffic:
+        parts = stage_parts(findings, name)
+        calm = [part for part in parts if part.within]
+        within = any(part.figures.response_time_ms.n for part in calm)
+        found = calm if within else parts
+        # Times of several stages are never mixed, so use the stage with the most times.
+        if part := max(found, key=lambda part: part.figures.response_time_ms.n, default=None):
+            entries.append(MainEntry(part, within, len(found) == 1))
     return min(
-        (entry for entry in entries if entry is not None),
+        entries,
         key=lambda entry: (
             not entry.times.n,
             entry.part.traffic not in answered,
@@ -119,16 +126,6 @@ def main_entry(findings: Findings) -> MainEntry | None:
         ),
         default=None,
     )
-
-
-def _entry(findings: Findings, name: str) -> MainEntry | None:
-    parts = stage_parts(findings, name)
-    calm = [part for part in parts if part.within]
-    within = any(part.figures.response_time_ms.n for part in calm)
-    found = calm if within else parts
-    # Times of several stages are never mixed, so use the stage with the most times.
-    part = max(found, key=lambda part: part.figures.response_time_ms.n, default=None)
-    return None if part is None else MainEntry(part, within, len(found) == 1)
 
 
 def deciding(

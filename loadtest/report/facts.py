@@ -43,7 +43,10 @@ def facts(record: Record, windows: str = "") -> tuple[tuple[str, str], ...]:
         log = {**_log_facts(record, info.source), "Started": started, "Covered": seconds(record.covered_s)}
         return (*log.items(), ("Limits assumed", _assumed(target)))
     warmup = max((s.duration_s for t in info.traffic.values() for s in t.stages if s.warmup), default=0.0)
-    workers = len(info.worker_processes)
+    workers, keys = len(info.worker_processes), "1 API key"
+    if info.keys != 1:
+        own = ", each with limits of its own" if record.assumed_limits.per_key else " that share limits"
+        keys = f"{info.keys} API keys{own if info.keys else ''}"
     found = {
         "Target": f"{target.url} ({'embedded target, loopback only' if target.embedded else 'not started by the run'})",
         "Limits assumed": _assumed(target),
@@ -51,7 +54,7 @@ def facts(record: Record, windows: str = "") -> tuple[tuple[str, str], ...]:
         "Scenario": f"{info.scenario.name}, hash {info.scenario.hash}, seed {info.seed}",
         "Started": started,
         "Covered": seconds(record.covered_s) + (f", {seconds(warmup)} of warm-up excluded" if warmup else ""),
-        "Load": f"{_keys_used(record)}, made by {counted(workers, 'worker') if workers else '1 process'}",
+        "Load": f"{keys}, made by {counted(workers, 'worker') if workers else '1 process'}",
         "Workers": "; ".join(map(describe_worker, info.worker_processes)),
         "Connected to": _peers(info.peers),
         "Clock": _clock(info),
@@ -61,13 +64,6 @@ def facts(record: Record, windows: str = "") -> tuple[tuple[str, str], ...]:
         "Command": " ".join(info.command),
     }
     return tuple((label, value) for label, value in found.items() if value)
-
-
-def _keys_used(record: Record) -> str:
-    if record.info.keys == 1:
-        return "1 API key"
-    limits = ", each with limits of its own" if record.assumed_limits.per_key else " that share limits"
-    return f"{record.info.keys} API keys{limits if record.info.keys else ''}"
 
 
 def _clock(info: RunInfo) -> str:
@@ -131,7 +127,7 @@ def not_tested(findings: Findings) -> tuple[Point, ...]:
     if source := findings.record.info.source:
         phrases = (*_unknown_to_logs(source), *_rejections(findings))
     else:
-        parts = (_missed, _load, _limits, _results, _scope, _rejections)
+        parts = (_missed, _load, _limits, _results, _rejections)
         phrases = tuple(phrase for part in parts for phrase in part(findings))
     return tuple(Point(text, why) for text, _, why in (phrase.partition(": ") for phrase in phrases))
 
@@ -200,9 +196,6 @@ def _results(findings: Findings) -> Iterator[str]:
         yield f"{exact}: polling shows only that the median is {listed}"
     if pending := findings.ledger.pending:
         yield f"the end of {counted(pending, 'job')}: pending when last seen"
-
-
-def _scope(findings: Findings) -> Iterator[str]:
     used = {plan.workflow for plan in findings.record.info.traffic.values() if plan.workflow}
     if len(used) == 1:
         yield f"workflows other than {next(iter(used))}"

@@ -69,13 +69,17 @@ def build(history: History, file: Path, warnings: Sequence[str] = ()) -> Page:
         )
         for one in [one for one in reversed(history.runs) if one.status == "waiting"][:3]
     )
+    columns: dict[Key, list[Measurement]] = {}
+    for one in (one for run in runs if run.status == "accepted" for one in run.measurements.measurements):
+        columns.setdefault(one.key, []).append(one)
+    tested = [key for key, weight in weights(columns).items() if weight]
     plots = draw_plots({name: partial(_draw, runs, metrics) for name, metrics in _FIGURES.items()})
     return Page(
         about=("History of checked runs", str(file)),
         tab=f"History of {name}",
         heading=name,
         tone="unsure" if steps or warnings else "good",
-        statements=tuple(filter(None, (_headline(runs), _sentence(history.runs), growth(history)))),
+        statements=tuple(filter(None, (_title(runs, tested), _sentence(history.runs), growth(history)))),
         sides=tuple(runs[-1].measurements.polling.items()) if runs else (),
         reasons=tuple(warnings),
         steps=steps,
@@ -167,15 +171,6 @@ def _panel(panel: Axes, runs: Sequence[HistoryRun], metric: Key) -> None:
     style.metric_axis(panel, metric.metric)
     where = style.short(f"{metric.traffic} / {metric.stage}", 28)
     panel.set_title(f"{where}  {NATURES[metric.metric].name}", fontsize=7.5)
-
-
-def _headline(runs: Sequence[HistoryRun]) -> str:
-    """Name the tested metric that is furthest from its baseline in the last valid run; empty without a metric."""
-    accepted = (one for run in runs if run.status == "accepted" for one in run.measurements.measurements)
-    columns: dict[Key, list[Measurement]] = {}
-    for one in accepted:
-        columns.setdefault(one.key, []).append(one)
-    return _title(runs, [key for key, weight in weights(columns).items() if weight])
 
 
 def _title(runs: Sequence[HistoryRun], shown: Sequence[Key]) -> str:

@@ -10,7 +10,6 @@ from loadtest.analysis.distribution import known
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.rejections.usage import LimitUsage, bottleneck_limit
 from loadtest.analysis.results import JobFigures
-from loadtest.analysis.run_record import Record
 from loadtest.analysis.validity import OF_GENERATOR
 from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import ALL, LIMIT_OF_OPERATION, THROTTLED_STATUS, LimitName, Operation
@@ -78,10 +77,14 @@ def _first_429(findings: Findings, use: LimitUsage) -> str:
 
 def _predicted(findings: Findings, use: LimitUsage) -> str:
     """Return a clause that says which limiter explains a stretch's 429 rate, if one does; empty without a replay."""
-    expected = _expected_rate(findings.record, use)
-    if expected is None:
+    record, sent = findings.record, findings.record.on_limit(use.limit)
+    start = record.sent_requests["start"][sent]
+    sent = sent[(start >= use.start_s * 1e9) & (start < use.end_s * 1e9)]
+    replayed = known(record.expectation.rejected[sent])
+    if len(sent) < use.sent or not len(replayed):  # the replay covers only the first requests of a long record
         return ""
-    found, assumed = findings.observed_429.limits.get(use.limit), findings.record.assumed_limits
+    expected = float(replayed.mean())
+    found, assumed = findings.observed_429.limits.get(use.limit), record.assumed_limits
     if found is None or found.assumed is None or not use.throttled or found.inference.word == "nothing":
         return as_predicted(use.throttled_rate, expected)
     named = found.inference.named
@@ -98,17 +101,6 @@ def as_predicted(seen: float, expected: float) -> str:
     if abs(expected - seen) <= _AGREES:
         return ", as predicted"
     return f", against {share(expected)} expected 429s" if expected else _NOT_EXPECTED
-
-
-def _expected_rate(record: Record, use: LimitUsage) -> float | None:
-    """Return the assumed limiter's 429 rate on a limit in a stretch; None if the stretch was not replayed."""
-    sent = record.on_limit(use.limit)
-    start = record.sent_requests["start"][sent]
-    sent = sent[(start >= use.start_s * 1e9) & (start < use.end_s * 1e9)]
-    if len(sent) < use.sent:  # the replay covers only the first requests of a long record
-        return None
-    rejected = known(record.expectation.rejected[sent])
-    return float(rejected.mean()) if len(rejected) else None
 
 
 def _called_limiter(findings: Findings, fit: Fit) -> str:

@@ -9,6 +9,7 @@ import shlex
 import sys
 from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +24,7 @@ from loadtest.compare.history import growth
 from loadtest.compare.results import RunComparison, load
 from loadtest.errors import ExitCode, InputError, RecordError
 from loadtest.program import DEFAULT_PORT, command_line
-from loadtest.record.figures import read_slowest
+from loadtest.record.figures import SlowOperation, read_slowest
 from loadtest.record.run_directory import write_atomically
 from loadtest.report.__main__ import guarded, short
 from loadtest.report.formats import ci, render_html, render_markdown, show, write_plots
@@ -163,7 +164,10 @@ def _first_look(comparison: RunComparison, directory: Path) -> Iterator[NextStep
             block = directory / comparison.head_runs[-1].run.partition("/")[2]
             yield NextStep(f"{where}, in the report of the last block.", command_line("report", block))
         else:
-            ids = _trace_ids(directory, first.traffic)
+            found: list[SlowOperation] = []
+            with suppress(InputError, RecordError):  # the run's figures may be missing
+                found = read_slowest(directory).get(first.traffic, [])
+            ids = [each.request_id for each in found[:3] if each.request_id]
             slowest = f"; its slowest operations have the trace ids {', '.join(ids)}" if ids else ""
             yield NextStep(f"{where}{slowest}.", command_line("slow", directory, traffic=first.traffic))
     changed = [label for label in tables.differing(comparison) if label != tables.SUBJECT]
@@ -181,29 +185,21 @@ def _builds(comparison: RunComparison) -> str:
     return command_line("compare", scenario, base=f"http://127.0.0.1:{DEFAULT_PORT}", head=head, **shared)
 
 
-def _trace_ids(directory: Path, traffic: str) -> list[str]:
-    """Return the trace ids of an entry's slowest operations; empty if the run's figures are missing."""
-    try:
-        slowest = read_slowest(directory).get(traffic, [])
-    except (InputError, RecordError):
-        return []
-    return [each.request_id for each in slowest[:3] if each.request_id]
-
-
 def render_comparison_markdown(page: Page) -> str:
     """Return the page as GitHub-flavoured Markdown without plots, shortened to GitHub's limit."""
     shown = replace(page, sections=tuple(replace(each, plots=()) for each in page.sections))
     rows = max((len(table.rows) for table in page.tables), default=0)
+
+    def cut(table: Table) -> Table:
+        few = table.brief(rows)
+        return few if few is table else replace(few, note=f"{few.note} More rows are in comparison.html.".strip())
+
     while len((text := render_markdown(shown, 2)).encode()) > MOST_BYTES and rows:
         rows //= 2
-        cut = (replace(each, tables=tuple(_cut(table, rows) for table in each.tables)) for each in shown.sections)
-        shown = replace(shown, sections=tuple(cut))
+        shown = replace(
+            shown, sections=tuple(replace(each, tables=(*map(cut, each.tables),)) for each in shown.sections)
+        )
     return text
-
-
-def _cut(table: Table, rows: int) -> Table:
-    shown = table.brief(rows)
-    return shown if shown is table else replace(shown, note=f"{shown.note} More rows are in comparison.html.".strip())
 
 
 def make(directory: Path, shown: Path, history: Path | None = None, *, plots: bool = True) -> Page:

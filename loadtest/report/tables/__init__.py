@@ -196,15 +196,7 @@ def _limits(findings: Findings) -> Table:
 
 def _latencies(findings: Findings) -> list[Table]:
     """Return a table per traffic entry. If there are very many entries, only deciding entries get a table."""
-    shown, left_out = deciding(findings, findings.metrics.traffic)
-    tables = [_latency(name, figures, polling(findings.record.info, name)) for name, figures in shown.items()]
-    if left_out:
-        entries = f"{counted(len(left_out), 'further entry', 'further entries')} ({', '.join(left_out)})"
-        tables[-1] = replace(tables[-1], note=f"{tables[-1].note} Times of {entries} are in metrics.json.")
-    return tables
 
-
-def _latency(name: str, figures: OperationStage, polled: str) -> Table:
     def of(name: str, row: tuple[str, Summary]) -> TableCell:
         return statistic(row[1], name, interval=True)
 
@@ -213,10 +205,18 @@ def _latency(name: str, figures: OperationStage, polled: str) -> Table:
         "#n": lambda row: row[1].n,
         **{f"#{each}": partial(of, each) for each in ("mean", "p50", "p90", "p95", "p99", "max")},
     }
-    found = ((label, getattr(figures, key)) for key, label in _LATENCIES.items())
-    rows = [(label, block) for label, block in found if isinstance(block, Summary) and block.n]
     note = "Small print: 95 % intervals over all stages, for independent samples. The table of uncertainty has others."
-    return table_of(f"Times of {name}{f' ({polled})' if polled else ''}", columns, rows, note)
+    shown, left_out = deciding(findings, findings.metrics.traffic)
+    tables = []
+    for name, figures in shown.items():
+        found = ((label, getattr(figures, key)) for key, label in _LATENCIES.items())
+        rows = [(label, block) for label, block in found if isinstance(block, Summary) and block.n]
+        polled = polling(findings.record.info, name)
+        tables.append(table_of(f"Times of {name}{f' ({polled})' if polled else ''}", columns, rows, note))
+    if left_out:
+        entries = f"{counted(len(left_out), 'further entry', 'further entries')} ({', '.join(left_out)})"
+        tables[-1] = replace(tables[-1], note=f"{note} Times of {entries} are in metrics.json.")
+    return tables
 
 
 def _answers(findings: Findings) -> Table:

@@ -11,7 +11,7 @@ from loadtest.analysis.rejections.recovery import RateHeaders, Recovery, Retries
 from loadtest.analysis.rejections.usage import WindowCounts
 from loadtest.contract import ALL
 from loadtest.limits.fits import BAR, Fit
-from loadtest.limits.inference import Inference, range_text, same, words
+from loadtest.limits.inference import range_text, same, words
 from loadtest.report.deciding import entry_name
 from loadtest.report.page import UNKNOWN, Table, TableCell, TableColumns, alarm, table_of
 from loadtest.words import (
@@ -34,15 +34,7 @@ NamedLimit = tuple[str, LimitObserved429]
 _RAISED: Final = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def verdict(found: Inference) -> str:
-    """Return the inferred limiter in a few words."""
-    if found.word in ("nothing", "none"):
-        return "unknown" if found.word == "nothing" else "none fits"
-    kinds = list(dict.fromkeys(shorter(fit) for fit in found.named))
-    return joined(kinds, "or") if len(kinds) <= 2 else f"{len(kinds)} kinds of limiter"
-
-
-def remarks(name: str, found: LimitObserved429, findings: Findings) -> str:
+def _remarks(name: str, found: LimitObserved429, findings: Findings) -> str:
     """Return sentences with the evidence for a limit's inferred limiter. The table of decisions has the numbers."""
     inferred = found.inference
     if inferred.word != "nothing":
@@ -73,7 +65,7 @@ def _differences(name: str, found: LimitObserved429, findings: Findings) -> Iter
         yield f"The times of accepted requests match a place in a queue (correlation {inferred.held:.2f})."
     if assumed is not None and not any(same(fit, limits.spec, limits.limit_on(name)) for fit in inferred.named):
         wrong = assumed.wrongly_rejected + assumed.wrongly_admitted + assumed.not_held
-        yield f"{count(wrong)} decisions contradict the assumed limiter, {shorter(assumed)}."
+        yield f"{count(wrong)} decisions contradict the assumed limiter, {_shorter(assumed)}."
     windows = found.windows
     if inferred.other_counts is not None:
         instead = f" instead of {count(assumed.limit.count)}" if assumed is not None else ""
@@ -92,7 +84,7 @@ def chance(log10_p: float | None) -> str:
     return f"p < 10{str(int(log10_p)).translate(_RAISED)}"
 
 
-def shorter(fit: Fit) -> str:
+def _shorter(fit: Fit) -> str:
     """Return a limiter's short name, for tables."""
     return words(fit).replace(" (or GCRA, which decides alike)", " or GCRA")
 
@@ -115,10 +107,17 @@ def observed_429_tables(findings: Findings) -> tuple[Table, ...]:
 
 
 def _inferred(findings: Findings, limits: list[NamedLimit]) -> Table:
+    def limiter(row: tuple[NamedLimit, str]) -> str:
+        found = row[0][1].inference
+        if found.word in ("nothing", "none"):
+            return "unknown" if found.word == "nothing" else "none fits"
+        kinds = list(dict.fromkeys(_shorter(fit) for fit in found.named))
+        return joined(kinds, "or") if len(kinds) <= 2 else f"{len(kinds)} kinds of limiter"
+
     columns: TableColumns[tuple[NamedLimit, str]] = {
         "Limit": lambda row: row[0][0],
-        "Limiter": lambda row: verdict(row[0][1].inference),
-        "Remarks": lambda row: remarks(row[1], row[0][1], findings),
+        "Limiter": limiter,
+        "Remarks": lambda row: _remarks(row[1], row[0][1], findings),
     }
     note = "Each algorithm is compared with each decision, given the requests accepted until then. No verdict uses it."
     if any(found.sent > found.inference.n for _, found in limits):
@@ -145,7 +144,7 @@ def _decisions(limits: list[NamedLimit]) -> Table:
 
     columns: TableColumns[_Compared] = {
         "Limit": lambda row: TableCell(row.limit, f"± {row.found.tolerance_s * 1e3:.1f} ms", "head"),
-        "Limiter": lambda row: TableCell(shorter(row.fit), row.role),
+        "Limiter": lambda row: TableCell(_shorter(row.fit), row.role),
         "#As decided": lambda row: TableCell(count(row.fit.right), f"of {count(row.found.answered)}"),
         "#Wrongly rejected": lambda row: row.fit.wrongly_rejected,
         "#Wrongly accepted": lambda row: row.fit.wrongly_admitted + row.fit.not_held,
