@@ -77,12 +77,10 @@ def _change(one: SideDifference) -> str:
 
 
 def _worse_word(metric: str) -> str:
-    """Return the comparative of a metric: ``slower`` for times, else ``worse``."""
     return "slower" if metric.partition(".")[0] in TIMES else "worse"
 
 
 def _alternatives(findings: Findings, found: ComparisonAnswer) -> str:
-    """Name the best side by the first metric and its price. Then name the worst side, or sides that may match it."""
     first, prices = found.by[0], found.by[1:]
     if found.best is None or found.chosen is None:
         return f"none of {quoted(side.name for side in found.sides)} can be chosen by {label(first)}"
@@ -199,7 +197,6 @@ def _at_most(ones: list[SideDifference]) -> str:
 
 
 def _mistakes(findings: Findings) -> str:
-    """Return how many deliberate mistakes were answered as documented; empty if none were planned."""
     found = findings.on_purpose
     if all(one.kind == ERROR_EXPECTED for one in found):
         return ""
@@ -351,7 +348,6 @@ def _difference(one: SideDifference) -> TableCell:
 
 
 def _against(found: ComparisonAnswer, side: ComparedSide) -> TableCell:
-    """Return the difference of a side from the best side, by the first metric."""
     if found.best is None:
         return UNKNOWN
     if side.name == found.best:

@@ -204,7 +204,6 @@ def _results(findings: Findings) -> Iterator[str]:
 
 
 def _rejections(findings: Findings) -> Iterator[str]:
-    """Yield the tables about 429s that have no data."""
     found, limits = findings.observed_429, list(findings.observed_429.limits.values())
     if found.why_not is not None:
         yield f"limits and 429s: {found.why_not}"

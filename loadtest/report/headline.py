@@ -112,7 +112,6 @@ def _sent_parts(findings: Findings) -> list[StagePart]:
 
 
 def _no_times(findings: Findings) -> str:
-    """Return the outcomes of all operations, which explain why there is no response time."""
     counts = findings.metrics.overall.operations
     every = "the only operation" if counts.sent == 1 else f"all {count(counts.sent)} operations"
     if counts.throttled == counts.sent:

@@ -101,14 +101,12 @@ def _time(seconds: float) -> str:
 
 
 def _where(figures: Progress) -> str:
-    """Return the phase, or the current stages while the load is running."""
     if figures.phase != "running":
         return figures.phase
     return " + ".join(dict.fromkeys(entry.stage for entry in figures.entries.values() if entry.stage))
 
 
 def _line(figures: Progress) -> str:
-    """Return one line for all traffic: phase, counts and the longest p95."""
     if figures.phase in {"preparing", "over"}:
         return f"{figures.phase} …"
     entries = figures.entries

@@ -115,7 +115,6 @@ def stand_alone(plot: Plot) -> str:
 
 @cache
 def _colours() -> str:
-    """Return the colour variables of the page's style sheet for light and dark mode."""
     page = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
     light, dark = (re.findall(r"--[\w-]+: #\w+;", part) for part in re.findall(r":root \{(.*?)\}", page, re.DOTALL))
     return (
@@ -178,7 +177,6 @@ def _section(section: Section, level: int, folder: str) -> list[str]:
 
 
 def _figures(found: Iterable[KeyFigure]) -> str:
-    """Return the figures as a list, because a table would be as wide as its longest cell."""
     return "\n".join(f"- **{_escaped(one.value)}** {_escaped(one.label)} ({_escaped(one.words)})" for one in found)
 
 
@@ -188,7 +186,6 @@ def _points(section: Section) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Escape text for Markdown, on one line."""
     one_line = " ".join(visible_text(text).split())
     return re.sub(r"([\\`*_\[\]<>|#~$])", r"\\\1", one_line).replace("&", "&amp;")
 

@@ -330,7 +330,6 @@ def intervals(findings: Findings) -> Table:
 
 
 def _sampling(findings: Findings, one: MetricInterval) -> str:
-    """Return the interval from order statistics; empty for shares and rates."""
     name, _, statistic = one.metric.partition(".")
     summary = getattr(findings.metrics.traffic[one.traffic].stages[one.stage], f"{name}_ms", None)
     found = summary.get(statistic).interval if isinstance(summary, Summary) else None

@@ -58,7 +58,6 @@ def _remarks(name: str, found: LimitObserved429, findings: Findings) -> str:
 
 
 def _differences(name: str, found: LimitObserved429, findings: Findings) -> Iterator[str]:
-    """Yield the differences between the inferred and the assumed limiter."""
     inferred, assumed, limits = found.inference, found.fit, findings.record.assumed_limits
     queues = [fit.spec.algorithm for fit in inferred.named] == ["leaky-queue"]
     if queues and inferred.next is None and inferred.held is not None:
@@ -85,7 +84,6 @@ def chance(log10_p: float | None) -> str:
 
 
 def _shorter(fit: Fit) -> str:
-    """Return a limiter's short name, for tables."""
     return words(fit).replace(" (or GCRA, which decides alike)", " or GCRA")
 
 
