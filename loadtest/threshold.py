@@ -13,7 +13,7 @@ from typing import Final, Literal
 from loadtest.contract import Outcome
 from loadtest.errors import WrongValueError
 from loadtest.metrics import EXPECTED, METRICS, PERCENTILES, STATISTICS, SUMMARIES
-from loadtest.units import Unit, split_quantity
+from loadtest.units import Unit
 from loadtest.words import nearest
 
 Judgement = Literal["pass", "fail", "inconclusive"]
@@ -218,12 +218,11 @@ def _straddles(threshold: Threshold, bounds: tuple[float, float], expected: floa
 
 
 def _value(text: str, unit: Unit, threshold: str) -> float:
-    try:
-        number, suffix = split_quantity(text)
-        times, over = _SCALES[unit][suffix]
-    except (ValueError, KeyError):
-        raise WrongValueError(f"{text!r} in {threshold!r} has the wrong unit", f"Write {WRITE_AS[unit]}.") from None
-    value = number * times / over
+    match = re.match(r"(-?\d+(?:\.\d+)?)(\S*)$", text)
+    if match is None or match[2] not in _SCALES[unit]:
+        raise WrongValueError(f"{text!r} in {threshold!r} has the wrong unit", f"Write {WRITE_AS[unit]}.")
+    times, over = _SCALES[unit][match[2]]
+    value = float(match[1]) * times / over
     if unit == "share" and not 0 <= value <= 1:
         raise WrongValueError(f"{text!r} in {threshold!r} is not a share", f"Write {WRITE_AS[unit]}.")
     return value

@@ -28,7 +28,6 @@ LIMIT_PATTERN: Final = r"^\d+\s*/"
 _DURATION: Final = re.compile(rf"^{_NUMBER}\s*({_TIME})$")
 _RATE: Final = re.compile(rf"^{_NUMBER}\s*(?:/\s*({_PER})|([%x×])\s*(?:of\s+)?limit)$")
 _LIMIT: Final = re.compile(rf"^\s*(\d+)\s*/\s*(?:{_NUMBER}\s*)?({_PER})\s*$")
-_QUANTITY: Final = re.compile(r"^(-?\d+(?:\.\d+)?)(\S*)$")
 
 MAX_DURATION: Final = 7 * 24 * 3600.0
 """Durations above this many seconds are rejected as a mistake."""
@@ -131,15 +130,3 @@ def parse_share(value: object) -> float:
     if isinstance(value, bool) or not 0 <= number <= 1:
         raise ValueError(f"{value!r} is not a share: write a number from 0 to 1, or a percentage such as '5%'")
     return number
-
-
-def split_quantity(text: str) -> tuple[float, str]:
-    """Split ``"1.5s"`` into the number and the text after it. The number may be negative.
-
-    Raises:
-        ValueError: if the text does not begin with a number.
-    """
-    match = _QUANTITY.match(text)
-    if match is None:
-        raise ValueError(f"{text!r} is not a number with a unit")
-    return float(match[1]), match[2]

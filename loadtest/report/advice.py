@@ -20,8 +20,7 @@ def build(directory: Path) -> Page:
     Raises:
         RecordError: if ``advice.json`` cannot be read.
     """
-    found = load(directory)
-    steps: tuple[NextStep, ...] = ()
+    found, steps = load(directory), list[NextStep]()
     facts = [(f"Limiter of {name}", "; or ".join(each)) for name, each in found.limits.items()]
     p50, p95, most = (duration_ms(each * 1000) for each in found.execution_s)
     facts.append(("Execution time", p50 if p50 == most else f"{p50} at the median, 95 % within {p95}, at most {most}"))
@@ -29,12 +28,11 @@ def build(directory: Path) -> Page:
         facts.append(("Poll after acceptance", ", ".join(duration_ms(each * 1000) for each in found.poll_times_s)))
     apart = ", ".join(f"{name} {duration_ms(each * 1000)}" for name, each in found.spacing_s.items())
     facts.append(("Safe spacing of each client", apart))
-    if found.confirmation is not None:
-        confirmed = found.confirmation
+    if confirmed := found.confirmation:
         done = {name: f" ({count(each)} of {count(found.count)} results)" for name, each in confirmed.done.items()}
         times = ", ".join(f"{name} {seconds(each)}{done.get(name, '')}" for name, each in confirmed.seconds.items())
         words = f"Run both policies for real. Expected times: {times}."
-        steps = (NextStep(words, command_line("run", short(directory) / confirmed.file, **confirmed.options)),)
+        steps.append(NextStep(words, command_line("run", short(directory) / confirmed.file, **confirmed.options)))
     return Page(
         about=("Advice", found.source),
         tab="Advice for a client",
@@ -42,7 +40,7 @@ def build(directory: Path) -> Page:
         tone="good" if found.exit_code == ExitCode.PASS else "bad",
         statements=(found.sentence,),
         reasons=found.reasons,
-        steps=steps,
+        steps=tuple(steps),
         sections=(
             Section(tables=(_policies(found),), brief=True),
             Section(facts=tuple(facts)),
@@ -60,6 +58,7 @@ def _policies(found: Advice) -> Table:
         return TableCell(f"{count(row.done)} of {count(found.count)} done", tone="bad")
 
     worst = {row.worst for row in found.policies if row.worst}
+    note = "Wait: from acceptance to the result."
     columns: TableColumns[PolicyResult] = {
         "Policy": lambda row: row.name,
         "#Time": time,
@@ -73,9 +72,9 @@ def _policies(found: Advice) -> Table:
     without = {"#Polls per job"} if found.operation == Operation.SYNC_RUN else set()
     if len(worst) == 1:
         without.add("~Worst limit")
+        note += f" Worst limit of every policy: {worst.pop()}."
     shown = {label: of for label, of in columns.items() if label not in without}
-    same = f" Worst limit of every policy: {worst.pop()}." if len(worst) == 1 else ""
-    return table_of("Policies", shown, found.policies, f"Wait: from acceptance to the result.{same}")
+    return table_of("Policies", shown, found.policies, note)
 
 
 if __name__ == "__main__":

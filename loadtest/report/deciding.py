@@ -131,7 +131,7 @@ def main_entry(findings: Findings) -> MainEntry | None:
 def deciding(
     findings: Findings, found: Mapping[str, _Value], most: int = MOST
 ) -> tuple[dict[str, _Value], tuple[str, ...]]:
-    """Return the ``most`` important entries of ``found``, and the names of the remaining entries, in the order given.
+    """Return the ``most`` most important entries of ``found``, and the names of the others, in the order of ``found``.
 
     The worst threshold decides, then the number of operations not ok, then the number of operations.
     """

@@ -116,7 +116,7 @@ def _called_limiter(findings: Findings, fit: Fit) -> str:
 def window_phase(findings: Findings) -> str:
     """Return a clause that says how far into a server window the run began; empty without clock-aligned windows."""
     record, shift = findings.record, findings.record.expectation.shift_s
-    if shift is None or record.info.epoch_unix_ns is None:
+    if shift is None:
         return ""
     windows = sorted({record.assumed_limits.limit_on(name).window for name in record.limits()})
     unsure = record.info.clock.uncertainty_s if record.info.clock else record.clock[1]

@@ -240,20 +240,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     directory, history, output = options.directory, options.history, options.output
     if output is None and directory is not None:
-        plots = not options.no_plots
-        return guarded(lambda: _comparison(directory, history, plots=plots), f"the pages to {directory}")
+
+        def comparison() -> int:
+            page = make(directory, short(directory), history, plots=not options.no_plots)
+            show(page, [("page", str(short(directory) / ci.PAGE))])
+            ci.tell_github(load(directory), directory)
+            return page.exit_code
+
+        return guarded(comparison, f"the pages to {directory}")
     if history is not None and output is not None and directory is None:
         return guarded(lambda: _history(history, output), f"the page {output}")
     print(f"{parser.format_usage()}give a directory, or --history and --output", file=sys.stderr)
     return int(ExitCode.USAGE)
-
-
-def _comparison(directory: Path, history: Path | None, *, plots: bool) -> int:
-    shown = short(directory)
-    page = make(directory, shown, history, plots=plots)
-    show(page, [("page", str(shown / ci.PAGE))])
-    ci.tell_github(load(directory), directory)
-    return page.exit_code
 
 
 def _history(file: Path, output: Path) -> int:
