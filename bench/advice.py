@@ -15,9 +15,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from loadtest.advice.compare import bound
+from loadtest.advice.compare import bound, paced
 from loadtest.advice.policies import Policy, every_second, full_jitter
-from loadtest.advice.polls import paced
 from loadtest.advice.simulator import SimulatedEnd, Simulation
 from loadtest.advice.work import Candidate, Limits, Work, any_algorithm
 from loadtest.contract import LimitName, Operation

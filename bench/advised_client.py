@@ -25,8 +25,8 @@ import httpx
 import numpy as np
 from exchanging import SERVE, started
 
+from loadtest.advice.compare import paced
 from loadtest.advice.policies import Policy, every_second, full_jitter
-from loadtest.advice.polls import paced
 from loadtest.advice.simulator import Simulation
 from loadtest.advice.take_home import client_text
 from loadtest.advice.work import Candidate, Limits, Work

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.advice.compare import bound, compare
+from loadtest.advice.compare import bound, compare, paced
 from loadtest.advice.policies import Policy, every_second, full_jitter, scheduled, usual
-from loadtest.advice.polls import paced
 from loadtest.advice.simulator import SimulatedEnd, Simulation
 from loadtest.advice.work import Candidate, Limits, Work, any_algorithm
 from loadtest.contract import DOCUMENTED, LimitName, Operation

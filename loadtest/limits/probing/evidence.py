@@ -191,19 +191,18 @@ class ProbeEvidence:
     def facts(self, documented: Limit) -> Facts:
         """Count our own accepted requests."""
         own = sorted((each for each in self.answers if each.who == "own"), key=lambda each: each.sent)
-        begin, windows = own[0].sent, dict[int, tuple[int, int]]()
+        begin = last = own[0].sent
+        windows: dict[int, tuple[int, int]] = {}
         longest = row = 0
-        last = own[0].sent
         for each in own:
-            passed, sent = windows.get(int((each.sent - begin) / documented.window), (0, 0))
-            windows[int((each.sent - begin) / documented.window)] = passed + each.passed, sent + 1
+            number = int((each.sent - begin) / documented.window)
+            passed, sent = windows.get(number, (0, 0))
+            windows[number] = passed + each.passed, sent + 1
             row = (row + 1 if each.sent < last + 0.1 * documented.window else 1) if each.passed else 0
             longest, last = max(longest, row), each.sent
-        rejected = [each.sent for each in own if not each.passed]
-        sustained = None
-        if rejected and rejected[-1] > rejected[0]:
-            passed = sum(each.passed for each in own if rejected[0] < each.sent < rejected[-1])
-            sustained = passed, rejected[-1] - rejected[0]
+        rejected = [each.sent for each in own if not each.passed] or [0.0]
+        passed = sum(each.passed for each in own if rejected[0] < each.sent < rejected[-1])
+        sustained = (passed, rejected[-1] - rejected[0]) if rejected[-1] > rejected[0] else None
         return Facts(windows=list(windows.values()), longest_burst=longest, sustained=sustained)
 
 

@@ -93,7 +93,7 @@ class Hypotheses:
         """
         if self.fills_each_second:
             return "fixed-window", False
-        short = not self.bucket and len(self.rows) and self.range(1)[1] <= _SHORT_S
+        short = not self.bucket and self.range(1)[1] <= _SHORT_S
         return self.algorithm.removesuffix("-from-first") if short else self.algorithm, self.count_rejected
 
     @property
@@ -107,7 +107,7 @@ class Hypotheses:
     def fills_each_second(self) -> bool:
         """Whether a second refills all but two requests of this bucket, and the documented window is at most 1 s."""
         stepped = self.bucket and self.round_down and not self.count_rejected
-        if not stepped or not len(self.rows) or self._documented.window > _SHORT_S:
+        if not stepped or self._documented.window > _SHORT_S:
             return False
         bursts, refills, _ = self.rows[self.likely].T
         return bool((bursts - 1 / refills <= 2).all())
@@ -146,12 +146,10 @@ class Hypotheses:
         """Propose rows the first time, and later vary the likely rows. Weigh the rows by all answers."""
         rows = self._varied(seen) if len(self.rows) else self._first(seen)
         self.rows = self._possible(np.unique(rows.round(7), axis=0))
-        if not len(self.rows):
-            return
-        self._weigh(seen)
-        kept = self._spread(4 * _ROWS)
-        self.rows, self.fits, self.well = self.rows[kept], self.fits[kept], self.well[kept]
-        self.places = kept
+        if len(self.rows):
+            self._weigh(seen)
+            self.places = kept = self._spread(4 * _ROWS)
+            self.rows, self.fits, self.well = self.rows[kept], self.fits[kept], self.well[kept]
 
     def _spread(self, most: int) -> Ints:
         """Return the best rows of each window, and some of the rows whose score is lower by at most 2 · ``FAR``."""
@@ -174,21 +172,18 @@ class Hypotheses:
         windows = sorted(each for each in {documented, *COMMON_WINDOWS} if documented / RATES <= each)
         # The first window that is longer than a probe represents all longer windows.
         windows = windows[: 1 + sum(each <= WINDOWS * documented for each in windows)]
-        rows = []
-        for window in windows:
-            offsets = self._offsets(window, seen)
-            rows += [(count, window, shift) for count in counts for shift in offsets]
-        return np.array(rows)
+        return np.array(
+            [row for each in windows for row in itertools.product(counts, [each], self._offsets(each, seen))]
+        )
 
     def _buckets(self, seen: ProbeEvidence) -> Floats:
         """Return rates around the documented rate. Each has the burst sizes that the first burst allows."""
-        rates = self._documented.rate * np.geomspace(1 / RATES, RATES, 5 * DRAWS)
         passed, shortest, longest = seen.first
         # A clock of whole seconds may show a second more or less than passed.
-        shortest, longest = shortest - self.round_down, longest + self.round_down
+        shortest, longest = max(0, shortest - self.round_down), longest + self.round_down
         rows, offsets = [], self._offsets(1.0, seen)
-        for rate in rates:
-            low, high = max(1, passed - math.ceil(rate * longest)), passed - math.floor(rate * max(0, shortest)) + 1
+        for rate in self._documented.rate * np.geomspace(1 / RATES, RATES, 5 * DRAWS):
+            low, high = max(1, passed - math.ceil(rate * longest)), passed - math.floor(rate * shortest) + 1
             bursts = sorted({*np.linspace(low, high, DRAWS // 3).round()})
             rows += [(count, 1 / rate, shift) for count in bursts for shift in offsets]
         return np.array(rows)
@@ -213,13 +208,13 @@ class Hypotheses:
         return np.concatenate(varied)
 
     def _possible(self, rows: Floats) -> Floats:
-        counts, windows, shifts = rows.reshape(-1, 3).T
+        counts, windows, shifts = rows.T
         if not self.bucket:  # a window for one request is a bucket of one
             reach = windows / 2 if self._any_phase else np.minimum(self._usual, windows / 2)
             possible = (counts >= 2) & (np.abs(shifts) <= reach + 1e-6)
         else:  # a bucket that becomes full at each whole second is a fixed window of a second
             possible = (counts >= 1) & (np.abs(shifts) <= 0.5) & ((counts * windows > 1) | (not self.round_down))
-        return np.asarray(rows.reshape(-1, 3)[possible])
+        return np.asarray(rows[possible])
 
     def _offsets(self, window: float, seen: ProbeEvidence) -> Floats:
         """Return the offsets to try, in s. A window of any phase may end in each pause between two bursts."""

@@ -202,6 +202,29 @@ class Prober(BurstSender):
         """Return the seconds over which bursts of given sizes arrive."""
         return self._trip / 2 + (np.ceil(counts / self._size).clip(1) - 1) * max(self._trip, self._size / self._rate)
 
+    def _verdict(self, numbers: StatedNumbers | None) -> Compliance:
+        """Compare the enforced limit with the documented one.
+
+        Only accepted requests prove a looser limit. Rejections exclude no larger limit, because another client may use
+        the rest.
+        """
+        documented = self.documented
+        if self._past.exceeds(documented):
+            return "looser"
+        if numbers is None:
+            return "can't tell"
+        slowest, fastest = numbers.rate
+        at_once = numbers.count[0] if numbers.burst is None else numbers.burst[0]
+        slow = at_once <= documented.count and slowest <= documented.rate * (1 + SAME)
+        if numbers.burst is None:
+            same = numbers.window_s == documented.window and at_once <= documented.count <= numbers.count[1]
+        else:
+            same = slow and fastest >= documented.rate * (1 - SAME)
+        if same or slow:
+            return "as documented" if same else "stricter"
+        # More than twice the documented rate would have exceeded the documented limit in one window of any phase.
+        return "other" if slowest <= 2 * documented.rate else "can't tell"
+
     def _conclude(self) -> str:
         """Describe the missing evidence; empty if the result is certain."""
         if self._ill:
@@ -209,7 +232,7 @@ class Prober(BurstSender):
         if len({each.key for each in self.models}) > 1:
             return "the request budget is too small to tell the limiters apart"
         numbers = self._stated(self._likely)
-        compared = _verdict(self.documented, numbers, exceeded=self._past.exceeds(self.documented))
+        compared = self._verdict(numbers)
         # Another client's requests can look like another limiter, or like a smaller burst.
         least, most = (numbers and numbers.burst) or (0, 0)
         if compared == "stricter" or self.documented.count / 2 < least <= most < self.documented.count:
@@ -228,13 +251,13 @@ class Prober(BurstSender):
         return len(self._past.answers)
 
     def _finding(self, models: Sequence[Hypotheses], why: str) -> LimitFinding:
-        numbers, exceeded = self._stated(models), self._past.exceeds(self.documented)
+        numbers = self._stated(models)
         # Two keys that share a quota prove only that the quota is not counted per key.
         keys = self._shared.get("other key")
         return LimitFinding(
             limit=self._limit,
             documented=(self.documented.count, self.documented.window),
-            verdict=_verdict(self.documented, numbers, exceeded=exceeded),
+            verdict=self._verdict(numbers),
             standing=[self._standing(each) for each in models],
             stated=numbers,
             fits=sorted(self._fits.values(), key=lambda each: (bool(each.ruled_out), -each.log_ratio)),
@@ -349,28 +372,3 @@ def stated(models: Sequence[Standing]) -> StatedNumbers | None:
     burst = (min(bursts), max(bursts)) if bursts else None
     wide = any(end - start > max(2, _NARROW * end) for start, end in ((low, high), burst or (0, 0)))
     return None if most > least or wide else StatedNumbers(count=(low, high), window_s=least, burst=burst)
-
-
-def _verdict(documented: Limit, numbers: StatedNumbers | None, *, exceeded: bool) -> Compliance:
-    """Compare the enforced limit with the documented one.
-
-    ``exceeded`` states whether more was accepted than the documented limit can accept. Only this proves a looser limit.
-    Rejections exclude no larger limit, because another client may use the rest.
-    """
-    if exceeded:
-        return "looser"
-    if numbers is None:
-        return "can't tell"
-    slowest, fastest = numbers.rate
-    at_once = numbers.count[0] if numbers.burst is None else numbers.burst[0]
-    slow = at_once <= documented.count and slowest <= documented.rate * (1 + SAME)
-    if numbers.burst is None:
-        same = numbers.window_s == documented.window and at_once <= documented.count <= numbers.count[1]
-    else:
-        same = slow and fastest >= documented.rate * (1 - SAME)
-    if same:
-        return "as documented"
-    if slow:
-        return "stricter"
-    # More than twice the documented rate would have exceeded the documented limit in one window of any phase.
-    return "other" if slowest <= 2 * documented.rate else "can't tell"

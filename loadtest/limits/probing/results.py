@@ -75,11 +75,10 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def numbers(self) -> str:
-        burst = "" if self.burst is None else f", burst {_between(*self.burst)}"
-        phase = (
-            "" if self.phase_s is None else f", {self.phase_s[0]:.3g} to {self.phase_s[1]:.3g} s after its multiples"
-        )
-        return f"{_between(*self.count)} per {_between(*self.window_s)} s{phase}{burst}"
+        words = f"{_between(*self.count)} per {_between(*self.window_s)} s"
+        if self.phase_s is not None:
+            words += f", {self.phase_s[0]:.3g} to {self.phase_s[1]:.3g} s after its multiples"
+        return words if self.burst is None else f"{words}, burst {_between(*self.burst)}"
 
     @property
     def words(self) -> str:
@@ -140,7 +139,6 @@ class LimitFinding(msgspec.Struct, frozen=True, kw_only=True):
             differ in how they begin).
         stated: the enforced numbers; None if they differ among the limiters that may be in force.
         seen: observations that no limiter explains, as text.
-        fits: the fits of all limiters, the best first.
         scope: the scope of a limiter, as far as it is proved. None if it is unknown whether keys share a quota.
         shared: whether the other key and the other limit share the quota; None if unclear.
         held: whether accepted requests were delayed as in a queue.
@@ -150,7 +148,6 @@ class LimitFinding(msgspec.Struct, frozen=True, kw_only=True):
         headers: content of other rate-limit headers, as text.
         executed: number of requests that ran a workflow.
         jobs_of_rejected: rejected requests whose answer names a job.
-        seconds: duration of the probe.
         why: the missing evidence, if the limiter is not identified.
     """
 
@@ -193,24 +190,20 @@ class LimitFinding(msgspec.Struct, frozen=True, kw_only=True):
             return None
         one, round_down = self.standing[0], all(each.round_down for each in self.standing)
         burst = None if one.burst is None else round(sum(one.burst) / 2)
-        scope, phase = self.scope or "key-and-name", 0.0 if one.phase_s is None else sum(one.phase_s) / 2
-        return LimiterSpec(one.algorithm, burst, one.count_rejected, scope, phase, round_down)
+        phase = 0.0 if one.phase_s is None else sum(one.phase_s) / 2
+        return LimiterSpec(one.algorithm, burst, one.count_rejected, self.scope or "key-and-name", phase, round_down)
 
 
 def known(
     findings: Sequence[LimitFinding], *, round_down: bool = False
 ) -> tuple[dict[LimitName, Limit], LimiterSpec | None]:
-    """Return the limits that agree with the documentation. Other clients may use a part of any other limit.
+    """Return the limits that agree with the documentation, and their limiter.
 
-    Args:
-        findings: of all probed limits.
-        round_down: the value to keep if it differs among the limiters that may be in force.
-
-    Returns:
-        The known limits, and their algorithm. It is None if it is unknown or differs between limits.
+    Other clients may use a part of any other limit. The limiter is None if it is unknown or differs between limits. If
+    ``round_down`` differs among the limiters that may be in force, the given value applies.
     """
-    agreeing = [each for each in findings if each.verdict == "as documented"]
-    limits = {each.limit: found for each in agreeing if (found := each.limit_found) is not None}
+    agreeing = ((each.limit, each.limit_found) for each in findings if each.verdict == "as documented")
+    limits = {name: limit for name, limit in agreeing if limit is not None}
     specs = {each.spec if each.limit in limits else None for each in findings}
     limiter = specs.pop() if len(specs) == 1 else None
     differ = any(len({one.round_down for one in each.standing}) > 1 for each in findings)
@@ -274,31 +267,32 @@ def verdict_words(found: LimitFinding) -> str:
 
 def facts(found: LimitFinding) -> tuple[tuple[str, str], ...]:
     """Return the findings as (label, words) pairs: first the accepted requests, then the limiters that explain them."""
-    _, window = found.documented
-    accepted, rows = found.facts, list[tuple[str, str]]()
+    accepted, window = found.facts, found.documented[1]
     windows = ", ".join(f"{passed} of {sent}" for passed, sent in accepted.windows)
-    rows.append(
-        ("accepted", f"{windows} in each {window:g} s with requests; at most {accepted.longest_burst} in one burst")
-    )
-    if accepted.sustained is not None:
-        passed, seconds = accepted.sustained
-        rows.append(("", f"{passed} in the {seconds:.3g} s between the first and the last rejection"))
-    rows.append(("limit", _limit_words(found)))
-    rows.append(("limiter", "; or ".join(dict.fromkeys(each.words for each in found.standing)) or "unknown"))
-    if not found.why and len({each.algorithm for each in found.standing}) > 1:
-        rows.append(("", "the network hides how windows of a second or less begin"))
-    rows += [("not sure", found.why), *(("seen", each) for each in found.seen)]
-    rows += [("shared", each) for each in _shared(found)]
+    passed, seconds = accepted.sustained or (0, 0.0)
+    hidden = not found.why and len({each.algorithm for each in found.standing}) > 1
     statuses = ", ".join(f"{number} with {status}" for status, number in sorted(found.statuses.items()))
-    rows += [("rejections", statuses or "none"), ("Retry-After", found.retry_after), ("headers", found.headers)]
     cost = f"{found.requests} requests, {found.rejected} of them rejected, {found.seconds:.0f} s; "
     cost += f"{found.executed} runs" if found.executed else "nothing was executed"
     cost += f"; {found.jobs_of_rejected} rejected requests name a job" if found.jobs_of_rejected else ""
-    return tuple((name, words) for name, words in (*rows, ("cost", cost)) if words)
+    rows = (
+        ("accepted", f"{windows} in each {window:g} s with requests; at most {accepted.longest_burst} in one burst"),
+        ("", f"{passed} in the {seconds:.3g} s between the first and the last rejection" if accepted.sustained else ""),
+        ("limit", _limit_words(found)),
+        ("limiter", "; or ".join(dict.fromkeys(each.words for each in found.standing)) or "unknown"),
+        ("", "the network hides how windows of a second or less begin" if hidden else ""),
+        ("not sure", found.why),
+        *(("seen", each) for each in found.seen),
+        *(("shared", each) for each in _shared(found)),
+        ("rejections", statuses or "none"),
+        ("Retry-After", found.retry_after),
+        ("headers", found.headers),
+        ("cost", cost),
+    )
+    return tuple((name, words) for name, words in rows if words)
 
 
 def _limit_words(found: LimitFinding) -> str:
-    """Describe the enforced numbers and their other possible causes."""
     numbers, (documented, window) = found.stated, found.documented
     if numbers is None:
         more = "; more was accepted than the documented limit accepts, and other clients can't cause that"
@@ -309,13 +303,12 @@ def _limit_words(found: LimitFinding) -> str:
         return f"at least {rate}; other clients can't cause that"
     if found.verdict == "stricter":
         used = documented - sum(numbers.count) / 2 * window / numbers.window_s
-        uses = f" uses {used:.3g} per {window:g} s" if used > 0 else " shares it"
-        return f"{numbers.words}: either the limit is lower than documented, or another client{uses}"
+        uses = f"uses {used:.3g} per {window:g} s" if used > 0 else "shares it"
+        return f"{numbers.words}: either the limit is lower than documented, or another client {uses}"
     return numbers.words if found.verdict == "as documented" else rate
 
 
 def _shared(found: LimitFinding) -> Iterator[str]:
-    """Describe which clients share the quota."""
     keys, limits = found.shared.get("other key"), found.shared.get("other limit")
     if keys:
         yield (
@@ -347,13 +340,13 @@ def retry_after(answers: Sequence[ProbeAnswer]) -> str:
         if each.passed or (over := _over(each)) is None:
             continue
         following = [other for other in answers[place + 1 :] if other.sent > each.answered]
-        passing = next((number for number, other in enumerate(following) if other.passed), None)
-        if passing is None:
+        accepted = next((other for other in following if other.passed), None)
+        if accepted is None:
             continue
         judged += 1
-        accepted = following[passing]
         # A rejected request that overlaps the accepted one may have arrived after it.
-        before = (other.sent for other in following[:passing] if other.answered <= accepted.sent)
+        earlier = following[: following.index(accepted)]
+        before = (other.sent for other in earlier if other.answered <= accepted.sent)
         early += over < max(before, default=each.sent) - 0.05
         late += over > accepted.answered + _ROUNDED_S + 0.05
     share = f"{len(having)} of {len(rejected)} rejections have one"
@@ -365,6 +358,7 @@ def retry_after(answers: Sequence[ProbeAnswer]) -> str:
 
 
 def _over(each: ProbeAnswer) -> float | None:
+    """Return the unix time when a rejection's Retry-After ends; None without a readable one."""
     wanted = parse_retry_after(each.headers.get("retry-after", ""))
     return wanted.timestamp() if isinstance(wanted, datetime) else None if wanted is None else each.answered + wanted
 
