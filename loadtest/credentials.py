@@ -20,8 +20,7 @@ HEADER_SAFE: Final = re.compile(r"[\x21-\x7e]+")
 def api_keys(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
     """Return the distinct comma-separated keys of WORKFLOW_API_KEYS. If it is unset or blank, return the local key.
 
-    Raises:
-        InputError: if a key cannot be sent in a header. The message does not show the key.
+    Raises ``InputError`` if a key cannot be sent in a header. The message does not show the key.
     """
     keys = tuple(dict.fromkeys(key.strip() for key in environ.get(KEYS_VARIABLE, "").split(",") if key.strip()))
     for number, key in enumerate(keys, 1):
@@ -36,8 +35,7 @@ def api_keys(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
 def workflow_endpoint(environ: Mapping[str, str] = os.environ) -> str | None:
     """Return the value of WORKFLOW_ENDPOINT, or None if the variable is unset or blank.
 
-    Raises:
-        InputError: if the value cannot be sent in a header.
+    Raises ``InputError`` if the value cannot be sent in a header.
     """
     endpoint = environ.get(ENDPOINT_VARIABLE, "").strip()
     if endpoint and HEADER_SAFE.fullmatch(endpoint) is None:
@@ -48,8 +46,7 @@ def workflow_endpoint(environ: Mapping[str, str] = os.environ) -> str | None:
 def credentials(environ: Mapping[str, str] = os.environ) -> tuple[tuple[str, ...], str]:
     """Return the keys and the endpoint to send. If a variable is unset, its local default is used.
 
-    Raises:
-        InputError: if a key or the endpoint cannot be sent in a header.
+    Raises ``InputError`` if a key or the endpoint cannot be sent in a header.
     """
     return api_keys(environ), workflow_endpoint(environ) or LOCAL_ENDPOINT
 

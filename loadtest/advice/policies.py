@@ -24,7 +24,6 @@ PACED: Final = "paced"
 PRESENT: Final = "present"
 IN_FLIGHT: Final = 10
 """Minimum number of jobs in progress at the same time in a client that does not pace itself."""
-_AIMD: Final = "begins at a tenth of the limit, and adapts its pace to 429s"
 _POLL_S: Final = 1.0
 """Seconds between polls if the client's policy does not state them."""
 
@@ -36,7 +35,6 @@ class Policy:
     Attributes:
         wait: returns the wait after a 429. Clients with gates ignore it.
         retries_polls: whether a rejected poll is retried after ``wait``; otherwise the next poll follows as usual.
-        in_flight: number of jobs in progress at the same time.
         start: returns the start time in s of job k, counted from 0. ``start`` is None for a policy without a schedule.
         gates: makes the gates of a paced client, given the client's number.
         quota: tokens of a client's retry quota, as in AWS SDKs' standard mode; 0 without a quota.
@@ -108,14 +106,18 @@ def usual(work: Work, limits: Limits) -> list[Policy]:
         make("OpenAI, Anthropic", "2 retries, 0.5 s · 2ⁿ, or as the 429 states up to 2 min", openai),
         make("stamina", "10 attempts within 45 s", stamina),
         make("AWS standard", "3 attempts, up to 1 s · 2ⁱ, quota of 100 failed retries", aws, quota=500),
-        make("AIMD", _AIMD, give_up, gates=partial(gates, work, limits, 0.1)),
+        make(
+            "AIMD",
+            "begins at a tenth of the limit, and adapts its pace to 429s",
+            give_up,
+            gates=partial(gates, work, limits, 0.1),
+        ),
     ]
 
 
 def present(traffic: Traffic, rate: float) -> Policy:
     """Return the policy of a scenario's traffic entry. ``rate`` is in operations/s."""
-    retry, polling = traffic.retry, traffic.polling
-    return scheduled(PRESENT, f"as the scenario says, at {words.rate(rate)}", retry, polling, rate)
+    return scheduled(PRESENT, f"as the scenario says, at {words.rate(rate)}", traffic.retry, traffic.polling, rate)
 
 
 def scheduled(name: str, words: str, retry: Retry, polling: Polling, rate: float) -> Policy:
@@ -125,11 +127,4 @@ def scheduled(name: str, words: str, retry: Retry, polling: Polling, rate: float
         wait = polling.wait(number, draw() if polling.jitter else 1.0)
         return None if elapsed + wait > polling.give_up + 1e-9 else wait
 
-    return Policy(
-        name,
-        words,
-        waits(retry),
-        poll,
-        retries_polls=False,
-        start=lambda number: number / rate,
-    )
+    return Policy(name, words, waits(retry), poll, retries_polls=False, start=lambda number: number / rate)

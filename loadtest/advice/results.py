@@ -84,9 +84,5 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def load(directory: Path) -> Advice:
-    """Read ``advice.json``.
-
-    Raises:
-        RecordError: if the file is missing, damaged, or of another schema version.
-    """
+    """Read ``advice.json``. Raises ``RecordError`` if the file is missing, damaged, or of another schema version."""
     return read_versioned(directory / FILE_NAME, Advice, SCHEMA_VERSION)

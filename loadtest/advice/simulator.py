@@ -29,11 +29,10 @@ _RETRY_TOKENS: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class SimulatedEnd:
-    """The end of one simulation.
+    """The end of one simulation, with the numbers of requests that each limit got and rejected.
 
     Attributes:
         seconds: time of the last result; infinite if a job has no result.
-        sent: number of requests sent to each limit.
         last_s: time of the last result that was seen.
         wait_p95_s: 95th percentile of the times from a job's acceptance to its result; infinite without results.
     """
@@ -113,7 +112,6 @@ class _Client:
             simulation.after(0.0, self.ended if self._in_slots else self._arrive)
 
     def _arrive(self) -> None:
-        """Start the jobs that are due."""
         while self._jobs:
             if self._start is not None and (wait := self._start(self._jobs[0]) - self.simulation.now) > 0:
                 self.simulation.after(wait, self._arrive)
@@ -146,7 +144,6 @@ class _Job:
         self._request(LimitName.RETRIEVAL)
 
     def _request(self, name: LimitName) -> None:
-        """Send a request as soon as the gate allows."""
         simulation = self._simulation
         self._limit, self._attempt, self._begun = simulation.served[name], 0, simulation.now
         self._gate = self._client.gates.get(name)

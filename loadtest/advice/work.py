@@ -175,8 +175,7 @@ class Work:
 def endless_count(rate: float, limits: Limits) -> int:
     """Return the number of arrivals to simulate for work without end.
 
-    Raises:
-        InputError: if the number is above ``MOST``.
+    Raises ``InputError`` if the number is above ``MOST``.
     """
     window = max(each.limit.window for some in limits.candidates.values() for each in some)
     if (count := max(1, round(rate * window * _STREAM_WINDOWS))) > MOST:

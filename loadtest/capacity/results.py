@@ -222,9 +222,5 @@ def save(capacity: Capacity, directory: Path) -> None:
 
 
 def load(directory: Path) -> Capacity:
-    """Read ``capacity.json``.
-
-    Raises:
-        RecordError: if it is missing, damaged, or of another schema version.
-    """
+    """Read ``capacity.json``. Raises ``RecordError`` if it is missing, damaged, or of another schema version."""
     return read_versioned(directory / FILE_NAME, Capacity, SCHEMA_VERSION)

@@ -214,8 +214,7 @@ def in_words(spec: LimiterSpec) -> str:
 def check_spec(spec: LimiterSpec) -> Algorithm:
     """Check a spec and return its algorithm.
 
-    Raises:
-        WrongValueError: if the algorithm is unknown, or a parameter does not apply to it.
+    Raises ``WrongValueError`` if the algorithm is unknown, or a parameter does not apply to it.
     """
     algorithm = ALGORITHMS.get(spec.algorithm)
     if algorithm is None:

@@ -107,8 +107,8 @@ def _any_phase(requests: RequestLog, offset: float, reach: float) -> Iterator[Fi
 
 def _stepped(requests: RequestLog, assumed: LimiterSpec, offset: float, reach: float) -> Iterator[Fit]:
     """Fit buckets that refill in whole seconds."""
-    bursts = {None, *([assumed.burst] if assumed.burst and assumed.round_down else [])}
-    specs = [LimiterSpec("token-bucket", burst or requests.limit.count, round_down=True) for burst in bursts]
+    bursts = {requests.limit.count, assumed.burst if assumed.round_down and assumed.burst else requests.limit.count}
+    specs = [LimiterSpec("token-bucket", burst, round_down=True) for burst in bursts]
     yield from _aligned(requests, specs, offset, min(reach, 0.5))
 
 

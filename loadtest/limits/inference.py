@@ -174,9 +174,8 @@ def _undecided(fit: Fit, left: list[Fit]) -> bool:
 
     Either no decision contradicts it and its algorithm is left, or it beats the best limiter that is left.
     """
-    if any(_kind(fit) == _kind(other) for other in left) and not fit.wrong.any():
-        return True
-    return sign_test(*compare(fit, left[0])) <= SIGNIFICANT
+    uncontradicted = any(_kind(fit) == _kind(other) for other in left) and not fit.wrong.any()
+    return uncontradicted or sign_test(*compare(fit, left[0])) <= SIGNIFICANT
 
 
 def same(fit: Fit, spec: LimiterSpec, limit: Limit) -> bool:
@@ -232,8 +231,7 @@ def _one_of_each(fits: list[Fit]) -> list[Fit]:
 
 def words(fit: Fit) -> str:
     """Describe a fitted limiter with a noun phrase."""
-    spec = fit.spec
-    shown, _ = _decides(spec)
+    spec, (shown, _) = fit.spec, _decides(fit.spec)
     text = in_words(replace(spec, algorithm=shown)).replace("clock that", "clock, that")
     twins = [each.called.split()[-1] for each in ALGORITHMS.values() if each.decides_as == shown and not each.holds]
     if twins:

@@ -123,8 +123,7 @@ def entry_at(url: str, targets: Path | None = None) -> NamedEntry:
 def named_entry(name: str, targets: Path | None = None) -> NamedEntry:
     """Find an entry by its name in a file, by default ``targets.toml``. Its host is not resolved.
 
-    Raises:
-        InputError: if the file is missing or invalid, or has no such entry.
+    Raises ``InputError`` if the file is missing or invalid, or has no such entry.
     """
     path = targets or TARGETS_FILE
     if targets is None and not path.is_file():
@@ -149,8 +148,7 @@ def _resolved(named: NamedEntry, found: Target | None = None) -> ChosenTarget:
 def confirm(chosen: ChosenTarget, *, yes: bool) -> None:
     """Ask the user to type the host name of a production target, unless ``yes`` is true.
 
-    Raises:
-        InputError: if another name was typed, or there is no terminal.
+    Raises ``InputError`` if another name was typed, or there is no terminal.
     """
     entry = chosen.entry
     if entry is None or entry.environment != "production" or yes:
@@ -173,8 +171,7 @@ def look(
 ) -> Preflight:
     """Check whether a target can be loaded, and return the preflight's findings. Without a preflight, they are empty.
 
-    Raises:
-        TargetError: if the target does not accept connections, or a check of the preflight failed.
+    Raises ``TargetError`` if the target does not accept connections, or a check of the preflight failed.
     """
     check_reachable(chosen.target)
     if not preflight:
@@ -188,8 +185,7 @@ def look(
 def make_preflight(chosen: ChosenTarget, scenario: Mapping[str, Any], environment: Mapping[str, str]) -> Preflight:
     """Run a preflight in a separate process, so that this process does not import an HTTP client.
 
-    Raises:
-        LoadtestError: if the process failed, which is a bug.
+    Raises ``LoadtestError`` if the process failed, which is a bug.
     """
     url, listed = chosen.target.url, chosen.entry is not None
     order = PreflightOrder(url=url, listed=listed, scenario=scenario, tls=chosen.tls, headers=chosen.headers)

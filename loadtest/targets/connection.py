@@ -57,8 +57,7 @@ class Target:
 def server_of(url: str) -> Server:
     """Return the server of a base URL.
 
-    Raises:
-        InputError: if it is not an http(s) URL, or contains a user name, a query or a fragment.
+    Raises ``InputError`` if it is not an http(s) URL, or contains a user name, a query or a fragment.
     """
     return _server(_split(url))
 
@@ -66,8 +65,7 @@ def server_of(url: str) -> Server:
 def resolve(url: str) -> Target:
     """Parse a base URL and resolve its host.
 
-    Raises:
-        InputError: if it is not a base URL, or the host cannot be resolved.
+    Raises ``InputError`` if it is not a base URL, or the host cannot be resolved.
     """
     parts = _split(url)
     scheme, host, port = _server(parts)
@@ -120,11 +118,7 @@ def refused(target: Target) -> TargetError:
 
 
 def check_reachable(target: Target) -> None:
-    """Check that a target accepts connections.
-
-    Raises:
-        TargetError: if it does not.
-    """
+    """Check that a target accepts connections. Raises ``TargetError`` if it does not."""
     try:
         socket.create_connection((target.address, target.port), timeout=_CONNECT_TIMEOUT).close()
     except ConnectionRefusedError:
@@ -178,8 +172,7 @@ _SECRET: Final = re.compile(r"auth|cookie|key|pass|secret|session|signature|toke
 def check_headers(headers: dict[str, str]) -> dict[str, str]:
     """Check an entry's headers, and return them with lower-case names.
 
-    Raises:
-        ValueError: if a header cannot be sent, is set by the client, or may be a literal secret.
+    Raises ``ValueError`` if a header cannot be sent, is set by the client, or may be a literal secret.
     """
     checked: dict[str, str] = {}
     for name, value in headers.items():

@@ -41,15 +41,13 @@ class Hours:
     def seconds_left(self, now: datetime) -> float | None:
         """Return the seconds until the hours end, or None outside the hours. ``now`` must have a zone."""
         local = now.astimezone(self.zone)
-        minute = local.hour * 60 + local.minute
-        wraps = self.start > self.end
-        if (minute >= self.start or minute < self.end) if wraps else (self.start <= minute < self.end):
-            day = local.date() + timedelta(days=1 if wraps and minute >= self.start else 0)
-            midnight = datetime(day.year, day.month, day.day, tzinfo=self.zone)
-            # The end is computed on the zone's clock, because a day may have 23 or 25 hours.
-            end = midnight + timedelta(minutes=self.end)
-            return (end.astimezone(UTC) - now.astimezone(UTC)).total_seconds()
-        return None
+        minute, wraps = local.hour * 60 + local.minute, self.start > self.end
+        if not ((minute >= self.start or minute < self.end) if wraps else (self.start <= minute < self.end)):
+            return None
+        day = local.date() + timedelta(days=wraps and minute >= self.start)
+        # The end is computed on the zone's clock, because a day may have 23 or 25 hours.
+        end = datetime(day.year, day.month, day.day, tzinfo=self.zone) + timedelta(minutes=self.end)
+        return (end.astimezone(UTC) - now.astimezone(UTC)).total_seconds()
 
 
 def parse_hours(value: object) -> Hours:
@@ -172,19 +170,14 @@ class TargetEntry(Strict):
 def load_targets(path: Path) -> dict[str, TargetEntry]:
     """Read a file of targets strictly.
 
-    Raises:
-        InputError: if the file is invalid. The message names file, key and remedy of every error.
+    Raises ``InputError`` if the file is invalid. The message names file, key and remedy of every error.
     """
     entries: dict[str, TargetEntry] = checked(dict[Name, TargetEntry], read_toml(path), path, "targets")
     return entries
 
 
 def entry_named(path: Path, name: str) -> TargetEntry:
-    """Return an entry of a file by its name.
-
-    Raises:
-        InputError: if the file is invalid, or has no such entry.
-    """
+    """Return an entry of a file by its name. Raises ``InputError`` if the file is invalid, or has no such entry."""
     entries = load_targets(path)
     if name not in entries:
         raise InputError(f"{path}: there is no target {name!r}{suggestion(name, list(entries))}")

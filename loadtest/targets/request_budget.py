@@ -69,8 +69,7 @@ class MinimumLoad:
 def minimum_load(scenario: Scenario, plans: Mapping[str, TrafficPlan]) -> MinimumLoad:
     """Count the minimum load of a run without its preflight.
 
-    Raises:
-        InputError: if an entry has more than 5,000,000 arrivals.
+    Raises ``InputError`` if an entry has more than 5,000,000 arrivals.
     """
     counts: Counter[LimitName] = Counter()
     for name, traffic in scenario.traffic.items():
@@ -103,10 +102,9 @@ def repeated(load: MinimumLoad, starts_s: Sequence[float], before: MinimumLoad |
     for name in {**load.due, **before.due}:
         each = [load.due.get(name, _NONE) + int(start * _NS) for start in starts_s]
         due[name] = np.sort(np.concatenate([before.due.get(name, _NONE), *each]))
-    times = len(starts_s)
     return MinimumLoad(
-        operations=load.operations * times + before.operations,
-        executions=load.executions * times + before.executions,
+        operations=load.operations * len(starts_s) + before.operations,
+        executions=load.executions * len(starts_s) + before.executions,
         duration_s=max(starts_s) + load.duration_s if starts_s else before.duration_s,
         due=due,
     )
@@ -125,7 +123,8 @@ def first_workflow(scenario: Scenario) -> Traffic | None:
     """Return the entry whose workflow a preflight runs: the first entry with runs, or else with seeded jobs."""
     entries = scenario.traffic.values()
     runs = [each for each in entries if each.operation in EXECUTING_OPERATIONS]
-    return next(iter([*runs, *(each for each in entries if each.workflow and each.job_ids == "seeded")]), None)
+    runs += [each for each in entries if each.workflow and each.job_ids == "seeded"]
+    return runs[0] if runs else None
 
 
 def workflow_operation(traffic: Traffic) -> Operation:
