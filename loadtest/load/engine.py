@@ -133,13 +133,6 @@ class Engine:
         self._observer = gevent.spawn(self._look_after, session, generator, breakers)
         self._conductor = gevent.spawn(self._conduct, session, generator)
 
-    def _tick(self, session: Session, generator: LoadGenerator) -> None:
-        live = session.live
-        live.tick(session.elapsed_s, len(session.recorder.pending), full_pools(generator.generators))
-        full = {name: plan.max_users or plan.users for name, plan in session.info.traffic.items() if name in live.held}
-        running = self.phase == "running"
-        live.bottleneck = bottleneck(generator.cpu, late=LATE in live.held, full=full) if running else ""
-
     def _fail(self, error: LoadtestError) -> None:
         self.error = error
         logger.error("%s", error)
@@ -259,14 +252,17 @@ class Engine:
     def _look_after(self, session: Session, generator: LoadGenerator, breakers: CircuitBreakers) -> None:
         """Report progress and update live figures. End the run if a breaker trips or the record cannot be written."""
         warned, second = set[str](), -1
+        live, plans = session.live, session.info.traffic
         while True:
             elapsed = session.elapsed_s
             if session.epoch_ns and int(elapsed) > second and elapsed >= 0:
                 second = int(elapsed)
-                self._tick(session, generator)
-            why = session.live.bottleneck
-            if (problem := why.partition(":")[0]) and problem not in warned:
-                logger.warning("%s", why)  # Locust's web UI shows the log
+                live.tick(elapsed, len(session.recorder.pending), full_pools(generator.generators))
+                full = {name: plan.max_users or plan.users for name, plan in plans.items() if name in live.held}
+                why = bottleneck(generator.cpu, late=LATE in live.held, full=full)
+                live.bottleneck = why if self.phase == "running" else ""
+            if (problem := live.bottleneck.partition(":")[0]) and problem not in warned:
+                logger.warning("%s", live.bottleneck)  # Locust's web UI shows the log
                 warned.add(problem)
             self._on_progress(session.progress(self.phase))
             if (reason := breakers.check(elapsed)) is not None:

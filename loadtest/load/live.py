@@ -189,9 +189,16 @@ class EntryFigures:
         """Note a sample. ``fold`` counts it later."""
         if (stage := self.stages.get(sample.stage)) is None:
             stage = self.stages[sample.stage] = LiveStage()
+        start, intended = sample.start, sample.intended_start
         if sample.row == "operation":
-            self._count_operation(sample, stage)
-        elif (start := sample.start) is not None:
+            sent = start is not None and intended is not None
+            self._new.append((sample.stage, -1, sample.outcome, sent, None, None))
+            if start is not None and intended is not None:
+                free = sample.user_free
+                self._lags.append((start - (intended if free is None or free < intended else free)) / 1e6)
+                if sample.outcome in TIMED and sample.end is not None:
+                    stage.new_times.append((sample.end - intended) / 1e6)
+        elif start is not None:
             second = start // 1_000_000_000
             self._new.append((sample.stage, second, sample.outcome, True, sample.kind, sample.status))
             if sample.execution_time_ms is not None:
@@ -201,16 +208,6 @@ class EntryFigures:
         counts = self._series.counts
         tracks = [counts["requests", self._traffic, str(cell.kind), name] for name in _SHOWN_REQUESTS]
         return [track for track, part in zip(tracks, _SHOWN_REQUESTS.values(), strict=True) if PARTS[part](cell)]
-
-    def _count_operation(self, sample: Sample, stage: LiveStage) -> None:
-        intended, start = sample.intended_start, sample.start
-        self._new.append((sample.stage, -1, sample.outcome, start is not None and intended is not None, None, None))
-        if start is None or intended is None:
-            return
-        free = sample.user_free
-        self._lags.append((start - (intended if free is None or free < intended else free)) / 1e6)
-        if sample.outcome in TIMED and sample.end is not None:
-            stage.new_times.append((sample.end - intended) / 1e6)
 
     def fold(self) -> None:
         """Count the samples since the last call."""

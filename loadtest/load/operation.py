@@ -238,19 +238,18 @@ class Seeder:
                 waiting.append((answer.job_id, key))
                 self._session.recorder.job(answer.job_id, key)
         for job_id, key in waiting:
-            self._await(entry, client, key, job_id)
-
-    def _await(self, entry: TrafficEntry, client: WorkflowClient, key: int, job_id: str) -> None:
-        for _ in self._pauses():
-            answer = self._insist(entry, client, key, job_id)
-            if answer.job_state in TERMINAL:
-                entry.job_ids.add(job_id, key)
-                self._session.recorder.pending.pop(self._session.recorder.blank(job_id), None)
-                return
-        raise TargetError(
-            f"a job that was seeded for {entry.name!r} was still {self._shown(answer.job_state)} after {_PATIENCE:g} s",
-            "Give the entry a quicker workflow, or a file of job_ids.",
-        )
+            for _ in self._pauses():
+                answer = self._insist(entry, client, key, job_id)
+                if answer.job_state in TERMINAL:
+                    break
+            else:
+                state = self._shown(answer.job_state)
+                raise TargetError(
+                    f"a job that was seeded for {entry.name!r} was still {state} after {_PATIENCE:g} s",
+                    "Give the entry a quicker workflow, or a file of job_ids.",
+                )
+            entry.job_ids.add(job_id, key)
+            self._session.recorder.pending.pop(self._session.recorder.blank(job_id), None)
 
     def _shown(self, word: str | None) -> str:
         return visible(self._session.recorder.blank(str(word)))

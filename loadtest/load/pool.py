@@ -79,11 +79,22 @@ class Pool:
         return self.size < self.cap and len(self._idle) < reserve and not self._closed
 
     def offer(self, arrival: Arrival) -> None:
-        """Hand a due arrival to an idle user, or put it into the backlog. The user begins before this call returns."""
-        if self._idle and not self._closed:
-            _hand(self._idle.popitem()[1], arrival)
-        else:
+        """Hand a due arrival to an idle user, or put it into the backlog. The user begins before this call returns.
+
+        If the arrival went through a queue, the user would begin after all other work of the event loop's turn.
+        """
+        if not self._idle or self._closed:
             self._wait(arrival)
+        elif (current := getcurrent()) is (hub := get_hub()):
+            # When the user waits, it switches back to the event loop.
+            self._idle.popitem()[1].switch(arrival)
+        else:
+            back = hub.loop.run_callback(current.switch)
+            try:
+                self._idle.popitem()[1].switch(arrival)
+            finally:
+                # A greenlet that was stopped meanwhile must not be woken again.
+                back.stop()
         if self.size < self.cap and self.scarce:
             self.on_scarce()
 
@@ -142,24 +153,6 @@ class Pool:
             self._full_ns += now_ns - self._full_since
             self._full_since = None
         return arrival
-
-
-def _hand(user: Any, arrival: Arrival) -> None:
-    """Give an arrival to an idle user, and run the user until it waits for something.
-
-    If the arrival went through a queue, the user would begin after all other work of the event loop's turn.
-    """
-    current, hub = getcurrent(), get_hub()
-    if current is hub:
-        # When the user waits, it switches back to the event loop.
-        user.switch(arrival)
-        return
-    back = hub.loop.run_callback(current.switch)
-    try:
-        user.switch(arrival)
-    finally:
-        # A greenlet that was stopped meanwhile must not be woken again.
-        back.stop()
 
 
 class Growth:

@@ -92,38 +92,35 @@ class RequestBudget:
 
     def take_request(self, kind: RequestKind) -> None:
         """Charge a request before it is sent. Raise ``BudgetSpentError`` if the budget is spent."""
-        executes = kind in EXECUTING_KINDS
         if self._bounds is not None:
-            self._check(self._bounds, kind, executes=executes)
+            self._check(self._bounds, kind)
         self.used.requests += 1
-        self.used.executions += executes
+        self.used.executions += kind in EXECUTING_KINDS
 
     def answered(self, kind: RequestKind, status: int | None) -> None:
         """Refund an execution after a 4xx: the service executed nothing. Other responses may follow an execution."""
         if status is not None and 400 <= status < 500 and kind in EXECUTING_KINDS:
             self.used.executions -= 1
 
-    def _check(self, bounds: BudgetInfo, kind: RequestKind, *, executes: bool) -> None:
+    def _check(self, bounds: BudgetInfo, kind: RequestKind) -> None:
         now = self._now()
         self._bound("requests", bounds.max_requests, "sent")
-        if executes:
-            self._bound("executions", None, "")
         price = bounds.price_per_execution
-        if executes and bounds.max_cost is not None and price is not None:
-            cost = (self.used.executions + 1) * price
-            if cost > bounds.max_cost * (1 + 1e-9):
+        if kind in EXECUTING_KINDS:
+            self._bound("executions", None, "")
+            cost = (self.used.executions + 1) * (price or 0.0)
+            if bounds.max_cost is not None and price is not None and cost > bounds.max_cost * (1 + 1e-9):
                 self._spend(
                     f"one more execution would cost {cost:g} in all, and max_cost allows {bounds.max_cost:g} "
                     f"({self.used.executions:,} executions at {price:g} each)"
                 )
         if bounds.until_unix_s is not None and now >= bounds.until_unix_s:
             self._spend("the target's allowed hours have ended, or its entry has expired")
-        name = LIMIT_OF_KIND[kind]
-        share = self._limits.get(name)
+        share = self._limits.get(LIMIT_OF_KIND[kind])
         if share is not None and not share.take(now):
             self._spend(
-                f"all {share.allowed:g} requests per {share.window:g} s that max_share allows of the {name} limit were "
-                f"sent (retries, polls, seeding and preflight count)"
+                f"all {share.allowed:g} requests per {share.window:g} s that max_share allows of the "
+                f"{LIMIT_OF_KIND[kind]} limit were sent (retries, polls, seeding and preflight count)"
             )
 
     def _bound(self, name: str, most: int | None, done: str) -> None:

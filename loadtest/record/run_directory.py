@@ -88,8 +88,7 @@ def find_run(run: str, reports: Path = Path("reports")) -> Path:
         # Looking for a file raises if the name is too long or a folder is unreadable.
         with contextlib.suppress(OSError):
             if (candidate / FILE_NAME).is_file():
-                found = candidate.resolve()
-                return _last_ended(found) if candidate.name == LATEST else found
+                return _last_ended(candidate.resolve()) if candidate.name == LATEST else candidate.resolve()
     raise InputError(
         f"{run!r} is not a run: neither {run}/{FILE_NAME} nor {reports / run / FILE_NAME} exists",
         f"Give a run directory, a run's id, or 'latest'. {mention('run', 'quick')} makes a run.",
