@@ -72,7 +72,8 @@ class LoadOptions(argparse.Namespace):
     metrics_port: int | None
 
 
-def _read_options() -> LoadOptions:
+def main() -> int:
+    """Generate the load of a prepared run or of a series of blocks. Return the exit code, 0 or ``BUG``."""
     parser = argparse.ArgumentParser(prog="python -m loadtest.load")
     parser.add_argument("directory", type=Path)
     parser.add_argument("base", type=Path)
@@ -81,11 +82,7 @@ def _read_options() -> LoadOptions:
     parser.add_argument("--expect-workers", type=int, default=1)
     parser.add_argument("--series", type=int)
     parser.add_argument("--metrics-port", type=int)
-    return parser.parse_args(namespace=LoadOptions())
-
-
-def main(options: LoadOptions) -> int:
-    """Generate the load of a prepared run or of a series of blocks. Return the exit code, 0 or ``BUG``."""
+    options = parser.parse_args(namespace=LoadOptions())
     gc.freeze()
     gc.enable()
     setup_logging("INFO", None)
@@ -191,7 +188,7 @@ def _listen(environment: Environment, host: str, port: int) -> MasterRunner:
 class _Target:
     """State of one base URL after its last block. Both sides may have the same URL."""
 
-    ended_unix_s: float | None = None
+    ended_unix_s: float = 0.0
     used: list[BudgetUse] = field(default_factory=list)
     """Part of the request budget that each block used."""
     budget: RequestBudget | None = None
@@ -273,8 +270,7 @@ class _Blocks:
         if info.target.budget is not None and target.budget is None:
             # An earlier process sent the last requests, so this process does not know how much of a limit is left.
             silence = max(silence, *(limit.window for limit in info.target.limits.values()))
-        ended = target.ended_unix_s
-        left = 0.0 if ended is None else max(0.0, ended + silence - time.time())
+        left = max(0.0, target.ended_unix_s + silence - time.time())
         begins = BlockBegins(
             number=number, blocks=len(self._blocks), side=block.side, series=block.series, silence_s=round(left, 1)
         )
@@ -283,7 +279,8 @@ class _Blocks:
 
     def _note_end(self, info: RunInfo) -> None:
         target = self._targets[info.target.url]
-        target.ended_unix_s = comparison.ended_unix_s(info) or target.ended_unix_s
+        if info.ended is not None:
+            target.ended_unix_s = datetime.fromisoformat(info.ended).timestamp()
         budget = info.target.budget
         if budget is not None and budget.used is not None:
             target.used.append(budget.used)
@@ -293,6 +290,7 @@ class _Blocks:
 
 
 def _end_early(interrupt: Callable[[], None]) -> None:
+    """End the load on a signal, or when the parent process ends."""
     on_end_of(sys.stdin.fileno(), interrupt)
     on_signals(interrupt)
 
@@ -304,7 +302,7 @@ def _write(progress: ProgressLine) -> None:
 
 
 def _abort(directory: Path, reason: str) -> None:
-    """Record the reason in run.json, unless the engine has already recorded how the run ended."""
+    """Record the reason in run.json, unless the engine has recorded another end."""
     info = run_directory.load(directory)
     if info.end == "running":
         info.end, info.end_reason = "aborted", reason
@@ -317,7 +315,7 @@ def _abort(directory: Path, reason: str) -> None:
 if __name__ == "__main__":
     atexit.register(gc.freeze)  # skips Python's final garbage collection of 0.1 s
     try:
-        sys.exit(main(_read_options()))
+        sys.exit(main())
     except LoadtestError as error:
         with contextlib.suppress(OSError, LoadtestError):
             _abort(Path(sys.argv[1]), error.message)

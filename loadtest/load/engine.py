@@ -111,18 +111,10 @@ class Engine:
         self.latest = session, generator
         generator.on_abort = self.abort
         self.phase = "preparing"
-        scenario = session.scenario
-        breakers = CircuitBreakers(
-            scenario.breakers,
-            session.recorder.pending,
-            {name: entry.expected for name, entry in session.entries.items()},
-            session.directory,
-            [
-                LiveThreshold(each.parsed, session.info.traffic, session.live)
-                for each in scenario.threshold
-                if each.abort
-            ],
-        )
+        plans, live, pending = session.info.traffic, session.live, session.recorder.pending
+        expected = {name: entry.expected for name, entry in session.entries.items()}
+        thresholds = [LiveThreshold(each.parsed, plans, live) for each in session.scenario.threshold if each.abort]
+        breakers = CircuitBreakers(session.scenario.breakers, pending, expected, session.directory, thresholds)
 
         def watch(sample: Sample) -> None:
             if (reason := breakers.see(sample)) is not None:

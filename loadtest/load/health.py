@@ -145,14 +145,9 @@ class Health:
             note_pause(self._info.stalls, now - self._due, STALL_NS)
             if now >= self._next_cpu:
                 self._next_cpu = max(self._next_cpu + _CPU_INTERVAL_NS, now + _CPU_INTERVAL_NS // 2)
-                self.cpu.append(
-                    CpuSample(
-                        t_s=round((now - self._epoch_ns) / 1e9, 3),
-                        percent=self._process.cpu_percent(),
-                        worker=self._info.worker,
-                        machine=psutil.cpu_percent(),
-                    )
-                )
+                elapsed_s, own = round((now - self._epoch_ns) / 1e9, 3), self._process.cpu_percent()
+                machine, worker = psutil.cpu_percent(), self._info.worker
+                self.cpu.append(CpuSample(t_s=elapsed_s, percent=own, worker=worker, machine=machine))
                 self._loop.measure()
 
     def _collected(self, phase: str, _: dict[str, Any]) -> None:

@@ -5,7 +5,6 @@ While a user waits for its next arrival, Locust can stop it at once.
 
 import importlib
 import inspect
-import logging
 import sys
 import time
 import traceback
@@ -39,8 +38,6 @@ from loadtest.record.run_info import TrafficPlan
 from loadtest.scenario import Scenario, Traffic
 from loadtest.schedule import Arrival
 from loadtest.words import suggestion
-
-logger = logging.getLogger(__name__)
 
 
 class WorkflowUser(locust.User):

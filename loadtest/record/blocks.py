@@ -3,7 +3,6 @@
 A block is one run of the whole scenario against one side, in an ordinary run directory.
 """
 
-from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal
 
@@ -59,8 +58,3 @@ def load(directory: Path) -> BlockPlan:
 def begun(info: RunInfo) -> bool:
     """Whether a block may have sent a request."""
     return info.epoch_unix_ns is not None or info.samples is not None or info.end != "running"
-
-
-def ended_unix_s(info: RunInfo) -> float | None:
-    """Return the unix time when a block's record was closed, or None if it was not closed."""
-    return None if info.ended is None else datetime.fromisoformat(info.ended).timestamp()
