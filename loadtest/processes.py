@@ -21,10 +21,9 @@ _PATIENCE_S: Final = 5.0
 
 
 def parse_address(text: str, default_port: int | None = None) -> tuple[str, int]:
-    """Parse ``HOST:PORT``, with an IPv6 host in brackets. The port may be missing if there is a ``default_port``.
+    """Parse ``HOST:PORT``, with an IPv6 host in brackets. Raise ``ValueError`` for other forms.
 
-    Raises:
-        ValueError: if the text has another form.
+    The port may be missing if there is a ``default_port``.
     """
     host, colon, port = text.rpartition(":")
     if default_port is not None and (not colon or text.endswith("]")):
@@ -51,11 +50,7 @@ DEFAULT_ADDRESS: Final = address_text(LOOPBACK, DEFAULT_PORT)
 
 
 def whole_address(text: str, option: str) -> str:
-    """Return an option's ``HOST:PORT``, with the default port if the text has none.
-
-    Raises:
-        InputError: if the text is not an address.
-    """
+    """Return an option's ``HOST:PORT``, with the default port if the text has none. Raise ``InputError``."""
     try:
         return address_text(*parse_address(text, DEFAULT_PORT))
     except ValueError:

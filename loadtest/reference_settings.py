@@ -1,7 +1,6 @@
-"""Settings of the reference API, each with its type, default, bounds and meaning.
+"""Settings of the reference API: options of ``loadtest serve``, and keys of ``[target]`` in a scenario.
 
-Each field becomes an option of ``loadtest serve`` and a key of ``[target]`` in a scenario.
-Questions that the API's documentation leaves open are settings here: see ``docs/contract.md``.
+They include questions that the API's documentation leaves open (see ``docs/contract.md``).
 """
 
 import re
@@ -185,9 +184,7 @@ class ReferenceSettings:
 class ServerConfig(ReferenceSettings):
     """One reference server: its behaviour and the parameters of its process.
 
-    Attributes:
-        keys: the accepted API keys, which are never shown.
-        endpoint: the only valid ``x-wf-endpoint``, or None if every value is valid.
+    If ``endpoint`` is None, every value of ``x-wf-endpoint`` is valid.
     """
 
     host: Annotated[str, About("Loopback address to listen on.")] = "127.0.0.1"

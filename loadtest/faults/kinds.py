@@ -33,11 +33,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     key: Annotated[_KeyIndex, Meta(description="Only the API key with this number (from 0) is affected.")] | None = None
 
     def __post_init__(self) -> None:
-        """Check the keys, and normalise ``on``. Faults with the same effect then compare equal.
-
-        Raises:
-            WrongValueError: if a value is wrong. The error names its key.
-        """
+        """Check the keys, and normalise ``on``, so that faults with the same effect compare equal."""
         if self.duration == 0:
             raise WrongValueError("must be above zero", key="duration")
         on = tuple(name for name in self.ON if name in self.on)

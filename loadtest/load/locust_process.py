@@ -58,8 +58,7 @@ class LocustProcess:
     def check_target(self) -> None:
         """Check the target before Locust forks or listens. If a run starts by itself, send a preflight too.
 
-        Raises:
-            LoadtestError: if the target must not be loaded, or cannot be.
+        If the target must not be loaded, or cannot be, ``LoadtestError`` is raised.
         """
         options, test = self.test.options, self.test
         if options.worker:

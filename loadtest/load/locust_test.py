@@ -93,10 +93,7 @@ def add_options(parser: Any, own: Mapping[str, str] = MappingProxyType({})) -> N
 def parse_command_line(own: Mapping[str, str]) -> argparse.Namespace:
     """Return Locust's options and ours, from the command line, environment variables and configuration files.
 
-    Locust parses them again after importing the locustfile.
-
-    Raises:
-        InputError: if an option is unknown, rejected or invalid.
+    Locust parses them again after importing the locustfile. ``InputError`` names an unknown or rejected option.
     """
     locust.events.init_command_line_parser.add_listener(lambda parser, **_: add_options(parser, own))
     parser = get_parser()
@@ -122,11 +119,7 @@ def parse_command_line(own: Mapping[str, str]) -> argparse.Namespace:
 
 
 class LocustTest:
-    """Settings of the next run, from the environment and Locust's command line.
-
-    Raises:
-        InputError: if a setting is invalid, or a rejected option of Locust is set.
-    """
+    """Settings of the next run, from the environment and Locust's command line. Raises ``InputError``."""
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self._path = find_scenario(environ.get("LOADTEST_SCENARIO", "tour"))

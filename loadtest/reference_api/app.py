@@ -175,10 +175,9 @@ class RateLimits:
         return ApiError(ErrorCode.RATE_LIMIT_EXCEEDED, "The rate limit is exceeded", details, headers)
 
     def account(self, headers: list[Header]) -> Account:
-        """Return the account of a request. The values of a repeated header are joined with commas.
+        """Return the account of a request, or raise ``ApiError`` 401 (for the key), 400 or 404 (for the endpoint).
 
-        Raises:
-            ApiError: 401 for a key, 400 or 404 for an endpoint that is missing or unknown.
+        The values of a repeated header are joined with commas.
         """
         key = endpoint = None
         for name, value in headers:

@@ -68,11 +68,7 @@ def command(exit_with_parent: bool, **options: Any) -> None:
 
 
 def server_config(**options: Any) -> ServerConfig:
-    """Make a server's config from the values of its options.
-
-    Raises:
-        InputError: if a value is invalid, or if two values conflict.
-    """
+    """Make a server's config from the values of its options. Raise ``InputError`` if they are invalid or conflict."""
     # The server has no protection against requests from other machines.
     if not is_loopback(host := options["host"]):
         raise InputError(f"--host {host}: the reference server listens on loopback only", "Use 127.0.0.1 or ::1.")

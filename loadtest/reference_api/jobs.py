@@ -1,7 +1,6 @@
 """Asynchronous jobs in memory. The queue and the number of workers are bounded, and results expire.
 
-Every operation has constant cost. Finished jobs expire in the order in which they ended, so a queue is enough to find
-the next. A timer frees expired jobs in small steps.
+Every operation has constant cost, because finished jobs expire in the order in which they ended.
 """
 
 import asyncio

@@ -140,10 +140,7 @@ BUILT_IN: Final[dict[str, tuple[Callable[[Any], Any], Any]]] = {
 def load_workflows(config: ServerConfig, threads: Threads) -> dict[str, Workflow]:
     """Return the workflows of a server by name. Plain functions run in ``threads``.
 
-    The config names a module by the path of its .py file, or by its dotted name.
-
-    Raises:
-        InputError: if a module cannot be imported or has no function, or if a function cannot be served.
+    If a module cannot be imported or has no function, or a function cannot be served, ``InputError`` is raised.
     """
     ignore = config.unknown_parameters == "ignore"
     workflows: dict[str, Workflow] = {}

@@ -113,12 +113,7 @@ class LenientRequest(RunRequest, forbid_unknown_fields=False):
 
 
 async def read_body(scope: AsgiScope, receive: Receive, max_body: int) -> bytes:
-    """Read a request's body.
-
-    Raises:
-        ApiError: 413 ``body_too_large``.
-        DisconnectedError: if the client hung up before its body was complete.
-    """
+    """Read a request's body. Raise ``ApiError`` 413, or ``DisconnectedError`` before the body is complete."""
     # A client that still writes when the connection closes may never see the response. A body up to MAX_BODY is
     # therefore read to its end. The server hangs up early only if a body is larger.
     body, size, more = b"", 0, True

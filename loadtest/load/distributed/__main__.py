@@ -32,8 +32,7 @@ _FLUSH: Final = 0.2
 def main(master: tuple[str, int], base: Path, *, with_parent: bool) -> int:
     """Take part in a master's runs until the master ends. With a parent, also end when standard input closes.
 
-    Raises:
-        LoadtestError: if no master answers or the master rejects this worker.
+    If no master answers or the master rejects this worker, ``LoadtestError`` is raised.
     """
     setup_logging("INFO", None)
     warm_up_without_pandas()

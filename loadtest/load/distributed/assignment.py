@@ -313,8 +313,7 @@ def unpacked(batch: Batch) -> Iterator[Sample]:
 class DuplicateJobIds:
     """Marks an operation as failed if its submit returned the id of another worker's job.
 
-    Of the two operations, the one whose submit is recorded later fails. Within one process,
-    ``payloads.JobHistory`` does the same.
+    The operation fails whose submit is recorded later. Within one process, ``payloads.JobHistory`` does the same.
     """
 
     def __init__(self) -> None:

@@ -1,8 +1,4 @@
-"""The load generator of a run on several workers.
-
-The master receives the workers' reports, and reassigns the schedule as workers come and go. At the end, missing
-arrivals count as lost.
-"""
+"""The master of a run on several workers. It receives their reports, and reassigns the schedule as they come and go."""
 
 import logging
 import time

@@ -29,10 +29,7 @@ _AT_ONCE: Final = 1000.0
 
 
 class Mailbox:
-    """Exchanges messages with the workers of a Locust master during its successive runs.
-
-    Each worker must have as many API keys as the master.
-    """
+    """Exchanges messages with the workers of a Locust master during its successive runs."""
 
     def __init__(self, environment: Environment, runner: MasterRunner, *, keys: int) -> None:
         self.on_message: Callable[[str, FromWorker, int], None] = lambda *_: None

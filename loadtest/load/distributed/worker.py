@@ -1,7 +1,4 @@
-"""A worker process. It takes part in the successive runs of its master.
-
-In each run, a worker has its own session. It receives a part of the schedule and a part of the request budget.
-"""
+"""A worker process. In each run of its master, it has a session, and parts of the schedule and the request budget."""
 
 import gc
 import logging
