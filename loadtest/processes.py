@@ -154,11 +154,7 @@ def interrupts_for(process: "subprocess.Popen[bytes]", number: int) -> Iterator[
 
 def interrupt_on_terminate() -> None:
     """Make SIGTERM act as Ctrl-C, so that no process is left running and the report is still made."""
-
-    def interrupt(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def stop(process: "subprocess.Popen[Any]", patience_s: float = _PATIENCE_S, *, terminate: bool = True) -> None:

@@ -172,13 +172,6 @@ class ReferenceSettings:
         """The limit of each limit name, if requests do not share a limit."""
         return {name: self.enforce.get(name, documented) for name, documented in DOCUMENTED.items()}
 
-    @property
-    def limits_in_force(self) -> dict[LimitName, Limit]:
-        """The limit that requests of each limit name count against. All names may share one limit."""
-        if self.limit_scope in SHARED_SCOPES:
-            return dict.fromkeys(DOCUMENTED, self.enforce[ALL])
-        return self.limits
-
 
 @dataclass(frozen=True, kw_only=True)
 class ServerConfig(ReferenceSettings):
@@ -221,20 +214,20 @@ def to_options(settings: ReferenceSettings) -> list[str]:
     arguments: list[str] = []
     for setting in settings_of(ReferenceSettings):
         value = getattr(settings, setting.name)
+        if value == setting.default:
+            continue
         if value is True:
             arguments.append(setting.option)
-        elif value != setting.default:
-            for text in _texts(settings, setting.name, value):
-                arguments += [setting.option, text]
+            continue
+        if setting.name == "enforce" and settings.limit_scope in SHARED_SCOPES:
+            # The other limits only define the units of rates: no request counts against them.
+            texts = [f"{ALL}={value[ALL]}"]
+        elif isinstance(value, Mapping):
+            texts = [f"{key}={each}" for key, each in value.items()]
+        elif isinstance(value, tuple):
+            texts = [each if isinstance(each, str) else to_text(each) for each in value]
+        else:
+            texts = [str(value)]
+        for text in texts:
+            arguments += [setting.option, text]
     return arguments
-
-
-def _texts(settings: ReferenceSettings, name: str, value: Any) -> list[str]:
-    if name == "enforce" and settings.limit_scope in SHARED_SCOPES:
-        # the other limits only define the units of rates: no request counts against them
-        return [f"{ALL}={value[ALL]}"]
-    if isinstance(value, Mapping):
-        return [f"{key}={each}" for key, each in value.items()]
-    if isinstance(value, tuple):
-        return [each if isinstance(each, str) else to_text(each) for each in value]
-    return [str(value)]

@@ -20,7 +20,7 @@ from loadtest.load.load_generator import on_end_of, on_signals
 from loadtest.load.locust_test import LocustTest, Reports
 from loadtest.load.session import Session
 from loadtest.load.web.metrics import serve_metrics
-from loadtest.load.web.pages import extend, label_file
+from loadtest.load.web.pages import extend, labelled
 
 logger = logging.getLogger("loadtest")
 
@@ -151,8 +151,8 @@ class LocustProcess:
         """Print the first screen of the report, and label the file of ``--html``. Its name is now final."""
         self.reports.print_kept()
         options = environment.parsed_options
-        if options is not None and options.html_file:
-            label_file(Path(options.html_file), self.reports.runs)
+        if options is not None and options.html_file and (path := Path(options.html_file)).is_file():
+            path.write_text(labelled(path.read_text(encoding="utf-8"), self.reports.runs), encoding="utf-8")
 
 
 def _interrupt(engine: Engine) -> None:

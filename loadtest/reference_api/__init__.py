@@ -15,22 +15,8 @@ class WorkflowFailedError(Exception):
     """A workflow function raises this error to fail. The caller receives its message."""
 
 
-class StopFlag:
-    """A flag that tells a workflow function in a thread to return early."""
-
-    __slots__ = ("stopped",)
-
-    def __init__(self) -> None:
-        self.stopped = False
-        """Whether the function's result is no longer needed."""
-
-
-class _CurrentThread(threading.local):
-    flag: StopFlag | None = None
-
-
-current_thread = _CurrentThread()
-"""Holds the flag of the workflow function that this thread executes."""
+current_thread = threading.local()
+"""Its ``call`` is the call of a workflow function that this thread executes. Other threads have no such attribute."""
 
 
 def cancelled() -> bool:
@@ -39,5 +25,5 @@ def cancelled() -> bool:
     A plain function that runs long should call this from time to time, and return early if it is true. In a coroutine
     function it is always false, because a coroutine is cancelled where it waits.
     """
-    flag = current_thread.flag
-    return flag is not None and flag.stopped
+    call = getattr(current_thread, "call", None)
+    return call is not None and bool(call.stopped)

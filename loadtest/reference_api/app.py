@@ -21,7 +21,7 @@ from typing import Final
 
 import msgspec
 
-from loadtest.contract import JOB_PREFIX, REQUESTS, ErrorCode, JobState, LimitName, RequestKind
+from loadtest.contract import ALL, JOB_PREFIX, REQUESTS, ErrorCode, JobState, LimitName, RequestKind
 from loadtest.limits import CONCURRENCY, SHARED_SCOPES, Decision, Limiter, make
 from loadtest.reference_api.execution import INTERNAL, Call, Execution, Threads, Workflow, find
 from loadtest.reference_api.jobs import JobStore, QueueFullError, WorkHooks
@@ -100,7 +100,9 @@ class RateLimits:
         """Number of decisions so far, by decision and limit."""
         self._allowed, self._rejected = self.decisions.values()
         self._spec = config.limiter
-        self._limits = config.limits_in_force
+        self._together = config.limit_scope in SHARED_SCOPES
+        """Whether all kinds of requests share one limit."""
+        self._limits = dict.fromkeys(config.limits, config.enforce[ALL]) if self._together else config.limits
         self._config = config
         shared = self._make() if self._spec.scope in ("name", "global") else None
         self.accounts = {key.encode(): Account(shared or self._make()) for key in config.keys}
@@ -108,8 +110,8 @@ class RateLimits:
         self._endpoint = config.endpoint.encode() if config.endpoint else None
 
     def _make(self) -> Limiters:
-        if self._spec.scope in SHARED_SCOPES:
-            return dict.fromkeys(self._limits, make(self._spec, next(iter(self._limits.values()))))
+        if self._together:
+            return dict.fromkeys(self._limits, make(self._spec, self._config.enforce[ALL]))
         return {name: make(self._spec, limit) for name, limit in self._limits.items()}
 
     def draw(self, limiters: Limiters, name: LimitName, scope: AsgiScope) -> float:
@@ -141,8 +143,7 @@ class RateLimits:
         return delay > 0
 
     def release(self, scope: AsgiScope) -> None:
-        limiter: Limiter | None = scope.pop(_HELD, None)
-        if limiter is not None:
+        if (limiter := scope.pop(_HELD, None)) is not None:
             limiter.release(time.time())
 
     def _state_headers(self, limit: Limit, decision: Decision) -> tuple[Header, ...]:
@@ -170,8 +171,7 @@ class RateLimits:
             if self._config.retry_after == "date":
                 value = formatdate(math.ceil(now + seconds), usegmt=True).encode()
             headers = ((b"retry-after", value),)
-        limit = "all" if self._spec.scope in SHARED_SCOPES else name
-        details = {"limit": limit, "allowed": str(self._limits[name])}
+        details = {"limit": ALL if self._together else name, "allowed": str(self._limits[name])}
         return ApiError(ErrorCode.RATE_LIMIT_EXCEEDED, "The rate limit is exceeded", details, headers)
 
     def account(self, headers: list[Header]) -> Account:

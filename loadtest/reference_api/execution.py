@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from loadtest.contract import ErrorCode
-from loadtest.reference_api import StopFlag, WorkflowFailedError, current_thread
+from loadtest.reference_api import WorkflowFailedError, current_thread
 from loadtest.reference_api.messages import ApiError, encode
 from loadtest.words import nearest
 
@@ -48,13 +48,14 @@ STOP_TIMEOUT: Final = 1.0
 """A stopping server waits this many seconds for workflow functions to stop."""
 
 
-class _Call(StopFlag, Generic[_T]):
+class _Call(Generic[_T]):
     """A function call that a thread executes."""
 
-    __slots__ = ("_error", "_function", "_live", "_result", "future", "loop")
+    __slots__ = ("_error", "_function", "_live", "_result", "future", "loop", "stopped")
 
     def __init__(self, function: Callable[[], _T], live: "set[_Call[Any]]") -> None:
-        super().__init__()
+        self.stopped = False
+        """Whether the function's result is no longer needed."""
         self.loop = asyncio.get_running_loop()
         self.future: asyncio.Future[_T] = self.loop.create_future()
         self._function = function
@@ -65,12 +66,12 @@ class _Call(StopFlag, Generic[_T]):
     def __call__(self) -> None:
         """Execute the function in a thread of the pool. This never raises."""
         if not self.stopped:  # otherwise the call was cancelled before a thread was free
-            current_thread.flag = self
+            current_thread.call = self
             try:
                 self._result = self._function()
             except BaseException as error:  # noqa: BLE001 - raised again in the waiting task
                 self._error = error
-            current_thread.flag = None
+            current_thread.call = None
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self.loop.call_soon_threadsafe(self._deliver)
 

@@ -268,8 +268,8 @@ class Control:
     def _begin(self, body: bytes) -> ServerReply:
         """Count every fault's start from the time in the body (seconds since 1970)."""
         try:
-            unix_s = msgspec.json.decode(body, type=_Epoch).unix_s
-        except msgspec.MsgspecError:
+            unix_s = msgspec.json.decode(body, type=dict[str, float])["unix_s"]
+        except (msgspec.MsgspecError, KeyError):
             raise InputError("the body is not an epoch", 'Send {"unix_s": 1700000000.0}.') from None
         self._active.restart(self._active.clock() + unix_s - time.time())
         return ServerReply(200, encode({"faults": len(self._active)}))
@@ -288,10 +288,6 @@ class Control:
                 for each in faults
             ]
         )
-
-
-class _Epoch(msgspec.Struct):
-    unix_s: float
 
 
 def _faults(body: bytes) -> list[Fault]:

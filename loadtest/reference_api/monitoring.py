@@ -43,7 +43,7 @@ class Monitoring(Collector):
     ) -> None:
         self.abandoned = 0
         """Number of requests whose client hung up before the response."""
-        self._stopping = False
+        self.stopping = False
         self._answered: defaultdict[tuple[str, int], int] = defaultdict(int)
         self._config = config
         self._decisions = decisions
@@ -66,11 +66,8 @@ class Monitoring(Collector):
         """Count a response. ``scope`` is None if it answers bytes that were not a valid request."""
         self._answered[_NO_LIMIT if scope is None else scope.get(DRAWN, _NO_LIMIT), status] += 1
 
-    def stop(self) -> None:
-        self._stopping = True
-
     async def _health(self, _scope: AsgiScope) -> ServerReply:
-        return _STOPPING if self._stopping else _OK
+        return _STOPPING if self.stopping else _OK
 
     async def _describe(self, _scope: AsgiScope) -> ServerReply:
         return self._document

@@ -20,6 +20,7 @@ from loadtest.reference_api.execution import STOP_TIMEOUT, Threads
 from loadtest.reference_api.faults import ActiveFaults, WorkFaults
 from loadtest.reference_api.faulty_api import FaultyApi, controlled
 from loadtest.reference_api.loading import load_workflows
+from loadtest.reference_api.monitoring import Monitoring
 from loadtest.reference_api.protocol import Connection, SilentServer, uvicorn_config
 from loadtest.reference_settings import ServerConfig
 
@@ -33,10 +34,10 @@ GRACE = 1.2
 class _Server(SilentServer):
     """A server that reports when it is ready, and stops on request or at a signal."""
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None], on_stop: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None], monitoring: Monitoring) -> None:
         super().__init__(config)
         self._on_ready = on_ready
-        self._on_stop = on_stop
+        self._monitoring = monitoring
         self.stopping = False
         """Whether the server is stopping. A signal sets this even while the event loop is blocked."""
 
@@ -56,7 +57,7 @@ class _Server(SilentServer):
         """Stop accepting requests. Requests in flight have ``GRACE`` seconds to finish."""
         if not self.should_exit:
             self.should_exit = True
-            self._on_stop()
+            self._monitoring.stopping = True
             asyncio.get_running_loop().call_later(GRACE, self._cancel_requests)
 
     def _cancel_requests(self) -> None:
@@ -108,7 +109,7 @@ def serve(config: ServerConfig, announce: Callable[[str, str | None], None], *, 
     settings = uvicorn_config(
         faulty or api, http=Connection, timeout_keep_alive=KEEP_ALIVE, timeout_graceful_shutdown=2
     )
-    server = _Server(settings, ready, api.monitoring.stop)
+    server = _Server(settings, ready, api.monitoring)
 
     async def run() -> None:
         try:

@@ -134,15 +134,25 @@ class DistributedGenerator:
             self._ended_ns = time.monotonic_ns() - self._session.epoch_ns
         self._send_all(protocol.Stop(run=self._run, discard=discard))
 
-    def finish(self) -> None:
-        self._close(aborted=False)
+    def finish(self, *, aborted: bool = False) -> None:
+        """Collect the remaining samples of all workers. A worker that does not send them in time counts as lost."""
+        if self._closing:
+            return
+        self._closing = True
+        self._send_all(protocol.Close(run=self._run, aborted=aborted))
+        wait_until(
+            _CLOSE_PATIENCE, lambda: not self._mailbox.connected() or all(member.closed for member in self._alive())
+        )
+        for member in self._alive():
+            if not member.closed:
+                self._remove(member, lost=True)
 
     def unwatch(self) -> None:
         self._health.stop()
 
     def end(self, *, aborted: bool) -> None:
         """Record missing arrivals as lost, and disconnect from the mailbox."""
-        self._close(aborted=aborted)
+        self.finish(aborted=aborted)
         self._ticker.kill()
         self._mailbox.on_message, self._mailbox.worker_counts = lambda *_: None, dict
         session, assignments = self._session, self._assigner.assignments
@@ -202,18 +212,6 @@ class DistributedGenerator:
     def _send_all(self, message: protocol.FromMaster) -> None:
         for member in self._alive():
             self._mailbox.send(member.worker, message)
-
-    def _close(self, *, aborted: bool) -> None:
-        if self._closing:
-            return
-        self._closing = True
-        self._send_all(protocol.Close(run=self._run, aborted=aborted))
-        wait_until(
-            _CLOSE_PATIENCE, lambda: not self._mailbox.connected() or all(member.closed for member in self._alive())
-        )
-        for member in self._alive():
-            if not member.closed:
-                self._remove(member, lost=True)
 
     def _remove(self, member: Member, *, lost: bool) -> None:
         member.gone_ns = time.monotonic_ns() - self._session.epoch_ns if self._begun else 0

@@ -81,22 +81,20 @@ class Mailbox:
 
     def _deliver(self, worker: str, message: FromWorker, received_ns: int) -> None:
         if isinstance(message, Hello):
-            if (refusal := self._refusal(message)) is not None:
+            refusal = ""
+            if message.protocol != PROTOCOL or message.version != package_version():
+                refusal = f"the master has version {package_version()}, this worker has {message.version}. {_REMEDY}"
+            elif message.keys != self._keys:
+                refusal = (
+                    f"the master has {self._keys} API key(s), this worker has {message.keys}. Set WORKFLOW_API_KEYS to "
+                    "the same keys, in the same order, for each."
+                )
+            if refusal:
                 logger.warning("A worker on %s is rejected: %s", message.host, refusal)
                 self.send(worker, Refuse(refusal))
                 return
             self._accepted[worker] = message
         self.on_message(worker, message, received_ns)
-
-    def _refusal(self, hello: Hello) -> str | None:
-        if hello.protocol != PROTOCOL or hello.version != package_version():
-            return f"the master has version {package_version()}, this worker has {hello.version}. {_REMEDY}"
-        if hello.keys != self._keys:
-            return (
-                f"the master has {self._keys} API key(s), this worker has {hello.keys}. Set WORKFLOW_API_KEYS to the "
-                "same keys, in the same order, for each."
-            )
-        return None
 
 
 class UserDispatcher:

@@ -156,13 +156,6 @@ class WorkerRun:
         place = message.workers.index(worker) if takes_part else 0
         self.generator.partition.assign(Stride(message.from_ns, place, worker_count if takes_part else 0))
 
-    def hand_back(self) -> protocol.HandBack:
-        waiting = [arrival for pool in self.session.pools.values() for arrival in pool.surrender()]
-        for arrival in waiting:
-            self.session.live.offer(arrival, -1)
-        self.session.live.fold()
-        return protocol.HandBack(run=self.id, arrivals=waiting)
-
     def stop(self, *, discard: bool) -> None:
         self._stopped = True
         self.generator.stop(discard=discard)
@@ -340,7 +333,11 @@ class Worker:
                 ),
             )
             run.stop(discard=False)
-            self._send(run.hand_back())
+            waiting = [arrival for pool in run.session.pools.values() for arrival in pool.surrender()]
+            for arrival in waiting:
+                run.session.live.offer(arrival, -1)
+            run.session.live.fold()
+            self._send(protocol.HandBack(run=run.id, arrivals=waiting))
             wait_until(run.session.scenario.drain, lambda: run.generator.quiet)
             self._finish(run, aborted=False)
             wait_until(_LEAVE_PATIENCE, lambda: run.settled)

@@ -234,8 +234,10 @@ def lights(generator: LoadGenerator, live: LiveFigures) -> list[Light]:
     sending = workers or processes
     waited, offered = sum(pool.waited for one in sending for pool in one.pools.values()), live.offered.total()
     enough = waited <= WAITED_SHARE * offered if offered else None
+    p99 = live.dispatch_lag_ms(0.99)
+    lag, prompt = ("nothing sent", None) if p99 is None else (f"{p99:.2f} ms", p99 <= DISPATCH_LAG_MS)
     found = [
-        _lag(live),
+        Light("dispatch lag p99", lag, LAG_LIMIT, prompt),
         _cpu(generator.cpu),
         _pauses("event loop", sending, lambda one: one.stalls),
         _pauses("garbage collection", sending, lambda one: one.collections),
@@ -247,12 +249,6 @@ def lights(generator: LoadGenerator, live: LiveFigures) -> list[Light]:
         lost = sum(one.lost for one in workers)
         found.append(Light("workers", f"{len(workers) - lost} of {len(workers)} connected", "none lost", not lost))
     return found
-
-
-def _lag(live: LiveFigures) -> Light:
-    p99 = live.dispatch_lag_ms(0.99)
-    value, ok = ("nothing sent", None) if p99 is None else (f"{p99:.2f} ms", p99 <= DISPATCH_LAG_MS)
-    return Light("dispatch lag p99", value, LAG_LIMIT, ok)
 
 
 def _cpu(cpu: list[CpuSample]) -> Light:

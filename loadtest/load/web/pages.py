@@ -346,9 +346,3 @@ def labelled(page: str, runs: Sequence[StartedRun]) -> str:
         "have no intervals. The verdict does not use them.{}</p>"
     ).format(where)
     return page.replace("<body>", f"<body>{escape(label)}", 1)
-
-
-def label_file(path: Path, runs: Sequence[StartedRun]) -> None:
-    """Label the report that Locust wrote into a file."""
-    if path.is_file():
-        path.write_text(labelled(path.read_text(encoding="utf-8"), runs), encoding="utf-8")
