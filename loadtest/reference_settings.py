@@ -25,7 +25,6 @@ MAX_BODY: Final = 1024 * 1024
 
 _WEEK: Final = 7 * 24 * 3600
 RECODE_FORM: Final = r"^([45]\d\d(/[!-~]+)?|/[!-~]+)$"
-"""The form of a ``Recode``."""
 
 
 class About(NamedTuple):

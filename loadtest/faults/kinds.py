@@ -199,4 +199,3 @@ class Starve(Fault, frozen=True, tag="starve"):
 
 
 KINDS: Final[dict[str, type[Fault]]] = {str(each.__struct_config__.tag): each for each in Fault.__subclasses__()}
-"""All kinds of faults, by name."""

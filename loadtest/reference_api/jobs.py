@@ -38,7 +38,6 @@ class State(StrEnum):
     """The state of a job. ``docs/reference-api.md`` lists the status that a retrieval shows for each state."""
 
     QUEUED = "queued"
-    """The job was accepted, and waits for a worker."""
     RUNNING = "running"
     COMPLETED = JobState.COMPLETED.value
     FAILED = JobState.FAILED.value

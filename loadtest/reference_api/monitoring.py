@@ -23,8 +23,6 @@ from loadtest.reference_api.messages import DRAWN, AsgiScope, Header, Message, S
 from loadtest.reference_settings import ServerConfig
 
 _NO_LIMIT: Final = "none"
-"""The limit name of requests that count against no limit."""
-
 _NEGOTIATED: Final = (b"accept", b"accept-encoding")
 _BUCKETS: Final = (*(str(bound / 1000) for bound in BOUNDS), "+Inf")
 _OK: Final = ServerReply(200, encode({"status": "ok"}))

@@ -64,7 +64,6 @@ class DistributedGenerator:
 
     @property
     def ready(self) -> bool:
-        """Whether there are workers, and all of them are ready."""
         alive = self._alive()
         return bool(alive) and all(member.report.ready for member in alive)
 

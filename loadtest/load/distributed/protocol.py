@@ -35,7 +35,6 @@ class Hello(msgspec.Struct, tag=True):
     """Version of the package."""
     host: str
     keys: int
-    """Number of API keys."""
 
 
 class RunMessage(msgspec.Struct, tag=True):
@@ -91,7 +90,6 @@ class WorkerReport(RunMessage, tag=True, kw_only=True):
     shared_clock: bool = False
     """Whether it uses the same clock as the master. The offset is then not applied."""
     abort: str | None = None
-    """Reason to end the run."""
     bug: str | None = None
     """Traceback of an error in the harness or in a class that the scenario names."""
     user_error: str | None = None

@@ -37,7 +37,6 @@ class Mailbox:
         self.worker_counts: Callable[[], dict[str, int]] = dict
         """Returns the workers of the run, each with the number of workers when it was set up."""
         self.bug: str | None = None
-        """Traceback of an error in the harness."""
         self._accepted: dict[str, Hello] = {}
         """Accepted workers by Locust id, in the order in which they connected."""
         self._runner = runner
