@@ -260,11 +260,7 @@ class Collector:
         noted[arrival] = 1
 
     def record_lost(
-        self,
-        session: "Session",
-        members: Mapping[str, Member],
-        assignments: Sequence[Assignment],
-        ended_ns: int | None,
+        self, session: "Session", members: Mapping[str, Member], assignments: Sequence[Assignment], ended_ns: int | None
     ) -> None:
         """Record every assigned arrival without a sample as lost, once all samples of the workers have arrived.
 

@@ -102,13 +102,7 @@ class UserDispatcher:
     The ``fixed_count`` of a user class is its number of users on all workers together.
     """
 
-    def __init__(
-        self,
-        worker_nodes: list[WorkerNode],
-        user_classes: list[type[User]],
-        *,
-        mailbox: Mailbox,
-    ) -> None:
+    def __init__(self, worker_nodes: list[WorkerNode], user_classes: list[type[User]], *, mailbox: Mailbox) -> None:
         self.dispatch_in_progress = True
         """While this is true, Locust moves no users when workers come or go (see ``give_users``)."""
         self._user_counts = {each.__name__: int(each.fixed_count) for each in user_classes}
