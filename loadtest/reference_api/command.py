@@ -135,12 +135,15 @@ def _announce(url: str, control: str | None, config: ServerConfig) -> None:
 
 
 def _limits(config: ServerConfig) -> str:
-    limits = ", ".join(f"{name} {limit}" for name, limit in config.limits.items())
-    limits = f"{config.enforce[ALL]} in all" if ALL in config.enforce else limits
     whose = "limits shared by all keys" if config.limit_scope in ("name", "global") else "limits per key"
-    burst = f", burst {config.burst}" if config.burst else ""
-    counting = ", counting rejected requests" if config.count_rejected else ""
-    counting += f", windows begin at {config.phase:g} s" if config.phase else ""
-    counting += ", rounding down" if config.round_down else ""
-    drawing = ", valid requests only" if config.draws == "valid" else ""
-    return f"{whose}: {limits}, {config.algorithm}{burst}{counting}{drawing}"
+    limits = [f"{name} {limit}" for name, limit in config.limits.items()]
+    if ALL in config.enforce:
+        limits = [f"{config.enforce[ALL]} in all"]
+    notes = (
+        (f", burst {config.burst}", config.burst),
+        (", counting rejected requests", config.count_rejected),
+        (f", windows begin at {config.phase:g} s", config.phase),
+        (", rounding down", config.round_down),
+        (", valid requests only", config.draws == "valid"),
+    )
+    return f"{whose}: {', '.join(limits)}, {config.algorithm}" + "".join(text for text, applies in notes if applies)

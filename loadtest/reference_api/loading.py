@@ -54,9 +54,6 @@ class Constant(_SleepParameters):
 
     ms: Millis = 100.0
 
-    def draw(self) -> float:
-        return self.ms
-
 
 class Uniform(_SleepParameters):
     """``sleep(distribution = "uniform", min_ms = 0, max_ms = 200)``."""
@@ -64,18 +61,12 @@ class Uniform(_SleepParameters):
     min_ms: Millis = 0.0
     max_ms: Millis = 200.0
 
-    def draw(self) -> float:
-        return random.uniform(self.min_ms, self.max_ms)  # noqa: S311 - a duration, not a secret
-
 
 class Exponential(_SleepParameters):
     """``sleep(distribution = "exponential", mean_ms = 100, max_ms = 60000)``."""
 
     mean_ms: PositiveMillis = 100.0
     max_ms: Millis = 60_000.0
-
-    def draw(self) -> float:
-        return min(random.expovariate(1 / self.mean_ms), self.max_ms)
 
 
 class Lognormal(_SleepParameters):
@@ -87,9 +78,6 @@ class Lognormal(_SleepParameters):
     median_ms: PositiveMillis = 100.0
     sigma: Annotated[float, msgspec.Meta(ge=0, le=5)] = 0.5
     max_ms: Millis = 60_000.0
-
-    def draw(self) -> float:
-        return min(random.lognormvariate(math.log(self.median_ms), self.sigma), self.max_ms)
 
 
 _Sleep = Constant | Uniform | Exponential | Lognormal
@@ -112,8 +100,17 @@ async def fail(parameters: _FailParameters) -> dict[str, Any]:
 
 async def sleep(parameters: _Sleep) -> dict[str, float]:
     """Sleep for at least a time drawn at random, and return ``{"sleptMs": slept}``."""
+    match parameters:
+        case Constant():
+            ms = parameters.ms
+        case Uniform():
+            ms = random.uniform(parameters.min_ms, parameters.max_ms)  # noqa: S311 - a duration, not a secret
+        case Exponential():
+            ms = min(random.expovariate(1 / parameters.mean_ms), parameters.max_ms)
+        case Lognormal():
+            ms = min(random.lognormvariate(math.log(parameters.median_ms), parameters.sigma), parameters.max_ms)
     start = time.perf_counter()
-    await pause(parameters.draw() / 1000)
+    await pause(ms / 1000)
     return {"sleptMs": round((time.perf_counter() - start) * 1000, 3)}
 
 

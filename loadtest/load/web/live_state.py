@@ -61,12 +61,12 @@ class LiveRun:
     def __init__(self, session: Session, generator: LoadGenerator) -> None:
         self.session = session
         self._generator = generator
-        self._thresholds: list[tuple[Threshold, LiveThreshold | None]] = []
+        thresholds = [each.parsed for each in session.scenario.threshold]
+        self._thresholds = [
+            (each, LiveThreshold(each, session.info.traffic, session.live) if METRICS[each.metric].live else None)
+            for each in thresholds
+        ]
         """Each threshold with its live judgement, or with None if its metric is known only at the end."""
-        for threshold in (each.parsed for each in session.scenario.threshold):
-            live = METRICS[threshold.metric].live
-            watched = LiveThreshold(threshold, session.info.traffic, session.live) if live else None
-            self._thresholds.append((threshold, watched))
         self._elapsed_s = 0.0
         self._shown: dict[str, Any] = {}
         self._clock_known = False

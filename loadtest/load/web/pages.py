@@ -112,8 +112,8 @@ def _refuse_strangers() -> flask.Response | None:
     if origin is not None and origin != f"{request.scheme}://{request.host}":
         return _answer(403, "requests from pages of other origins are rejected")
     # A foreign page can cause GET requests without an Origin. A link to Locust's page is harmless.
-    by_link = request.method == "GET" and request.endpoint == "locust.index"
-    by_link = by_link and request.headers.get("Sec-Fetch-Mode") == "navigate"
+    to_index = request.method == "GET" and request.endpoint == "locust.index"
+    by_link = to_index and request.headers.get("Sec-Fetch-Mode") == "navigate"
     if request.headers.get("Sec-Fetch-Site") in {"cross-site", "same-site"} and not by_link:
         return _answer(403, "requests from other sites are rejected")
     return None
