@@ -58,6 +58,7 @@ class ApiError(Exception):
         self, code: ErrorCode, message: str, details: dict[str, Any] | None = None, headers: tuple[Header, ...] = ()
     ) -> None:
         super().__init__(message)
+        self.status = code.status
         self.code = code
         self.message = message
         self.details = details or {}
@@ -67,7 +68,7 @@ class ApiError(Exception):
         """Return the response. ``recodes`` may replace the status and code of this error."""
         recode = recodes.get(self.code)
         body = {"error": self.message, "code": (recode and recode.code) or self.code, "details": self.details}
-        return ServerReply((recode and recode.status) or self.code.status, encode(body), self.headers)
+        return ServerReply((recode and recode.status) or self.status, encode(body), self.headers)
 
 
 def answer_headers(reply: ServerReply) -> list[Header]:
