@@ -48,11 +48,7 @@ class ErrorGroup(Result, frozen=True, kw_only=True):
 
 
 class Errors:
-    """Collects the groups of errors.
-
-    Attributes:
-        beyond: number of requests outside the first ``GROUPS`` groups.
-    """
+    """Collects the groups of errors. ``beyond`` is the number of requests outside the first ``GROUPS`` groups."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.beyond = 0
@@ -60,14 +56,12 @@ class Errors:
         self._groups: dict[tuple[int, ...], ErrorGroup] = {}
 
     def add(self, chunk: Chunk) -> None:
-        rows = chunk.requests
-        rows = rows.where((rows.words("outcome") != OK) & (rows.stage_index >= 0))
+        rows = chunk.requests.where((chunk.requests.words("outcome") != OK) & (chunk.requests.stage_index >= 0))
         rows = rows.where(self._vocabulary.in_figures[rows.stage_index]).as_recorded()
         if not len(rows):
             return
         status = np.fmax(rows.floats("status"), -1.0).astype(np.int64)
-        names = ("kind", "error_code", "reason", "traffic")
-        columns: list[NDArray[Any]] = [status, *map(rows.words, names)]
+        columns: list[NDArray[Any]] = [status, *map(rows.words, ("kind", "error_code", "reason", "traffic"))]
         alike = np.zeros(len(rows), np.int64)
         for column in columns:
             alike = alike * (int(column.max()) + 2) + column + 1

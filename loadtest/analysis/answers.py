@@ -200,9 +200,8 @@ class _Maker:
         return self.record.stages(traffic=name) if entry is None else self.record.stages(traffic=entry, stage=name)
 
     def _side(self, name: str) -> ComparedSide:
-        figures = self._figures(name)
-        values = {metric: self.values.get(metric, self._stages(name), whole=True) for metric in self.written.by}
-        made = [_figure(metric, each, figures) for metric, each in values.items()]
+        figures, stages = self._figures(name), self._stages(name)
+        made = [_figure(each, self.values.get(each, stages, whole=True), figures) for each in self.written.by]
         return ComparedSide(name=name, sent=figures.operations.sent, ok=figures.operations.ok, figures=made)
 
     def _difference(self, metric: str, base: str, head: str, confidence: float) -> SideDifference:
@@ -246,13 +245,12 @@ def _figure(metric: str, values: Values | None, figures: CountedFigures) -> Side
 
 def _chosen(found: ComparisonAnswer) -> ComparisonAnswer:
     """Choose the best alternative by the first metric. A tied alternative wins if it is significantly cheaper."""
-    first = found.by[0]
     known = [side for side in found.sides if not math.isnan(side.figures[0].size)]
     if all(side.figures[0].infinite for side in known):
         return found
     # If sides are equal in a metric, a later metric decides.
     best = min(known, key=lambda side: [figure.cost for figure in side.figures]).name
-    apart = {side.name: found.between(best, side.name, first) for side in known}
+    apart = {side.name: found.between(best, side.name, found.by[0]) for side in known}
     worse = [name for name, one in apart.items() if one is not None and one.told_apart]
     tied = [name for name in apart if name not in worse]
     chosen = _cheapest(found, best, tied)

@@ -60,9 +60,8 @@ class Vocabulary:
         self.words["row"] += ["operation", "request"]
         self.entries = list(info.traffic)
         self.words["traffic"] += self.entries
-        stages = [(name, stage) for name, plan in info.traffic.items() for stage in plan.stages]
-        operations = {name: Operation(plan.operation) for name, plan in info.traffic.items()}
-        self.stage_keys = [StageKey(*each, operations[each[0]], index) for index, each in enumerate(stages)]
+        plans = [(name, stage, plan.operation) for name, plan in info.traffic.items() for stage in plan.stages]
+        self.stage_keys = [StageKey(name, stage, Operation(kind), at) for at, (name, stage, kind) in enumerate(plans)]
         self.entry_of = [self.entries.index(key.traffic) for key in self.stage_keys]
         self.in_figures = np.array([not key.stage.warmup for key in self.stage_keys], bool)
         self.most_arrivals = np.array([_most_arrivals(plan) for plan in info.traffic.values()], np.float64)
@@ -315,8 +314,7 @@ class Rows:
     @cached_property
     def late(self) -> Bools:
         """True for rows that timed out."""
-        late: Bools = self.words("outcome") == TIMED_OUT
-        return late
+        return np.asarray(self.words("outcome") == TIMED_OUT)
 
     def _part(self, name: str, condition: Callable[[], Bools]) -> "Rows":
         if name not in self._parts:

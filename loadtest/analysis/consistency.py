@@ -88,7 +88,6 @@ class Consistency:
         self._keys = max(1, info.keys)
         self._last_worker = max([info.workers, *(worker.worker for worker in info.worker_processes)])
         self._last_due = np.full(len(vocabulary.stage_keys), -np.inf)
-        self._operations = [plan.operation for plan in info.traffic.values()]
         stages = [(key.stage.start_s, key.stage.duration_s) for key in vocabulary.stage_keys]
         # Rows without a stage have the last place, and their moments are never outside a stage.
         self._begin, lasting = np.array([*stages, (np.nan, np.nan)]).T * 1e9
@@ -179,8 +178,8 @@ class Consistency:
             yield f"is an operation without {column.replace('_', ' ')}", operation & np.isnan(rows.floats(column))
         status, key = rows.floats("status"), rows.floats("key_index")
         yield "has a status that is not an HTTP status", (status < _STATUSES[0]) | (status > _STATUSES[1])
-        refused = outcome == THROTTLED
-        yield f"was rejected without a {THROTTLED_STATUS}", refused & (status != THROTTLED_STATUS)
+        throttled = outcome == THROTTLED
+        yield f"was rejected without a {THROTTLED_STATUS}", throttled & (status != THROTTLED_STATUS)
         keys = "the one key" if self._keys == 1 else f"one of the {self._keys} keys"
         yield f"used a key other than {keys} of the run", (key < 0) | (key >= self._keys)
         yield "is ok with an undefined status", (outcome == OK) & (status > _MOST_OK)
@@ -192,21 +191,18 @@ class Consistency:
         vocabulary, planned, request = self._vocabulary, rows.stage_index >= 0, rows.words("row") == REQUEST
         (setup,) = vocabulary.codes("stage", [SETUP])
         prepares = request & (rows.words("stage") == setup) & np.isnan(rows.floats("parent_arrival"))
-        unplanned = ~planned & ~prepares
-        yield "has a traffic entry or a stage that is not in the run", unplanned
+        yield "has a traffic entry or a stage that is not in the run", ~planned & ~prepares
         yield "is a request without an operation", request & planned & np.isnan(rows.floats("parent_arrival"))
         for column, all_of in (("reason", frozenset(Reason)), ("mistake", frozenset(MISTAKE_STATUS))):
             known = np.array([word in all_of for word in vocabulary.words[column]] + [True], bool)
             yield f"has an unknown {column}", ~known[rows.words(column)]
-        codes = vocabulary.codes("operation", list(Operation))
-        of_entry = dict(zip(Operation, codes.tolist(), strict=True))
-        plan = np.array([of_entry[each] for each in self._operations] + [-1])
+        code_of = dict(zip(Operation, vocabulary.codes("operation", list(Operation)).tolist(), strict=True))
+        plan = np.array([code_of[each.operation] for each in self._info.traffic.values()] + [-1])
         asked = rows.words("operation")
-        entry = np.where(planned, rows.words("traffic"), -1)
-        other = planned & (asked != plan[entry])
+        other = planned & (asked != plan[np.where(planned, rows.words("traffic"), -1)])
         yield "has an operation other than its traffic entry's", other
         makes = np.zeros((len(vocabulary.words["operation"]) + 1, len(KINDS) + 1), bool)
-        for name, code in of_entry.items():
+        for name, code in code_of.items():
             makes[code, [KINDS.index(kind) for kind in OPERATIONS[name]]] = True
         kind = np.where(rows.words("kind") < len(KINDS), rows.words("kind"), -1)
         foreign = request & planned & ~other & (kind >= 0) & ~makes[asked, kind]

@@ -35,8 +35,7 @@ Slots = NDArray[np.intp] | NDArray[np.int32] | Ints
 
 def _top(values: Floats) -> NDArray[np.uint32]:
     """Return the upper half of each value's bits as a 32-bit float."""
-    bits: NDArray[np.uint32] = values.astype(np.float32).view(np.uint32)
-    return bits >> np.uint32(_SHIFT)
+    return np.asarray(values.astype(np.float32).view(np.uint32) >> np.uint32(_SHIFT))
 
 
 _BASE: Final = int(_top(np.array([_LEAST]))[0]) - 1
@@ -265,8 +264,7 @@ def percentile(values: Distribution, quantile: float) -> Value:
     low, value, high = values.at([ranks[0], place, ranks[1]]).tolist()
     if values.late is None:
         return Value(value, low, high, value)
-    most = max(value, values.greatest_at(place))
-    return Value(value, low, max(high, values.greatest_at(ranks[1])), most)
+    return Value(value, low, max(high, values.greatest_at(ranks[1])), max(value, values.greatest_at(place)))
 
 
 def summarize(values: Distribution) -> Summary:

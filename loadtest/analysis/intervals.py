@@ -45,7 +45,6 @@ from loadtest.stats.order_statistics import QUANTILES
 from loadtest.stats.shares import wilson
 
 THROTTLED_RATE: Final = "throttled_rate"
-ERROR_RATE: Final = "error_rate"
 GOODPUT: Final = "goodput"
 _TIMES: Final = (RESPONSE, EXECUTION, OVERHEAD)
 _SLACK: Final = 0.01
@@ -103,9 +102,8 @@ def metric_intervals(record: Record, metrics: RunFigures, blocks: TimeBlocks) ->
     found: list[MetricInterval] = []
     ranges, replayed = phase_ranges(record), record.expectation.why_not is None
     for key in record.stages():
-        at = ranges.get(key.place, _NONE)
-        stage = _Stage(record, key, metrics, blocks.stages.get(key.place), at, replayed=replayed)
-        found.extend(stage.intervals())
+        ranged, own = ranges.get(key.place, _NONE), blocks.stages.get(key.place)
+        found.extend(_Stage(record, key, metrics, own, ranged, replayed=replayed).intervals())
     return found
 
 
@@ -145,7 +143,7 @@ class _Stage:
             yield self._of(THROTTLED_RATE, figures.throttled_rate, counts.sent, self._throttled())
         if figures.error_rate is not None:
             errors = self._share(lambda of: (of.errors, of.sent)) if figures.error_rate else _CONSTANT
-            yield self._of(ERROR_RATE, figures.error_rate, counts.sent, errors)
+            yield self._of("error_rate", figures.error_rate, counts.sent, errors)
         if figures.goodput is not None and counts.offered:
             yield self._of(GOODPUT, figures.goodput, counts.offered, self._goodput())
         for name in _TIMES if self._key.operation in EXECUTING_OPERATIONS else _TIMES[:1]:
@@ -238,8 +236,7 @@ def share_interval(events: Ints, whole: Ints, pace: BinnedTimes | None = None) -
     """Return the interval of a share from counts by bin. The interval uses the correlation of the times in ``pace``."""
     if not fill_batches(whole):
         return FoundInterval(why_not=TOO_FEW)
-    n = int(whole.sum())
-    share = float(events.sum() / n)
+    share = float(events.sum() / whole.sum())
     if share in (0.0, 1.0):
         return _CONSTANT
     known = None if pace is None else pace.pace

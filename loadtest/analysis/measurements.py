@@ -68,7 +68,6 @@ def measure(findings: Findings) -> RunMeasurements:
     """Return a run's measurements for comparisons. The same record always gives the same result."""
     record, verdict = findings.record, findings.verdict
     info = record.info
-    stages = [_Stage(findings, key) for key in record.stages()]
     named = {"python": "python", "harness": "workflow-loadtest"}
     versions = {name: info.versions[key] for name, key in named.items() if key in info.versions}
     versions |= {name: info.machine[name] for name in ("region",) if name in info.machine}
@@ -87,7 +86,7 @@ def measure(findings: Findings) -> RunMeasurements:
         verdict=verdict.word,
         sentence=verdict.sentence,
         controls=tuple(_controls(findings)),
-        measurements=tuple(one for stage in stages for one in stage.measurements()),
+        measurements=tuple(one for key in record.stages() for one in _Stage(findings, key).measurements()),
         idle_entries=_idle_entries(findings),
         not_found_entries=record.not_found_entries,
         definition=flattened({key: each for key, each in info.scenario.effective.items() if key not in NOT_HASHED}),
@@ -102,8 +101,8 @@ def target_identity(info: RunInfo) -> TargetIdentity:
     """Return the facts about the target that must be equal in all runs of a history."""
     target = info.target
     limits = dict(sorted(target.limits.items())) | ({} if target.limit_all is None else {"all": target.limit_all})
-    counts = [f"{name} {limit.count} per {limit.window:g} s" for name, limit in limits.items()]
-    said = [f"{target.limiter} by {target.limit_scope}", *counts]
+    said = [f"{target.limiter} by {target.limit_scope}"]
+    said += [f"{name} {limit.count} per {limit.window:g} s" for name, limit in limits.items()]
     said += [f"burst {target.burst}"] if target.burst is not None else []
     said += ["rejected requests count"] if target.count_rejected else []
     said += [f"phase {target.phase:g} s"] if target.phase else []
@@ -218,13 +217,14 @@ class _Stage:
         if value is None:
             return None
         blocks, n = self.blocks, attrgetter(METRICS[metric].n)(self.figures)
-        known = metric == Metric.ERROR_RATE
         return self._measurement(
             metric,
             value=value,
             score=share_score(round(value * n), n),
             n=n,
-            se=blocks.error(share_scores, blocks.errors, blocks.sent) if blocks and known else None,
+            se=blocks.error(share_scores, blocks.errors, blocks.sent)
+            if blocks and metric == Metric.ERROR_RATE
+            else None,
             why_not=self.waits if self.jobs else "",
         )
 
@@ -249,17 +249,16 @@ class _Stage:
         )
 
     def _goodput(self) -> Measurement | None:
-        counts, seconds = self.figures.operations, self.figures.seconds
+        counts, seconds, plan = self.figures.operations, self.figures.seconds, self.key.stage
         if not counts.offered or not seconds:
             return None
-        above = self.key.stage.expect_429 or bool(self.key.stage.over)
         return self._measurement(
             Metric.GOODPUT,
             value=counts.ok / seconds,
             score=math.log((counts.ok + 0.5) / seconds),
             n=counts.offered,
             se=None if self.blocks is None else self.blocks.error(log_goodput, self.blocks.ok, self.blocks.offered),
-            why_not=f"above a limit it depends on {NEXT_WINDOW}" if above else "",
+            why_not=f"above a limit it depends on {NEXT_WINDOW}" if plan.expect_429 or plan.over else "",
         )
 
     def _measurement(
