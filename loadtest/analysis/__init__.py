@@ -13,7 +13,6 @@ __all__ = [
     "Record",
     "anomalies",
     "answers",
-    "arrivals",
     "columns",
     "counts",
     "distribution",

@@ -1,9 +1,8 @@
-"""Rows of a record as NumPy columns. Words are integers, which a vocabulary explains.
+"""Rows of a record as NumPy columns.
 
-A record has one ``Vocabulary``. A word is stored as its place in this vocabulary. Numbers are float64, with NaN for
-null, and are exact to the ns for 104 days. Each column is converted and sorted once per chunk, on first use. The rows
-of a stage are slices of the columns. Other selections copy the columns that they need. A selection that keeps every row
-returns the same object.
+A word is stored as its place in the ``Vocabulary`` of the record. Numbers are float64, with NaN for null, and are exact
+to the ns for 104 days. Each column is converted and sorted once per chunk, on first use. The rows of a stage are slices
+of the columns. Other selections copy the columns that they need.
 """
 
 from collections.abc import Callable, Sequence
@@ -48,8 +47,7 @@ class Vocabulary:
         in_figures: for each stage, whether figures include it.
         meaningful: whether a pass over the record found no meaningless row. Further passes then skip this check.
         imported: whether the record was made from a log. A log has no intended starts, so starts replace them.
-        most_arrivals: for each entry, the number of offered arrivals. A killed run did not count these, so the number
-            is then an upper bound from the plan.
+        most_arrivals: for each entry, the number of offered arrivals; in a killed run, an upper bound from the plan.
     """
 
     def __init__(self, info: RunInfo) -> None:
@@ -123,8 +121,7 @@ class Columns:
     Attributes:
         order: place of each row in the batches. Rows of one kind and stage keep the order of the record.
         stage_index: each row's stage; -1 for the set-up.
-        operations: the rows of operations that belong to a stage.
-        requests: the rows of requests, including the set-up.
+        operations: the rows of operations that belong to a stage. ``requests`` includes the set-up.
     """
 
     def __init__(self, batches: list[pa.RecordBatch], vocabulary: Vocabulary) -> None:
@@ -202,8 +199,7 @@ def _bits(buffer: pa.Buffer, column: pa.Array) -> Bools:
 class Rows:
     """A selection of rows. Rows of a stage are adjacent, unless they are ``as_recorded``.
 
-    Attributes:
-        at: places in the columns. Adjacent rows have a slice, which saves a copy of their values.
+    ``at`` has their places in the columns. Adjacent rows have a slice, which saves a copy of their values.
     """
 
     def __init__(self, columns: Columns, at: Ints | slice) -> None:
@@ -291,7 +287,6 @@ class Rows:
 
     @property
     def ok(self) -> "Rows":
-        """The rows that are ok."""
         return self._part(Outcome.OK, lambda: self.words("outcome") == OK)
 
     @property
@@ -353,10 +348,7 @@ def groups(codes: NDArray[Any]) -> list[tuple[int, Ints | None]]:
 
 
 def tally(counts: Ints, codes: NDArray[Any]) -> None:
-    """Add the frequency of each code to ``counts[code]``. Negative codes are ignored.
-
-    The method is fast if rows share a code, or have codes from a narrow range. Most chunks do.
-    """
+    """Add the frequency of each code to ``counts[code]``. Negative codes are ignored."""
     if not len(codes):
         return
     least, most = int(codes.min()), int(codes.max())

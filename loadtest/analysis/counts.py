@@ -60,8 +60,7 @@ class RequestCell(NamedTuple):
 class Counts:
     """Counts of operations and requests by stage and cell. Cells that do not occur are absent.
 
-    A request draws on the quota at its send time. The polls of a stage's last jobs may be sent in the next stage,
-    or in the drain, which no figure includes.
+    The polls of a stage's last jobs may be sent in the next stage, or in the drain, which no figure includes.
 
     Attributes:
         operations: counts by stage index, warm-up included.
@@ -204,8 +203,7 @@ _PARTS: Final[dict[str, Callable[[Rows], Floats]]] = {
 class Means:
     """Means by stage: sizes of responses, and parts of the times of ok operations without deliberate mistakes.
 
-    Attributes:
-        n: number of ok operations by stage.
+    ``n`` is the number of these operations by stage.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:

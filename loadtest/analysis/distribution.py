@@ -68,8 +68,7 @@ class Distribution:
     """The values of one or several slots.
 
     Attributes:
-        least: the minimum; NaN if empty.
-        most: the maximum; NaN if empty.
+        least: the minimum; NaN if empty. ``most`` is the maximum.
         late: the values that are lower bounds (time-outs); None if there are none.
         ordered: all values, ascending; meaningless in a histogram.
         counts: number of values by bucket in a histogram; None if all values are kept.

@@ -12,9 +12,8 @@ import numpy as np
 
 from loadtest.analysis.anomalies import Anomaly, ErrorGroup, KeyFigures, KeyTimes, SlowKey
 from loadtest.analysis.answers import ComparisonAnswer, answer_all, compared_entries
-from loadtest.analysis.arrivals import Evenness, Evennesses
 from loadtest.analysis.columns import FAILED, THROTTLED, TIMED_OUT
-from loadtest.analysis.consistency import Inconsistency
+from loadtest.analysis.consistency import Evenness, Evennesses, Inconsistency
 from loadtest.analysis.counts import Ledger
 from loadtest.analysis.frames import Run, names_of
 from loadtest.analysis.intervals import MetricInterval, metric_intervals
@@ -113,9 +112,7 @@ class Results(Result, frozen=True, kw_only=True):
 class Findings(Results, frozen=True, kw_only=True, eq=False):
     """The analysis of a record: the content of ``metrics.json``, and results that only reports show.
 
-    Attributes:
-        responses: response times over the run, by traffic entry. ``lags``, ``heats`` and ``executions`` are also by
-            traffic entry.
+    ``responses``, ``lags``, ``heats`` and ``executions`` are series over the run, by traffic entry.
     """
 
     record: Record
@@ -131,10 +128,7 @@ class Findings(Results, frozen=True, kw_only=True, eq=False):
 
 
 def find(record: Record) -> Findings:
-    """Analyse a record. The same record always gives the same findings.
-
-    Series over time need a second pass over the record, because their bins depend on the amount of data.
-    """
+    """Analyse a record. Bins of time need a second pass over the record, because they depend on the amount of data."""
     observed_429, metrics, rates = look_into(record), compute(record), LimitRates(record)
     evenness = Evennesses(record.vocabulary, record.arrivals)
     retried, timelines = Retried(record), Timelines(record)

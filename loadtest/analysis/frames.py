@@ -1,8 +1,8 @@
 """Tables of a run's operations and requests: pandas DataFrames for a notebook, Parquet and CSV for other tools.
 
-Each column is declared once, in ``OPERATIONS`` or ``REQUESTS``, with its name, type, meaning and source. A name ends in
-its unit: ``_ns`` is since the epoch of the run, ``_ms`` is a duration. Timestamps are UTC. Derived times come from
-``times``, so percentiles of a frame equal those of ``metrics.json``.
+Each column is declared once, in ``OPERATIONS`` or ``REQUESTS``, with its name, type, meaning and source. Columns that
+end in ``_ns`` are since the epoch of the run. Derived times come from ``times``, so percentiles of a frame equal those
+of ``metrics.json``.
 """
 
 import json
@@ -66,11 +66,7 @@ class _Part:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table.
-
-    Attributes:
-        name: name of the column. A part ``ns``, ``ms`` or ``bytes`` of the name is the column's unit.
-    """
+    """A column of a table. A part ``ns``, ``ms`` or ``bytes`` of its name is the unit."""
 
     name: str
     type: pa.DataType
@@ -79,7 +75,7 @@ class Column:
 
     @property
     def unit(self) -> str:
-        """Unit of the column: ``ns``, ``ms``, ``bytes`` or ``UTC`` (timestamps); empty without a unit."""
+        """``ns``, ``ms``, ``bytes`` or ``UTC`` (timestamps); empty without a unit."""
         if self.type == _TIMESTAMP:
             return "UTC"
         return next((unit for unit in ("ns", "ms", "bytes") if unit in self.name.split("_")), "")

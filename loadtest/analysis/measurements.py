@@ -5,15 +5,13 @@ Each stage of each traffic entry has these measurements, except in warm-up and s
 * Response time p50 and p95, executionTime p50 and p95, overhead p50. A job's response time is its time to result, so
   its p95 is judged once, as time to result. The client sees a result late, so the value is an upper bound. The error
   due to the last polling interval is ``resolution_ms``.
-* Error rate, and the difference between the 429 rate and its expected value. The expected value comes from a replay of
-  the assumed limiter with the sent requests. The phase of the server's window changes both rates equally, so the
-  difference does not depend on the phase.
-* Goodput. Within the limits, goodput follows the schedule. Above a limit, it depends on the window's phase, so it is
-  shown but not judged. Lost goodput appears as unexpected 429s.
+* Error rate, and the difference between the 429 rate and its expected value from a replay of the assumed limiter. The
+  phase of the server's window changes both rates equally, so the difference does not depend on the phase.
+* Goodput. Above a limit, it depends on the window's phase, so it is shown but not judged. Lost goodput appears as
+  unexpected 429s.
 
 In a stage above a limit, the server's windows change the times and errors of jobs with rejected polls, and response
-times with retries. Such figures are shown but not judged. Windows do not change executionTime or the overhead of sync
-runs.
+times with retries. Such figures are shown but not judged.
 """
 
 import math
@@ -49,7 +47,7 @@ from loadtest.stats.shares import share_score, share_scores
 IDLE_MS: Final = 1.0
 """A workflow is idle if 95 % of its runs have an executionTime below this many ms."""
 _ROUNDING_MS: Final = 1.0
-"""An executionTime in whole milliseconds has this error, in ms."""
+"""An executionTime in whole milliseconds has this error."""
 _PLAIN_SHARES: Final = tuple(each for each in Metric if NATURES[each].unit == "share" and not METRICS[each].expected)
 _DIGITS: Final = 6
 _ERROR_DIGITS: Final = 4
@@ -216,15 +214,13 @@ class _Stage:
         value = attrgetter(metric)(self.figures)
         if value is None:
             return None
-        blocks, n = self.blocks, attrgetter(METRICS[metric].n)(self.figures)
+        blocks, n = self.blocks if metric == Metric.ERROR_RATE else None, attrgetter(METRICS[metric].n)(self.figures)
         return self._measurement(
             metric,
             value=value,
             score=share_score(round(value * n), n),
             n=n,
-            se=blocks.error(share_scores, blocks.errors, blocks.sent)
-            if blocks and metric == Metric.ERROR_RATE
-            else None,
+            se=None if blocks is None else blocks.error(share_scores, blocks.errors, blocks.sent),
             why_not=self.waits if self.jobs else "",
         )
 

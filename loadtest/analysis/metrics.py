@@ -1,7 +1,4 @@
-"""The figures of a run: for all traffic, for each operation and for each traffic entry. All are also given by stage.
-
-Rates are derived from counts. Percentiles come from ``distribution`` and are never averaged. The warm-up is excluded.
-"""
+"""The figures of a run without its warm-up: of all traffic, of each operation and of each entry, also by stage."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -52,7 +49,7 @@ _COMMON_TIMES: Final = tuple(name for name in TIMES if name not in JOB_TIMES)
 
 @dataclass(frozen=True)
 class RunFigures:
-    """The figures of all traffic, of each operation and of each traffic entry."""
+    """The figures of a run."""
 
     overall: OverallFigures
     operations: dict[str, OperationFigures]
@@ -194,10 +191,7 @@ def _cells(requests: Mapping[RequestCell, int]) -> "Counter[Cell]":
 
 
 def deliberate_errors(record: Record, traffic: str) -> Iterator[DeliberateErrors]:
-    """Yield the deliberate mistakes and expected errors of a traffic entry.
-
-    A kind of mistake that was planned but not sent has zero operations.
-    """
+    """Yield the deliberate mistakes, which were planned or sent, and the expected errors of a traffic entry."""
     entry, words = written_entry(record.info, traffic), record.vocabulary.words["mistake"]
     found: dict[str, Counter[int]] = {kind: Counter() for kind in (*MISTAKE_STATUS, ERROR_EXPECTED)}
     for cell, count in record.counts.of_operations(record.stage_indices(record.stages(traffic=traffic))).items():

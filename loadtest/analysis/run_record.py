@@ -9,9 +9,8 @@ import msgspec
 import numpy as np
 
 from loadtest.analysis.anomalies import Anomalies, Errors
-from loadtest.analysis.arrivals import Arrivals
 from loadtest.analysis.columns import OK, TIMED_OUT, StageKey, Stages, Vocabulary
-from loadtest.analysis.consistency import Consistency
+from loadtest.analysis.consistency import Arrivals, Consistency
 from loadtest.analysis.counts import FIRST, Counts, JobTracker, Means
 from loadtest.analysis.distribution import Distribution, Distributions
 from loadtest.analysis.reader import Visitor, scan

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from loadtest.analysis.arrivals import Evenness
+from loadtest.analysis.consistency import Evenness
 from loadtest.analysis.results import OverallFigures, Result
 from loadtest.analysis.run_record import Record
 from loadtest.record.generator_limits import (
