@@ -222,14 +222,9 @@ class Means:
         for stage_index, rows in chunk.requests.by_stage:
             self._sums["bytes"][:, stage_index] += known(rows.floats("bytes_received")).sum(), len(rows)
 
-    def received(self, stage_indices: list[int]) -> float:
-        """Return the mean size of some stages' responses in bytes; 0 without responses."""
-        total, n = self._sums["bytes"][:, stage_indices].sum(axis=1)
-        return float(total / n) if n else 0.0
-
-    def mean(self, stage_index: int, name: str) -> float | None:
-        """Return the mean of a part in ms; None if no operation has this part."""
-        total, n = self._sums[name][:, stage_index]
+    def mean(self, stage_index: int | list[int], name: str) -> float | None:
+        """Return the mean of a part in ms, or of ``bytes`` of a response; None without values."""
+        total, n = self._sums[name][:, stage_index].reshape(2, -1).sum(axis=1)
         return float(total / n) if n else None
 
 

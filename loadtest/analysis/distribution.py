@@ -160,10 +160,14 @@ class Distributions:
         """Number of values by bucket, for each slot with a histogram."""
 
     def add(self, slots: Slots, values: Floats, at_least: Bools | None = None) -> None:
-        """Add each value to its slot. ``at_least`` marks lower bounds (time-outs)."""
+        """Add each value to its slot, if this is not negative. ``at_least`` marks lower bounds (time-outs)."""
         for slot, places in groups(slots):
-            own = slice(None) if places is None else places
-            self.add_to(slot, values[own], None if at_least is None else at_least[own])
+            if slot < 0:
+                continue
+            if places is None:
+                self.add_to(slot, values, at_least)
+            else:
+                self.add_to(slot, values.take(places), None if at_least is None else at_least.take(places))
 
     def add_to(self, slot: int, values: Floats, at_least: Bools | None = None) -> None:
         """Add values to one slot, without a copy. NaN is ignored."""
@@ -242,9 +246,7 @@ class TimeSeries:
 
     def add(self, seconds: Floats, values: Floats) -> None:
         """Add each value to the bin of its time, in s since the epoch. Values outside all bins are dropped."""
-        for bin_, places in groups(place(seconds, self.cuts)):
-            if bin_ >= 0:
-                self._bins.add_to(bin_, values if places is None else values.take(places))
+        self._bins.add(place(seconds, self.cuts), values)
 
     def bins(self) -> list[Distribution]:
         return [self._bins.get([place]) for place in range(len(self.cuts) - 1)]

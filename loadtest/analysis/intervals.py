@@ -99,12 +99,12 @@ class MetricInterval(FoundInterval, frozen=True, kw_only=True):
 
 def metric_intervals(record: Record, metrics: RunFigures, blocks: TimeBlocks) -> list[MetricInterval]:
     """Return an interval for each figure with a value, by traffic entry and stage, in order."""
-    found: list[MetricInterval] = []
-    ranges, replayed = phase_ranges(record), record.expectation.why_not is None
-    for key in record.stages():
-        ranged, own = ranges.get(key.place, _NONE), blocks.stages.get(key.place)
-        found.extend(_Stage(record, key, metrics, own, ranged, replayed=replayed).intervals())
-    return found
+    ranges = phase_ranges(record)
+    stages = [
+        _Stage(record, key, metrics, blocks.stages.get(key.place), ranges.get(key.place, _NONE))
+        for key in record.stages()
+    ]
+    return [one for stage in stages for one in stage.intervals()]
 
 
 def find_interval(intervals: Sequence[MetricInterval], traffic: str, stage: str, metric: str) -> MetricInterval | None:
@@ -117,20 +117,13 @@ _CONSTANT: Final = FoundInterval(why_not=CONSTANT)
 
 class _Stage:
     def __init__(
-        self,
-        record: Record,
-        key: StageKey,
-        metrics: RunFigures,
-        blocks: StageBlocks | None,
-        over_phases: PhaseRange,
-        *,
-        replayed: bool,
+        self, record: Record, key: StageKey, metrics: RunFigures, blocks: StageBlocks | None, over_phases: PhaseRange
     ) -> None:
         self._record, self._key, self._blocks = record, key, blocks
         self._figures = metrics.traffic[key.traffic].stages[key.stage.name]
         self._pace = None if blocks is None else blocks.times[RESPONSE]
         self._waits = waits(key.stage, key.operation, retried=written_entry(record.info, key.traffic).retries)
-        self._why_phases = self._depends(over_phases) if replayed else ""
+        self._why_phases = self._depends(over_phases) if record.expectation.why_not is None else ""
         """Why rejections depend on the server's windows; empty if they do not. If they do, blocks are invalid."""
         self._phases, self._rejected = over_phases.phases, _usual(over_phases, self._figures.operations)
         """The range of rejections over 95 % of phases; None without a range that contains the observation."""

@@ -185,7 +185,7 @@ def _row(kind: str, name: str, figures: CountedFigures, record: Record, stages: 
     return [
         kind, csv_text(name), requests.sent, requests.failed,
         *(trend.get(statistic, 0.0) for statistic in ("med", "avg", "min", "max")),
-        round(record.means.received(stage_indices)), requests.sent_rate or 0.0,
+        round(record.means.mean(stage_indices, "bytes") or 0), requests.sent_rate or 0.0,
         requests.failed / figures.seconds if figures.seconds else 0.0,
         *(times.at([rank(times.n, quantile)])[0] if times.n else "N/A" for quantile in _PERCENTILES),
     ]  # fmt: skip
