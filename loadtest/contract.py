@@ -1,13 +1,11 @@
 """Vocabulary of the Workflow REST API: operations, requests, limits, job states, errors, outcomes and reasons.
 
-All other modules import these names instead of spelling them. A new operation needs an entry in ``OPERATIONS`` (and one
-in ``REQUESTS`` if it sends a new kind of request), a user class, and documentation.
+All other modules import these names instead of spelling them. The members of the enumerations are strings, and files
+contain their text.
 
 Source: the API's documentation, "Rate limits": synchronous runs 100 requests per minute, asynchronous submits 1000 per
 minute, retrieval of results 500 per minute. A request beyond a limit is answered with 429. The documentation specifies
 neither the algorithm nor whether limits are per key (see ``ARCHITECTURE.md``).
-
-The members of the enumerations are strings, and files contain their text.
 """
 
 from dataclasses import dataclass
@@ -83,28 +81,23 @@ DOCUMENTED: Final[dict[LimitName, Limit]] = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A kind of request, as the API's documentation describes it.
-
-    Attributes:
-        path: the path. If it ends with a slash, a job id follows.
-        success: the status of a successful response.
-        executes: whether the request makes the target execute a workflow.
-    """
+    """A kind of request, as the API's documentation describes it."""
 
     method: str
     path: str
+    """If the path ends with a slash, a job id follows."""
     success: int
+    """The status of a successful response."""
     limit: LimitName
     executes: bool = False
+    """Whether the request makes the target execute a workflow."""
 
 
-RUN_PATH: Final = "/v1/workflows/run"
-JOBS_PATH: Final = "/v1/workflows/jobs"
-JOB_PREFIX: Final = JOBS_PATH + "/"
+JOB_PREFIX: Final = "/v1/workflows/jobs/"
 
 REQUESTS: Final[dict[RequestKind, Request]] = {
-    RequestKind.RUN: Request("POST", RUN_PATH, 200, LimitName.SYNC_RUN, executes=True),
-    RequestKind.SUBMIT: Request("POST", JOBS_PATH, 202, LimitName.ASYNC_SUBMIT, executes=True),
+    RequestKind.RUN: Request("POST", "/v1/workflows/run", 200, LimitName.SYNC_RUN, executes=True),
+    RequestKind.SUBMIT: Request("POST", "/v1/workflows/jobs", 202, LimitName.ASYNC_SUBMIT, executes=True),
     RequestKind.RETRIEVE: Request("GET", JOB_PREFIX, 200, LimitName.RETRIEVAL),
     RequestKind.POLL: Request("GET", JOB_PREFIX, 200, LimitName.RETRIEVAL),
 }
@@ -117,7 +110,6 @@ OPERATIONS: Final[dict[Operation, tuple[RequestKind, ...]]] = {
 """The requests of each operation. The first request starts the operation, and the others may follow."""
 
 FIRST_KIND: Final = {operation: kinds[0] for operation, kinds in OPERATIONS.items()}
-"""The kind of an operation's first request."""
 
 FIRST_KINDS: Final = frozenset(FIRST_KIND.values())
 
@@ -135,7 +127,6 @@ EXECUTING_KINDS: Final = frozenset(kind for kind, request in REQUESTS.items() if
 EXECUTING_OPERATIONS: Final = tuple(operation for operation, kind in FIRST_KIND.items() if kind in EXECUTING_KINDS)
 
 EXECUTING_LIMITS: Final = tuple(request.limit for request in REQUESTS.values() if request.executes)
-"""The limits of requests that make the target execute a workflow."""
 
 LIMIT_OF_KIND: Final = {kind: request.limit for kind, request in REQUESTS.items()}
 

@@ -83,6 +83,7 @@ SHARED: Final[dict[str, Decorator]] = {
     "output_dir": click.option(
         "--output-dir", type=PATH, default=Path("reports"), show_default=True, help="Folder for runs."
     ),
+    "fail_on_inconclusive": click.option("--fail-on-inconclusive", is_flag=True, help="Exit with 1 instead of 6."),
     "full": click.option("--full", is_flag=True, help="Print every table and fact, not only the first screen."),
     "plots": click.option(
         "--plots/--no-plots",

@@ -48,8 +48,7 @@ from loadtest.runs.sides import SideOptions
 @shared("seed", "yes")
 @click.option("--no-preflight", is_flag=True, help="Skip the preflights, which spend quota.")
 @click.option("--plan", "plan_only", is_flag=True, help="Only print the load, and check the request budgets.")
-@click.option("--fail-on-inconclusive", is_flag=True, help="Exit with 1 instead of 6.")
-@shared("output_dir", "plots")
+@shared("fail_on_inconclusive", "output_dir", "plots")
 def command(scenario: str, **options: Any) -> int:
     """Compare two versions of a service under SCENARIO, in pairs of blocks. The exit code is the verdict.
 

@@ -1,12 +1,12 @@
 """``loadtest regression``: checks whether a service became slower or rejects more requests than in its history."""
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 import msgspec
 
-from loadtest.cli._options import SHARE, TARGET, shared
+from loadtest.cli._options import PATH, SHARE, TARGET, shared
 from loadtest.compare import audit as auditing
 from loadtest.compare import history_file
 from loadtest.compare.history import History, to_otava
@@ -17,17 +17,15 @@ from loadtest.runs.regression import CheckOptions, decide, load_suspects, warn
 from loadtest.runs.regression import check as check_run
 from loadtest.terminal.history import show_audit, show_history, tracked
 
-_PLACE: Final = click.Path(path_type=Path)
 _history_option = click.option(
     "--history",
     "place",
-    type=_PLACE,
+    type=PATH,
     default=Path("reports") / "baselines",
     show_default=True,
     metavar="DIR|FILE",
     help="The history: a .jsonl file, or a folder with a file for each scenario.",
 )
-_fail_option = click.option("--fail-on-inconclusive", is_flag=True, help="Exit with 1 instead of 6.")
 _reason_option = click.option("--reason", required=True, metavar="TEXT", help="Reason to record in the history.")
 
 
@@ -46,7 +44,7 @@ def command() -> None:
 @_history_option
 @shared("output_dir", "set", "seed", "target_version")
 @click.option("--must-find", type=SHARE, metavar="SHARE", help="Exit with 6 if the check could miss a rise by SHARE.")
-@_fail_option
+@shared("fail_on_inconclusive")
 @click.option("--no-rerun", is_flag=True, help="Instead of a rerun, write suspects.json and exit with 6.")
 @shared("plots")
 def check(**options: Any) -> int:
@@ -61,12 +59,10 @@ def check(**options: Any) -> int:
 
 
 @command.command(short_help="Rerun a suspected regression, on another machine.")
-@click.argument("file", metavar="SUSPECTS", type=_PLACE)
+@click.argument("file", metavar="SUSPECTS", type=PATH)
 @shared("targets", "yes", "no_preflight")
-@click.option("--history", "place", type=_PLACE, metavar="DIR|FILE", help="Default: the check's history.")
-@shared("output_dir")
-@_fail_option
-@shared("plots")
+@click.option("--history", "place", type=PATH, metavar="DIR|FILE", help="Default: the check's history.")
+@shared("output_dir", "fail_on_inconclusive", "plots")
 def confirm(file: Path, **options: Any) -> int:
     """Run the scenario of SUSPECTS again. Only the suspected metrics can confirm the regression.
 

@@ -39,10 +39,12 @@ from loadtest.terminal.progress import ProgressDisplay
 
 
 class SeriesEnd(NamedTuple):
-    """The pairs of a series. If it ended early, ``code`` and ``reason`` say why; else ``code`` is ``PASS``."""
+    """The pairs (base, head) of a series with two finished blocks, in order of time.
+
+    If the series ended early, ``code`` and ``reason`` say why; else ``code`` is ``PASS``.
+    """
 
     pairs: list[tuple[RunMeasurements, RunMeasurements]]
-    """(base, head) of every pair with two finished blocks, in order of time."""
     code: ExitCode
     reason: str
 
@@ -171,7 +173,7 @@ class ComparisonSeries:
         self._plan = BlockPlan(scenario=name, seeds=[], silence_s=pace.silence_s, blocks=[])
 
     def make(self, pairs: int) -> SeriesEnd:
-        """Make and measure the next series, which has ``pairs`` pairs.
+        """Make and measure the next series of ``pairs`` pairs.
 
         Raises:
             LoadtestError: if no block could start, or the harness failed.
@@ -191,8 +193,7 @@ class ComparisonSeries:
         if failure is not None and (failure.exit_code != ExitCode.TARGET or not infos):
             raise failure
         self._note_crashes(infos)
-        measured = measure([self._directory / block.directory for block, _ in infos])
-        return self._end(infos, measured, code, failure)
+        return self._end(infos, self._measured(infos), code, failure)
 
     def _prepare(self, order: Sequence[Side], seed: int, series: int) -> None:
         """Create the directory of every block. Blocks of one side differ only in their ids."""
@@ -241,6 +242,19 @@ class ComparisonSeries:
                 if ready.embedded.crashed and mine:
                     run_directory.note_target_died(self._directory / mine[-1].directory)
 
+    def _measured(self, infos: Sequence[tuple[Block, RunInfo]]) -> dict[str, RunMeasurements]:
+        """Measure blocks in a separate process. If a block cannot be measured, print its error and leave it out."""
+        directories = [self._directory / block.directory for block, _ in infos]
+        run_module("loadtest.analysis", "measure", *map(str, directories))
+        found: dict[str, RunMeasurements] = {}
+        for directory in directories:
+            try:
+                one = measurements.read(directory)
+                found[one.run] = one
+            except InputError as error:
+                complain(error)
+        return found
+
     def _end(
         self,
         infos: Sequence[tuple[Block, RunInfo]],
@@ -271,19 +285,3 @@ class ComparisonSeries:
         if unmeasured := [info.id for _, info in infos if info.id not in measured]:
             return SeriesEnd(pairs, ExitCode.INVALID, f"{unmeasured[0]} could not be measured")
         return SeriesEnd(pairs, ExitCode.PASS, "")
-
-
-def measure(directories: Sequence[Path]) -> dict[str, RunMeasurements]:
-    """Measure runs in a separate process, and return the measurements by run id.
-
-    The process writes ``measurements.json``. If a run cannot be measured, its error is printed and the run is left out.
-    """
-    run_module("loadtest.analysis", "measure", *map(str, directories))
-    found: dict[str, RunMeasurements] = {}
-    for directory in directories:
-        try:
-            one = measurements.read(directory)
-            found[one.run] = one
-        except InputError as error:
-            complain(error)
-    return found

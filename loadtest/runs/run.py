@@ -32,11 +32,7 @@ from loadtest.terminal.progress import ProgressDisplay
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(ScenarioOptions):
-    """The options of a verb that makes a run.
-
-    Raises:
-        InputError: if two options exclude each other.
-    """
+    """The options of a verb that makes a run. Raises ``InputError`` if two options exclude each other."""
 
     output_dir: Path
     target_version: str = ""
@@ -77,11 +73,7 @@ class MadeRun(NamedTuple):
 
 
 def make_run(loaded: LoadedScenario, options: RunOptions) -> MadeRun:
-    """Run a scenario and report it. Progress is printed to standard output.
-
-    Raises:
-        LoadtestError: if the run could not start.
-    """
+    """Run a scenario, print its progress, and report it. Raises ``LoadtestError`` if the run could not start."""
     if options.metrics_port is not None:
         check_free(options.metrics_port, "--metrics-port")
     interrupt_on_terminate()

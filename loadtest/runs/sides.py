@@ -31,10 +31,9 @@ _WARNED: Final = frozenset({"multiplier", "pool", "retrievals", "polls", "wait"}
 
 @dataclass(frozen=True, slots=True)
 class SideOptions:
-    """The options of a side."""
+    """The options of a side. ``where`` is a base URL or the name of an entry; None for an embedded API."""
 
     where: str | None
-    """A base URL, or the name of an entry in targets.toml; None for an embedded API."""
     overrides: tuple[str, ...] = ()
     version: str = ""
 
@@ -199,8 +198,7 @@ def _exceeded_window(side: PlannedSide, starts_s: Sequence[float]) -> float:
     if assumed.spec.algorithm == CONCURRENCY:
         return 0.0
     windows = [assumed.limit_on(name).window for plan in traffic.values() for each in plan.stages for name in each.over]
-    once = minimum_load(side.loaded.scenario, traffic)
-    load = repeated(once, starts_s)
+    load = repeated(minimum_load(side.loaded.scenario, traffic), starts_s)
     for name in LIMIT_NAMES:
         limit = assumed.limit_on(name)
         if load.peak(name, limit, *assumed.together(name)) > limit.count * assumed.quotas(len(side.keys)):
@@ -209,7 +207,7 @@ def _exceeded_window(side: PlannedSide, starts_s: Sequence[float]) -> float:
 
 
 def show_plan(sides: BothSides, order: Sequence[Side], *, pairs: int, least: int) -> None:
-    """Print the load of both sides for all ``pairs``. ``least`` is the number of pairs that may suffice."""
+    """Print the load of both sides. ``least`` of the ``pairs`` may suffice."""
     loaded, pace = sides["base"].loaded, pace_of(sides, order)
     print(f"{loaded.scenario.title} [{loaded.name}, seed {loaded.scenario.seed}]")
     time = f"{pace.total_s:.0f} s" if pace.total_s < 120 else f"{pace.total_s / 60:.0f} min"
@@ -262,11 +260,7 @@ def _warnings(side: PlannedSide, plan: Plan) -> Iterator[str]:
 
 
 def check_budgets(sides: BothSides, order: Sequence[Side], *, preflight: bool) -> None:
-    """Check that each side's request budget allows the maximum number of blocks.
-
-    Raises:
-        InputError: if the blocks exceed a budget, or a target may not be loaded now.
-    """
+    """Check that each side's request budget allows the maximum number of blocks. Raises ``InputError``."""
     pace = pace_of(sides, order)
     for one in sides.values():
         if one.chosen is None:
@@ -283,12 +277,7 @@ def check_budgets(sides: BothSides, order: Sequence[Side], *, preflight: bool) -
 
 @contextmanager
 def ready_sides(sides: BothSides, *, yes: bool, preflight: bool) -> Iterator[dict[Side, ResolvedTarget]]:
-    """Yield both sides, ready for load. Embedded APIs run until the context ends.
-
-    Raises:
-        InputError: if a production target was not confirmed.
-        TargetError: if a preflight fails, or an embedded API does not start.
-    """
+    """Yield both sides, ready for load, as ``ready_target`` does. Embedded APIs run until the context ends."""
     running = {one.chosen.name or one.place: one.chosen for one in sides.values() if one.chosen is not None}
     for chosen in running.values():
         confirm(chosen, yes=yes)

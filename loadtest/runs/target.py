@@ -72,11 +72,7 @@ class ScenarioOptions(TargetOptions):
         return None if self.host is None else entry_at(self.host, self.targets)
 
     def load(self) -> LoadedScenario:
-        """Load the scenario with its overrides, scaled to ``duration``.
-
-        Raises:
-            InputError: if the scenario is invalid, or ``duration`` is too short for it.
-        """
+        """Load the scenario with its overrides, scaled to ``duration``. Raises ``InputError``."""
         multiplied = () if self.rate_multiplier is None else (f"rate_multiplier={self.rate_multiplier}",)
         loaded = load_scenario(find_scenario(self.scenario), (*self.overrides, *multiplied), self.seed)
         if self.duration is None:
