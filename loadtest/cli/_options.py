@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
+import msgspec
 
 from loadtest.contract import LIMIT_NAMES, LimitName
 from loadtest.errors import InputError
@@ -107,6 +108,7 @@ SHARED: Final[dict[str, Decorator]] = {
         default=0,
         help="Number of worker processes on this machine that send the load.",
     ),
+    "as_json": click.option("--json", "as_json", is_flag=True, help="Print JSON."),
     "master": click.option("--master", is_flag=True, help="Wait for workers on other machines (`loadtest worker`)."),
     "bind": click.option(
         "--bind",
@@ -125,6 +127,11 @@ TARGET: Final = ("host or embedded", *RUNNING[1:], "no_preflight")
 """Options of a verb that loads a target. The default is the embedded target."""
 LOAD: Final = ("set", "seed", "rate_multiplier", "duration")
 """Options that change a verb's scenario."""
+
+
+def print_json(value: Any) -> None:
+    """Print a value as indented JSON."""
+    click.echo(msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2))
 
 
 def shared(*names: str) -> Decorator:

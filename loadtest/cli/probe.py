@@ -13,7 +13,7 @@ import numpy as np
 from rich.control import Control
 from rich.segment import ControlType
 
-from loadtest.cli._options import LIMIT, TARGET, shared
+from loadtest.cli._options import LIMIT, TARGET, print_json, shared
 from loadtest.console import Console
 from loadtest.contract import DOCUMENTED, LIMIT_NAMES, LimitName
 from loadtest.errors import ExitCode, InputError, LoadtestError
@@ -26,7 +26,6 @@ from loadtest.reference_settings import ReferenceSettings
 from loadtest.runs.target import TargetOptions, child_environment, credentials_for, embedded_target, own_credentials
 from loadtest.targets import (
     TARGETS_FILE,
-    ChosenTarget,
     MinimumLoad,
     check_reachable,
     check_request_budget,
@@ -94,7 +93,7 @@ def command(
     if save is not None:
         _save(found, path, save)
     if as_json:
-        print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+        print_json(found)
     return int(ExitCode.PASS if all(each.stated for each in found) else ExitCode.INCONCLUSIVE)
 
 
@@ -134,15 +133,7 @@ def _target(
     keys, endpoint = credentials_for(chosen)
     check_reachable(chosen.target)
     confirm(chosen, yes=options.yes)
-    _check_budget(chosen, documented)
-    entry = chosen.entry
-    most = None if entry is None or entry.max_requests is None else entry.max_requests // len(documented)
-    about = {"listed": entry is not None, "requests": most, "tls": chosen.tls, "headers": chosen.headers}
-    yield msgspec.structs.replace(asked, url=chosen.target.url, **about), child_environment(keys, endpoint)
-
-
-def _check_budget(chosen: ChosenTarget, documented: Mapping[LimitName, Limit]) -> None:
-    """Check that an entry allows a probe's minimum load: one request more than the count of each limit."""
+    # The minimum load exceeds each limit by a request.
     load = MinimumLoad(
         duration_s=sum(WINDOWS * limit.window for limit in documented.values()),
         due={name: np.zeros(limit.count + 1, np.int64) for name, limit in documented.items()},
@@ -150,6 +141,10 @@ def _check_budget(chosen: ChosenTarget, documented: Mapping[LimitName, Limit]) -
     # To measure a limit, one key must use all of it.
     used = {name: Limit(limit.count + 1, limit.window) for name, limit in documented.items()}
     check_request_budget(chosen, load, used, keys=1, now=datetime.now(UTC))
+    entry = chosen.entry
+    most = None if entry is None or entry.max_requests is None else entry.max_requests // len(documented)
+    about = {"listed": entry is not None, "requests": most, "tls": chosen.tls, "headers": chosen.headers}
+    yield msgspec.structs.replace(asked, url=chosen.target.url, **about), child_environment(keys, endpoint)
 
 
 def _print_plan(order: results.ProbeOrder) -> None:

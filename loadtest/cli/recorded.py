@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Final
 
 import click
-import msgspec
 
-from loadtest.cli._options import shared
+from loadtest.cli._options import print_json, shared
 from loadtest.errors import InputError
 from loadtest.processes import make_report, run_module
 from loadtest.record import run_directory
@@ -60,7 +59,7 @@ def export(run: str, form: str, output: Path | None) -> int:
 @click.option(
     "--count", type=click.IntRange(1, 100), default=10, show_default=True, help="Number of operations for each entry."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@shared("as_json")
 def slow(run: str, traffic: str | None, count: int, as_json: bool) -> None:
     """List the slowest operations of RUN with their requests and trace ids.
 
@@ -71,7 +70,7 @@ def slow(run: str, traffic: str | None, count: int, as_json: bool) -> None:
         raise InputError(f"--traffic {traffic}: the run has {', '.join(slowest) or 'no traffic'}")
     shown = {name: operations[:count] for name, operations in slowest.items() if traffic in {None, name}}
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(shown), indent=2))
+        print_json(shown)
         return
     for name, operations in shown.items():
         click.echo(f"{name}: {f'the slowest {len(operations)}' if operations else 'no operation was answered'}")

@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
-from loadtest.cli._options import PATH, SHARE, TARGET, shared
+from loadtest.cli._options import PATH, SHARE, TARGET, print_json, shared
 from loadtest.compare import audit as auditing
 from loadtest.compare import history_file
 from loadtest.compare.history import History, to_otava
@@ -132,7 +131,7 @@ def history(scenario: str | None, *, place: Path, html: Path | None, form: str |
 @command.command(short_help="Estimate a history's false-alarm rate.")
 @click.argument("scenario", required=False)
 @_history_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@shared("as_json")
 def audit(scenario: str | None, *, place: Path, as_json: bool) -> None:
     """Replay the rule over a history to estimate its false-alarm rate and the smallest change it can detect.
 
@@ -141,7 +140,7 @@ def audit(scenario: str | None, *, place: Path, as_json: bool) -> None:
     for path in _history_files(place, scenario):
         found = auditing.audit(known := _read(path), tracked)
         if as_json:
-            click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+            print_json(found)
         else:
             show_audit(path, known, found)
 

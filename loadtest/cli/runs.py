@@ -9,7 +9,7 @@ from typing import Final
 import click
 import msgspec
 
-from loadtest.cli._options import shared
+from loadtest.cli._options import print_json, shared
 from loadtest.compare import results
 from loadtest.errors import InputError, LoadtestError
 from loadtest.program import mention, pasteable
@@ -27,7 +27,7 @@ _HEAD: Final = (
 @click.option("--scenario", help="Only runs of this scenario.")
 @click.option("--keep", type=click.IntRange(min=0), metavar="N", help="Delete all runs but the N newest.")
 @click.option("--yes", is_flag=True, help="Delete without asking.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@shared("as_json")
 def command(output_dir: Path, scenario: str | None, keep: int | None, yes: bool, as_json: bool) -> None:
     """List runs, newest first. With --keep N, delete all but the N newest.
 
@@ -35,23 +35,29 @@ def command(output_dir: Path, scenario: str | None, keep: int | None, yes: bool,
     requests. Verdict comes from the run's own thresholds, Compared from `loadtest regression check`. Baselines, the
     example, and runs in progress are neither listed nor deleted.
     """
-    runs = [run for run in _stored_runs(output_dir) if scenario in (None, run.scenario)]
+    found = [_stored(directory) for directory in (output_dir.iterdir() if output_dir.is_dir() else ())]
+    runs = [run for run in found if run is not None and scenario in (None, run.scenario)]
+    runs.sort(key=lambda run: (run.started, run.directory.name), reverse=True)
     if keep is not None:
         old = runs[keep:]
         size = sum(run.size for run in old) / 1e6
         if old and not yes:
             click.confirm(f"delete {len(old)} runs, {size:.1f} MB?", abort=True)
         for run in old:
-            _delete(run.directory)
-        text = "" if old else "nothing to delete"
+            try:
+                shutil.rmtree(run.directory)
+            except OSError as error:
+                raise InputError(f"cannot delete {run.directory}: {error.strerror}") from error
+            print(f"deleted {run.directory}")
+        if not old:
+            click.echo("nothing to delete")
     elif as_json:
-        text = msgspec.json.format(msgspec.json.encode(runs, enc_hook=str), indent=2).decode()
-    elif not runs:
-        text = pasteable(f"no runs in {output_dir}; create one with {mention('run', 'smoke', output_dir=output_dir)}")
+        print_json(runs)
+    elif runs:
+        click.echo("\n".join([_HEAD, *map(_line, runs)]))
     else:
-        text = "\n".join([_HEAD, *map(_line, runs)])
-    if text:
-        click.echo(text)
+        new = mention("run", "smoke", output_dir=output_dir)
+        click.echo(pasteable(f"no runs in {output_dir}; create one with {new}"))
 
 
 class _StoredRun(msgspec.Struct, frozen=True, rename={"size": "bytes"}):
@@ -78,12 +84,6 @@ class _StoredRun(msgspec.Struct, frozen=True, rename={"size": "bytes"}):
 
 class _Compared(msgspec.Struct, frozen=True):
     word: str
-
-
-def _stored_runs(parent: Path) -> list[_StoredRun]:
-    """Return all runs in a directory, newest first."""
-    found = filter(None, map(_stored, parent.iterdir() if parent.is_dir() else ()))
-    return sorted(found, key=lambda run: (run.started, run.directory.name), reverse=True)
 
 
 def _stored(directory: Path) -> _StoredRun | None:
@@ -128,14 +128,6 @@ def _compared(directory: Path) -> str | None:
         return msgspec.json.decode((directory / results.FILE_NAME).read_bytes(), type=_Compared).word
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-
-
-def _delete(directory: Path) -> None:
-    try:
-        shutil.rmtree(directory)
-    except OSError as error:
-        raise InputError(f"cannot delete {directory}: {error.strerror}") from error
-    print(f"deleted {directory}")
 
 
 def _line(run: _StoredRun) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import click
 import msgspec
 
-from loadtest.cli._options import DURATION, LOAD, shared
+from loadtest.cli._options import DURATION, LOAD, print_json, shared
 from loadtest.errors import ExitCode, InputError
 from loadtest.program import mention, pasteable
 from loadtest.runs.target import ScenarioOptions, plan_of
@@ -52,7 +52,7 @@ def plan(
     start_s = None if start is None else _start_s(start)
     made = plan_of(loaded, chosen=options.entry, keys=keys, start=start_s, job_s=job_s, price=price)
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(made), indent=2).decode())
+        print_json(made)
     else:
         show_plan(made, loaded.place)
 

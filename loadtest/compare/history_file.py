@@ -181,7 +181,12 @@ class _Schemas(msgspec.Struct):
 def _parse(data: bytes, path: Path) -> tuple[list[HistoryLine], bytes]:
     """Return the lines of a file, and separately a truncated last line."""
     *whole, last = data.split(b"\n")
-    cut_off = last if last.strip() and not _is_json(last) else b""
+    cut_off = b""
+    if last.strip():
+        try:
+            msgspec.json.decode(last)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            cut_off = last
     lines = whole if cut_off else [*whole, last]
     return [_line(text, path, number) for number, text in enumerate(lines, 1) if text.strip()], cut_off
 
@@ -190,14 +195,6 @@ def _encode(line: HistoryLine) -> bytes:
     """Encode a line with the CRC-32 of its content, so that a flipped bit cannot become another verdict."""
     text = msgspec.json.encode(line)[:-1]
     return text + b',"crc":"%08x"}\n' % zlib.crc32(text)
-
-
-def _is_json(text: bytes) -> bool:
-    try:
-        msgspec.json.decode(text)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return False
-    return True
 
 
 def _line(text: bytes, path: Path, number: int) -> HistoryLine:

@@ -192,7 +192,12 @@ class ComparisonSeries:
         infos = self._keep_begun(series)
         if failure is not None and (failure.exit_code != ExitCode.TARGET or not infos):
             raise failure
-        self._note_crashes(infos)
+        for side, ready in self._ready.items():
+            if ready.embedded is not None:
+                ready.embedded.write_log(self._directory / f"{side}-target.log")
+                mine = [block for block, _ in infos if block.side == side]
+                if ready.embedded.crashed and mine:
+                    run_directory.note_target_died(self._directory / mine[-1].directory)
         return self._end(infos, self._measured(infos), code, failure)
 
     def _prepare(self, order: Sequence[Side], seed: int, series: int) -> None:
@@ -232,15 +237,6 @@ class ComparisonSeries:
                 self._plan.blocks.remove(block)
         record.save(self._plan, self._directory)
         return kept
-
-    def _note_crashes(self, infos: Sequence[tuple[Block, RunInfo]]) -> None:
-        """Save the output of each embedded API. If it crashed, note this in the last block of its side."""
-        for side, ready in self._ready.items():
-            if ready.embedded is not None:
-                ready.embedded.write_log(self._directory / f"{side}-target.log")
-                mine = [block for block, _ in infos if block.side == side]
-                if ready.embedded.crashed and mine:
-                    run_directory.note_target_died(self._directory / mine[-1].directory)
 
     def _measured(self, infos: Sequence[tuple[Block, RunInfo]]) -> dict[str, RunMeasurements]:
         """Measure blocks in a separate process. If a block cannot be measured, print its error and leave it out."""
