@@ -1,4 +1,4 @@
-"""The command line. Each verb is a module that is imported when the verb is called. So ``--help`` stays fast."""
+"""The command line. A verb's module is imported only when the verb is called, so that ``--help`` stays fast."""
 
 import errno
 import os
@@ -120,7 +120,6 @@ def _main(arguments: list[str]) -> int:
 
 
 def _wrong_usage(error: click.UsageError, arguments: Sequence[str]) -> InputError:
-    """Convert one of click's errors to an ``InputError``."""
     ctx = error.ctx
     path = ctx.command_path if ctx else command_line(*[each for each in arguments[:1] if each in VERBS])
     if isinstance(error, click.NoSuchOption):

@@ -111,9 +111,7 @@ SHARED: Final[dict[str, Decorator]] = {
     "as_json": click.option("--json", "as_json", is_flag=True, help="Print JSON."),
     "master": click.option("--master", is_flag=True, help="Wait for workers on other machines (`loadtest worker`)."),
     "bind": click.option(
-        "--bind",
-        metavar="HOST:PORT",
-        help=f"Address at which a master listens.   [default: {DEFAULT_ADDRESS}]",
+        "--bind", metavar="HOST:PORT", help=f"Address at which a master listens.   [default: {DEFAULT_ADDRESS}]"
     ),
     "expect_workers": click.option(
         "--expect-workers",

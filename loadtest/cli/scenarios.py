@@ -33,13 +33,7 @@ _TIME: Final = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?"
 @click.option("--price-per-execution", "price", type=click.FloatRange(min=0), help="Price of one workflow execution.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole plan as JSON.")
 def plan(
-    *,
-    keys: int | None,
-    start: str | None,
-    job_s: float | None,
-    price: float | None,
-    as_json: bool,
-    **given: Any,
+    *, keys: int | None, start: str | None, job_s: float | None, price: float | None, as_json: bool, **given: Any
 ) -> None:
     """Forecast SCENARIO's load against the rate limits, and the expected 429s. Nothing is sent.
 

@@ -87,7 +87,6 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     @property
     def count(self) -> EventCount:
-        """The number of events and trials of a share."""
         expected = self.expected or 0.0
         events = min(max(self.value + expected, 0.0), 1.0) * self.n
         of_429s = self.metric == Metric.THROTTLED_RATE

@@ -80,12 +80,8 @@ class _Series(NamedTuple):
         return NATURES[self.key.metric].scale == "logit"
 
 
-class _Noise(NamedTuple):
-    """The variance of a metric's scores, its degrees of freedom, and the maximum p of a change."""
-
-    variance: float
-    df: float
-    level: float
+_Noise = tuple[float, float, float]
+"""The variance of a metric's scores, its degrees of freedom, and the maximum p of a change."""
 
 
 class _Found(NamedTuple):
@@ -184,7 +180,7 @@ def _shifts(one: _Series, level: float, rest: Floats) -> list[_Found]:
     if len(one.places) < 2 * _SHORTEST:
         return []
     moves = winsorised(np.diff(one.scores).tolist(), math.sqrt(one.prior))
-    noise = _Noise(*shrunk(one.prior, float(np.mean(np.square(moves))) / 2, len(moves)), level)
+    noise = *shrunk(one.prior, float(np.mean(np.square(moves))) / 2, len(moves)), level
     fitted = np.empty_like(rest)
     found, _ = _split(one, 0, len(rest), noise, fitted)
     rest -= fitted

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -92,8 +92,9 @@ class LogRequests:
         """Add the requests of a block of lines. Examples in messages are taken from ``lines``."""
         n = len(fields["time"] if lines is None else lines)
         fields = {**dict.fromkeys((*ROLES, "rate_limit"), pa.nulls(n, pa.binary())), **fields}
-        stamps, status, request = _parse_stamps(fields["time"]), _numbers(fields["status"]), _request(fields)
-        valid = (column.is_valid().to_numpy(zero_copy_only=False) for column in (stamps.ns, status, request))
+        stamps, digits, zoneless = _parse_stamps(fields["time"])
+        status, request = _numbers(fields["status"]), _request(fields)
+        valid = (column.is_valid().to_numpy(zero_copy_only=False) for column in (stamps, status, request))
         known: Bools = np.logical_and.reduce([*valid])
         self.lines += n
         self.unknown += int(n - known.sum())
@@ -107,13 +108,13 @@ class LogRequests:
         known &= operation >= 0
         if not known.any():
             return
-        self.digits, self.zoneless = min(self.digits, stamps.digits), self.zoneless or stamps.zoneless
+        self.digits, self.zoneless = min(self.digits, digits), self.zoneless or zoneless
         self.formats[form.name] += int(known.sum())
         at = self.stamp or form.stamp
         self.stamps.add(at)
         took = _took(fields)
         columns = {
-            "start": compute.subtract(stamps.ns, took.fill_null(0)) if at == "end" else stamps.ns,
+            "start": compute.subtract(stamps, took.fill_null(0)) if at == "end" else stamps,
             "took": took,
             "operation": pa.array(operation),
             "status": _whole(status, _STATUSES),
@@ -172,16 +173,12 @@ def _took(fields: Fields) -> pa.Array:
     return compute.if_else(possible, took, None).cast(pa.int64())
 
 
-class _Stamps(NamedTuple):
-    ns: pa.Array
-    """Nanoseconds since 1970 as integers; null without a stamp."""
-    digits: int
-    """Number of fractional digits of the most precise stamp, at most 9."""
-    zoneless: bool
-    """Whether any stamp has no time zone. Such stamps count as UTC."""
+def _parse_stamps(column: pa.Array) -> tuple[pa.Array, int, bool]:
+    """Parse time stamps as integers, in ns since 1970; null without a stamp.
 
-
-def _parse_stamps(column: pa.Array) -> _Stamps:
+    Also return the number of fractional digits of the most precise stamp, at most 9, and whether any stamp has no time
+    zone. Such stamps count as UTC.
+    """
     parts = compute.extract_regex(column, _FORM)
     second, fraction, zone = (compute.if_else(parts.is_valid(), part, None) for part in parts.flatten())
     whole = compute.binary_join_element_wise(second, compute.fill_null(zone, b""), b"").dictionary_encode()
@@ -194,7 +191,7 @@ def _parse_stamps(column: pa.Array) -> _Stamps:
         padded = compute.binary_join_element_wise(compute.fill_null(fraction, b""), b"000000000", b"")
         parsed = compute.binary_slice(padded, 0, _DIGITS).cast(pa.string()).cast(pa.int64())
         ns = compute.add(ns, compute.if_else(in_ms, compute.divide(parsed, 1000), parsed))
-    return _Stamps(ns, min(digits, _DIGITS), any(zoneless for _, _, zoneless in found))
+    return ns, min(digits, _DIGITS), any(zoneless for _, _, zoneless in found)
 
 
 def _seconds(text: bytes) -> tuple[int | None, int, bool]:

@@ -4,12 +4,4 @@ This package does not import ``load``, ``preflight`` or ``report``. Each is a se
 through the record.
 """
 
-__all__ = [
-    "capacity",
-    "comparison",
-    "from_run",
-    "regression",
-    "run",
-    "sides",
-    "target",
-]
+__all__ = ["capacity", "comparison", "from_run", "regression", "run", "sides", "target"]

@@ -116,7 +116,6 @@ class _Search:
         self.measured: list[Level] = []
         self.levels: list[Level] = []
         self.target = ""
-        self.started = time.monotonic()
 
     def plan(self) -> str:
         """Return the expected limits and the cost of the first run. Raises ``InputError`` if no run is allowed."""

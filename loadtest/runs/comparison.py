@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from loadtest.compare import measurements
-from loadtest.compare.measurements import RunMeasurements
+from loadtest.compare.measurements import RunMeasurements, read
 from loadtest.compare.paired import DISCARDED, LOOKS, MOST_PAIRS, block_order, compare_pairs, next_look
 from loadtest.compare.results import RunComparison, save
 from loadtest.credentials import ENDPOINT_VARIABLE
@@ -245,7 +244,7 @@ class ComparisonSeries:
         found: dict[str, RunMeasurements] = {}
         for directory in directories:
             try:
-                one = measurements.read(directory)
+                one = read(directory)
                 found[one.run] = one
             except InputError as error:
                 complain(error)

@@ -101,14 +101,12 @@ class CheckOptions(RunOptions):
 
     @property
     def command(self) -> str:
-        """The command that repeats the check, with the user's options."""
         given = {**self.of_target, "set": self.overrides, "seed": self.seed, "target_version": self.target_version}
         given["must_find"] = None if self.must_find is None else f"{100 * self.must_find:g}%"
         given["no_rerun"] = self.no_rerun
         return command_line("regression", "check", self.scenario, **given, **self._plain) + self.options
 
     def confirm(self, suspected: Path) -> str:
-        """Return the command that reruns a suspected regression."""
         return command_line("regression", "confirm", suspected, targets=self.targets, **self._plain) + self.options
 
     @property
@@ -126,7 +124,6 @@ class CheckOptions(RunOptions):
 
     @property
     def repeat(self) -> Repeat:
-        """The options that repeat the check on another machine."""
         known = {**vars(self), "history": str(self.place)}
         return Repeat(**{name: known[name] for name in Repeat.__struct_fields__})
 
@@ -268,7 +265,7 @@ def _new_period(known: History, evidence: Sequence[RunMeasurements], run: RunMea
 
 
 def warn(messages: Sequence[str]) -> None:
-    """Print warnings about a history to standard error."""
+    """Print warnings to standard error."""
     for message in messages:
         complain(message)
 
