@@ -111,9 +111,9 @@ def _sentence(results: Sequence[PolicyResult], work: Work) -> str:
         ours = f"At {rate(work.rate)} the paced policy shows 95 % of results within {_time(best.wait_p95_s)} {without}"
         theirs = f"gets {times_as(other.rejected_per_1000)} 429s per 1,000 requests"
     elif best.seconds is None:
-        return f"The paced policy finishes {best.done:,} of {work.several(work.count)} within a day {without}."
+        return f"The paced policy finishes {best.done:,} of {work.words} within a day {without}."
     else:
-        ours = f"The paced policy finishes {work.several(work.count)} in {seconds(round(best.seconds, 1))} {without}"
+        ours = f"The paced policy finishes {work.words} in {seconds(round(best.seconds, 1))} {without}"
         theirs = f"finishes {count(other.done)}"
         if other.seconds is not None:
             theirs = f"needs {seconds(round(other.seconds, 1))}"

@@ -167,9 +167,9 @@ class Work:
         places = (order + 0.5) / self.count * len(self.execution_s)
         return list(self.execution_s[places.astype(int)].tolist())
 
-    def several(self, count: int) -> str:
-        """Format a number of jobs or runs."""
-        return f"{count:,} {self.operation.called(count)}"
+    @property
+    def words(self) -> str:
+        return f"{self.count:,} {self.operation.called(self.count)}"
 
 
 def endless_count(rate: float, limits: Limits) -> int:

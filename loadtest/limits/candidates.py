@@ -58,7 +58,7 @@ def _without_burst(
             if algorithm.aligned:
                 on_clock.append(spec)
             else:
-                yield from _counted(requests, spec, LOADS[algorithm.name](requests, spec, requests.limit, 0.0))
+                yield from _counted(requests, spec, LOADS[spec.algorithm](requests, spec, requests.limit, 0.0))
     yield from _aligned(requests, on_clock, offset, reach)
 
 
@@ -122,7 +122,7 @@ def _aligned(requests: RequestLog, specs: list[LimiterSpec], offset: float, reac
         for shift in np.clip(centre + np.linspace(-width, width, _STEPS), offset - reach, offset + reach).tolist():
             for spec in of:
                 if shift not in tried[spec]:
-                    loads = LOADS[ALGORITHMS[spec.algorithm].name](some, spec, some.limit, shift)
+                    loads = LOADS[spec.algorithm](some, spec, some.limit, shift)
                     tried[spec][shift] = _scores(some, loads, spec)
 
     attempt(specs, offset, reach)
@@ -135,7 +135,7 @@ def _aligned(requests: RequestLog, specs: list[LimiterSpec], offset: float, reac
             attempt(of, centre, step)
         for spec, scores in tried.items():
             best = _best_shift(scores, wanted, offset)
-            loads = LOADS[ALGORITHMS[spec.algorithm].name](requests, spec, requests.limit, best)
+            loads = LOADS[spec.algorithm](requests, spec, requests.limit, best)
             fits[spec] += list(_counted(requests, spec, loads, best))[wanted : wanted + 1]
     for found in fits.values():
         yield from found
@@ -174,10 +174,10 @@ def _each_burst(
     buckets = [each for each in ALGORITHMS.values() if each.has_burst and counting in each.variants]
     unheld = None if loads is None else unheld_by_queue(requests, loads, limit)
     for burst, of_burst in bursts.items():
-        specs = {each: LimiterSpec(each.name, burst, counting) for each in buckets}
-        own = loads or LOADS[buckets[0].name](requests, specs[buckets[0]], limit, 0.0)
-        alike = judge(requests, own, burst, specs[buckets[0]], limit, fitted=(*fitted, *of_burst))
-        for algorithm, spec in specs.items():
+        specs = [LimiterSpec(each.name, burst, counting) for each in buckets]
+        own = loads or LOADS[specs[0].algorithm](requests, specs[0], limit, 0.0)
+        alike = judge(requests, own, burst, specs[0], limit, fitted=(*fitted, *of_burst))
+        for algorithm, spec in zip(buckets, specs, strict=True):
             if algorithm.holds:
                 yield judge(requests, own, burst, spec, limit, fitted=(*fitted, *of_burst), unheld=unheld)
             else:

@@ -56,7 +56,7 @@ class Fit:
         wrongly_rejected: requests rejected although the limiter had room.
         wrongly_admitted: requests accepted although the limiter was exhausted.
         undecidable: requests that the limiter cannot predict within the tolerance of times. It decides the others.
-        rejected: rejected requests among those that the limiter decides. ``accepted`` is alike.
+        rejected: rejected requests among those that the limiter decides; ``accepted`` likewise.
         not_held: accepted requests that were faster than a queue's delay. They count as wrong.
         score: log-likelihood, minus half the logarithm of n for each fitted parameter (after Schwarz's criterion).
         wrong: whether each request's decision contradicts the limiter.
@@ -208,9 +208,9 @@ def compare_with(requests: RequestLog, spec: LimiterSpec, shift: float) -> Fit:
 
     ``shift`` is the server's clock minus ours, in s. Only limiters that follow the server's clock depend on it.
     """
-    limit, algorithm = requests.limit, ALGORITHMS[spec.algorithm]
-    loads = LOADS[algorithm.name](requests, spec, limit, shift)
-    unheld = unheld_by_queue(requests, loads, limit) if algorithm.holds else None
+    limit = requests.limit
+    loads = LOADS[spec.algorithm](requests, spec, limit, shift)
+    unheld = unheld_by_queue(requests, loads, limit) if ALGORITHMS[spec.algorithm].holds else None
     shift_s = shift if spec.on_clock else None
     return judge(requests, loads, at_once(spec, limit), spec, limit, shift_s=shift_s, unheld=unheld)
 
@@ -273,7 +273,7 @@ def _not_excluded(
     """Return the ranges of thresholds and rates that the decisions do not exclude. A single tried rate gives None."""
     some, tried = requests.part(0, _LOOKED), []
     for spec, limit, shift in _neighbours(fit, offset, reach):
-        loads = LOADS[ALGORITHMS[spec.algorithm].name](some, spec, limit, shift)
+        loads = LOADS[spec.algorithm](some, spec, limit, shift)
         best = best_threshold(some, loads)
         tried.append((judge(some, loads, best, spec, limit), best, loads))
     top = max((each for each, *_ in tried), key=lambda each: each.score)

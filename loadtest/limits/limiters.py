@@ -72,7 +72,7 @@ def slack(rate: float, most: int) -> float:
     return min(max(GRAIN * rate, most * 1e-14), 0.5)
 
 
-def window_of(now: float, window: float, phase: float = 0.0) -> tuple[float, float]:
+def window_of(now: float, window: float, phase: float) -> tuple[float, float]:
     """Return the start and the end of the window that contains ``now``. Both are ``phase`` after a multiple of W.
 
     They are computed alike, so that neighbouring windows share their boundary exactly.

@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 
 from loadtest.arrays import Bools, Floats, Ints
-from loadtest.limits import ALGORITHMS, CONCURRENCY, AlgorithmName, LimiterSpec, at_once
+from loadtest.limits import ALGORITHMS, CONCURRENCY, LimiterSpec, at_once
 from loadtest.units import Limit
 
 Loads = tuple[Floats, Floats]
@@ -340,7 +340,7 @@ def _bucket(requests: RequestLog, spec: LimiterSpec, limit: Limit, shift: float)
     return bucket_loads(requests, limit.rate, whole_at)
 
 
-LOADS: Final[dict[AlgorithmName, Callable[[RequestLog, LimiterSpec, Limit, float], Loads]]] = {
+LOADS: Final[dict[str, Callable[[RequestLog, LimiterSpec, Limit, float], Loads]]] = {
     "fixed-window": _windowed,
     "fixed-window-from-first": lambda log, *_: _window_from_first(log),
     "sliding-log": lambda log, spec, *_: _sliding_log(log, log.counted(spec)),

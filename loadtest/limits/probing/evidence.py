@@ -235,7 +235,8 @@ class BurstSender:
         # Durations of accepted requests count too, because a busy machine reads answers late. A queue's delays do not.
         return max([1.5 * self._trip + 0.02, *([] if self._held else self._took)])
 
-    def _ask(self, at: float, count: int, who: Who = "own", *, spread: float = 0.0) -> Exchange[list[ProbeAnswer]]:
+    def _volley(self, at: float, count: int, who: Who = "own", *, spread: float = 0.0) -> Exchange[Volley]:
+        """Send requests, and add them to the present experiment if they may count against the probed quota."""
         answers = yield VolleyOrder(max(at, self._now), count, self._patience, who, spread, bool(self._held))
         self._left -= count
         took = [each.answered - each.sent if each.answered < math.inf else self._patience for each in answers]
@@ -245,17 +246,12 @@ class BurstSender:
         self._past.answers += answers
         self._past.longest = self._longest
         self._now = max(min(each.answered, each.sent + self._longest) for each in answers) + 0.001
-        return sorted(answers, key=lambda each: each.sent)
-
-    def _volley(self, at: float, count: int, spread: float = 0.0) -> Exchange[Volley]:
-        answers = yield from self._ask(at, count, spread=spread)
-        volley = self._volley_of(answers)
-        self._past.experiments[-1].append(volley)
+        in_order = sorted(answers, key=lambda each: each.sent)
+        sent, answered = np.array([(each.sent, each.answered) for each in in_order]).T
+        volley = Volley(sent, answered, sum(each.passed for each in answers))
+        if who == "own" or not volley.passed:  # other clients' rejected requests may count, too
+            self._past.experiments[-1].append(volley)
         return volley
-
-    def _volley_of(self, answers: Sequence[ProbeAnswer]) -> Volley:
-        sent, answered = np.array([(each.sent, each.answered) for each in answers]).T
-        return Volley(sent, answered, sum(each.passed for each in answers))
 
     def _begin_experiment(self) -> None:
         self._past.experiments.append([])
@@ -280,7 +276,7 @@ class BurstSender:
             at = max(at, last + size / self._rate)
             if not self._in_time(at + spread):
                 break
-            volley = yield from self._volley(at, min(size, count, self._left), spread)
+            volley = yield from self._volley(at, min(size, count, self._left), spread=spread)
             last = float(volley.sent[0])
             passed, rejected, count = passed + volley.passed, rejected + volley.rejected, count - len(volley.sent)
             if self._held is None and self._now - last >= PATIENCE_S:

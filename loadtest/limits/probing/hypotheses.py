@@ -301,8 +301,8 @@ def best(
 ) -> Experiment | None:
     """Return the experiment that separates the most pairs of cases for its cost; None if it separates none.
 
-    ``most`` is slightly more requests than are accepted at once, and ``left`` is the number that remains. A burst's
-    requests arrive within ``blur`` s. ``until`` is the latest time of the last burst. The requests and seconds of a
+    ``most`` is slightly more requests than are accepted at once. ``left`` requests remain. A burst's requests arrive
+    within ``blur`` s. ``until`` is the latest time of the last burst. The requests and seconds of a
     whole probe (``budget``) weigh the cost. ``lasts`` returns the seconds over which bursts of given sizes arrive.
     """
     chance = np.random.default_rng(left)

@@ -296,10 +296,7 @@ class Prober(BurstSender):
                 return
             window = self._now - self.documented.window
             unused = not any(each.who == who and each.passed and each.sent > window for each in self._past.answers)
-            answers = yield from self._ask(self._now, count, who)
-            through = sum(answer.passed for answer in answers)
-            if not through:  # rejected requests may count against the quota
-                self._past.experiments[-1].append(self._volley_of(answers))
+            through = (yield from self._volley(self._now, count, who)).passed
             rejected = not (yield from self._volley(self._now, 1)).passed
             if rejected and not through and unused:  # an unused quota accepts at least one request
                 self._shared[who] = True
