@@ -35,11 +35,14 @@ def candidates(requests: RequestLog, assumed: LimiterSpec, offset: float, reach:
     The burst of the ``assumed`` limiter is tried too. ``offset`` is the server's clock minus ours, and ``reach`` is its
     uncertainty. Both are in s. At least one request must have been rejected.
     """
+    count = requests.limit.count
+    bursts = {count, assumed.burst if assumed.round_down and assumed.burst else count}
+    stepped = [LimiterSpec("token-bucket", burst, round_down=True) for burst in bursts]
     fits = [
         *_without_burst(requests, assumed, offset, reach, windowed=True),
         *_any_phase(requests, offset, reach),
         *_with_burst(requests, assumed),
-        *_stepped(requests, assumed, offset, reach),
+        *_aligned(requests, stepped, offset, min(reach, 0.5)),  # a clock of whole seconds
         *_without_burst(requests, assumed, offset, reach, windowed=False),
     ]
     return sorted(fits, key=lambda fit: -fit.score)
@@ -105,13 +108,6 @@ def _any_phase(requests: RequestLog, offset: float, reach: float) -> Iterator[Fi
         yield replace(fit, spec=found, fitted=fitted, shift_s=offset, phases=(low, high))
 
 
-def _stepped(requests: RequestLog, assumed: LimiterSpec, offset: float, reach: float) -> Iterator[Fit]:
-    """Fit buckets that refill in whole seconds."""
-    bursts = {requests.limit.count, assumed.burst if assumed.round_down and assumed.burst else requests.limit.count}
-    specs = [LimiterSpec("token-bucket", burst, round_down=True) for burst in bursts]
-    yield from _aligned(requests, specs, offset, min(reach, 0.5))
-
-
 def _aligned(requests: RequestLog, specs: list[LimiterSpec], offset: float, reach: float) -> Iterator[Fit]:
     """Fit limiters that follow the server's clock. The best shift within the clock's uncertainty is used."""
     first = int(np.argmax(requests.rejected))
@@ -123,7 +119,9 @@ def _aligned(requests: RequestLog, specs: list[LimiterSpec], offset: float, reac
             for spec in of:
                 if shift not in tried[spec]:
                     loads = LOADS[spec.algorithm](some, spec, some.limit, shift)
-                    tried[spec][shift] = _scores(some, loads, spec)
+                    documented, best = at_once(spec, some.limit), best_threshold(some, loads)
+                    known = score(some, loads, documented)
+                    tried[spec][shift] = known, known if best == documented else score(some, loads, best)
 
     attempt(specs, offset, reach)
     fits: dict[LimiterSpec, list[Fit]] = {spec: [] for spec in specs}
@@ -143,12 +141,6 @@ def _aligned(requests: RequestLog, specs: list[LimiterSpec], offset: float, reac
 
 def _best_shift(scores: dict[float, tuple[float, float]], wanted: int, offset: float) -> float:
     return max(scores, key=lambda shift: (scores[shift][wanted], -abs(shift - offset)))
-
-
-def _scores(requests: RequestLog, loads: Loads, spec: LimiterSpec) -> tuple[float, float]:
-    documented, best = at_once(spec, requests.limit), best_threshold(requests, loads)
-    known = score(requests, loads, documented)
-    return known, known if best == documented else score(requests, loads, best)
 
 
 def _with_burst(requests: RequestLog, assumed: LimiterSpec) -> Iterator[Fit]:

@@ -144,8 +144,14 @@ class Hypotheses:
 
     def weigh(self, seen: ProbeEvidence) -> None:
         """Propose rows the first time, and later vary the likely rows. Weigh the rows by all answers."""
-        rows = self._varied(seen) if len(self.rows) else self._first(seen)
-        self.rows = self._possible(np.unique(rows.round(7), axis=0))
+        rows = np.unique((self._varied(seen) if len(self.rows) else self._first(seen)).round(7), axis=0)
+        counts, windows, shifts = rows.T
+        if not self.bucket:  # a window for one request is a bucket of one
+            reach = windows / 2 if self._any_phase else np.minimum(self._usual, windows / 2)
+            possible = (counts >= 2) & (np.abs(shifts) <= reach + 1e-6)
+        else:  # a bucket that becomes full at each whole second is a fixed window of a second
+            possible = (counts >= 1) & (np.abs(shifts) <= 0.5) & ((counts * windows > 1) | (not self.round_down))
+        self.rows = rows[possible]
         if len(self.rows):
             self._weigh(seen)
             self.places = kept = self._spread(4 * _ROWS)
@@ -165,8 +171,17 @@ class Hypotheses:
         return np.concatenate((order[: most // 2], others[np.linspace(0, len(others) - 1, most // 2).astype(int)]))
 
     def _first(self, seen: ProbeEvidence) -> Floats:
+        """Return rows of common windows, or of a bucket's rates around the documented rate with possible bursts."""
         if self.bucket:
-            return self._buckets(seen)
+            passed, shortest, longest = seen.first
+            # A clock of whole seconds may show a second more or less than passed.
+            shortest, longest = max(0, shortest - self.round_down), longest + self.round_down
+            found, offsets = [], self._offsets(1.0, seen)
+            for rate in self._documented.rate * np.geomspace(1 / RATES, RATES, 5 * DRAWS):
+                low, high = max(1, passed - math.ceil(rate * longest)), passed - math.floor(rate * shortest) + 1
+                bursts = sorted({*np.linspace(low, high, DRAWS // 3).round()})
+                found += [(count, 1 / rate, shift) for count in bursts for shift in offsets]
+            return np.array(found)
         near = (max(1, each + more) for each in seen.full for more in (-2, -1, 0, 1))
         counts, documented = sorted({self._documented.count, *near}), self._documented.window
         windows = sorted(each for each in {documented, *COMMON_WINDOWS} if documented / RATES <= each)
@@ -175,18 +190,6 @@ class Hypotheses:
         return np.array(
             [row for each in windows for row in itertools.product(counts, [each], self._offsets(each, seen))]
         )
-
-    def _buckets(self, seen: ProbeEvidence) -> Floats:
-        """Return rates around the documented rate. Each has the burst sizes that the first burst allows."""
-        passed, shortest, longest = seen.first
-        # A clock of whole seconds may show a second more or less than passed.
-        shortest, longest = max(0, shortest - self.round_down), longest + self.round_down
-        rows, offsets = [], self._offsets(1.0, seen)
-        for rate in self._documented.rate * np.geomspace(1 / RATES, RATES, 5 * DRAWS):
-            low, high = max(1, passed - math.ceil(rate * longest)), passed - math.floor(rate * shortest) + 1
-            bursts = sorted({*np.linspace(low, high, DRAWS // 3).round()})
-            rows += [(count, 1 / rate, shift) for count in bursts for shift in offsets]
-        return np.array(rows)
 
     def _varied(self, seen: ProbeEvidence) -> Floats:
         """Return the likely rows, rows near them, and rows with the documented count or rate."""
@@ -206,15 +209,6 @@ class Hypotheses:
             rows = [(*pair, shift) for pair in pairs for shift in offsets[pair[1]]]
             varied.append(np.array(rows))
         return np.concatenate(varied)
-
-    def _possible(self, rows: Floats) -> Floats:
-        counts, windows, shifts = rows.T
-        if not self.bucket:  # a window for one request is a bucket of one
-            reach = windows / 2 if self._any_phase else np.minimum(self._usual, windows / 2)
-            possible = (counts >= 2) & (np.abs(shifts) <= reach + 1e-6)
-        else:  # a bucket that becomes full at each whole second is a fixed window of a second
-            possible = (counts >= 1) & (np.abs(shifts) <= 0.5) & ((counts * windows > 1) | (not self.round_down))
-        return np.asarray(rows[possible])
 
     def _offsets(self, window: float, seen: ProbeEvidence) -> Floats:
         """Return the offsets to try, in s. A window of any phase may end in each pause between two bursts."""
