@@ -205,8 +205,11 @@ def _read_back(question: Question, forecast: Forecast) -> Iterator[Contradiction
     assumed = question.assumed
     keys = {key for plan in question.plans.values() for key in plan.keys}
     allowed = assumed.rate_of_keys(LimitName.RETRIEVAL, len(keys)) * 60
-    # If one limit applies to all requests, a job counts against it twice: with its submit and with its retrieval.
-    draws_of_job, kind = (2, "requests of all kinds") if assumed.one_for_all else (1, "retrievals")
+    draws_of_job, kind, others, quota = 1, "retrievals", "retrievals", f"{allowed:,.0f} a minute"
+    if assumed.one_for_all:
+        # A job counts against the limit of all requests twice: with its submit and with its retrieval.
+        draws_of_job, kind, others = 2, "requests of all kinds", "requests"
+        quota = f"{allowed:,.0f} requests a minute, submits and retrievals together,"
     polled = [(name, plan) for name, plan in question.plans.items() if plan.operation in POLLED_OPERATIONS]
     for at, stretch in enumerate(forecast.stretches):
         middle = (stretch.start + stretch.end) / 2
@@ -219,15 +222,9 @@ def _read_back(question: Question, forecast: Forecast) -> Iterator[Contradiction
             yield Contradiction(
                 kind="retrievals",
                 key=key,
-                message=f"{made:,.0f} accepted submits a minute need at least one retrieval each, but only "
-                + (
-                    f"{allowed:,.0f} a minute"
-                    if draws_of_job == 1
-                    else f"{allowed:,.0f} requests a minute, submits and retrievals together,"
-                )
-                + " are allowed: results cannot be read back as fast as jobs are made",
-                remedy=f"Submit at most {allowed / draws_of_job:,.0f} a minute, minus other "
-                + ("retrievals." if draws_of_job == 1 else "requests."),
+                message=f"{made:,.0f} accepted submits a minute need at least one retrieval each, but only {quota} are "
+                "allowed: results cannot be read back as fast as jobs are made",
+                remedy=f"Submit at most {allowed / draws_of_job:,.0f} a minute, minus other {others}.",
             )
         elif asked > allowed * 1.02 and not any(assumed.drawn_on(LimitName.RETRIEVAL) in stage.over for _, stage in on):
             yield Contradiction(
@@ -242,14 +239,9 @@ def _read_back(question: Question, forecast: Forecast) -> Iterator[Contradiction
 def _seldom_polled(forecast: Forecast) -> Iterator[Contradiction]:
     """Yield entries whose polling interval is longer than their jobs. Response times then mostly show the interval."""
     for entry in forecast.made:
-        if (
-            entry.job is None
-            or not entry.job.known
-            or entry.traffic.inputs
-            or entry.plan.operation not in POLLED_OPERATIONS
-        ):
+        interval, polled = entry.traffic.polling.interval, entry.plan.operation in POLLED_OPERATIONS
+        if entry.job is None or not entry.job.known or entry.traffic.inputs or not polled:
             continue
-        interval = entry.traffic.polling.interval
         takes = float(np.median(entry.job.draw(np.random.default_rng(0), _DRAWS)))
         if interval > takes:
             yield Contradiction(

@@ -109,7 +109,6 @@ _RC: Final[dict[Any, Any]] = {
     "figure.facecolor": "none",
     "savefig.facecolor": "none",
     "hatch.linewidth": 0.6,
-    "path.simplify": True,
     # Dollar signs in a name must not start a formula.
     "text.parse_math": False,
 }
