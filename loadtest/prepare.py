@@ -132,6 +132,7 @@ def _target_info(
     loaded: LoadedScenario, url: str, assumed: AssumedLimits, chosen: NamedEntry | None, budget: BudgetInfo | None
 ) -> TargetInfo:
     spec = assumed.spec
+    endpoint = None if chosen is None else (chosen.entry and chosen.entry.endpoint) or credentials()[1]
     faults = loaded.scenario.target.settings.fault if chosen is None else ()
     return TargetInfo(
         url=url,
@@ -149,13 +150,9 @@ def _target_info(
         budget=budget,
         tls=None if chosen is None else chosen.tls,
         # The embedded target's endpoint is fixed.
-        endpoint_digest="" if chosen is None else endpoint_digest(_endpoint(chosen)),
+        endpoint_digest="" if endpoint is None else endpoint_digest(endpoint),
         headers={} if chosen is None else chosen.headers,
     )
-
-
-def _endpoint(chosen: NamedEntry) -> str:
-    return (chosen.entry and chosen.entry.endpoint) or credentials()[1]
 
 
 def endpoint_digest(endpoint: str) -> str:

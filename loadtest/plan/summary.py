@@ -177,8 +177,7 @@ def make_plan(question: Question, name: str, keys: int, price: float | None = No
 
 
 def _stage_row(found: Forecast, entry: PlannedEntry, index: int) -> StageRow:
-    stage = entry.plan.stages[index]
-    stage_numbers = [entry.stage_number + index]
+    stage, stage_numbers = entry.plan.stages[index], [entry.stage_number + index]
     n = samples(found, stage_numbers) if found.phases else None
     return StageRow(
         traffic=entry.name,
@@ -214,8 +213,7 @@ def _limit_use(question: Question, found: Forecast) -> list[LimitRow]:
             continue
         rejected = np.array([seen.stretch_rejected[on, at].sum() for seen in found.phases])
         drawing = [plan for plan in question.plans.values() if {*counted} & {*LIMITS_OF_OPERATION[plan.operation]}]
-        # Requests/min that one limiter accepts.
-        allowed = assumed.rate_on(name) * 60
+        allowed = assumed.rate_on(name) * 60  # of one limiter
         busiest, total = float(asked.mean(axis=0).max()) / minutes, float(asked.sum(axis=1).mean()) / minutes
         limited = math.isfinite(allowed)
         quotas = assumed.quotas(len({key for plan in drawing for key in plan.keys}))

@@ -278,7 +278,12 @@ def draw_overhead(findings: Findings) -> Drawing | Point:
     columns = 1 + any(len(figures.stages) > 1 for figures in shown.values())
     figure, axes = style.panels(columns * len(shown), 2.1, columns=columns, share_x=columns == 1)
     for place, (panel, name, colour) in enumerate(entries(findings.record, axes[::columns], shown)):
-        _overhead_spread(panel, findings.record, name, colour)
+        own = findings.record.stages(traffic=name)
+        execution, overhead = (findings.record.time(each, own) for each in ("execution_time_ms", "overhead_ms"))
+        style.ecdf(panel, execution, color=style.INK, ls=(0, (1, 1.5)), lw=1.1, label="executionTime")
+        style.ecdf(panel, overhead, color=colour, ls="-", lw=1.5, label="overhead")
+        style.log(panel, "x")
+        panel.set_ylabel("at most this long, %")
         if columns > 1:
             panel.set_xlabel("ms (log)")
             _by_stage(axes[place * 2 + 1], shown[name].stages, colour)
@@ -287,15 +292,6 @@ def draw_overhead(findings: Findings) -> Drawing | Point:
     if columns > 1:
         caption += " Stages are in the order of the run, with 95 % intervals of their medians (sampling only)."
     return Drawing(title, caption, figure, left_out=left_out)
-
-
-def _overhead_spread(panel: Axes, record: Record, name: str, colour: str) -> None:
-    stages = record.stages(traffic=name)
-    execution, overhead = (record.time(each, stages) for each in ("execution_time_ms", "overhead_ms"))
-    style.ecdf(panel, execution, color=style.INK, ls=(0, (1, 1.5)), lw=1.1, label="executionTime")
-    style.ecdf(panel, overhead, color=colour, ls="-", lw=1.5, label="overhead")
-    style.log(panel, "x")
-    panel.set_ylabel("at most this long, %")
 
 
 def _by_stage(panel: Axes, stages: Mapping[str, OperationStage], colour: str) -> None:

@@ -16,7 +16,6 @@ from loadtest import words
 from loadtest.analysis.answers import ComparisonAnswer, SideFigure
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import JobFigures, JobStage
-from loadtest.analysis.run_record import Record
 from loadtest.analysis.timelines import Lags
 from loadtest.contract import POLLED_OPERATIONS, THROTTLED_STATUS, Operation, Outcome
 from loadtest.record.figures import SlowOperation
@@ -298,7 +297,12 @@ def draw_lag(findings: Findings) -> Drawing | Point:
     marks.mark_stages(panel, record)
     style.log(panel, "y", "lag, ms", _FLOOR_MS, top)
     marks.time_axis(panel, record)
-    _lag_spread(spread, record, top)
+    for lag, look in (("start", {"lw": 2.6, "alpha": 0.4}), ("dispatch", {"lw": 0.9})):
+        every = record.time(f"{lag}_lag_ms", record.stages())
+        style.ecdf(spread, every, floor=_FLOOR_MS, color=style.INK, label=f"all {lag} lags", **look)
+    spread.axvline(DISPATCH_LAG_MS, **style.LIMIT)
+    style.log(spread, "x", "lag, ms", _FLOOR_MS, top)
+    spread.set_ylabel("at most this late, %")
     caption = "Start lag runs from intended start to first byte sent; dispatch lag (thin) excludes waits for a user."
     late = next(check for check in findings.checks if check.name == "dispatch lag p99")
     starts = record.time("start_lag_ms", record.stages())
@@ -314,13 +318,3 @@ def _lag_lines(panel: Axes, lags: Lags, label: str, look: dict[str, Any]) -> Non
     looks = ({"lw": 1.5, "label": label, "marker": look["marker"] or dots}, {"lw": 0.7, "alpha": 0.8, "marker": dots})
     for worst, more in zip(lags.longest, looks, strict=True):
         panel.plot(middles, np.fmax(worst, _FLOOR_MS + 0 * worst), **{**look, "markevery": None, **more})
-
-
-def _lag_spread(panel: Axes, record: Record, top: float) -> None:
-    """Draw the empirical distribution (ECDF) of start lags and of dispatch lags over all traffic."""
-    for lag, look in (("start", {"lw": 2.6, "alpha": 0.4}), ("dispatch", {"lw": 0.9})):
-        lags = record.time(f"{lag}_lag_ms", record.stages())
-        style.ecdf(panel, lags, floor=_FLOOR_MS, color=style.INK, label=f"all {lag} lags", **look)
-    panel.axvline(DISPATCH_LAG_MS, **style.LIMIT)
-    style.log(panel, "x", "lag, ms", _FLOOR_MS, top)
-    panel.set_ylabel("at most this late, %")

@@ -217,7 +217,8 @@ def draw_spectrum(findings: Findings) -> Drawing | Point:
         look = style.line_of(record, name)
         _spectrum_line(panel, values, name, look)
         for bound in marks.upper_bounds(findings, name):
-            _allowed(panel, bound, look["color"])
+            if (tail := _TAILS.get(bound.statistic)) is not None:
+                _allowed(panel, bound, tail, look["color"])
     panel.set_xscale("log")
     style.log(panel, "y", "response time, ms")
     end = 0.6 / max(2, *(values.n for values in found.values()))
@@ -229,10 +230,8 @@ def draw_spectrum(findings: Findings) -> Drawing | Point:
     return Drawing(_spectrum_title(findings), caption, figure, left_out=left_out)
 
 
-def _allowed(panel: Axes, bound: marks.UpperBound, colour: str) -> None:
+def _allowed(panel: Axes, bound: marks.UpperBound, tail: float, colour: str) -> None:
     """Draw a threshold and the measured value at their percentile, and a line between them."""
-    if (tail := _TAILS.get(bound.statistic)) is None:
-        return
     panel.vlines(tail, bound.value_ms, bound.edge_ms, color=colour, lw=0.8, ls=":")
     panel.plot([tail], [bound.value_ms], ls="", marker="D", ms=4, mfc=style.PAPER, mec=colour, zorder=4)
     where = f"threshold, {bound.judged.scope}"
@@ -300,7 +299,15 @@ def draw_by_rate(findings: Findings) -> Drawing | None:
     caption = (
         "Response times (ok or timed out) of each stage at its mean offered rate, with 95 % intervals (sampling only)."
     )
-    tables = tuple(_by_rate_table(name, parts) for _, name, parts, _ in drawn)
+    columns: TableColumns[StagePart] = {
+        "Stage": lambda part: part.stage,
+        "#Offered /min": lambda part: f"{_rate(part):.4g}",
+        "#n": lambda part: part.figures.response_time_ms.n,
+        "#p50 ms": lambda part: words.milliseconds(part.figures.response_time_ms.p50),
+        "#p95 ms": lambda part: words.milliseconds(part.figures.response_time_ms.p95),
+        "#429": lambda part: words.share(part.figures.throttled_rate),
+    }
+    tables = tuple(table_of(f"Stages of {name}", columns, parts) for _, name, parts, _ in drawn)
     return Drawing(_by_rate_title(found), caption, figure, tables, left_out)
 
 
@@ -340,15 +347,3 @@ def _by_rate_title(found: dict[str, list[StagePart]]) -> str:
     factor, name, more = max(grown, key=lambda one: abs(np.log(one[0])))
     times = f"{words.times_as(factor)} times as long"
     return f"At {more:.3g} times the rate, the median response time of {name} is {times}"
-
-
-def _by_rate_table(name: str, parts: list[StagePart]) -> Table:
-    columns: TableColumns[StagePart] = {
-        "Stage": lambda part: part.stage,
-        "#Offered /min": lambda part: f"{_rate(part):.4g}",
-        "#n": lambda part: part.figures.response_time_ms.n,
-        "#p50 ms": lambda part: words.milliseconds(part.figures.response_time_ms.p50),
-        "#p95 ms": lambda part: words.milliseconds(part.figures.response_time_ms.p95),
-        "#429": lambda part: words.share(part.figures.throttled_rate),
-    }
-    return table_of(f"Stages of {name}", columns, parts)
