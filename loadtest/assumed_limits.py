@@ -62,11 +62,7 @@ class AssumedLimits:
 
     @classmethod
     def recorded(cls, target: TargetInfo) -> Self:
-        """Return the assumptions that ``run.json`` records.
-
-        Raises:
-            ValueError: if the recorded limiter is unknown.
-        """
+        """Return the assumptions that ``run.json`` records. An unknown limiter raises ValueError."""
         if target.limit_scope not in SCOPES:
             raise ValueError(f"no limiter is known that counts by {target.limit_scope!r}")
         if target.limit_scope in SHARED_SCOPES and target.limit_all is None:
@@ -110,11 +106,7 @@ class AssumedLimits:
         return f"{in_words(self.spec)}, {_WHOSE[self.spec.scope]}"
 
     def limit_on(self, name: str) -> Limit:
-        """Return the limit in force for requests of a limit name. ``ALL`` gives the limit of all requests.
-
-        Raises:
-            KeyError: if no such limit is known.
-        """
+        """Return the limit in force for requests of a limit name, or of ``ALL``. An unknown limit raises KeyError."""
         if self.one_for_all and self.limit_all is not None:
             return self.limit_all
         return self.limits[LimitName(name)]

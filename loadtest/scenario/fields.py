@@ -151,11 +151,7 @@ class Strict(BaseModel):
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file.
-
-    Raises:
-        InputError: if it cannot be read, or is not TOML.
-    """
+    """Read a TOML file. A file that cannot be read, or is not TOML, raises InputError."""
     try:
         text = path.read_text(encoding="utf-8")
         # tomllib looks up every prefix of a dotted key, so time and memory grow with the square of its length.

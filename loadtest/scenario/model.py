@@ -99,11 +99,7 @@ class ThresholdEntry(Strict):
 
     @cached_property
     def parsed(self) -> Threshold:
-        """The parsed requirement.
-
-        Raises:
-            WrongValueError: if it is not valid.
-        """
+        """The parsed requirement. An invalid requirement raises WrongValueError."""
         return parse_threshold(
             self.require, traffic=self.traffic, operation=self.operation, stage=self.stage, confident=self.confident
         )
@@ -232,11 +228,7 @@ class TargetSettings(_Keys):
 
     @cached_property
     def settings(self) -> ReferenceSettings:
-        """The settings of the reference API.
-
-        Raises:
-            WrongValueError: if settings contradict each other.
-        """
+        """The settings of the reference API. Settings that contradict each other raise WrongValueError."""
         values = {each.name: getattr(self, each.name) for each in settings_of(ReferenceSettings)}
         values["workflows"], values["fault"] = tuple(values["workflows"]), tuple(values["fault"])
         values["answers"] = {code: Recode.parse(text) for code, text in values["answers"].items()}
@@ -350,11 +342,7 @@ class Scenario(Strict):
         return any(each.stages[0].recorded is not None for each in self.traffic.values())
 
     def read_recordings(self, folder: Path) -> None:
-        """Read the recorded arrivals of all entries from files in the scenario's folder.
-
-        Raises:
-            InputError: if a file cannot be used.
-        """
+        """Read the recorded arrivals of all entries from the scenario's folder. An unusable file raises InputError."""
         for each in self.traffic.values():
             each.read_recording(folder)
 

@@ -96,8 +96,7 @@ def load_scenario(path: Path, overrides: Sequence[str] = (), seed: int | None = 
 def only(loaded: LoadedScenario, names: Sequence[str]) -> LoadedScenario:
     """Return the scenario with only these traffic entries. Thresholds and comparisons that need others are removed.
 
-    Raises:
-        InputError: if the entries cannot run alone.
+    Entries that cannot run alone raise InputError.
     """
     kept = {name: entry for name, entry in loaded.scenario.traffic.items() if name in names}
     return _with_traffic(loaded, kept, f"with {', '.join(names)} alone")

@@ -318,11 +318,7 @@ class Traffic(Strict):
         return self._recording
 
     def read_recording(self, folder: Path) -> None:
-        """Read the recorded arrivals, if there are any, from a file in the scenario's folder.
-
-        Raises:
-            InputError: if the file cannot be used.
-        """
+        """Read recorded arrivals, if there are any, from the scenario's folder. An unusable file raises InputError."""
         stage = self.stages[0]
         if stage.recorded is not None:
             self._recording = read_recording(folder / stage.recorded, stage.speed, stage.duration)

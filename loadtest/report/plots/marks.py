@@ -146,10 +146,10 @@ def mark_stages(panel: Axes, record: Record, traffic: str | None = None, *, name
 
 
 def name_stages(panel: Axes, stages: Sequence[tuple[float, str]], wide_in: float) -> float:
-    """Write names of stages at the upper edge of a panel. They stand in several lines, so that they do not overlap.
+    """Write names of stages in lines at a panel's upper edge. Return the share of its height that the names take.
 
-    ``stages`` are (place, name) pairs from left to right; a place is a share of the width. Names that do not fit are
-    left out. Return the share of the panel's height that the names take.
+    ``stages`` are (place, name) pairs from left to right; a place is a share of the width. Names that would overlap
+    others are left out.
     """
     ends, used = [0.0] * _NAME_LINES, 0
     for share, name in stages:

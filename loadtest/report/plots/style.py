@@ -1,8 +1,7 @@
 """Common style of all plots: palette, panels, axes, legends and distributions.
 
-The colours belong to the Okabe-Ito family and differ in lightness. They can be distinguished with any colour vision.
-Together with line styles and markers, they can be distinguished in grey. On a page, each colour becomes a CSS variable,
-so that the same drawing serves light and dark pages.
+The colours belong to the Okabe-Ito family, which suits any colour vision. Line styles and markers distinguish them in
+grey. On a page, each colour becomes a CSS variable, so that the same drawing serves light and dark pages.
 """
 
 import math
@@ -225,8 +224,7 @@ def line_of(record: Record, name: str) -> dict[str, Any]:
 def ecdf(panel: Axes, values: Distribution, *, floor: float | None = 0.0, **look: Any) -> None:
     """Draw an empirical distribution from 0 % up, so that even a single value is a step.
 
-    Values below ``floor`` are drawn at ``floor``. If it is 0, as on a log axis, values up to 0 are left out. If it is
-    None, all values are drawn.
+    Values below ``floor`` are drawn at ``floor``. A floor of 0 leaves out values up to 0. None draws all values.
     """
     panel.set_ylim(0, 102)
     if not values.n:
