@@ -39,7 +39,6 @@ _FEWEST_PHASES, _FEWEST_SEEDS = 3, 4
 _GOLDEN: Final = (math.sqrt(5) - 1) / 2
 Over = Literal["start", "durations", "nothing"]
 """What differs between the replays of a schedule: the start of the run, or the durations of its workflows."""
-
 SETUP_S: Final = -0.5
 """Jobs are assumed to be seeded at this time, in s since the epoch."""
 _LIMIT_COUNT: Final = len(LIMIT_NAMES)
@@ -65,7 +64,7 @@ class ReplayCounts:
         throttled: operations that ended in a 429.
         dropped: operations without a job to retrieve.
         rejected: 429s.
-        asked: requests by limit, stretch (``forecast.Stretch``) and key.
+        asked: requests by limit, ``Stretch`` and key.
         stretch_rejected: 429s by limit and stretch.
         longest_delay: longest time in s that an entry's requests waited in a limiter's queue.
     """

@@ -32,7 +32,6 @@ from loadtest.units import Unit
 _SCALE: Final[dict[Unit, tuple[float, str]]] = {
     "ms": (1.0, "ms"), "share": (100.0, "%"), "per_s": (1.0, "1/s"), "number": (1.0, ""),
 }  # fmt: skip
-_SECOND: Final = 1000.0
 
 
 def draw_answers(findings: Findings) -> Drawing | None:
@@ -61,8 +60,8 @@ def _answer_panel(panel: Axes, findings: Findings, found: ComparisonAnswer, plac
     factor, unit_name = _SCALE[figures[0].unit]
     ends = [end for each in figures for end in (each.value, *(each.interval or ())) if end is not None]
     longest = max(filter(math.isfinite, ends), default=0.0)
-    if unit_name == "ms" and longest >= _SECOND:
-        factor, unit_name = 1 / _SECOND, "s"
+    if unit_name == "ms" and longest >= 1000:
+        factor, unit_name = 0.001, "s"
     right = longest * factor * 1.12 or 1.0
     style.rows(panel, [style.short(side.name) for side in found.sides])
     panel.tick_params(axis="y", labelcolor=style.INK)

@@ -309,10 +309,10 @@ def verdict(one: MetricComparison) -> str:
     return "suspected" if one.suspect else one.verdict
 
 
-def marked(one: MetricComparison, **more: Any) -> dict[str, Any]:
+def marked(one: MetricComparison) -> dict[str, Any]:
     """Return the colour and marker of a metric's verdict."""
     colour, marker = VERDICTS[verdict(one)]
-    return {"color": colour, "marker": marker, **more}
+    return {"color": colour, "marker": marker}
 
 
 def metric_axis(panel: Axes, metric: Metric) -> None:
