@@ -119,19 +119,10 @@ class RunningOperation:
         self.finish(answer.outcome, answer.reason, answer.error_code)
 
     def _record_request(self, kind: RequestKind, answer: Answer, trace: str, intended: int, poll: int | None) -> None:
-        session, whole = self._session, self.sample
+        session, whole, stage = self._session, self.sample, self.arrival.stage
         session.clock.see(answer.exchange)
-        sample = request_sample(
-            session,
-            self._entry,
-            answer,
-            kind=kind,
-            trace=trace,
-            stage=self.arrival.stage,
-            key_index=self.key_index,
-            intended=intended,
-            parent_arrival=self.arrival.number,
-        )
+        sample = request_sample(session, self._entry, answer, kind, trace, key=self.key_index, stage=stage)
+        sample.parent_arrival, sample.intended_start = self.arrival.number, intended
         sample.poll, sample.mistake = poll, whole.mistake
         if poll is None:
             sample.attempt = whole.attempt or 1
@@ -151,18 +142,9 @@ class RunningOperation:
 
 
 def request_sample(
-    session: Session,
-    entry: TrafficEntry,
-    answer: Answer,
-    *,
-    kind: RequestKind,
-    trace: str,
-    stage: str,
-    key_index: int,
-    intended: int | None = None,
-    parent_arrival: int | None = None,
+    session: Session, entry: TrafficEntry, answer: Answer, kind: RequestKind, trace: str, *, key: int, stage: str
 ) -> Sample:
-    """Return the sample of a request, as a first attempt. The caller changes it for retries and polls."""
+    """Return the sample of a request, as a first attempt without an arrival. The caller changes it for others."""
     exchange, epoch = answer.exchange, session.epoch_ns
     return Sample(
         row="request",
@@ -171,9 +153,7 @@ def request_sample(
         stage=stage,
         outcome=answer.outcome,
         kind=kind,
-        parent_arrival=parent_arrival,
         attempt=1,
-        intended_start=intended,
         start=exchange.start - epoch,
         first_byte=None if exchange.first_byte is None else exchange.first_byte - epoch,
         end=exchange.end - epoch,
@@ -189,7 +169,7 @@ def request_sample(
         job_state=answer.job_state,
         bytes_sent=exchange.bytes_sent,
         bytes_received=exchange.bytes_received,
-        key_index=key_index,
+        key_index=key,
         request_id=trace,
     )
 
@@ -264,8 +244,7 @@ class Seeder:
             else:
                 answer = client.get(kind, job_id, key, trace)
             answer.result = None
-            about = partial(request_sample, session, entry, answer, kind=kind, trace=trace)
-            self._sent.append(partial(about, stage=SETUP, key_index=key))
+            self._sent.append(partial(request_sample, session, entry, answer, kind, trace, key=key, stage=SETUP))
             if answer.outcome == Outcome.OK:
                 return answer
             if answer.outcome != Outcome.THROTTLED:

@@ -180,16 +180,12 @@ class Session:
 
     def progress(self, phase: Phase) -> Progress:
         elapsed, live = self.elapsed_s, self.live
-        return Progress(
-            phase=phase,
-            elapsed_s=round(elapsed, 1),
-            total_s=self.duration,
-            entries={
-                name: live.entry(name).progress(plan.stage_at(elapsed), live.offered[name])
-                for name, plan in self.info.traffic.items()
-            },
-            bottleneck=live.bottleneck,
-        )
+        entries = {
+            name: live.entry(name).progress(plan.stage_at(elapsed), live.offered[name])
+            for name, plan in self.info.traffic.items()
+        }
+        shown, total = round(elapsed, 1), self.duration
+        return Progress(phase=phase, elapsed_s=shown, total_s=total, entries=entries, bottleneck=live.bottleneck)
 
 
 def make_endpoint(info: RunInfo, keys: Sequence[str], workflow_endpoint: str, target: Target | None = None) -> Endpoint:
@@ -199,19 +195,15 @@ def make_endpoint(info: RunInfo, keys: Sequence[str], workflow_endpoint: str, ta
     """
     listed = info.target.budget is not None
     target = target or allow(info.target.url, listed=listed)
+    tls = tls_context(info.target.tls) if target.scheme == "https" else None
+    names = make_resolver(target, listed=listed)
     headers = header_values(info.target.headers)
     codings = {coding.partition(";")[0].strip().lower() for coding in headers.get("accept-encoding", "").split(",")}
     if "gzip" in codings:
         codings.add("x-gzip")
+    tls_name, accepted = target.server_name, frozenset(codings)
     return Endpoint(
-        Address(
-            target.address,
-            target.port,
-            tls=tls_context(info.target.tls) if target.scheme == "https" else None,
-            server_name=target.server_name,
-            resolver=make_resolver(target, listed=listed),
-            codings=frozenset(codings),
-        ),
+        Address(target.address, target.port, tls=tls, server_name=tls_name, resolver=names, codings=accepted),
         host=target.host,
         prefix=target.prefix,
         keys=keys,

@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -167,18 +168,14 @@ class AsyncRunUser(WorkflowUser):
     def _poll(self, operation: RunningOperation, job_id: str, accepted: int) -> Answer | None:
         """Poll until an answer ends the operation. Return this answer, or None if the polling policy gives up."""
         polling, last, number = self.entry.traffic.polling, accepted, 1
+        send = partial(self.client.get, RequestKind.POLL, job_id, operation.key_index)
         while True:
             draw = self.entry.draw(operation.arrival.number, "poll", number) if polling.jitter else 1.0
             due = next_poll(polling, accepted, last, number, draw, pacer=self.entry.pacer)
             if due is None:
                 return None
             gevent.sleep(max(0.0, (due - time.monotonic_ns()) / 1e9))
-            answer = operation.request(
-                RequestKind.POLL,
-                lambda trace: self.client.get(RequestKind.POLL, job_id, operation.key_index, trace),
-                intended_ns=due,
-                poll=number,
-            )
+            answer = operation.request(RequestKind.POLL, send, intended_ns=due, poll=number)
             pending = answer.outcome == Outcome.OK and answer.job_state not in TERMINAL
             if not pending and answer.outcome != Outcome.THROTTLED:
                 return answer
