@@ -144,7 +144,7 @@ class RunningOperation:
 def request_sample(
     session: Session, entry: TrafficEntry, answer: Answer, kind: RequestKind, trace: str, *, key: int, stage: str
 ) -> Sample:
-    """Return the sample of a request, as a first attempt without an arrival. The caller changes it for others."""
+    """Return the sample of a request, as a first attempt without an arrival. Callers set other fields."""
     exchange, epoch = answer.exchange, session.epoch_ns
     return Sample(
         row="request",

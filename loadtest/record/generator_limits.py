@@ -63,7 +63,8 @@ def bottleneck(cpu: Sequence[CpuSample], *, late: bool, full: Mapping[str, int] 
     The last ``SOON_S`` seconds of the ``cpu`` samples of all processes count. ``late`` says whether too many arrivals
     were offered late for so long. ``full`` has the maximum users of the pools in which arrivals waited for so long.
     """
-    for name, users in () if late else full.items():
+    if full and not late:
+        name, users = next(iter(full.items()))
         return (
             f"The pool of {name} is full: arrivals waited for one of its {users:,} users for {SOON_S} s. Raise "
             f"traffic.{name}.max_users, shorten its time-outs, or offer less."
