@@ -70,11 +70,7 @@ _QUOTED: Final = re.compile(r"""\$'(?P<ansi>(?:[^'\\]|\\.)*)'|'[^']*'|"(?:[^"\\]
 
 
 def parse_curl(command: str) -> CurlRequest:
-    """Parse a curl command.
-
-    Raises:
-        InputError: if the command is invalid, or does not call the API.
-    """
+    """Parse a curl command. Raises ``InputError`` if the command is invalid, or does not call the API."""
     given = _options(_words(command)[1:])
     method = given["method"][-1].upper() if given["method"] else ""
     headers: dict[str, str] = {}

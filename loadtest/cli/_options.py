@@ -59,14 +59,12 @@ SHARE: Final = _Written("share", parse_share)
 """Converts a share such as 0.2 or 20% to a number from 0 to 1."""
 
 
-def _host(default: str = "") -> Decorator:
-    return click.option("--host", help=f"Base URL of a running target.{default}")
-
-
 SHARED: Final[dict[str, Decorator]] = {
     "run": click.argument("run", metavar="[RUN]", default=LATEST),
-    "host": _host(),
-    "host or embedded": _host(" Default: start the embedded reference API."),
+    "host": click.option("--host", help="Base URL of a running target."),
+    "host or embedded": click.option(
+        "--host", help="Base URL of a running target. Default: start the embedded reference API."
+    ),
     "target": click.option("--target", metavar="NAME", help="Name of a running target's entry in targets.toml."),
     "targets": click.option("--targets", type=PATH, help="Read targets from this file instead of targets.toml."),
     "yes": click.option("--yes", is_flag=True, help="Load a production target without typing its host name."),

@@ -195,8 +195,7 @@ def _print_next(folder: Path, request: CurlRequest | None, name: str) -> None:
 def scenario_text(request: CurlRequest | None) -> str:
     """Return the starter scenario. Without a curl command, the scenario runs the workflow ``sleep``.
 
-    Raises:
-        InputError: if the command's parameters cannot be written as TOML.
+    Raises ``InputError`` if the command's parameters cannot be written as TOML.
     """
     operation = request.operation if request else Operation.SYNC_RUN
     workflow = request.workflow or "say-hello" if request else "sleep"
@@ -244,8 +243,7 @@ def targets_text(request: CurlRequest | None) -> str:
 def _toml(**values: Any) -> str:
     """Format keys and values as TOML, without the final line end.
 
-    Raises:
-        InputError: for null, which TOML lacks, and for invalid Unicode.
+    Raises ``InputError`` for null, which TOML lacks, and for invalid Unicode.
     """
     try:
         text = tomlkit.dumps(values)

@@ -158,9 +158,7 @@ def of_variables(text: str) -> Format:
     """Return a named format, or make one from a text like nginx's ``log_format``.
 
     An example of such a text is ``$msec "$request" $status $request_time``. Variables without a role are skipped.
-
-    Raises:
-        InputError: if the text lacks a time, a status, or a request.
+    Raises ``InputError`` if the text lacks a time, a status, or a request.
     """
     if text in FORMATS:
         return FORMATS[text]
@@ -225,8 +223,7 @@ Opener = Callable[[str], IO[bytes]]
 def opened(name: str, opener: Opener) -> Iterator[Source]:
     """Open a log file, or standard input if ``name`` is ``-``.
 
-    Raises:
-        InputError: if the log cannot be read, or its compression is damaged.
+    Raises ``InputError`` if the log cannot be read, or its compression is damaged.
     """
     try:
         with sys.stdin.buffer if name == STDIN else opener(name) as raw:
@@ -308,8 +305,7 @@ class _Har(msgspec.Struct):
 def har_fields(source: Source) -> Fields:
     """Return the columns of a HAR file. The only headers read are the API key, Retry-After and rate limits.
 
-    Raises:
-        InputError: if the file is too large, or not a HAR file.
+    Raises ``InputError`` if the file is too large, or not a HAR file.
     """
     data = source.head + source.read(_HAR_MOST)
     if len(data) > _HAR_MOST:

@@ -73,8 +73,7 @@ class ImportOptions:
 def import_logs(names: Sequence[str], output_dir: Path, options: ImportOptions, opener: Opener = FileIO) -> Path:
     """Make a run directory from logs. The logs may overlap in time and come in any order. ``opener`` opens each log.
 
-    Raises:
-        InputError: if a log cannot be read, or no request can be imported.
+    Raises ``InputError`` if a log cannot be read, or no request can be imported.
     """
     if twice := [name for place, name in enumerate(names) if name in names[:place]]:
         raise InputError(f"{twice[0]} is given twice", "Give each log once.")

@@ -40,8 +40,7 @@ _DIGITS: Final = 9
 def patterns(maps: Iterable[str]) -> dict[Operation, str]:
     """Return a pattern (RE2) for each operation. It matches ``METHOD PATH`` of documented paths and paths of ``--map``.
 
-    Raises:
-        InputError: if a ``--map`` is not ``METHOD /PATH=OPERATION``.
+    Raises ``InputError`` if a ``--map`` is not ``METHOD /PATH=OPERATION``.
     """
     ends: dict[Operation, list[str]] = {operation: [] for operation in OPERATIONS}
     for operation, kind in FIRST_KIND.items():

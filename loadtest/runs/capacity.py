@@ -38,10 +38,8 @@ _NARROW: Final = search.Precision(0.04, repeats=True)
 def find_capacity(*, plan_only: bool, output_dir: Path, **given: Any) -> int:
     """Find the highest rate that meets a scenario's thresholds, and return the exit code.
 
-    ``given`` are parameters of ``_Search`` and fields of ``ScenarioOptions``.
-
-    Raises:
-        LoadtestError: if the first run could not start.
+    ``given`` are parameters of ``_Search`` and fields of ``ScenarioOptions``. Raises ``LoadtestError`` if the first
+    run could not start.
     """
     seeking = _Search(**given)
     print(seeking.plan(), flush=True)
@@ -119,8 +117,8 @@ class _Search:
 
     def plan(self) -> str:
         """Return the expected limits and the cost of the first run. Raises ``InputError`` if no run is allowed."""
-        each = sorted(self.guesses, key=lambda guess: guess.multiplier)
-        expected = [f"{g.limit} at {sentences.rates(self.offered, g.multiplier)}" for g in each]
+        guesses = sorted(self.guesses, key=lambda guess: guess.multiplier)
+        expected = [f"{each.limit} at {sentences.rates(self.offered, each.multiplier)}" for each in guesses]
         first, duration_s = self._next() or 1.0, self.loaded.scenario.duration
         operations = sum(self.offered.base_rates.values()) * first * duration_s
         if (needed := self._requests_at(first)) > self.max_requests:

@@ -63,8 +63,7 @@ def compare(
 ) -> int:
     """Plan, load, judge and report two sides, and return the exit code. ``offer`` is passed to ``plan_sides``.
 
-    Raises:
-        LoadtestError: if a side may not be loaded, or no block could start.
+    Raises ``LoadtestError`` if a side may not be loaded, or no block could start.
     """
     sides = plan_sides(scenario, options, **offer)
     order = block_order(0, pairs + DISCARDED)
@@ -174,8 +173,7 @@ class ComparisonSeries:
     def make(self, pairs: int) -> SeriesEnd:
         """Make and measure the next series of ``pairs`` pairs.
 
-        Raises:
-            LoadtestError: if no block could start, or the harness failed.
+        Raises ``LoadtestError`` if no block could start, or the harness failed.
         """
         series, seed = len(self._plan.seeds) + 1, secrets.randbits(32)
         order = block_order(seed, pairs)

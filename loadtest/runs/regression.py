@@ -131,10 +131,8 @@ class CheckOptions(RunOptions):
 def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
     """Run the scenario, judge and record the run, and return the exit code.
 
-    A suspected regression is rerun. With ``confirming``, this run is the rerun of the suspected metrics.
-
-    Raises:
-        LoadtestError: if the run could not start, the history is unusable, or ``confirming`` has another scenario.
+    A suspected regression is rerun. With ``confirming``, this run is the rerun of the suspected metrics. Raises
+    ``LoadtestError`` if the run could not start, the history is unusable, or ``confirming`` has another scenario.
     """
     loaded = options.load()
     own = loaded.scenario.regression
@@ -281,8 +279,7 @@ def decide(
 ) -> None:
     """Record and print a decision on a run and its rerun. Accepting a regression starts a new baseline period.
 
-    Raises:
-        InputError: if the run does not exist or is invalid, or the reason has no words.
+    Raises ``InputError`` if the run does not exist or is invalid, or the reason has no words.
     """
     if not _REASON.search(reason):
         raise InputError(

@@ -82,8 +82,7 @@ def plan_sides(
 ) -> dict[Side, PlannedSide]:
     """Resolve both sides. ``block_s`` is the duration in s to which the longest traffic is scaled.
 
-    Raises:
-        InputError: if a side cannot be used, or the sides' loads would differ.
+    Raises ``InputError`` if a side cannot be used, or the sides' loads would differ.
     """
     _check_options(options)
     path = find_scenario(scenario)

@@ -91,11 +91,9 @@ def plan_of(
 ) -> Plan:
     """Make the plan of a scenario for the embedded target, or for the running target ``chosen``.
 
-    ``start`` is in s since midnight UTC, or None if unknown. By default, the scenario gives ``job_s``, the duration of
-    a job or run. ``keys`` defaults to a run's number of keys, and ``price``, of one execution, to the entry's.
-
-    Raises:
-        InputError: if a run with these keys would be refused.
+    ``start`` is in s since midnight UTC, or None if unknown. By default, the scenario gives ``job_s``, the duration
+    of a job or run. ``keys`` defaults to a run's number of keys, and ``price``, of one execution, to the entry's.
+    Raises ``InputError`` if a run with these keys would be refused.
     """
     scenario = loaded.scenario
     keys = keys if keys is not None else scenario.keys if chosen is None else len(api_keys())
@@ -137,11 +135,7 @@ def _budget_warnings(loaded: LoadedScenario, chosen: NamedEntry, keys: int) -> l
 
 
 class EmbeddedTarget:
-    """A reference API in a child process.
-
-    Raises:
-        TargetError: if it does not start.
-    """
+    """A reference API in a child process. Raises ``TargetError`` if it does not start."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", *, faulty: bool) -> None:
         self._process = process
@@ -208,8 +202,7 @@ def child_environment(keys: Sequence[str], endpoint: str) -> dict[str, str]:
 def credentials_for(chosen: ChosenTarget, environ: Mapping[str, str] = os.environ) -> tuple[tuple[str, ...], str]:
     """Return the keys and the endpoint of the environment. An endpoint in the target's entry takes precedence.
 
-    Raises:
-        InputError: if the keys, the endpoint or a header of the entry is missing or invalid.
+    Raises ``InputError`` if the keys, the endpoint or a header of the entry is missing or invalid.
     """
     keys, endpoint = credentials(environ)
     header_values(chosen.headers)
