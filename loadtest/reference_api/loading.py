@@ -273,10 +273,8 @@ def _from_file(text: str) -> ModuleType:
     name = path.stem
     while name in sys.modules:  # two files may have the same name, and a file the name of another module
         name += "_"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is not a module")
-    module = importlib.util.module_from_spec(spec)
+    spec: Any = importlib.util.spec_from_file_location(name, path)
+    module: ModuleType = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and annotations look for their module there
     spec.loader.exec_module(module)
     return module

@@ -50,33 +50,24 @@ class WholeAnswer:
         return self._app(scope, receive, self.send)
 
     async def send(self, message: Message) -> None:
-        """Accept a part of the response. The head is sent together with the first part of the body."""
+        """Accept the head, and then the body. Every application here sends its whole body in one message."""
         start = self._start
         if start is None:
-            if message["type"] == "http.response.start":
-                self._start = message
-                return
-        else:
-            self._start = None
-            if self._write(start, message):
-                return
+            self._start = message
+        elif not self._write(start, message["body"]):
             await self._cycle.send(start)  # type: ignore[arg-type] # our messages are not its TypedDicts
-        await self._cycle.send(message)  # type: ignore[arg-type]
+            await self._cycle.send(message)  # type: ignore[arg-type]
 
-    def _write(self, start: Message, message: Message) -> bool:
+    def _write(self, start: Message, body: bytes) -> bool:
         """Write a whole response as uvicorn would. In unusual cases, do nothing and return False."""
-        cycle, body = self._cycle, message.get("body", b"")
-        if cycle.disconnected or cycle.flow.write_paused or message.get("more_body") or cycle.scope["method"] == "HEAD":
+        cycle = self._cycle
+        if cycle.disconnected or cycle.flow.write_paused or cycle.scope["method"] == "HEAD":
             return False
-        content, keep_alive, whole = [STATUS_LINE[start["status"]]], cycle.keep_alive, False
+        content, keep_alive = [STATUS_LINE[start["status"]]], cycle.keep_alive
         for name, value in start["headers"]:
-            content += (name, b": ", value, b"\r\n")
-            if name == b"content-length":
-                whole = int(value) == len(body)
-            elif name == b"connection":
+            if name == b"connection":
                 return False
-        if not whole:
-            return False
+            content += (name, b": ", value, b"\r\n")
         content += (b"\r\n", body) if keep_alive else (b"connection: close\r\n\r\n", body)
         cycle.response_started = cycle.response_complete = True
         cycle.waiting_for_100_continue = False

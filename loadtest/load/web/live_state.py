@@ -33,14 +33,6 @@ from loadtest.record.run_info import BudgetInfo, BudgetUse, ClockInfo, CpuSample
 from loadtest.threshold import Threshold
 
 
-class BudgetRow(msgspec.Struct, frozen=True):
-    """A part of the request budget."""
-
-    name: str
-    used: float
-    allowed: float | None
-
-
 class Light(msgspec.Struct, frozen=True):
     """One check of the generator."""
 
@@ -104,7 +96,10 @@ class LiveRun:
             "entries": entries_of(session, elapsed),
             "lights": lights(self._generator, live),
             "thresholds": [_threshold(threshold, watched, elapsed) for threshold, watched in self._thresholds],
-            "budget": budget_rows(info.target.budget, self._generator.budget_used),
+            "budget": [
+                {"name": name, "used": used, "allowed": allowed}
+                for name, used, allowed in budget_rows(info.target.budget, self._generator.budget_used)
+            ],
             "series": {"begin": first, "width_s": series.width_s, "tracks": shown},
             "report": report,
         }
@@ -212,17 +207,17 @@ def _threshold(threshold: Threshold, watched: LiveThreshold | None, elapsed: flo
     }
 
 
-def budget_rows(bounds: BudgetInfo | None, used: BudgetUse) -> list[BudgetRow]:
-    """Return how much of each part of a request budget is used. Without a budget, there are no parts."""
+def budget_rows(bounds: BudgetInfo | None, used: BudgetUse) -> list[tuple[str, float, float | None]]:
+    """Return each part of a request budget with its used and allowed amount. Without a budget, there are no parts."""
     if bounds is None:
         return []
-    rows = [
-        BudgetRow("operations", used.operations, bounds.max_operations),
-        BudgetRow("requests", used.requests, bounds.max_requests),
-        BudgetRow("executions", used.executions, None),
+    rows: list[tuple[str, float, float | None]] = [
+        ("operations", used.operations, bounds.max_operations),
+        ("requests", used.requests, bounds.max_requests),
+        ("executions", used.executions, None),
     ]
     if bounds.price_per_execution is not None:
-        rows.append(BudgetRow("cost", round(used.executions * bounds.price_per_execution, 6), bounds.max_cost))
+        rows.append(("cost", round(used.executions * bounds.price_per_execution, 6), bounds.max_cost))
     return rows
 
 

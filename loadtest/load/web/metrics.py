@@ -79,8 +79,8 @@ def _families(session: Session, generator: LoadGenerator, *, over: bool) -> list
     lag = "Dispatch lag in the last window, for the traffic entry with the highest lag."
     lags = [([str(share)], ms / 1000) for share in (0.5, 0.99) if (ms := live.dispatch_lag_ms(share)) is not None]
     budget = budget_rows(info.target.budget, generator.budget_used)
-    used = [([row.name], row.used) for row in budget]
-    allowed = [([row.name], row.allowed) for row in budget if row.allowed is not None]
+    used = [([name], amount) for name, amount, _ in budget]
+    allowed = [([name], most) for name, _, most in budget if most is not None]
     counter, gauge, histogram = CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
     return [
         (InfoMetricFamily, "run", "The current or last run.", [], [([], about)]),
