@@ -58,9 +58,8 @@ class WorkerRun:
         self.begun = self.closed = False
         info = msgspec.json.decode(setup.info, type=RunInfo)
         for plan in info.traffic.values():
-            plan.users, plan.max_users = (
-                part_of(n, setup.worker_count) for n in (plan.users, plan.max_users or plan.users)
-            )
+            plan.max_users = part_of(plan.max_users or plan.users, setup.worker_count)
+            plan.users = part_of(plan.users, setup.worker_count)
         if environment.user_classes and {each.__name__ for each in environment.user_classes} != info.traffic.keys():
             raise InputError(
                 f"this worker was started for another scenario: its master runs {info.scenario.name!r}",
