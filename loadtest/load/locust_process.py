@@ -17,7 +17,7 @@ from loadtest.load.distributed.transport import Mailbox
 from loadtest.load.distributed.worker import Worker
 from loadtest.load.engine import Engine
 from loadtest.load.load_generator import on_end_of, on_signals
-from loadtest.load.locust_test import LocustTest, Reports
+from loadtest.load.locust_test import LocustTest, Reports, StartedRun
 from loadtest.load.session import Session
 from loadtest.load.web.metrics import serve_metrics
 from loadtest.load.web.pages import extend, labelled
@@ -129,7 +129,7 @@ class LocustProcess:
 
     def _make_session(self, environment: Environment) -> Session:
         session = self.test.make_session(environment)
-        self.reports.begin(session)
+        self.reports.runs.append(StartedRun(session.directory, session.scenario))
         return session
 
     def _finish(self, environment: Environment, engine: Engine) -> None:

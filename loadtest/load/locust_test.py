@@ -267,9 +267,6 @@ class Reports:
         self._plots = plots
         self._last: gevent.Greenlet | None = None
 
-    def begin(self, session: Session) -> None:
-        self.runs.append(StartedRun(session.directory, session.scenario))
-
     def end(self) -> None:
         """Create the report of the newest run, after all earlier reports."""
         run = self.runs[-1]
