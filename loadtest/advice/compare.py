@@ -1,4 +1,4 @@
-"""Comparison of the paced policy with others, under every limiter that may be in force, and with a bound.
+"""Comparison of the paced policy with usual policies and a bound, under every limiter that may be in force.
 
 A replay of the limiters in virtual time gives the bound: a time before which no client can finish its work. The paced
 policy sends as fast as every limiter that may be in force accepts, and polls at the times that cost least.

@@ -97,7 +97,7 @@ class Simulation(Scheduler):
 
 
 class _Client:
-    """A client. Without a schedule, a client with gates starts all jobs at once; others start a job when one ends."""
+    """A client. Without a schedule, it starts all jobs at once if it has gates, else a job whenever a job ends."""
 
     def __init__(self, simulation: Simulation, number: int) -> None:
         self.simulation = simulation

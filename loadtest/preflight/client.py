@@ -100,13 +100,16 @@ class TargetClient:
         """
         headers = {"x-api-key": key, **({} if body is None else {"content-type": "application/json"})}
         content = None if body is None else msgspec.json.encode(body)
-        path, sent = request.path.removeprefix("/") + job, self.now()
-        wanted = self._client.build_request(
+        path, sent, data = request.path.removeprefix("/") + job, self.now(), bytearray()
+        exchange = self._client.stream(
             request.method, path, content=content, headers=headers, extensions=self._extensions
         )
         try:
-            async with asyncio.timeout(seconds):
-                answer, data = await self._exchange(wanted)
+            async with asyncio.timeout(seconds), exchange as answer:
+                async for chunk in answer.aiter_raw():
+                    data += chunk
+                    if len(data) > _MAX_ANSWER:
+                        break
         except TimeoutError:
             return Reply(sent, self.now() - sent, f"no whole answer within {seconds:g} s", late=True)
         except httpx.HTTPError as error:
@@ -115,19 +118,6 @@ class TargetClient:
         if len(data) > _MAX_ANSWER:
             return Reply(sent, took, f"an answer of more than {_MAX_ANSWER:,} bytes")
         return Reply(sent, took, None, answer.status_code, _decode(data), answer.headers)
-
-    async def _exchange(self, request: httpx.Request) -> tuple[httpx.Response, bytes]:
-        """Return a response and its body. Only the beginning of a body above 1 MiB is read."""
-        answer = await self._client.send(request, stream=True)
-        try:
-            data = bytearray()
-            async for chunk in answer.aiter_raw():
-                data += chunk
-                if len(data) > _MAX_ANSWER:
-                    break
-            return answer, bytes(data)
-        finally:
-            await answer.aclose()
 
 
 def _why(error: httpx.HTTPError) -> str:
@@ -145,7 +135,7 @@ def _why(error: httpx.HTTPError) -> str:
     return f"no connection ({str(cause)[:200] or type(cause).__name__})"
 
 
-def _decode(data: bytes) -> Any:
+def _decode(data: bytearray) -> Any:
     try:
         return msgspec.json.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

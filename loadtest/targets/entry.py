@@ -96,7 +96,7 @@ class TargetEntry(Strict):
     environment: Literal["development", "test", "staging", "production"]
     """For ``production``, the user types the host name before a run."""
     owner: Annotated[str, Field(min_length=1)]
-    """The person who agreed to the load, and who is informed about problems."""
+    """The person who agreed to the load and is informed about problems."""
     endpoint: Annotated[str, AfterValidator(_header_value)] | None = None
     """Value of ``x-wf-endpoint``, instead of WORKFLOW_ENDPOINT."""
     headers: Annotated[dict[str, str], AfterValidator(check_headers)] = Field(default_factory=dict)

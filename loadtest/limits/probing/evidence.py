@@ -153,8 +153,7 @@ class ProbeEvidence:
         In half of the draws, a burst's requests are delayed together, because a busy server may receive them only just
         before it answers.
 
-        A group lasts half of ``refill_s``: the seconds in which a bucket accepts one more request, or a 60th of a
-        window.
+        A group lasts half of ``refill_s``: the time in which a bucket accepts one more request, or a 60th of a window.
         """
         lasts = min(volley.answered[-1], volley.sent[-1] + self.longest) - volley.sent[0]
         moments = int(min(max(2 * lasts / refill_s, _MOMENTS[0]), _MOMENTS[1]))

@@ -25,7 +25,7 @@ COMMON_WINDOWS: Final = (1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300
 REACH_S: Final = 0.5 + NETWORK_S
 """The server's clock differs from ours by at most this many seconds, delays included (bench/README.md)."""
 RATES: Final = 30.0
-"""Other rates and windows are considered within this factor of the documented ones. This is an assumption."""
+"""Other rates and windows are considered within this factor of the documented values. This is an assumption."""
 FAR: Final = math.log(500)
 """This natural log of a likelihood ratio excludes a limiter. At most 0.2 % of probes may name another limiter."""
 _PER_MISS: Final = 3.5

@@ -153,7 +153,7 @@ class Prober(BurstSender):
         return len({each.key for each in self.models}) == 1 and self._stated(self.models) is not None
 
     def _standing(self, model: Hypotheses) -> Standing:
-        """Return a model with the parameters that are shown. Those of a bucket are per documented window."""
+        """Return a model with the parameters that are shown. A bucket's rate is shown per documented window."""
         (low, high), (least, most), window = model.range(0), model.range(1), self.documented.window
         if model.fills_each_second:
             count = min(_rounded(1 / most), low), high

@@ -4,9 +4,10 @@ Rate-limit headers are compared with the answers. No decision of the probe depen
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from itertools import pairwise
 from typing import Final, Literal
 
 import msgspec
@@ -21,6 +22,15 @@ from loadtest.words import count
 
 _ROUNDED_S: Final = 1.0
 """A correct Retry-After is at most this many seconds too long. RFC 9110, 10.2.3, allows only whole seconds."""
+_OTHERS: Final[dict[Who, str]] = {"other key": "a second key", "other limit": "another limit"}
+_SHARED: Final = {
+    ("other key", True): "two keys from this address shared the limit: it is counted per account, per address or for "
+    "all, not per key",
+    ("other key", False): "a second key had a quota of its own",
+    ("other limit", True): "requests of another limit were rejected while this limit was exhausted: they share a quota",
+    ("other limit", False): "requests of another limit were accepted while this limit was exhausted",
+}
+"""Words about another client, by whether it shares the quota."""
 PROBE_FILE: Final = "probe.json"
 PROBE_SCHEMA: Final = 1
 Compliance = Literal["as documented", "stricter", "looser", "other", "can't tell"]
@@ -256,7 +266,7 @@ def _between(low: float, high: float) -> str:
 
 
 def verdict_words(found: LimitFinding) -> str:
-    """Return the verdict on a limit, with the numbers found and the documented ones."""
+    """Return the verdict on a limit, with the numbers found and the documented numbers."""
     documented = f"{count(found.documented[0])} per {found.documented[1]:g} s"
     if found.verdict == "as documented":
         return f"{found.verdict}: {documented}"
@@ -308,22 +318,11 @@ def _limit_words(found: LimitFinding) -> str:
     return numbers.words if found.verdict == "as documented" else rate
 
 
-def _shared(found: LimitFinding) -> Iterator[str]:
-    keys, limits = found.shared.get("other key"), found.shared.get("other limit")
-    if keys:
-        yield (
-            "two keys from this address shared the limit: it is counted per account, per address or for all, "
-            "not per key"
-        )
-    elif keys is False:
-        yield "a second key had a quota of its own"
-    if limits:
-        yield "requests of another limit were rejected while this limit was exhausted: they share a quota"
-    elif limits is False:
-        yield "requests of another limit were accepted while this limit was exhausted"
-    if keys is None or limits is None:
-        unknown = [name for name, each in (("a second key", keys), ("another limit", limits)) if each is None]
-        yield f"unknown for {' and '.join(unknown)}"
+def _shared(found: LimitFinding) -> list[str]:
+    known = {who: found.shared.get(who) for who in _OTHERS}
+    unknown = [_OTHERS[who] for who, shared in known.items() if shared is None]
+    words = [_SHARED[who, shared] for who, shared in known.items() if shared is not None]
+    return words + [f"unknown for {' and '.join(unknown)}"] * bool(unknown)
 
 
 def retry_after(answers: Sequence[ProbeAnswer]) -> str:
@@ -358,26 +357,22 @@ def retry_after(answers: Sequence[ProbeAnswer]) -> str:
 
 
 def _over(each: ProbeAnswer) -> float | None:
-    """Return the unix time when a rejection's Retry-After ends; None without a readable one."""
+    """Return the unix time when a rejection's Retry-After ends; None if it is missing or unreadable."""
     wanted = parse_retry_after(each.headers.get("retry-after", ""))
     return wanted.timestamp() if isinstance(wanted, datetime) else None if wanted is None else each.answered + wanted
 
 
 def rate_limit_headers(answers: Sequence[ProbeAnswer]) -> str:
     """Describe the limits that headers state, and how often their remaining count was wrong."""
-    texts: Counter[str] = Counter()
-    promised = broken = 0
-    for place, each in enumerate(answers):
-        texts.update(str(limit) for limit in stated_limits(each.headers))
-        left = remaining(each.headers)
-        if left is None or place + 1 == len(answers) or answers[place + 1].sent < each.answered:
-            continue
-        if left > 0:
-            promised += 1
-            broken += not answers[place + 1].passed
+    texts = Counter(str(limit) for each in answers for limit in stated_limits(each.headers))
+    promised = [
+        following.passed
+        for each, following in pairwise(answers)
+        if following.sent >= each.answered and (remaining(each.headers) or 0) > 0
+    ]
     if not texts and not promised:
         return "none" if answers else ""
     words = ", ".join(text for text, _ in texts.most_common(3)) or "no limit"
     if promised:
-        words += f"; of {promised} that promised room, {broken} were followed by a rejection"
+        words += f"; of {len(promised)} that promised room, {promised.count(False)} were followed by a rejection"
     return words
