@@ -116,11 +116,7 @@ class Sender:
         for task in waiting:
             task.add_done_callback(self._pending.discard)
         for each in replies:
-            if each.reply is not None and each.reply.failure is not None:
-                words = f"a request got no answer: {each.reply.failure}"
-                raise TargetError(words, "Check the target, then probe again.")
-            if first and each.reply is not None:
-                _check(each.reply, limit, rejected=each.refused)
+            _check(each, limit, first=first)
             each.awaited = bool(each.status)
         self.sent += len(replies)
         self.rejected += sum(reply.refused for reply in replies)
@@ -142,11 +138,15 @@ class Sender:
         await self._client.close()
 
 
-def _check(reply: Reply, limit: LimitName, *, rejected: bool) -> None:
-    """Check that the first answer is from this API, and that the key is accepted."""
-    if reply.status in {401, 403}:
+def _check(sent: Sent, limit: LimitName, *, first: bool) -> None:
+    """Check that a request did not fail, and that the first answer is from this API and accepts the key."""
+    if (reply := sent.reply) is None:
+        return
+    if reply.failure is not None:
+        raise TargetError(f"a request got no answer: {reply.failure}", "Check the target, then probe again.")
+    if first and reply.status in {401, 403}:
         raise TargetError(f"the key was rejected with {reply.status}", "Check WORKFLOW_API_KEYS.")
-    if reply.fields.keys().isdisjoint({"error", "jobId", "result"}) and not rejected:
+    if first and not sent.refused and reply.fields.keys().isdisjoint({"error", "jobId", "result"}):
         raise TargetError(
             f"a request on {limit} was answered with {reply.status} instead of JSON of the Workflow API",
             "Check the URL, up to the part before /v1.",
