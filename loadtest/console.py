@@ -1,12 +1,18 @@
 """Terminal output with colours and tables. Control characters in foreign text are escaped."""
 
+import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import rich.console
+from rich import box
 from rich.segment import Segment
+from rich.table import Table
 
 from loadtest.foreign_text import visible_text
+
+WIDTH: Final = 100
+"""A plan, and any text that does not go to a terminal, is this many columns wide."""
 
 
 class Console(rich.console.Console):
@@ -23,3 +29,16 @@ class Console(rich.console.Console):
     ) -> Iterable[Segment]:
         for text, style, control in super().render(renderable, options):
             yield Segment(text if control or text.isprintable() else visible_text(text), style, control)
+
+
+def page_console(*, fixed: bool = False) -> Console:
+    """Return a console as wide as the terminal, or of 100 columns if ``fixed`` or if there is no terminal."""
+    return Console(width=None if sys.stdout.isatty() and not fixed else WIDTH)
+
+
+def page_table(*columns: str | dict[str, Any]) -> Table:
+    """Return a table with a ruled header. A column is a name or a dict of options. Long names are folded."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
+    for column in columns:
+        table.add_column(**{"overflow": "fold", **({"header": column} if isinstance(column, str) else column)})
+    return table

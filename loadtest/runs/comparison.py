@@ -34,7 +34,7 @@ from loadtest.runs.sides import (
 )
 from loadtest.runs.target import ResolvedTarget, prepare
 from loadtest.scenario import LoadedScenario
-from loadtest.terminal.progress import ProgressDisplay
+from loadtest.terminal import ProgressDisplay
 
 
 class SeriesEnd(NamedTuple):

@@ -27,7 +27,7 @@ from loadtest.record import run_directory
 from loadtest.record.progress import Failure, LoadProgress, decode_progress
 from loadtest.runs.target import ResolvedTarget, ScenarioOptions, plan_of, prepare, resolved_target
 from loadtest.scenario import LoadedScenario
-from loadtest.terminal.progress import ProgressDisplay
+from loadtest.terminal import ProgressDisplay
 
 
 @dataclass(frozen=True, kw_only=True)

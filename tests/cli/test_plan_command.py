@@ -11,9 +11,9 @@ import msgspec
 import pytest
 from plugins.records import read_table
 
+from loadtest.cli.scenarios import show_plan
 from loadtest.plan.summary import Plan
 from loadtest.record import run_directory
-from loadtest.terminal.plan import show_plan
 
 Verb = Callable[..., Any]
 ROOT = Path(__file__).parents[2]

@@ -17,7 +17,7 @@ from loadtest.record.generator_limits import bottleneck
 from loadtest.record.progress import BlockBegins, EntryProgress, Phase, Progress, encode_progress
 from loadtest.record.run_info import CpuSample
 from loadtest.runs import run as runs
-from loadtest.terminal.progress import ProgressDisplay
+from loadtest.terminal import ProgressDisplay
 
 
 def entry(**changed: Any) -> EntryProgress:

@@ -1,4 +1,4 @@
-"""Progress of a load. A terminal shows a bar and a table; a log gets a line every 20 s."""
+"""The progress of a load. A terminal shows a bar and a table; a log gets a line every 20 s."""
 
 import sys
 import time
