@@ -37,7 +37,7 @@ _STATISTICS_MEANT: Final = {"avg": "mean", "average": "mean", "median": "p50", "
 
 _COMPARE: Final[dict[str, Callable[[float, float], bool]]] = {"<": lt, "<=": le, ">": gt, ">=": ge, "==": eq}
 _FORM: Final = re.compile(
-    r"^\s*(?P<metric>[\w.()-]+)\s*(?:(?P<op><=|>=|==|<|>)\s*(?P<value>\S+)"
+    r"^\s*(?P<metric>[\w.()-]+)\s*(?:(?P<op><=|>=|==|<|>)\s*(?P<value>(?P<factor>\d+(?:\.\d+)?)x|\S+)"
     r"(?:\s+(?P<kind>stage|traffic)\s+(?P<other>\S+))?"
     r"|\s+between\s+(?P<low>\S+)\s+and\s+(?P<high>\S+)|\s+within\s+(?P<d>\S+)\s+of\s+expected)\s*$"
 )
@@ -54,7 +54,6 @@ WRITE_AS: Final[dict[Unit, str]] = {
     "share": "a share from 0 to 1, or a percentage, such as 0.05 or 5%",
     "number": "a plain number",
 }
-_FACTOR: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?)x")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,23 +148,20 @@ def parse_threshold(
         if low > high:
             raise WrongValueError(f"{text!r} can never hold: {match['low']} is above {match['high']}", "Swap them.")
         return make("between", low, high)
-    factor = _FACTOR.fullmatch(match["value"])
-    if match["kind"] is not None or factor is not None:
-        return _relative(make, match, factor, text)
+    if match["kind"] is not None or match["factor"] is not None:
+        return _relative(make, match, text)
     return make(match["op"], _value(match["value"], unit, text))
 
 
-def _relative(
-    make: Callable[..., Threshold], match: re.Match[str], factor: re.Match[str] | None, text: str
-) -> Threshold:
+def _relative(make: Callable[..., Threshold], match: re.Match[str], text: str) -> Threshold:
     kind, metric, operator = match["kind"], match["metric"], match["op"]
-    if kind is None or factor is None or operator == "==":
+    if kind is None or match["factor"] is None or operator == "==":
         raise WrongValueError(
             f"{text!r} is not a relative threshold",
             f"Write {metric} < 1.2x stage NAME, or {metric} < 1.2x traffic NAME (one of < <= > >=).",
         )
     reference = Reference("stage" if kind == "stage" else "traffic", match["other"])
-    return make(operator, float(factor["number"]), reference=reference)
+    return make(operator, float(match["factor"]), reference=reference)
 
 
 def why_not_early(threshold: Threshold) -> str | None:

@@ -118,13 +118,12 @@ class Counts:
     def sent_within(self, spans: Iterable[tuple[float, float]]) -> "Counter[RequestCell]":
         """Count the requests sent within any of the spans. Spans begin and end at stage boundaries."""
         places = {place for span in spans for place in self._stretches(*span)}
-        return _sum(self._by_stretch, {(name, place) for name in self._vocabulary.entries for place in places})
+        return _sum(self._by_stretch, [(name, place) for name in self._vocabulary.entries for place in places])
 
     def sent_during(self, stages: Stages) -> "Counter[RequestCell]":
         """Count the requests that traffic entries sent during their own stages."""
-        spans = {(key.traffic, key.stage.start_s, key.stage.end_s) for key in stages}
-        during = {(traffic, place) for traffic, *span in spans for place in self._stretches(*span)}
-        return _sum(self._by_stretch, during)
+        spans = {(key.traffic, self._stretches(key.stage.start_s, key.stage.end_s)) for key in stages}
+        return _sum(self._by_stretch, {(traffic, place) for traffic, places in spans for place in places})
 
     def held_s(self, kinds: list[int], begin_s: float, end_s: float) -> float:
         """Return the total seconds in flight of requests without a 429 within a span."""

@@ -331,21 +331,17 @@ def metrics_table(runs: Run | Findings | Iterable[Run | Findings], reports: Path
 def _rows(figures: CountedFigures) -> Iterator[dict[str, Any]]:
     for field in figures.__struct_fields__:
         name, found = field.removesuffix("_ms"), getattr(figures, field)
-        unit = "ms" if field.endswith("_ms") else _unit(name)
         if isinstance(found, Summary):
             for statistic in STATISTICS:
-                one = found.get(statistic)
+                one, unit = found.get(statistic), "ms" if field.endswith("_ms") else ""
                 low, high = one.interval or (None, None)
                 bounds = {"value": one.value, "low": low, "high": high, "n": found.n, "at_least": one.at_least}
                 yield {"metric": name, "statistic": statistic, "unit": unit, **bounds}
-        elif isinstance(found, Result):
-            for part, value in msgspec.structs.asdict(found).items():
-                unit = _unit(f"{name}.{part}")
-                yield {"metric": name, "statistic": part, "unit": unit, "value": value, "at_least": False}
-        elif found is None or isinstance(found, int | float):
-            yield {"metric": name, "statistic": "", "unit": unit, "value": found, "at_least": False}
-
-
-def _unit(metric: str) -> str:
-    """Return the unit of a metric that is not a time. An expected value has the same unit as its metric."""
-    return {"per_s": "1/s", "share": "share"}.get(UNITS.get(metric.replace("expected_", ""), "number"), "")
+            continue
+        parts = msgspec.structs.asdict(found) if isinstance(found, Result) else {"": found}
+        for part, value in parts.items():
+            if value is None or isinstance(value, int | float):
+                # An expected value has the same unit as its metric.
+                unit = UNITS.get(f"{name}.{part}".rstrip(".").replace("expected_", ""), "number")
+                named = {"per_s": "1/s", "share": "share"}.get(unit, "")
+                yield {"metric": name, "statistic": part, "unit": named, "value": value, "at_least": False}
