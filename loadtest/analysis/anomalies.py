@@ -31,8 +31,7 @@ class ErrorGroup(Result, frozen=True, kw_only=True):
         status: HTTP status; None without a response.
         code: ``code`` of the error body; None if absent.
         count: number of requests. Warm-up and set-up are excluded.
-        first_s: send time of the first request, in s since the epoch.
-        last_s: send time of the last request, in s since the epoch.
+        first_s: send time of the first request, in s since the epoch. ``last_s`` is that of the last request.
         request_id: the ``traceparent`` of the first request.
     """
 
@@ -128,9 +127,8 @@ class Anomaly(Result, frozen=True, kw_only=True):
 
     Attributes:
         name: one of ``WORDS``.
-        possible: number of operations checked; for job states, number of requests.
-        traffic: traffic entry of the first row with such a value.
-        request_id: trace id of this row; if it is a request, its ``traceparent``.
+        possible: number of operations checked; for job states, number of requests. In the file, it is named ``of``.
+        traffic: traffic entry of the first row with such a value. ``request_id`` is the trace id of this row.
         worst_ms: the most extreme executionTime; None for other values.
         example: the first unknown job state; empty for other kinds.
     """
@@ -259,8 +257,7 @@ class SlowKey(Slower, frozen=True, kw_only=True):
 class KeyTimes:
     """Collects response times by traffic entry and API key, if the run has several keys.
 
-    Arrivals use the keys of their traffic entry in turn, so all keys are used in the same stages and at the same time.
-    The target therefore causes the differences between keys.
+    All keys are used in the same stages and at the same time, so the target causes the differences between keys.
     """
 
     def __init__(self, vocabulary: Vocabulary, keys: int) -> None:

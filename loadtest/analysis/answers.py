@@ -37,8 +37,7 @@ class SideFigure(Result, frozen=True, kw_only=True):
     """The value of one metric on one side.
 
     Attributes:
-        value: the value; null if it is missing or infinite.
-        infinite: whether the value is infinite because an arrival never became ok.
+        value: null if it is missing, or ``infinite`` because an arrival never became ok.
         interval: 95 % confidence interval, which accounts for correlated values.
         why: reason for a missing value or interval; empty otherwise.
     """
@@ -76,7 +75,7 @@ class SideDifference(Result, frozen=True, kw_only=True):
     """The difference of one metric between two sides: head minus base.
 
     Attributes:
-        difference: the difference; null if it is infinite or unknown.
+        difference: null if it is infinite or unknown.
         interval: interval at the comparison's ``confidence``.
         paired: whether arrivals with the same inputs were compared in pairs.
         better: whether head is better; null if the difference is not significant.

@@ -74,7 +74,7 @@ class Results(Result, frozen=True, kw_only=True):
     A new meaning raises it.
 
     Attributes:
-        uses: use of each limit between two stage boundaries.
+        uses: use of each limit between two stage boundaries; ``limits`` in the file.
         keys: response times by traffic entry and API key, for entries with several keys. The first 64 keys are listed.
         slow_keys: keys that are slower than all other keys of their traffic entry together.
         on_purpose: operations that the scenario expects to end in an error, by traffic entry and kind.

@@ -1,11 +1,9 @@
 """Uncertainty of each stage's figures: a range over the server's phases, or an interval from blocks of time.
 
-* If windows on the server's clock decide which requests are rejected, only one thing is random: the phase of the
-  windows at the start of the run. The 429 rate and goodput then have the range over 95 % of phases
-  (``rejections.phases``).
+* If windows on the server's clock decide which requests are rejected, only the phase of the windows at the start of the
+  run is random. The 429 rate and goodput then have the range over 95 % of phases (``rejections.phases``).
 * Otherwise the service varies. Shares, goodput and percentiles have 95 % intervals from blocks, which are valid even
   if requests are correlated.
-* If neither method is valid, there is no interval, and ``why_not`` has the reason.
 
 The covariance of counts in neighbouring time bins gives the effective number of independent requests of a stage
 (``loadtest.stats.correlated_bins``). A share has Wilson's score interval at that n (Brown, Cai & DasGupta, Statistical
@@ -83,12 +81,7 @@ class FoundInterval(Result, frozen=True):
 
 
 class MetricInterval(FoundInterval, frozen=True, kw_only=True):
-    """Uncertainty of one figure of a traffic entry in a stage.
-
-    Attributes:
-        metric: name of the metric, as in thresholds.
-        value: value in ms or per second, or a share.
-    """
+    """Uncertainty of one figure of a traffic entry in a stage. ``metric`` is named as in thresholds."""
 
     traffic: str
     stage: str
