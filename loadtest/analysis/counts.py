@@ -12,9 +12,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from loadtest.analysis import distribution as bins
 from loadtest.analysis.columns import KINDS, OK, Rows, Stages, Vocabulary, groups
-from loadtest.analysis.distribution import known
+from loadtest.analysis.distribution import known, place
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.results import Count, Result
 from loadtest.analysis.times import between, last_pending, response_time, start_lag, submit_time
@@ -79,15 +78,14 @@ class Counts:
         """Total seconds in flight of requests without a 429, by kind and stretch, for a concurrency limit."""
 
     def add(self, chunk: Chunk) -> None:
-        rows = chunk.operations
+        rows, sent = chunk.operations, ~np.isnan(chunk.operations.floats("start"))
         words = (rows.words(name) for name in ("reason", "mistake"))
-        sent = ~np.isnan(rows.floats("start"))
         for (stage, *cell), count in _occurring(rows.stage_index, rows.words("outcome"), sent, *words):
             self.operations[stage][OperationCell(*cell)] += count
         rows = chunk.requests
         status = np.clip(np.fmax(rows.floats("status"), NO_ANSWER), NO_ANSWER, _STATUSES - 1)
         key, seconds = np.fmax(rows.floats("key_index"), 0.0), rows.floats("start") / 1e9
-        stretch = np.where(seconds <= self._until_s, bins.place(seconds, self._edges), -1)
+        stretch = np.where(seconds <= self._until_s, place(seconds, self._edges), -1)
         columns = (rows.stage_index, rows.words("kind"), rows.words("outcome"), status, key, stretch)
         for (stage, *cell), count in _occurring(*columns):
             self.requests[stage][RequestCell(*cell)] += count
@@ -97,9 +95,9 @@ class Counts:
     def _hold(self, rows: Rows) -> None:
         end = np.minimum(rows.floats("end") / 1e9, self._until_s)
         begin, kind = rows.floats("start") / 1e9, rows.words("kind")
-        for place, (low, high) in enumerate(pairwise(self._edges)):
+        for stretch, (low, high) in enumerate(pairwise(self._edges)):
             held = np.fmax(np.minimum(end, high) - np.maximum(begin, low), 0.0)
-            self._held[:, place] += np.bincount(kind, held, minlength=len(KINDS))
+            self._held[:, stretch] += np.bincount(kind, held, minlength=len(KINDS))
 
     def of_operations(self, stages: Iterable[int]) -> "Counter[OperationCell]":
         return _sum(self.operations, stages)
@@ -117,13 +115,13 @@ class Counts:
 
     def sent_within(self, spans: Iterable[tuple[float, float]]) -> "Counter[RequestCell]":
         """Count the requests sent within any of the spans. Spans begin and end at stage boundaries."""
-        places = {place for span in spans for place in self._stretches(*span)}
-        return _sum(self._by_stretch, [(name, place) for name in self._vocabulary.entries for place in places])
+        within = {stretch for span in spans for stretch in self._stretches(*span)}
+        return _sum(self._by_stretch, [(name, stretch) for name in self._vocabulary.entries for stretch in within])
 
     def sent_during(self, stages: Stages) -> "Counter[RequestCell]":
         """Count the requests that traffic entries sent during their own stages."""
         spans = {(key.traffic, self._stretches(key.stage.start_s, key.stage.end_s)) for key in stages}
-        return _sum(self._by_stretch, {(traffic, place) for traffic, places in spans for place in places})
+        return _sum(self._by_stretch, {(traffic, stretch) for traffic, span in spans for stretch in span})
 
     def held_s(self, kinds: list[int], begin_s: float, end_s: float) -> float:
         """Return the total seconds in flight of requests without a 429 within a span."""
