@@ -9,7 +9,6 @@ family consists of all pairs for one metric. For an effect, a family consists of
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from typing import Final, Literal
 
@@ -149,7 +148,8 @@ def comparisons_of(info: RunInfo) -> list[WrittenComparison]:
         if each.entries is None and not unknown:
             known = {stage.name for stage in info.traffic[names[0]].stages}
             unknown += [stage for stage in each.stages or [] if stage not in known]
-        if unknown or not each.by or len(each.entries or each.stages or []) < 2:
+        sides = each.entries or each.stages or []
+        if unknown or not each.by or len({*sides}) < max(2, len(sides)):
             raise RecordError(f"run.json is damaged: a comparison of {', '.join(unknown) or 'nothing'}")
     return found
 
@@ -161,63 +161,61 @@ def compared_entries(info: RunInfo) -> set[str]:
 
 def answer_all(record: Record, metrics: RunFigures, values: ArrivalValues) -> list[ComparisonAnswer]:
     """Answer every comparison of the scenario."""
-    return [_Maker(record, metrics, values, each).answer() for each in comparisons_of(record.info)]
+    return [_answer(record, metrics, values, each) for each in comparisons_of(record.info)]
 
 
-@dataclass(frozen=True)
-class _Maker:
-    record: Record
-    metrics: RunFigures
-    values: ArrivalValues
-    written: WrittenComparison
+_Scope = tuple[CountedFigures, Stages]
+"""The figures of a side, and their stages."""
 
-    def answer(self) -> ComparisonAnswer:
-        asked, effect = self.written, self.written.entries is None
-        names = (asked.stages if effect else asked.entries) or []
-        pairs = [(names[0], name) for name in names[1:]] if effect else list(combinations(names, 2))
-        confidence = 1 - _ERROR / (len(pairs) * (len(asked.by) if effect else 1))
-        differences = [self._difference(metric, *pair, confidence) for metric in asked.by for pair in pairs]
-        found = ComparisonAnswer(
-            kind="effect" if effect else "alternatives",
-            entry=asked.entry,
-            by=asked.by,
-            confidence=confidence,
-            sides=[self._side(name) for name in names],
-            differences=differences,
-            thinned=self.values.cut,
-            bursts=any(key.stage.burst for name in names for key in self._stages(name)),
-        )
-        return found if effect else _chosen(found)
 
-    def _figures(self, name: str) -> CountedFigures:
-        if self.written.entry is None:
-            return self.metrics.traffic[name]
-        return self.metrics.traffic[self.written.entry].stages[name]
+def _answer(record: Record, metrics: RunFigures, values: ArrivalValues, asked: WrittenComparison) -> ComparisonAnswer:
+    entry, effect = asked.entry, asked.entries is None
+    names = (asked.stages if effect else asked.entries) or []
+    scopes: dict[str, _Scope]
+    if entry is None:
+        scopes = {name: (metrics.traffic[name], record.stages(traffic=name)) for name in names}
+    else:
+        by_stage = metrics.traffic[entry].stages
+        scopes = {name: (by_stage[name], record.stages(traffic=entry, stage=name)) for name in names}
+    pairs = [(names[0], name) for name in names[1:]] if effect else list(combinations(names, 2))
+    confidence = 1 - _ERROR / (len(pairs) * (len(asked.by) if effect else 1))
+    both = [{name: scopes[name] for name in pair} for pair in pairs]
+    found = ComparisonAnswer(
+        kind="effect" if effect else "alternatives",
+        entry=entry,
+        by=asked.by,
+        confidence=confidence,
+        sides=[_side(name, values, *scopes[name], asked.by) for name in names],
+        differences=[
+            _difference(record.info, values, each, metric, confidence) for metric in asked.by for each in both
+        ],
+        thinned=values.cut,
+        bursts=any(key.stage.burst for _, stages in scopes.values() for key in stages),
+    )
+    return found if effect else _chosen(found)
 
-    def _stages(self, name: str) -> Stages:
-        entry = self.written.entry
-        return self.record.stages(traffic=name) if entry is None else self.record.stages(traffic=entry, stage=name)
 
-    def _side(self, name: str) -> ComparedSide:
-        figures, stages = self._figures(name), self._stages(name)
-        made = [_figure(each, self.values.get(each, stages, whole=True), figures) for each in self.written.by]
-        return ComparedSide(name=name, sent=figures.operations.sent, ok=figures.operations.ok, figures=made)
+def _side(name: str, values: ArrivalValues, figures: CountedFigures, stages: Stages, by: list[str]) -> ComparedSide:
+    made = [_figure(metric, values.get(metric, stages, whole=True), figures) for metric in by]
+    return ComparedSide(name=name, sent=figures.operations.sent, ok=figures.operations.ok, figures=made)
 
-    def _difference(self, metric: str, base: str, head: str, confidence: float) -> SideDifference:
-        sides = self._stages(base), self._stages(head)
-        found = difference(metric, self.record.info, self.values, sides, whole=True, confidence=confidence)
-        if found is None:
-            first, second = (measure(metric, self._figures(name)) for name in (base, head))
-            known = first.value is not None and second.value is not None
-            apart = (second.value or 0.0) - (first.value or 0.0) if known else None
-            why = "a maximum, a count and a rate have no interval" if known else "no values"
-            n = (first.n or 0, second.n or 0)
-            found = Difference(first.value, second.value, apart, None, False, n, why)
-        sign = -1.0 if METRICS[metric].more_is_better else 1.0
-        better = sign * found.interval[1] < 0 if found.told_apart and found.interval is not None else None
-        ends, apart = _bounds(found.interval), _finite(found.difference)
-        names = {"base": base, "head": head, "metric": metric}
-        return result_of(SideDifference, found, **names, difference=apart, interval=ends, better=better)
+
+def _difference(
+    info: RunInfo, values: ArrivalValues, sides: dict[str, _Scope], metric: str, confidence: float
+) -> SideDifference:
+    (base, head), stages = sides, [each for _, each in sides.values()]
+    found = difference(metric, info, values, stages, whole=True, confidence=confidence)
+    if found is None:
+        first, second = (measure(metric, figures) for figures, _ in sides.values())
+        known = first.value is not None and second.value is not None
+        apart = (second.value or 0.0) - (first.value or 0.0) if known else None
+        why = "a maximum, a count and a rate have no interval" if known else "no values"
+        found = Difference(first.value, second.value, apart, None, False, (first.n or 0, second.n or 0), why)
+    sign = -1.0 if METRICS[metric].more_is_better else 1.0
+    better = sign * found.interval[1] < 0 if found.told_apart and found.interval is not None else None
+    ends, apart = _bounds(found.interval), _finite(found.difference)
+    names = {"base": base, "head": head, "metric": metric}
+    return result_of(SideDifference, found, **names, difference=apart, interval=ends, better=better)
 
 
 def _figure(metric: str, values: Values | None, figures: CountedFigures) -> SideFigure:
