@@ -93,13 +93,13 @@ class ArrivalValues:
         """
         name, entry = metric.partition(".")[0], METRICS[metric]
         if name == "service_time":
-            rows = self._whole("requests", stages)
+            rows = self.rows("requests", stages)
             late = rows["outcome"] == TIMED_OUT
             answered = (late | (rows["outcome"] == OK)) & (rows["mistake"] < 0)
             return Values(np.where(late, np.inf, rows["service_time"])[answered])
         if entry.whole == "requests.sent":
-            return Values(_in_any(entry.parts, self._whole("requests", stages)).astype(float))
-        rows = self._whole("operations", stages)
+            return Values(_in_any(entry.parts, self.rows("requests", stages)).astype(float))
+        rows = self.rows("operations", stages)
         rows = rows[~np.isnan(rows["start_lag"])]
         if name in SUMMARIES:
             return _times(name, rows, whole=whole)
@@ -107,14 +107,10 @@ class ArrivalValues:
             return None
         arrivals = rows["arrival"].astype(np.int64)
         if entry.parts[0].startswith("requests."):
-            sent = self._whole("requests", stages)
+            sent = self.rows("requests", stages)
             asked = Counter(sent["parent_arrival"][_in_any(entry.parts, sent)].tolist())
             return Values(np.array([asked[arrival] for arrival in arrivals.tolist()], np.float64), arrivals)
         return Values(_in_any(entry.parts, rows).astype(float), arrivals)
-
-    def first_arrival(self, stages: Stages) -> int | None:
-        arrivals = self._whole("operations", stages)["arrival"]
-        return int(arrivals.min()) if len(arrivals) else None
 
     def _keep(self, table: _Table, index: int, rows: Rows) -> None:
         room = MOST - self._kept[table, index]
@@ -127,7 +123,7 @@ class ArrivalValues:
                 part[name] = column(rows)
             self._parts[table, index].append(part)
 
-    def _whole(self, table: _Table, stages: Stages) -> NamedColumns:
+    def rows(self, table: _Table, stages: Stages) -> NamedColumns:
         """Return the rows of some stages in the order of time."""
         parts = [part for key in stages for part in self._parts[table, key.place]]
         found = np.concatenate([np.empty(0, _ROW[table]), *parts])
@@ -206,10 +202,11 @@ def _shift_of_pairs(info: RunInfo, values: ArrivalValues, base: Stages, head: St
     if base[0].traffic != head[0].traffic:
         return 0 if first.inputs is not None and first.sends == second.sends else None
     rows = info.traffic[base[0].traffic].input_rows
-    begin, other = (values.first_arrival(side) for side in (base, head))
-    if rows is None or begin is None or other is None or (other - begin) % rows:
+    begin, other = (values.rows("operations", side)["arrival"] for side in (base, head))
+    if rows is None or not len(begin) or not len(other):
         return None
-    return other - begin
+    shift = int(other.min() - begin.min())
+    return None if shift % rows else shift
 
 
 def referred_entries(thresholds: Sequence[Threshold]) -> set[str]:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.analysis.columns import KINDS, Rows, Vocabulary, groups
+from loadtest.analysis.columns import KINDS, Vocabulary, groups
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.results import ExpectedLimiter, result_of
 from loadtest.arrays import Bools, Floats, Ints, NamedColumns
@@ -74,7 +74,11 @@ class SentRequests:
             if own is None:
                 own = rows.floats(name) if kind is np.float64 else rows.words(name)
             self._table[name][kept] = own
-        self._keep_headers(rows)
+        room, headers = HEADERS_KEPT - len(self.rate_headers), rows.columns.arrow("rate_limit")
+        if room and headers.null_count < len(headers):
+            places = np.flatnonzero(rows.known("rate_limit"))[:room]
+            texts = headers.take(rows.places[places]).to_pylist()
+            self.rate_headers |= zip((places + self._kept).tolist(), texts, strict=True)
         self._kept += len(rows)
 
     @property
@@ -86,13 +90,6 @@ class SentRequests:
         vocabulary, -1 for null); ``limit`` (a place in ``LIMIT_NAMES``); ``stage_index`` (-1 for the set-up).
         """
         return self._table[: self._kept]
-
-    def _keep_headers(self, rows: Rows) -> None:
-        room, headers = HEADERS_KEPT - len(self.rate_headers), rows.columns.arrow("rate_limit")
-        if room and headers.null_count < len(headers):
-            places = np.flatnonzero(rows.known("rate_limit"))[:room]
-            texts = headers.take(rows.places[places]).to_pylist()
-            self.rate_headers |= zip((places + self._kept).tolist(), texts, strict=True)
 
     def _first(self, limit: NDArray[np.int8]) -> Bools:
         keep = np.zeros(len(limit), bool)
@@ -251,21 +248,21 @@ def expect(info: RunInfo, sent: NamedColumns, logs: list[RequestLog], clock: tup
     """Replay each assumed limiter with all sent requests that use its quota. ``clock`` is ``Record.clock``."""
     rejected = np.full(len(sent), np.nan)
     unknown = {"shift_s": None, "agreement": None, "agreement_as_sent": None, "reordered": 0}
-    without = partial(result_of, Expectation, info.target, rejected=rejected, **unknown)
+    expected = partial(result_of, Expectation, info.target, rejected=rejected, **unknown)
     if not len(sent):
-        return without(why_not="no request was sent")
+        return expected(why_not="no request was sent")
     if info.imported:
-        return without(why_not="a log does not state which limiter to expect")
+        return expected(why_not="a log does not state which limiter to expect")
     if info.epoch_unix_ns is None:
-        return without(why_not="the run never reached its epoch, so the server's windows are unknown")
+        return expected(why_not="the run never reached its epoch, so the server's windows are unknown")
     try:
         assumed_limits = AssumedLimits.recorded(info.target)
     except ValueError as error:
-        return without(why_not=str(error))
+        return expected(why_not=str(error))
     if not logs:
-        return without(why_not="no limit is assumed for these requests")
+        return expected(why_not="no limit is assumed for these requests")
     agreed, shift, decisions = _fit(assumed_limits, logs, clock)
-    judged = sum(int((log.answered & log.judged).sum()) for log in logs)
+    judged = sum(int(log.known.sum()) for log in logs)
     agreed_as_sent, reordered, start = 0, 0, sent["start"]
     for log, allowed in zip(logs, decisions, strict=True):
         own = log.judged
@@ -276,10 +273,7 @@ def expect(info: RunInfo, sent: NamedColumns, logs: list[RequestLog], clock: tup
         reordered += int((order != np.arange(len(order))).sum())
         agreed_as_sent += int(((refused == was_429[order]) & answered[order]).sum())
     held = assumed_limits.spec.algorithm == CONCURRENCY  # the order decides which request holds a slot
-    return result_of(
-        Expectation,
-        info.target,
-        rejected=rejected,
+    return expected(
         shift_s=shift if assumed_limits.aligned else None,
         agreement=agreed / judged if judged else None,
         agreement_as_sent=agreed_as_sent / judged if judged and not (held and reordered) else None,
@@ -307,9 +301,8 @@ def _fit(assumed_limits: AssumedLimits, logs: list[RequestLog], clock: tuple[flo
     if assumed_limits.spec.algorithm != VECTORISED and requests * steps > _TOO_MANY:
         steps = max(3, _TOO_MANY // requests) | 1
     # At hundreds of requests/s, a step of the first grid spans several requests. A finer grid around the best follows.
-    for around, width in ((offset, reach), (None, 2 * reach / (steps - 1))):
-        centre = best[1] if around is None else around
-        grid = np.clip(centre + np.linspace(-width, width, steps), offset - reach, offset + reach)
+    for width in (reach, 2 * reach / (steps - 1)):
+        grid = np.clip(best[1] + np.linspace(-width, width, steps), offset - reach, offset + reach)
         for shift in sorted(grid.tolist(), key=lambda shift: abs(shift - offset)):
             found = _try(assumed_limits.spec, first, shift)
             if found[0] > best[0]:
@@ -327,4 +320,4 @@ def _try(spec: LimiterSpec, logs: list[RequestLog], shift: float, lead: float = 
 
 def agreeing(log: RequestLog, rejected: Bools) -> int:
     """Return the number of observed decisions that a replay predicts."""
-    return int(((rejected == log.rejected) & log.answered & log.judged).sum())
+    return int(((rejected == log.rejected) & log.known).sum())

@@ -102,14 +102,14 @@ class InferenceResult(Result, frozen=True, kw_only=True):
 
     verdict: InferenceOutcome
     n: Count
-    throttled: Count
+    rejected: Count = msgspec.field(name="throttled")
     bar: Proportion
     named: tuple[FitResult, ...]
     set_aside_next: FitResult | None
     decisions_for_it: Count
     decisions_against_it: Count
     log10_p: float | None
-    held_correlation: float | None
+    held: float | None = msgspec.field(name="held_correlation")
     other_count: int | None
     other_counts: tuple[int, int] | None
     blocked_s: float | None
@@ -222,7 +222,7 @@ def _look(record: Record, requests: RequestLog, inferred: Inference) -> tuple[Li
     replayed = record.expectation.why_not is None
     looked = LimitObserved429(
         sent=len(places),
-        answered=int((requests.answered & requests.judged).sum()),
+        answered=int(requests.known.sum()),
         throttled=codes_of.total(),
         codes={called[code]: count for code, count in codes_of.most_common()},
         tolerance_s=requests.tolerance_s,
@@ -244,13 +244,11 @@ def _inferred(found: Inference) -> InferenceResult:
         InferenceResult,
         found,
         verdict=found.word,
-        throttled=found.rejected,
         bar=BAR,
         named=tuple(_fitted(fit) for fit in found.named),
         set_aside_next=found.next and _fitted(found.next),
         decisions_for_it=found.against[0],
         decisions_against_it=found.against[1],
-        held_correlation=found.held,
         # The bursts that fit equally well matter only for the named limiters.
         candidates=tuple(_fitted(replace(fit, bursts=None)) for fit in found.best_of_each),
     )

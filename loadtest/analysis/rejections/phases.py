@@ -103,11 +103,9 @@ def phase_ranges(record: Record) -> dict[int, PhaseRange]:
             own = [i for i in present if assumed.drawn_on(LIMIT_OF_OPERATION[keys[i].operation]) == name]
             if not own:  # only polls or requests of the set-up draw on this limit
                 continue
-            if why := _why_not(record, [log for log, _ in linked], present):
-                found |= dict.fromkeys(own, PhaseRange(why_not=why))
-                continue
-            ranges = _over_phases(assumed.spec, linked, present)
-            found |= {index: ranges[index] for index in own}
+            why = _why_not(record, [log for log, _ in linked], present)
+            ranges = {} if why else _over_phases(assumed.spec, linked, present)
+            found |= {index: ranges.get(index, PhaseRange(why_not=why)) for index in own}
     return found
 
 
@@ -139,11 +137,10 @@ def _why_not(record: Record, logs: list[RequestLog], present: list[int]) -> str:
     for name in dict.fromkeys(record.vocabulary.stage_keys[index].traffic for index in present):
         if kind := depends_on_phase(record, name, polls=polls):
             return f"“{name}” sends {kind}, whose number depends on when the server’s windows begin"
-    answered = sum(int((log.answered & log.judged).sum()) for log in logs)
-    rejected = record.expectation.rejected > 0
-    agreed = sum(agreeing(log, rejected[log.place]) for log in logs)
+    answered, rejected = sum(int(log.known.sum()) for log in logs), record.expectation.rejected > 0
     if not answered:
         return "no request was answered"
+    agreed = sum(agreeing(log, rejected[log.place]) for log in logs)
     return "" if agreed >= BAR * answered else "the assumed limiter does not explain decisions in the order sent"
 
 
@@ -155,8 +152,7 @@ def _over_phases(spec: LimiterSpec, placed: Sequence[_Placed], present: list[int
         return dict.fromkeys(present, PhaseRange(why_not="too many requests to replay them at every phase"))
     found = {}
     for place, index in enumerate(present):
-        sent = int(np.sum([counted[:, place].sum() for _, counted in asked]))
-        rejected = replayed.rejected[:, place]
+        sent, rejected = sum(int(counted[:, place].sum()) for _, counted in asked), replayed.rejected[:, place]
         usual = extent(spec, replayed.usual(place), sent)
         found[index] = PhaseRange(*extent(spec, rejected, sent), usual, sent, len(rejected))
     return found
@@ -195,7 +191,12 @@ def rejected_by_phase(spec: LimiterSpec, limit: Limit, asked: Sequence[tuple[Flo
     most = _MOST_PLACES // windows if fixed else _MOST_DECISIONS // requests
     if most < _LEAST_PHASES:
         return None
-    phases, lasting = _phases(np.concatenate(times) - base, limit.window, most, exact=fixed)
+    places = np.unique((np.concatenate(times) - base) % limit.window)
+    number = min(most, len(places))
+    phases, lasting = np.linspace(0.0, limit.window, number, endpoint=False), np.full(number, 1 / number)
+    if fixed and number == len(places):
+        after = np.append(places[1:], places[0] + limit.window)
+        phases, lasting = (places + after) / 2 % limit.window, (after - places) / limit.window
     total = np.zeros((len(phases), asked[0][1].shape[1]), np.int64)
     for each, counted in asked:
         if fixed:
@@ -204,15 +205,6 @@ def rejected_by_phase(spec: LimiterSpec, limit: Limit, asked: Sequence[tuple[Flo
             shifted = (each - base - phase + limit.window for phase in phases.tolist())
             total += np.stack([counted[~replay(spec, limit, at)].sum(axis=0) for at in shifted])
     return Replayed(total, lasting)
-
-
-def _phases(times: Floats, window: float, most: int, *, exact: bool) -> tuple[Floats, Floats]:
-    places = np.unique(times % window)
-    number = min(most, len(places))
-    if not exact or number < len(places):
-        return np.linspace(0.0, window, number, endpoint=False), np.full(number, 1 / number)
-    after = np.append(places[1:], places[0] + window)
-    return np.asarray((places + after) / 2 % window), (after - places) / window
 
 
 def _fixed_windows(limit: Limit, times: Floats, counted: Bools, phases: Floats, windows: int) -> Ints:

@@ -18,7 +18,7 @@ from loadtest.analysis.rejections import BURST_SPAN_S, in_bursts
 from loadtest.analysis.results import Count, Result, Summary
 from loadtest.analysis.run_record import Record
 from loadtest.analysis.times import response_time
-from loadtest.arrays import Bools, Floats, Ints
+from loadtest.arrays import Floats, Ints
 from loadtest.http_headers import parse_retry_after, stated_limits
 from loadtest.http_headers import remaining as left_of
 from loadtest.limits.loads import RequestLog
@@ -157,21 +157,24 @@ class RateHeaders(Result, frozen=True, kw_only=True):
 
 def rate_headers(requests: RequestLog, headers: dict[int, str]) -> RateHeaders:
     """Check the rate-limit headers of one limit's responses. ``headers`` has lines of ``name: value`` by request."""
-    having = np.flatnonzero(np.isin(requests.place, list(headers)))
-    carried = [
-        (place, headers[row]) for place, row in zip(having.tolist(), requests.place[having].tolist(), strict=True)
-    ]
-    read = [(place, _fields(text)) for place, text in carried]
+    read = []
+    for place in np.flatnonzero(np.isin(requests.place, list(headers))).tolist():
+        lines = (line.partition(":") for line in headers[int(requests.place[place])].splitlines())
+        read.append((place, {name.strip().lower(): value.strip() for name, _, value in lines}))
     names = Counter(name for _, fields in read for name in fields)
     stated = [[limit.count for limit in stated_limits(fields) if limit.count is not None] for _, fields in read]
     counts = Counter(str(each[0]) for each in stated if each)
     left = [(place, number) for place, fields in read if (number := left_of(fields)) is not None]
     places = np.array([place for place, _ in left], np.int64)
     remaining = np.array([number for _, number in left], np.int64)
-    shown = _shown(requests, places)
     rejected = np.append(requests.rejected, False)[places + 1]
+    # A response is checked if the limiter's next request was answered, and was sent after all earlier requests ended.
+    following = np.minimum(places + 1, len(requests.times) - 1)
+    busy = np.maximum.accumulate(requests.ends)[places] > requests.times[following]
+    same = (following > places) & ~np.isin(following, requests.begins)
+    shown = same & ~busy & requests.answered[following]
     return RateHeaders(
-        n=len(carried),
+        n=len(read),
         names=dict(names.most_common(_NAMES_MOST)),
         counts=dict(counts.most_common(_NAMES_MOST)),
         remaining=len(left),
@@ -179,20 +182,6 @@ def rate_headers(requests: RequestLog, headers: dict[int, str]) -> RateHeaders:
         untrue=int((shown & (remaining > 0) & rejected).sum()),
         spent_and_passed=int((shown & (remaining == 0) & ~rejected).sum()),
     )
-
-
-def _fields(text: str) -> dict[str, str]:
-    lines = (line.partition(":") for line in text.splitlines())
-    return {name.strip().lower(): value.strip() for name, _, value in lines}
-
-
-def _shown(requests: RequestLog, places: Ints) -> Bools:
-    """Return True if the limiter's next request was answered, and was sent when all earlier requests had ended."""
-    following = np.minimum(places + 1, len(requests.times) - 1)
-    # An earlier request that is still in flight may use quota later.
-    busy = np.maximum.accumulate(requests.ends)[places] > requests.times[following]
-    same = (following > places) & ~np.isin(following, requests.begins)
-    return np.asarray(same & ~busy & requests.answered[following])
 
 
 class Recovery(Result, frozen=True, kw_only=True):

@@ -257,7 +257,8 @@ def accepted_windows(requests: RequestLog, fit: Fit, since_epoch: Floats) -> Acc
     full = whole & (rejected > 0)
     with np.errstate(invalid="ignore"):
         offset = np.fmin.reduceat(since_epoch - times, firsts)
-    seen = accepted[full]
+    seen, passed = accepted[full], times[requests.accepted]
+    reach = np.searchsorted(passed, passed + window - requests.tolerance_s, side="left")
     agree = len(seen) > 1 and seen.max() - seen.min() <= max(1, 0.02 * float(np.median(seen)))
     counts = WindowCounts(
         count=requests.limit.count,
@@ -268,7 +269,7 @@ def accepted_windows(requests: RequestLog, fit: Fit, since_epoch: Floats) -> Acc
         saturated=len(seen),
         spread=(int(seen.min()), float(np.median(seen)), int(seen.max())) if len(seen) else None,
         over=int(((accepted - _beside(requests, firsts, begins) > requests.limit.count) & ~torn).sum()),
-        most_in_any=_most_in_any(requests),
+        most_in_any=int((reach - np.arange(len(passed))).max(initial=0)),
         seems=round(float(np.median(seen))) if agree else None,
     )
     return AcceptedWindows(
@@ -314,11 +315,3 @@ def _beside(requests: RequestLog, firsts: Ints, begins: Floats) -> Ints:
     early = np.searchsorted(requests.times, begins + requests.tolerance_s) - firsts
     late = ends - np.searchsorted(requests.times, begins + requests.limit.window - requests.tolerance_s)
     return np.asarray(np.maximum(early, 0) + np.maximum(late, 0))
-
-
-def _most_in_any(requests: RequestLog) -> int:
-    passed = requests.times[requests.accepted]
-    if not len(passed):
-        return 0
-    reach = np.searchsorted(passed, passed + requests.limit.window - requests.tolerance_s, side="left")
-    return int((reach - np.arange(len(passed))).max())
