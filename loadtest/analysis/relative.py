@@ -31,7 +31,7 @@ from loadtest.record.run_info import RunInfo
 from loadtest.stats import differences
 from loadtest.stats.differences import Difference
 from loadtest.stats.order_statistics import QUANTILES
-from loadtest.threshold import Reference, Threshold, judge, scope_of
+from loadtest.threshold import Reference, Threshold, judge
 from loadtest.words import quantity
 
 MOST: Final = 100_000
@@ -281,8 +281,7 @@ def _why(
 ) -> str:
     for each, one in zip((threshold, base), measured, strict=True):
         if one.value is None:
-            few = f"too few samples: {one.n}" if one.n else "no data"
-            return f"{few} of {scope_of(each.traffic, each.operation, each.stage)}"
+            return f"{f'too few samples: {one.n}' if one.n else 'no data'} of {each.scope}"
     here, there = measured
     if here.bounds is not None or there.bounds is not None:
         return "one side is known only within bounds, and the threshold lies between them"

@@ -55,7 +55,7 @@ class Record:
 
     @cached_property
     def in_figures(self) -> Bools:
-        """True for each of ``sent_requests`` that figures include."""
+        """Whether figures include each of ``sent_requests``."""
         judged = np.append(self.vocabulary.in_figures, np.False_)  # the last one stands for -1
         return np.asarray(judged[self.sent_requests["stage_index"]])
 
@@ -156,12 +156,9 @@ class Record:
     @cached_property
     def not_found_entries(self) -> tuple[str, ...]:
         """Traffic entries whose ok operations all got an expected 404. No workflow ran for these operations."""
-        return tuple(
-            name
-            for name in self.info.traffic
-            if (n := self.times[NOT_FOUND].get(indices := self.stage_indices_of(name)).n)
-            and n == self.counts.ended(indices, OK)
-        )
+        stages = {name: self.stage_indices_of(name) for name in self.info.traffic}
+        missing = {name: self.times[NOT_FOUND].get(indices).n for name, indices in stages.items()}
+        return tuple(name for name, n in missing.items() if n and n == self.counts.ended(stages[name], OK))
 
     def response_times(self, traffic: str) -> Distributions:
         """Return an entry's response times by stage, or the times of the 404s for one of ``not_found_entries``."""

@@ -43,7 +43,10 @@ _REPLICATES: Final = 400
 _SEED: Final = 1992
 _EVEN_LEVELS: Final = 160
 _TAIL_LEVELS: Final = 64
-"""Numbers of a time's levels: at evenly spaced ranks, and in its slowest fifth, with more near the slowest value."""
+"""Number of a time's levels at evenly spaced ranks, and of further levels in its slowest fifth.
+
+The further levels are denser towards the slowest values.
+"""
 
 
 class Grid(NamedTuple):
@@ -100,8 +103,7 @@ class BinnedTimes:
     """
 
     def __init__(self, grid_: Grid, whole: Distribution) -> None:
-        self.grid = grid_
-        n = whole.n
+        self.grid, n = grid_, whole.n
         self._exact = n <= _EVEN_LEVELS
         if self._exact:
             ranks = np.arange(1, n + 1)
@@ -109,8 +111,8 @@ class BinnedTimes:
             even, tail = np.linspace(1, n, _EVEN_LEVELS), n + 1 - np.geomspace(1, n / 5, _TAIL_LEVELS)
             ranks = np.unique(np.append(even, tail).astype(np.int64))
         self.cuts = np.unique(whole.at(ranks)) if n else np.zeros(1)
-        middles = distribution.MIDDLES
-        self._level_of_bucket = None if whole.counts is None else np.searchsorted(self.cuts[:-1], middles)
+        cuts, middles = self.cuts[:-1], distribution.MIDDLES
+        self._level_of_bucket = None if whole.counts is None else np.searchsorted(cuts, middles)
         self.counts = np.zeros((grid_.bins, len(self.cuts)), np.int64)
 
     def add(self, places: Ints, values: Floats) -> None:
@@ -174,11 +176,8 @@ class StageBlocks:
         # In shorter blocks, rejections at the end of each window would look like random variation.
         if self.grid.block_s < window_s:
             return None
-
-        def excess(refused: Floats, expected: Floats, n: Floats) -> Floats:
-            return share_scores(refused, n) - share_scores(expected, n)
-
-        return self.error(excess, self.refused, self.expected, self.decided)
+        counts = (self.refused, self.expected, self.decided)
+        return self.error(lambda seen, expected, n: share_scores(seen, n) - share_scores(expected, n), *counts)
 
 
 def log_goodput(ok: Floats, offered: Floats) -> Floats:
@@ -196,9 +195,8 @@ class TimeBlocks:
 
     def __init__(self, record: Record) -> None:
         self._record = record
-        vocabulary = record.vocabulary
         self.stages: dict[int, StageBlocks] = {}
-        for traffic, stage, operation, index in vocabulary.stage_keys:
+        for traffic, stage, operation, index in record.vocabulary.stage_keys:
             found = grid(stage.start_s, min(stage.end_s, record.covered_s) - stage.start_s)
             if found is None or stage.warmup:
                 continue
@@ -208,8 +206,7 @@ class TimeBlocks:
             self.stages[index] = StageBlocks(found, {name: BinnedTimes(found, whole) for name, whole in wholes.items()})
         self.uneven: set[int] = set()
         """Stages in which an executionTime has a fraction of a ms. In other stages, executionTimes may be rounded."""
-        lag = record.time("dispatch_lag_ms", record.stages())
-        whole_run = grid(0.0, record.covered_s)
+        lag, whole_run = record.time("dispatch_lag_ms", record.stages()), grid(0.0, record.covered_s)
         self.dispatch_lag = None if whole_run is None else BinnedTimes(whole_run, lag)
         self._take_decisions()
 
@@ -225,8 +222,7 @@ class TimeBlocks:
                 self._take(index, stage, rows)
 
     def _take(self, index: int, stage: StageBlocks, rows: Rows) -> None:
-        places = stage.grid.place(rows.floats("intended_start") / 1e9)
-        outcome = rows.words("outcome")
+        places, outcome = stage.grid.place(rows.floats("intended_start") / 1e9), rows.words("outcome")
         tally(stage.offered, places)
         tally(stage.sent, places[~np.isnan(rows.floats("start"))])
         tally(stage.ok, places[outcome == OK])

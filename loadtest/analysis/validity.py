@@ -49,8 +49,8 @@ def _lost_workers(info: RunInfo) -> list[WorkerInfo]:
 class Generator(GeneratorInfo, kw_only=True, forbid_unknown_fields=True):
     """One generator process: its report about itself, and CPU usage in percent (None if unknown).
 
-    The usage by the process is 100 for one core; that of its machine is 100 for all cores. Each peak is the usage in
-    the busiest second.
+    A process has a usage of 100 if it keeps one core busy; a machine, if all of its cores are busy. A peak is the usage
+    in the busiest second.
     """
 
     cpu_mean: float | None

@@ -149,9 +149,8 @@ def judge_one(threshold: Threshold, metrics: RunFigures, intervals: Sequence[Met
 
 def too_few(figures: CountedFigures) -> str:
     """Return why there are too few operations to judge; empty if there are enough."""
-    sent = figures.operations.sent
-    few = f"only {counted(sent, 'operation')} sent; a threshold needs {FEWEST_OPERATIONS}"
-    return few if sent < FEWEST_OPERATIONS else ""
+    few = f"only {counted(figures.operations.sent, 'operation')} sent; a threshold needs {FEWEST_OPERATIONS}"
+    return few if figures.operations.sent < FEWEST_OPERATIONS else ""
 
 
 def _interval(
@@ -197,9 +196,7 @@ def find_figures(threshold: Threshold, metrics: RunFigures) -> CountedFigures | 
         whole = metrics.traffic.get(threshold.traffic)
     elif threshold.operation is not None:
         whole = metrics.operations.get(threshold.operation)
-    if whole is None or threshold.stage is None:
-        return whole
-    return whole.stages.get(threshold.stage)
+    return whole if whole is None or threshold.stage is None else whole.stages.get(threshold.stage)
 
 
 class Measured(NamedTuple):
@@ -237,9 +234,7 @@ def _why(threshold: Threshold, measured: Measured, expected: float | None) -> st
     """Return why a value, or the bounds of a value, cannot be judged."""
     value, bounds, n = measured
     if value is None:
-        if n:
-            return f"too few samples for {threshold.metric.partition('.')[2]}: {n}"
-        return "no data"
+        return f"too few samples for {threshold.metric.partition('.')[2]}: {n}" if n else "no data"
     if threshold.operator == "within" and expected is None:
         return "no expected value: the limiter could not be replayed"
     if bounds and bounds[1] == inf:
@@ -314,9 +309,9 @@ def _decide(info: RunInfo, checks: list[ValidityCheck], judged: list[Judged]) ->
     if unclear := [sentence(one) for one in judged if one.judgement == "inconclusive"]:
         rest = f"{len(unclear)} of {counted(len(judged), 'threshold')} cannot be judged"
         return "inconclusive", f"{rest}: {unclear[0]}{_more(len(unclear) - 1)}.", unclear
-    if not judged and unexpected_errors(info) is None:
-        return "not judged", "no thresholds set, and unexpected_errors is off; the run is valid.", []
     if not judged:
+        if unexpected_errors(info) is None:
+            return "not judged", "no thresholds set, and unexpected_errors is off; the run is valid.", []
         return "pass", "no thresholds set; the run is valid, and no stage had too many unexpected errors.", []
     held = "its one threshold holds" if len(judged) == 1 else f"all {len(judged)} thresholds hold"
     if marginal := [one for one in judged if one.marginal]:

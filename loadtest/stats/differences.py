@@ -120,7 +120,7 @@ def estimate(values: Floats, statistic: str, confidence: float = 0.95) -> Estima
 def difference(
     base: _Side, head: _Side, statistic: str, *, paired: bool = False, factor: float = 1.0, confidence: float = 0.95
 ) -> Difference:
-    """Compare a statistic (as for ``estimate``) of two sides, in order of time. A time-out is ``math.inf``.
+    """Compare a statistic (see ``estimate``) of two sides. Values are in order of time; a time-out is ``math.inf``.
 
     ``paired``: whether row k of both sides has the same input. With a ``factor`` of 1.2, the difference is negative if
     head is less than 1.2 times base. For k comparisons in one table, use a ``confidence`` of 1 − 0.05 ÷ k.

@@ -174,12 +174,11 @@ def _parties(
         during, apart = ((everyone - own)[:, mask].sum(axis=1).tolist() for mask in (own[1] > 0, own[1] == 0))
         if not by_party[each] or not during[0]:
             continue
-        rejections = (
-            more_often((during[0], during[2]), (apart[0], apart[2])) if wrong is not None and apart[0] else None
-        )
+        compared = wrong is not None and apart[0]
+        rejections = more_often((during[0], during[2]), (apart[0], apart[2])) if compared else None
         others = _felt_by_others(sent, entries, party == each)
-        known = [] if rejections is None else [rejections]
-        known += [] if others is None else [bool(others.slower) or others.more_errors]
+        felt = (rejections, None if others is None else bool(others.slower) or others.more_errors)
+        known = [one for one in felt if one is not None]
         found.append(
             Interference(
                 kind=kind,

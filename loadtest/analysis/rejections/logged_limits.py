@@ -76,19 +76,15 @@ def logged_limit(
     log, inference = best[0] if len(best) == 1 else found[0]
     shared = log is not each
     numbers = [number for one in best if (number := _count(*one, source, clock)) is not None]
-    if not numbers:
-        why = _why(source, best[0][1])
-        if best[0][1].word == "none":
-            limit = _proposal(scopes, tolerance, assumed, clock)
-            why += f"; import it with --limit {name}={limit}, which fits" if limit else "; loadtest probe can find it"
-    elif len(best) > 1:
-        why = f"it may be per {whose} or over all"
-    else:
-        number = numbers[0]
-        documented = "as documented" if number == log.limit.count else f"documented: {log.limit.count:,}"
+    if numbers and len(best) == 1:
+        documented = "as documented" if numbers[0] == log.limit.count else f"documented: {log.limit.count:,}"
         over = f" over all {len(groups)} {whose}{'es' if whose == 'address' else 's'}" if shared else ""
-        words = f"{number:,} per {log.limit.window:g} s on {name}{over}, {documented}"
+        words = f"{numbers[0]:,} per {log.limit.window:g} s on {name}{over}, {documented}"
         return LoggedLimit(words, log, inference, shared)
+    why = f"it may be per {whose} or over all" if numbers else _why(source, best[0][1])
+    if not numbers and best[0][1].word == "none":
+        limit = _proposal(scopes, tolerance, assumed, clock)
+        why += f"; import it with --limit {name}={limit}, which fits" if limit else "; loadtest probe can find it"
     if any(fit.limit.count == log.limit.count for fit in inference.named):
         why += f" (the documented {log.limit.count:,} per {log.limit.window:g} s fits)"
     unsure = replace(inference, word="nothing", named=())

@@ -31,7 +31,7 @@ class RetryAfter(Result, frozen=True, kw_only=True):
     """The ``Retry-After`` headers of one limit's 429s. Times are in s.
 
     Attributes:
-        seconds: number of 429s whose header is a number of seconds. ``dates`` are dates, ``unreadable`` is neither.
+        seconds: number of 429s whose header is a number of seconds. ``dates`` and ``unreadable`` count other headers.
         told_s: minimum, median and maximum of the waits that could be parsed; None if there are none.
         judged: number of 429s whose wait can be checked, because the limiter accepted a later request. A wait that only
             requests of a burst contradict does not count.
@@ -169,6 +169,7 @@ def rate_headers(requests: RequestLog, headers: dict[int, str]) -> RateHeaders:
     remaining = np.array([number for _, number in left], np.int64)
     rejected = np.append(requests.rejected, False)[places + 1]
     # A response is checked if the limiter's next request was answered, and was sent after all earlier requests ended.
+    # Earlier requests that are still in flight may use quota later.
     following = np.minimum(places + 1, len(requests.times) - 1)
     busy = np.maximum.accumulate(requests.ends)[places] > requests.times[following]
     same = (following > places) & ~np.isin(following, requests.begins)
