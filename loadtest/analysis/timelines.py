@@ -7,11 +7,11 @@ from typing import Final
 import numpy as np
 
 from loadtest.analysis import distribution
-from loadtest.analysis.columns import FAILED, OK, THROTTLED, TIMED_OUT, Rows, tally
+from loadtest.analysis.columns import DAY_MS, FAILED, OK, THROTTLED, TIMED_OUT, Rows, tally
 from loadtest.analysis.distribution import TimeSeries
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.run_record import Record
-from loadtest.analysis.times import dispatch_lag, impossible, longest_execution, response_time, start_lag
+from loadtest.analysis.times import GRAIN_MS, dispatch_lag, longest_execution, response_time, start_lag
 from loadtest.arrays import Floats, Ints
 from loadtest.contract import EXECUTING_OPERATIONS, THROTTLED_STATUS, Outcome
 
@@ -184,7 +184,7 @@ class Executions:
         execution, seconds = rows.execution_given, rows.floats("intended_start") / 1e9
         self.series.add(seconds, rows.floats("execution_time_ms"))
         seen = longest_execution(rows)
-        anomalous = impossible(execution, seen)
+        anomalous = (execution < 0) | (execution > np.fmin(seen + GRAIN_MS, DAY_MS))
         keep = distribution.every(max(1, -(-self.n // _EXECUTION_DOTS)), self._seen, len(rows))
         self._seen += len(rows)
         keep = keep[~anomalous[keep]]

@@ -14,10 +14,10 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from loadtest.analysis.columns import DAY_MS, KINDS, OUTCOMES, Rows, Vocabulary
+from loadtest.analysis.columns import KINDS, OUTCOMES, Rows, Vocabulary
 from loadtest.analysis.distribution import Distributions
 from loadtest.analysis.reader import Chunk
-from loadtest.arrays import Bools, Floats
+from loadtest.arrays import Floats
 from loadtest.contract import EXECUTING_OPERATIONS, POLLED_OPERATIONS, ErrorCode, Operation
 from loadtest.record.figures import RequestPhase, SlowOperation
 
@@ -100,11 +100,6 @@ def longest_execution(rows: Rows) -> Floats:
     return _executing(rows, submit_time(rows), _FROM_SUBMIT(rows))
 
 
-def impossible(execution_ms: Floats, longest_ms: Floats) -> Bools:
-    """Return True for executionTimes below zero, above a day, or longer than the client waited."""
-    return (execution_ms < 0) | (execution_ms > np.fmin(longest_ms + GRAIN_MS, DAY_MS))
-
-
 def _executing(rows: Rows, of_run: Floats, of_job: Floats) -> Floats:
     """Return ``of_run`` for sync runs, ``of_job`` for jobs, and NaN for operations that execute nothing."""
     operation, vocabulary = rows.words("operation"), rows.columns.vocabulary
@@ -119,10 +114,6 @@ class _Time(NamedTuple):
     formula: Callable[[Rows], Floats]
     rows: Callable[[Rows], Rows]
     censored: bool = False
-
-
-def _all(rows: Rows) -> Rows:
-    return rows
 
 
 def _answered(rows: Rows) -> Rows:
@@ -144,8 +135,8 @@ WAITED: Final = "waited"
 LAST_PENDING: Final = "last_pending"
 """Time from the intended start to the last request that saw the job pending. The last polling interval begins there."""
 _OF_OPERATIONS: Final = {
-    "start_lag_ms": _Time(start_lag, _all),
-    "dispatch_lag_ms": _Time(dispatch_lag, _all),
+    "start_lag_ms": _Time(start_lag, lambda rows: rows),
+    "dispatch_lag_ms": _Time(dispatch_lag, lambda rows: rows),
     "response_time_ms": _Time(response_time, _answered, censored=True),
     "execution_time_ms": _Time(lambda rows: rows.floats("execution_time_ms"), _answered),
     "overhead_ms": _Time(overhead, _answered),
