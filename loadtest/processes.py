@@ -15,6 +15,7 @@ import psutil
 from loadtest.errors import ExitCode, InputError
 
 LOOPBACK: Final = "127.0.0.1"
+LOOPBACK_NAMES: Final = frozenset({LOOPBACK, "localhost", "::1"})
 DEFAULT_PORT: Final = 5557
 """Locust's default port for a master."""
 _PATIENCE_S: Final = 5.0
@@ -50,7 +51,7 @@ DEFAULT_ADDRESS: Final = address_text(LOOPBACK, DEFAULT_PORT)
 
 
 def whole_address(text: str, option: str) -> str:
-    """Return an option's ``HOST:PORT``, with the default port if the text has none. Raise ``InputError``."""
+    """Return an option's ``HOST:PORT``, with the default port if the text has none, or raise ``InputError``."""
     try:
         return address_text(*parse_address(text, DEFAULT_PORT))
     except ValueError:

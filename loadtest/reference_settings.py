@@ -1,6 +1,6 @@
 """Settings of the reference API: options of ``loadtest serve``, and keys of ``[target]`` in a scenario.
 
-They include questions that the API's documentation leaves open (see ``docs/contract.md``).
+Some of them decide what the API's documentation leaves open (see ``docs/contract.md``).
 """
 
 import re

@@ -25,7 +25,7 @@ from loadtest.load.session import Session, make_endpoint
 from loadtest.load.users import user_classes
 from loadtest.plan import contradictions, forecast, spoilt_by_duration
 from loadtest.prepare import check_before_run, differing_limits, prepare_run, question_of, shortened
-from loadtest.processes import check_free, make_report
+from loadtest.processes import LOOPBACK_NAMES, check_free, make_report
 from loadtest.program import pasteable, unknown_option
 from loadtest.record.run_directory import pending_note
 from loadtest.record.run_info import PreflightRequest
@@ -59,7 +59,6 @@ _TUNNEL: Final = (
     "Use --web-host 127.0.0.1. From elsewhere, connect through an SSH tunnel (`ssh -L 8089:127.0.0.1:8089 HOST`), or "
     "through a reverse proxy on this machine that authenticates its users and sends `Host: 127.0.0.1`."
 )
-_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 _ABOUT: Final = {
@@ -106,11 +105,11 @@ def parse_command_line(own: Mapping[str, str]) -> argparse.Namespace:
     if options.worker:
         return options
     # Values are compared as texts, because a default may be the text of a number.
-    given = [why for name, why in REFUSED.items() if str(getattr(options, name)) != str(parser.get_default(name))]
+    given = [about for name, about in REFUSED.items() if str(getattr(options, name)) != str(parser.get_default(name))]
     if given:
         lines = [f"{joined([each for each, other in given if other == why])}: {why}." for _, why in given]
         raise InputError("not supported: " + "\n  ".join(dict.fromkeys(lines)))
-    if not options.headless and options.web_host not in _LOOPBACK:
+    if not options.headless and options.web_host not in LOOPBACK_NAMES:
         where = options.web_host or "all addresses of this machine"
         raise InputError(f"--web-host: the web UI cannot be served to {where}, because it can start load", _TUNNEL)
     if options.metrics_port is not None:
@@ -119,7 +118,7 @@ def parse_command_line(own: Mapping[str, str]) -> argparse.Namespace:
 
 
 class LocustTest:
-    """Settings of the next run, from the environment and Locust's command line. Raises ``InputError``."""
+    """Settings of the next run, from the environment and Locust's command line. Bad values raise InputError."""
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self._path = find_scenario(environ.get("LOADTEST_SCENARIO", "tour"))

@@ -115,7 +115,7 @@ class RateLimits:
         return {name: make(self._spec, limit) for name, limit in self._limits.items()}
 
     def draw(self, limiters: Limiters, name: LimitName, scope: AsgiScope) -> float:
-        """Count a request against a limit, and return the seconds that it must wait. Raise ``ApiError`` 429.
+        """Count a request against a limit, and return the seconds that it must wait, or raise ``ApiError`` 429.
 
         The limit's name, the headers about its state and the occupied limiter are stored in the scope.
         """

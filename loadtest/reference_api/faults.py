@@ -130,8 +130,8 @@ class ActiveFaults:
         self.clock = clock
         self.header = b""
         """The kinds of all faults. Every response names them in a header."""
-        self.on_change: list[Callable[[], None]] = []
-        """Functions to call after faults were added, removed or restarted."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called after faults were added, removed or restarted."""
         self._seed = seed
         self._keys = keys
         self._by_number: dict[int, ActiveFault] = {}
@@ -183,8 +183,7 @@ class ActiveFaults:
 
     def _changed(self) -> None:
         self.header = ",".join(dict.fromkeys(each.fault.kind for each in self)).encode()
-        for tell in self.on_change:
-            tell()
+        self.on_change()
 
 
 def _is_work(fault: Fault) -> bool:

@@ -65,7 +65,7 @@ class FaultyApi:
         """Begins the next freeze of the whole server."""
         self._keys = {key.encode(): number for number, key in enumerate(config.keys)}
         self._ids: dict[int, str] = {}
-        self.active.on_change += [self._ids.clear, self._plan_freeze]
+        self.active.on_change = self._changed
         work.attach({account: n for n, account in enumerate(api.limits.accounts.values())}, api.jobs.wake)
 
     def begin(self) -> None:
@@ -172,6 +172,10 @@ class FaultyApi:
         # The freeze consists of short sleeps, so that a signal handler can run between them.
         while (left := until - time.monotonic()) > 0 and not self._stopping():
             time.sleep(min(left, _SLICE))
+
+    def _changed(self) -> None:
+        self._ids.clear()
+        self._plan_freeze()
 
     def _plan_freeze(self) -> None:
         if self._timer is not None:

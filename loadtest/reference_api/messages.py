@@ -225,7 +225,10 @@ class Attendance:
         self._timer: asyncio.TimerHandle | None = None
 
     async def attend(self, work: Awaitable[_T], scope: AsgiScope) -> _T:
-        """Await ``work``, and cancel it with ``DisconnectedError`` or ``RunTimeoutError``."""
+        """Await ``work``, and cancel it if the client hangs up or the time limit passes.
+
+        Its end is then a ``DisconnectedError`` or a ``RunTimeoutError``.
+        """
         with _Watch(scope) as watch:
             self._deadlines[watch] = time.monotonic() + self._limit
             if self._timer is None:

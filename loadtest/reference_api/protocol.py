@@ -3,7 +3,6 @@
 import contextlib
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sized
-from http import HTTPStatus
 from typing import Any, Final
 
 import uvicorn
@@ -28,8 +27,6 @@ TRANSPORT: Final = "transport"
 
 MAX_HEAD: Final = 64 * 1024
 """Maximum size in bytes of a request line with its headers. Trailers and chunk extensions have the same maximum."""
-
-_STATUSES: Final = frozenset(HTTPStatus)
 
 
 class WholeAnswer:
@@ -206,9 +203,8 @@ class Connection(HttpToolsProtocol):
 
 def head(reply: ServerReply) -> bytes:
     """Return a response's status line and headers as bytes, without the empty line that ends them."""
-    phrase = HTTPStatus(reply.status).phrase if reply.status in _STATUSES else ""
-    lines = b"".join(b"%s: %s\r\n" % header for header in answer_headers(reply))
-    return b"HTTP/1.1 %d %s\r\n%s" % (reply.status, phrase.encode(), lines)
+    headers = (b"%s: %s\r\n" % header for header in answer_headers(reply))
+    return STATUS_LINE[reply.status] + b"".join(headers)
 
 
 def _too_large() -> ApiError:

@@ -4,7 +4,7 @@ The lights check the load generator. They use the limits that decide whether a r
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -44,7 +44,6 @@ class Light(msgspec.Struct, frozen=True):
 
 
 encode = msgspec.json.Encoder().encode
-_MINUTE_S: Final = 60.0
 
 
 class LiveRun:
@@ -250,7 +249,7 @@ def _cpu(cpu: list[CpuSample]) -> Light:
     if not cpu:
         return Light("generator CPU", "no data yet", CPU_LIMIT, None)
     newest = max(sample.t_s for sample in cpu)
-    recent = [sample for sample in cpu if sample.t_s > newest - _MINUTE_S]
+    recent = [sample for sample in cpu if sample.t_s > newest - 60]
     now = max(sample.percent for sample in recent if sample.t_s > newest - 1)
     peak = max(sample.percent for sample in recent)
     return Light("generator CPU", f"{now:.0f} %, peak {peak:.0f} %", CPU_LIMIT, longest_busy(recent) < CPU_SECONDS)

@@ -7,7 +7,7 @@ in seconds. ``TIME_BOUNDS_MS`` sets the buckets of histograms.
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
-from typing import Any, Final
+from typing import Any, Final, get_args
 from urllib.parse import urlsplit
 
 import gevent.pywsgi
@@ -24,11 +24,10 @@ from loadtest.load.engine import Engine, LoadGenerator
 from loadtest.load.live import TIME_BOUNDS_MS, RecentTimes
 from loadtest.load.session import Session
 from loadtest.load.web.live_state import budget_rows
-from loadtest.processes import LOOPBACK
+from loadtest.processes import LOOPBACK, LOOPBACK_NAMES
+from loadtest.record.progress import Phase
 
-_PHASES: Final = ("preparing", "running", "draining", "over")
 _RATE_OVER: Final = 10
-_OWN_NAMES: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 WsgiApp = Callable[..., Any]
 _Family = tuple[Callable[..., Any], str, str, list[str], Iterable[Sequence[Any]]]
@@ -42,7 +41,7 @@ class RunMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         engine = self._engine
-        phases = [([name], float(engine.phase == name)) for name in _PHASES]
+        phases = [([name], float(engine.phase == name)) for name in get_args(Phase)]
         families: list[_Family] = [
             (GaugeMetricFamily, "phase", "1 for the current phase of the run.", ["phase"], phases)
         ]
@@ -114,7 +113,7 @@ def metrics_app(engine: Engine) -> WsgiApp:
 def is_own(host: str) -> bool:
     """Whether a ``Host`` header names this machine. After DNS rebinding, the header has another name."""
     try:
-        return urlsplit(f"//{host}").hostname in _OWN_NAMES
+        return urlsplit(f"//{host}").hostname in LOOPBACK_NAMES
     except ValueError:
         return False
 
