@@ -116,9 +116,10 @@ async def read_body(scope: AsgiScope, receive: Receive, max_body: int) -> bytes:
     """Read a request's body. Raise ``ApiError`` 413, or ``DisconnectedError`` before the body is complete."""
     # A client that still writes when the connection closes may never see the response. A body up to MAX_BODY is
     # therefore read to its end. The server hangs up early only if a body is larger.
+    for name, value in scope["headers"]:
+        if name == b"content-length" and int(value) > MAX_BODY:
+            raise _too_large(max_body, close=True)
     body, size, more = b"", 0, True
-    if next((int(value) for name, value in scope["headers"] if name == b"content-length"), 0) > MAX_BODY:
-        raise _too_large(max_body, close=True)
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
