@@ -183,7 +183,7 @@ def assumed_limits_of(loaded: LoadedScenario, chosen: NamedEntry | None) -> Assu
 def differing_limits(loaded: LoadedScenario, chosen: NamedEntry) -> str:
     """Return a question if a running target's assumed limits differ from the scenario's. Otherwise the text is empty.
 
-    Rates in units of a limit refer to the documented limits, unless the target's entry states others.
+    Rates in units of a limit refer to the documented limits, unless the target's entry states other limits.
     """
     own, assumed = assumed_limits_of(loaded, None).limits, chosen.assumed.limits
     stated = () if chosen.entry is None else chosen.entry.limits

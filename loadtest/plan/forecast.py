@@ -38,7 +38,7 @@ MAX_REPLAYED: Final = 1_500_000
 _FEWEST_PHASES, _FEWEST_SEEDS = 3, 4
 _GOLDEN: Final = (math.sqrt(5) - 1) / 2
 Over = Literal["start", "durations", "nothing"]
-"""What differs between the replays of a schedule: the start of the run, or the durations of its workflows."""
+"""The variable that changes between the replays of a schedule: the run's start, or the durations of workflows."""
 SETUP_S: Final = -0.5
 """Jobs are assumed to be seeded at this time, in s since the epoch."""
 _LIMIT_COUNT: Final = len(LIMIT_NAMES)

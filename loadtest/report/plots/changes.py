@@ -24,7 +24,7 @@ from loadtest.words import counted
 _MOST_CHANGES: Final = 60
 """The figure has at most this many rows; the table has all metrics."""
 _SHORT_REACH: Final = math.log(1.5)
-"""Short and polled times extend the axis at most to this log ratio, or to twice the reach of the others."""
+"""Short and polled times extend the axis at most to this log ratio, or to twice the reach of the other metrics."""
 
 
 def draw(comparison: RunComparison, history: History | None = None) -> tuple[Plot, ...]:
@@ -122,7 +122,7 @@ def _beyond(panel: Axes, one: MetricComparison, place: int, limits: tuple[float,
 def _limits(metrics: list[MetricComparison], estimates: list[tuple[float, float, float]]) -> tuple[float, float]:
     """Return axis limits that include all estimates except those of short and polled times. Long intervals are cut off.
 
-    Short and polled times extend the limits little: a change from 10 µs to 20 ms (× 2,000) would hide the others.
+    Short and polled times extend the limits little: a change from 10 µs to 20 ms (× 2,000) would hide other changes.
     """
     share = amounts.is_share(metrics[0])
     least = 2.0 if share else math.log(1.15)

@@ -148,8 +148,8 @@ def mark_stages(panel: Axes, record: Record, traffic: str | None = None, *, name
 def name_stages(panel: Axes, stages: Sequence[tuple[float, str]], wide_in: float) -> float:
     """Write names of stages in lines at a panel's upper edge. Return the share of its height that the names take.
 
-    ``stages`` are (place, name) pairs from left to right; a place is a share of the width. Names that would overlap
-    others are left out.
+    ``stages`` are (place, name) pairs from left to right; a place is a share of the width. Names without room are left
+    out.
     """
     ends, used = [0.0] * _NAME_LINES, 0
     for share, name in stages:
