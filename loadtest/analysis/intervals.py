@@ -185,9 +185,8 @@ class _Stage:
         least, most = (counts.sent - rejected for rejected in reversed(self._rejected))
         if counts.ok == counts.sent - counts.throttled:
             return FoundInterval(least / seconds, most / seconds, kind="phases", phases=self._phases)
-        well = FoundInterval(why_not=_SHORT)
-        if blocks is not None:
-            well = share_interval(blocks.ok, blocks.sent - blocks.throttled, self._pace)
+        accepted = None if blocks is None else share_interval(blocks.ok, blocks.sent - blocks.throttled, self._pace)
+        well = accepted or FoundInterval(why_not=_SHORT)
         if well.low is None or well.high is None:
             return FoundInterval(why_not=f"not all accepted operations ended well: {well.why_not}")
         low, high = least * well.low / seconds, most * well.high / seconds
