@@ -99,13 +99,9 @@ def _check_files(users: int) -> None:
 
 def _place(info: RunInfo, output_dir: Path, block: str | None) -> Path:
     """Save a run in a new directory. The run's id is the directory's path below the folder of all runs."""
-    if block is None:
-        directory = new_run_directory(output_dir, info.scenario.name)
-        info.id = directory.name
-    else:
-        directory = output_dir / block
-        directory.mkdir(parents=True, exist_ok=True)
-        info.id = f"{output_dir.name}/{block}"
+    directory = new_run_directory(output_dir, info.scenario.name) if block is None else output_dir / block
+    directory.mkdir(parents=True, exist_ok=True)
+    info.id = directory.name if block is None else f"{output_dir.name}/{block}"
     save(info, directory)
     if block is None:
         # This is done now rather than at the end, so that `latest` is the newest run even if that run fails.

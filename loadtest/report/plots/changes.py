@@ -250,7 +250,13 @@ def _run_panel(
     panel: Axes, one: MetricComparison, comparison: RunComparison, before: Sequence[Sequence[HistoryRun]]
 ) -> None:
     factor = 100.0 if amounts.is_share(one) else 1.0
-    shown = _segments_panel(panel, one, before)
+    shown: list[float] = []
+    for part in before[:-1]:
+        drawn = [style.drawn_value(run.measurements, one.key) for run in part]
+        values = [value for value in drawn if value is not None]
+        panel.plot(range(len(shown) + 1, len(shown) + len(values) + 1), values, **_EARLIER)
+        shown += values
+        panel.axvline(len(shown) + 0.5, lw=0.8, **style.CHANGED)
     begin, middle = len(shown), len(shown) + len(one.earlier)
     earlier = [value * factor for value in one.earlier]
     # If the new run is a rerun, the suspected run is drawn beside it.
@@ -269,18 +275,6 @@ def _run_panel(
     room = 0.15 * (high - low or abs(shown[0]) * 0.1 or 1.0)
     panel.set(xlim=(0.5, end + 0.5), ylim=(low - room, high + room))
     style.metric_axis(panel, one.metric)
-
-
-def _segments_panel(panel: Axes, one: MetricComparison, before: Sequence[Sequence[HistoryRun]]) -> list[float]:
-    """Draw the runs of earlier baseline periods, with a dashed line after each period. Return their values."""
-    drawn: list[float] = []
-    for part in before[:-1]:
-        found = [style.drawn_value(run.measurements, one.key) for run in part]
-        values = [value for value in found if value is not None]
-        panel.plot(range(len(drawn) + 1, len(drawn) + len(values) + 1), values, **_EARLIER)
-        drawn += values
-        panel.axvline(len(drawn) + 0.5, lw=0.8, **style.CHANGED)
-    return drawn
 
 
 def prediction_band(one: MetricComparison) -> tuple[float, float] | None:
