@@ -34,7 +34,7 @@ _LEAST_MS: Final = 1.0
 class Slowdown(Result, frozen=True, kw_only=True):
     """A significantly longer time of other traffic: by at least 1 ms and 50 %, with disjoint 95 % intervals.
 
-    ``meanwhile_ms`` is the value during the party's stages with 429s. The statistic is p95 only if p50 did not change.
+    ``meanwhile_ms`` is the value during the party's stages with 429s. The statistic is p95 if p50 is not longer.
     """
 
     time: Literal["service_time", "execution_time"]

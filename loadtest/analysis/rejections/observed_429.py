@@ -49,7 +49,6 @@ class FitResult(Result, frozen=True, kw_only=True):
         counts: interval of a fitted count; null if no count was fitted, or if it contains the documented count.
         rates: interval of a bucket's fitted rate in requests/s; null in the same cases as ``counts``.
         window_s: null for a concurrency limit.
-        fitted: the parameters fitted to the record.
         clock_shift_s: the server's clock minus the client's, for wall-aligned windows.
         explained: predicted share of the decided 429s, or of the decided accepted requests if that is smaller.
         wrongly_rejected: number of rejected requests that the limiter would accept.

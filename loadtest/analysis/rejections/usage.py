@@ -156,8 +156,9 @@ class LimitRates:
     def __init__(self, record: Record) -> None:
         self.by_limit: dict[str, LimitSeries] = {}
         self._covered_s = record.covered_s
-        self._names = {name: record.assumed_limits.together(name) for name in record.limits()}
-        for name, together in self._names.items():
+        self._drawn_on: dict[str, LimitSeries] = {}
+        for name in record.limits():
+            together = record.assumed_limits.together(name)
             requested = sum(record.counts.requested(each) for each in together)
             marks = boundaries(record, record.assumed_limits.limit_on(name).window)
             width = distribution.width(record.covered_s, requested, 8)
@@ -170,10 +171,11 @@ class LimitRates:
             with np.errstate(invalid="ignore"):  # a bin without requests has no share
                 expected = np.bincount(places[known], rejected, bins) / np.bincount(places[known], minlength=bins)
             self.by_limit[name] = LimitSeries(cuts, marks, expected, *np.zeros((4, bins), np.int64))
+            self._drawn_on |= dict.fromkeys(together, self.by_limit[name])
 
     def add(self, chunk: Chunk) -> None:
         for kind, rows in chunk.requests.by_kind:
-            if (series := self._drawn_on(LIMIT_OF_KIND[KINDS[kind]])) is None:
+            if (series := self._drawn_on.get(LIMIT_OF_KIND[KINDS[kind]])) is None:
                 continue
             places, status = self._places(series, rows, "start"), rows.floats("status")
             throttled = status == THROTTLED_STATUS
@@ -182,13 +184,10 @@ class LimitRates:
             tally(series.accepted, places[~np.isnan(status) & ~throttled])
             tally(series.offered, self._places(series, rows, "intended_start"))
         for stage_index, rows in chunk.operations.by_stage:
-            series = self._drawn_on(LIMIT_OF_OPERATION[chunk.vocabulary.stage_keys[stage_index].operation])
+            series = self._drawn_on.get(LIMIT_OF_OPERATION[chunk.vocabulary.stage_keys[stage_index].operation])
             never = rows.where(np.isnan(rows.floats("start")))
             if series is not None and len(never):
                 tally(series.offered, self._places(series, never, "intended_start"))
-
-    def _drawn_on(self, limit: str) -> LimitSeries | None:
-        return next((self.by_limit[name] for name, together in self._names.items() if limit in together), None)
 
     def _places(self, series: LimitSeries, rows: Rows, column: str) -> Ints:
         seconds = rows.floats(column) / 1e9
