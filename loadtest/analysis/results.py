@@ -180,7 +180,7 @@ class CountedFigures(Result, frozen=True, kw_only=True):
 
 
 class OverallStage(CountedFigures, frozen=True, kw_only=True):
-    """All traffic in the stages with one name. Times are left out, as operations differ."""
+    """All traffic in the stages with one name, without times, because operations take different times."""
 
     statuses: dict[str, Count]
     reasons: dict[str, Count]
