@@ -208,7 +208,17 @@ class TimeBlocks:
         """Stages in which an executionTime has a fraction of a ms. In other stages, executionTimes may be rounded."""
         lag, whole_run = record.time("dispatch_lag_ms", record.stages()), grid(0.0, record.covered_s)
         self.dispatch_lag = None if whole_run is None else BinnedTimes(whole_run, lag)
-        self._take_decisions()
+        places, would_be = record.deciding_requests, record.expectation.rejected
+        places = places[~np.isnan(would_be[places])]
+        sent, rejected = record.sent_requests, would_be[places] > 0
+        refused, start = sent["status"][places] == THROTTLED_STATUS, sent["start"][places] / 1e9
+        for index, at in groups(sent["stage_index"][places]):
+            if (blocks := self.stages.get(index)) is not None:
+                own = slice(None) if at is None else at
+                bins = blocks.grid.place(start[own])
+                tally(blocks.decided, bins)
+                tally(blocks.refused, bins[refused[own]])
+                tally(blocks.expected, bins[rejected[own]])
 
     def add(self, chunk: Chunk) -> None:
         for index, rows in chunk.operations.by_judged_stage:
@@ -234,17 +244,3 @@ class TimeBlocks:
             places = stage.grid.place(timed.floats("intended_start") / 1e9)
         for name, times in stage.times.items():
             times.add(places, FORMULAS[name](timed))
-
-    def _take_decisions(self) -> None:
-        places, would_be = self._record.deciding_requests, self._record.expectation.rejected
-        places = places[~np.isnan(would_be[places])]
-        sent, rejected = self._record.sent_requests, would_be[places] > 0
-        refused, start = sent["status"][places] == THROTTLED_STATUS, sent["start"][places] / 1e9
-        for index, at in groups(sent["stage_index"][places]):
-            if (stage := self.stages.get(index)) is None:
-                continue
-            own = slice(None) if at is None else at
-            places = stage.grid.place(start[own])
-            tally(stage.decided, places)
-            tally(stage.refused, places[refused[own]])
-            tally(stage.expected, places[rejected[own]])

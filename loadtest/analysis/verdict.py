@@ -348,9 +348,9 @@ def amount(one: Judged) -> str:
 def _notes(info: RunInfo, judged: list[Judged]) -> list[str]:
     """Return the scenario's notes on failed thresholds, line by line."""
     failed = {(one.require, one.traffic, one.operation, one.stage) for one in judged if one.judgement == "fail"}
-    pairs = zip(written(info, WrittenThreshold), thresholds_of(info), strict=True)
-    found = [each.note for each, read in pairs if (read.text, each.traffic, each.operation, each.stage) in failed]
-    return [line for note in found for line in note.splitlines()]
+    thresholds = written(info, WrittenThreshold)
+    found = [each for each in thresholds if (each.require, each.traffic, each.operation, each.stage) in failed]
+    return [line for each in found for line in each.note.splitlines()]
 
 
 def _more(count: int) -> str:
