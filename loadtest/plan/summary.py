@@ -14,7 +14,7 @@ from loadtest.plan.contradictions import Contradiction, contradictions, samples
 from loadtest.plan.forecast import Forecast, Over, forecast
 from loadtest.plan.offer import PlannedEntry, Question
 from loadtest.scenario import scenario_hash
-from loadtest.stats.order_statistics import carried
+from loadtest.stats.order_statistics import QUANTILES, needed
 
 SCHEMA_VERSION = 1
 
@@ -195,7 +195,7 @@ def _stage_row(found: Forecast, entry: PlannedEntry, index: int) -> StageRow:
         requests_throttled_rate=_spread(found.share("rejected", "requests", stage_numbers)),
         executions=_spread(found.counts("executions", stage_numbers)),
         samples=n,
-        percentiles=carried(n or 0),
+        percentiles=[name for name, quantile in QUANTILES.items() if (n or 0) >= needed(quantile)],
         over=list(stage.over),
         expect_429=stage.expect_429,
     )

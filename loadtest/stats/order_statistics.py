@@ -13,8 +13,6 @@ from typing import Final, Self
 
 import numpy as np
 
-from loadtest.arrays import Ints
-
 QUANTILES: Final = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 _TAIL: Final = 0.025
 """Probability beyond each end of a 95 % interval."""
@@ -28,11 +26,6 @@ _ZERO: Final = -(10**6)
 def rank(n: int, quantile: float) -> int:
     """Return the 1-based nearest rank ⌈q·n⌉. Because 0.95 · 20 may give 19.000…02, q·n is rounded to 1e-9 first."""
     return max(1, math.ceil(round(quantile * n, 9)))
-
-
-def ranks_to_draw(n: int, most: int) -> Ints:
-    """Return at most ``most`` evenly spaced ranks from 1 to n, with both ends, for a plot."""
-    return np.unique(np.linspace(1, n, min(n, most)).astype(np.int64))
 
 
 @lru_cache(maxsize=4096)
@@ -59,11 +52,6 @@ def needed(quantile: float) -> int:
     n = math.ceil(math.log(_TAIL) / math.log(max(quantile, 1 - quantile)))
     # The logarithms are rounded, so n may be off by one.
     return next(each for each in count(max(1, n - 1)) if _has_ranks(each, quantile))
-
-
-def carried(n: float) -> list[str]:
-    """Return the names of the percentiles in ``QUANTILES`` that need at most n values."""
-    return [name for name, quantile in QUANTILES.items() if n >= needed(quantile)]
 
 
 def _has_ranks(n: int, quantile: float, tail: float = _TAIL) -> bool:

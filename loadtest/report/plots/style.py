@@ -30,7 +30,6 @@ from loadtest.compare.measurements import NATURES, Key, Metric, RunMeasurements
 from loadtest.compare.results import MetricComparison
 from loadtest.contract import LIMIT_OF_OPERATION, Operation
 from loadtest.report.plots.layout import Margins, grid
-from loadtest.stats.order_statistics import ranks_to_draw
 
 INK: Final = "#1d232a"
 MUTED: Final = "#67717c"
@@ -229,7 +228,7 @@ def ecdf(panel: Axes, values: Distribution, *, floor: float | None = 0.0, **look
     panel.set_ylim(0, 102)
     if not values.n:
         return
-    ranks = ranks_to_draw(values.n, 500)
+    ranks = np.unique(np.linspace(1, values.n, min(values.n, 500)).astype(np.int64))
     ordered = values.at(ranks) if floor is None else np.maximum(values.at(ranks), floor)
     shown = np.unique(ordered if floor is None else ordered[ordered > 0])
     shares = ranks[np.searchsorted(ordered, shown, side="right") - 1] / values.n * 100
