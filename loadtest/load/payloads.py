@@ -16,9 +16,7 @@ from loadtest.errors import InputError
 from loadtest.load.client import Answer
 from loadtest.seeded_random import seeded_random
 
-UNKNOWN_WORKFLOW: Final = "no-such-workflow"
 UNKNOWN_JOB: Final = "no-such-job"
-INVALID_BODY: Final = b'{"parameters": 42}'
 _MAX_ROWS: Final = 1_000_000
 _BLOCK: Final = 64
 """This many job ids are packed together. Unpacking them takes about 2 µs."""
@@ -47,7 +45,9 @@ class Bodies:
         self._bodies = [
             msgspec.json.encode({"name": workflow, "parameters": {**parameters, **row}}) for row in rows or [{}]
         ]
-        self.unknown_workflow = msgspec.json.encode({"name": UNKNOWN_WORKFLOW, "parameters": dict(parameters)})
+        unknown = msgspec.json.encode({"name": "no-such-workflow", "parameters": dict(parameters)})
+        self.wrong = {"unknown_workflow": unknown, "invalid_body": b'{"parameters": 42}'}
+        """Bodies with deliberate mistakes, by kind of mistake."""
         self._random = order == "random"
         self._seed = seed
 

@@ -99,9 +99,8 @@ class Session:
         self.own_jobs = JobIds(endpoint.key_count)
         self.history = JobHistory()
         self.entries = {name: TrafficEntry(name, scenario, info, base, self.own_jobs) for name in scenario.traffic}
-        limits = info.target.limits
-        operations = {name: LIMIT_OF_OPERATION[plan.operation] for name, plan in info.traffic.items()}
-        self.live = LiveFigures({name: limits[limit].window for name, limit in operations.items() if limit in limits})
+        limits = {name: info.target.limits[LIMIT_OF_OPERATION[plan.operation]] for name, plan in info.traffic.items()}
+        self.live = LiveFigures({name: limit.window for name, limit in limits.items()})
         self.clock = ServerClock()
         self._counts = output is None
         self.recorder = Recorder(directory, self._count, output, endpoint.secrets)

@@ -31,7 +31,7 @@ from loadtest.contract import (
 from loadtest.errors import InputError
 from loadtest.load.client import Answer, WorkflowClient
 from loadtest.load.operation import RunningOperation
-from loadtest.load.payloads import INVALID_BODY, UNKNOWN_JOB
+from loadtest.load.payloads import UNKNOWN_JOB
 from loadtest.load.pool import next_poll
 from loadtest.load.request_budget import BudgetSpentError
 from loadtest.load.session import Session, session_of
@@ -131,8 +131,7 @@ class WorkflowUser(locust.User):
             known = self.entry.job_ids.pick(operation.arrival.number, operation.key_index) if wrong_key else None
             answer = self._get(operation, kind, key, known or UNKNOWN_JOB)
         else:
-            wrong = {"unknown_workflow": self.entry.bodies.unknown_workflow, "invalid_body": INVALID_BODY}
-            answer = self._post(operation, kind, key, wrong.get(mistake))
+            answer = self._post(operation, kind, key, self.entry.bodies.wrong.get(mistake))
         operation.finish_as(answer)
 
 

@@ -165,8 +165,8 @@ class Packer:
         if known is None:
             return pa.array(column, field.type)
         for word in dict.fromkeys(column):
-            if word is not None and word not in known:
-                known[word] = len(known)
+            if word is not None:
+                known.setdefault(word, len(known))
         return pa.array(list(map(known.get, column)), pa.int32())
 
 
