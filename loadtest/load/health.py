@@ -200,8 +200,8 @@ class ServerClock:
     def estimate(self, *, exact: bool) -> ClockInfo | None:
         """Return the offset and its uncertainty in s, or None before the first ``Date``.
 
-        An ``exact`` server, such as the embedded target, renews ``Date`` for each answer. Others may renew it once a
-        second, as uvicorn does. Their ``Date`` may be 1 s old, so the upper bound is 1 s higher.
+        An ``exact`` server, such as the embedded target, renews ``Date`` for each answer. A server such as
+        uvicorn renews it once a second. Its ``Date`` may be 1 s old, so the upper bound is 1 s higher.
         """
         if self._previous is None:
             return None

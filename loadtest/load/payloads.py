@@ -215,8 +215,8 @@ class JobHistory:
     def contradiction(self, kind: RequestKind, answer: Answer) -> Reason | None:
         """Add an answer. Return a reason if it contradicts an earlier answer.
 
-        That is the case if a submit returned the id of another job, or if a job is pending, although an answer before
-        this request showed that the job had ended.
+        A submit contradicts it with the id of another job. Another request contradicts it if a job is pending, although
+        an answer before this request showed that the job had ended.
         """
         job_id = answer.job_id
         if job_id is None or answer.outcome != Outcome.OK or answer.job_state is None:

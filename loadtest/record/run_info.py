@@ -394,6 +394,6 @@ class RunInfo(msgspec.Struct, kw_only=True):
     def window_phase_s(self, window_s: float, offset_s: float) -> float:
         """Return the epoch's position in a window of the server in s, or 0 if the epoch was not reached.
 
-        Windows start at multiples of their length on the server's clock. That clock is ``offset_s`` ahead of ours.
+        Windows start at multiples of their length on the server's clock, which is ``offset_s`` ahead of ours.
         """
         return 0.0 if self.epoch_unix_ns is None else (self.epoch_unix_ns / 1e9 + offset_s) % window_s
