@@ -17,10 +17,6 @@ UNEXPECTED_ERRORS: Final = 0.01
 """Default share of a stage's operations that may fail unexpectedly."""
 
 
-class _Retry(msgspec.Struct, frozen=True):
-    policy: str = "none"
-
-
 class _Polling(msgspec.Struct, frozen=True):
     policy: str = "fixed"
     interval: str = "1s"
@@ -50,7 +46,7 @@ class WrittenEntry(msgspec.Struct, frozen=True):
     parameters: dict[str, Any] = {}
     inputs: str | None = None
     inputs_order: str = "sequential"
-    retry: _Retry = _Retry()
+    retry: dict[str, Any] = {}
     polling: _Polling = _Polling()
     mistakes: dict[str, Any] = {}
     expect: _Expect = _Expect()
@@ -58,7 +54,7 @@ class WrittenEntry(msgspec.Struct, frozen=True):
 
     @property
     def retries(self) -> bool:
-        return self.retry.policy != "none"
+        return bool(self.retry.get("policy", "none") != "none")
 
     @property
     def sends(self) -> tuple[object, ...]:
