@@ -88,7 +88,7 @@ class LimiterReplay:
 
 
 class AlignedReplay(LimiterReplay):
-    """Accepts at most N in each window of the server's clock."""
+    """Limiters that accept at most N in each window of the server's clock."""
 
     def volley(self, now: Floats, count: Floats | int) -> Floats:
         number = np.floor((now + self.shifts) / self.windows)
@@ -98,7 +98,7 @@ class AlignedReplay(LimiterReplay):
 
 
 class CounterReplay(LimiterReplay):
-    """Accepts while this window's count plus the weighted count of the previous window is at most N."""
+    """Limiters that accept while this window's count plus the previous window's weighted count is at most N."""
 
     def _start(self) -> None:
         self._before = np.zeros(self.counts.shape)
@@ -120,7 +120,7 @@ class CounterReplay(LimiterReplay):
 
 
 class CounterFromFirstReplay(CounterReplay):
-    """A counter whose windows begin with a request. After an empty window, the next request begins a window."""
+    """Counters whose windows begin with a request. After an empty window, the next request begins a window."""
 
     def volley(self, now: Floats, count: Floats | int) -> Floats:
         fresh = (now + self.shifts >= (self._mark + 2) * self.windows) & (np.asarray(count) > 0)
@@ -129,7 +129,7 @@ class CounterFromFirstReplay(CounterReplay):
 
 
 class FromFirstReplay(LimiterReplay):
-    """Accepts at most N per window. A request outside a window starts one."""
+    """Limiters that accept at most N per window. A request outside a window starts a window."""
 
     def volley(self, now: Floats, count: Floats | int) -> Floats:
         new = now >= self._mark
@@ -139,7 +139,7 @@ class FromFirstReplay(LimiterReplay):
 
 
 class LogReplay(LimiterReplay):
-    """Accepts at most N in any W seconds."""
+    """Limiters that accept at most N in any W seconds."""
 
     _old: tuple[Floats, Floats] | None = None
     """The values of ``_times`` and ``_sizes`` before ``taken`` copied the limiters."""
@@ -166,7 +166,7 @@ class LogReplay(LimiterReplay):
 
 
 class BucketReplay(LimiterReplay):
-    """Accepts B at once, and one more per refill time."""
+    """Limiters that accept B at once, and a further request per refill time."""
 
     def volley(self, now: Floats, count: Floats | int) -> Floats:
         now = np.floor(now + self.shifts) if self._round_down else now

@@ -41,7 +41,7 @@ _PATIENCE: Final = 4.0
 _LATE_S: Final = 0.1
 """The machine counts as busy if requests are sent later than this in s. bench/README.md allows 50 ms each way."""
 _LATE: Final = 0.1
-"""The same lateness ÷ documented window. The larger value applies, because lateness matters less in a long window."""
+"""In a long documented window, this share of it applies instead, because lateness matters less there."""
 _REST: Final = 2
 """Documented windows without requests before a probe is repeated. A sliding counter remembers two windows."""
 REQUESTS_OF: Final[dict[LimitName, Request]] = {request.limit: request for request in reversed(REQUESTS.values())}
