@@ -41,8 +41,7 @@ _MIN_WINDOW: Final = 0.001
 def parse_duration(text: object) -> float:
     """Parse ``"500ms"``, ``"5s"``, ``"2m"`` or ``"1h"`` and return seconds.
 
-    Raises:
-        ValueError: if the text has another form, or the duration is longer than a week.
+    Raises ``ValueError`` if the text has another form, or the duration is longer than a week.
     """
     match = _DURATION.match(text.strip()) if isinstance(text, str) else None
     if match is None:
@@ -72,8 +71,7 @@ class Limit(msgspec.Struct, frozen=True, rename={"window": "window_s"}):
 def parse_limit(text: object) -> Limit:
     """Parse ``"100/60s"``, ``"100/min"`` or ``"5/s"``.
 
-    Raises:
-        ValueError: if the text has another form, or its count or window is out of range.
+    Raises ``ValueError`` if the text has another form, or its count or window is out of range.
     """
     match = _LIMIT.match(text) if isinstance(text, str) else None
     if match is None:
@@ -103,8 +101,7 @@ class Rate:
 def parse_rate(text: object) -> Rate:
     """Parse ``"5/s"``, ``"90/min"``, ``"80% of limit"`` or ``"2.5x limit"``.
 
-    Raises:
-        ValueError: if the text has another form, or exceeds ``MAX_RATE``.
+    Raises ``ValueError`` if the text has another form, or exceeds ``MAX_RATE``.
     """
     match = _RATE.match(text.strip()) if isinstance(text, str) else None
     if match is None:
@@ -119,8 +116,7 @@ def parse_rate(text: object) -> Rate:
 def parse_share(value: object) -> float:
     """Parse ``0.05``, ``"0.05"`` or ``"5%"`` as a share from 0 to 1.
 
-    Raises:
-        ValueError: if the value is anything else.
+    Raises ``ValueError`` if the value is anything else.
     """
     text = value.strip() if isinstance(value, str) else ""
     try:

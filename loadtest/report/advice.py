@@ -15,11 +15,7 @@ from loadtest.words import count, duration_ms, seconds, times_as
 
 
 def build(directory: Path) -> Page:
-    """Make the page of a directory's advice.
-
-    Raises:
-        RecordError: if ``advice.json`` cannot be read.
-    """
+    """Make the page of a directory's advice. Raises ``RecordError`` if ``advice.json`` cannot be read."""
     found, steps = load(directory), list[NextStep]()
     facts = [(f"Limiter of {name}", "; or ".join(each)) for name, each in found.limits.items()]
     p50, p95, most = (duration_ms(each * 1000) for each in found.execution_s)

@@ -25,11 +25,7 @@ _MARKERS: Final = "osDv^"
 
 
 def build(directory: Path) -> Page:
-    """Make the page of a directory's capacity search.
-
-    Raises:
-        RecordError: if ``capacity.json`` cannot be read.
-    """
+    """Make the page of a directory's capacity search. Raises ``RecordError`` if ``capacity.json`` cannot be read."""
     found = load(directory)
     plots, levels = draw_plots({"capacity": partial(_draw, found)}), _levels(found, _polled(directory, found))
     return Page(

@@ -46,11 +46,7 @@ _LOOKS: Final[dict[str, dict[str, Any]]] = {
 
 
 def write(file: Path, output: Path) -> None:
-    """Write the page of a history.
-
-    Raises:
-        InputError: if the history does not exist or cannot be read.
-    """
+    """Write the page of a history. Raises ``InputError`` if the history does not exist or cannot be read."""
     if not file.is_file():
         check = mention("regression", "check", file.stem, history=file)
         raise InputError(f"there is no history {file}", f"{check} begins one.")

@@ -38,8 +38,7 @@ _BARS: Final = 200
 def build(directory: Path) -> Page:
     """Make the page of a directory's probe, with facts, requests over time and every limiter's fit for each limit.
 
-    Raises:
-        RecordError: if ``probe.json`` cannot be read.
+    Raises ``RecordError`` if ``probe.json`` cannot be read.
     """
     result = read_versioned(directory / PROBE_FILE, ProbeResult, PROBE_SCHEMA)
     found = result.findings

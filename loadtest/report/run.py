@@ -122,8 +122,7 @@ def _chapters(findings: Findings, plots: Sequence[Plot], missing: Sequence[Point
 def differences(run: RunMeasurements, baselines: Sequence[RunMeasurements]) -> Section:
     """Judge a run against baselines as if they were its accepted history. The run's own verdict does not change.
 
-    Raises:
-        InputError: if the run is one of its baselines.
+    Raises ``InputError`` if the run is one of its baselines.
     """
     if any(one.run == run.run for one in baselines):
         raise InputError(f"{run.run} cannot be its own baseline", "Give an earlier run to --baseline.")
@@ -144,10 +143,8 @@ def differences(run: RunMeasurements, baselines: Sequence[RunMeasurements]) -> S
 def reading(directory: Path, console: Console | None = None) -> Iterator[Callable[[int], None] | None]:
     """Show a progress bar while a run's record is read, by default on standard error.
 
-    Yield a function that takes the number of samples read so far; None without a bar.
-
-    Raises:
-        RecordError: if there is no readable run.json.
+    Yield a function that takes the number of samples read so far; None without a bar. Raises ``RecordError`` if there
+    is no readable run.json.
     """
     console = console or Console(stderr=True)
     samples = run_directory.load(directory).samples or 0
@@ -216,8 +213,7 @@ def _write(found: Findings, measured: RunMeasurements | None, page: Page) -> Non
 def load_measurements(directory: Path) -> RunMeasurements:
     """Return a run's measurements from its report, or from its record if there is no report of this version.
 
-    Raises:
-        RecordError: if the directory holds no readable record.
+    Raises ``RecordError`` if the directory holds no readable record.
     """
     try:
         return read(directory)
