@@ -124,10 +124,10 @@ class ActiveFault:
 
 
 class ActiveFaults:
-    """All faults of a server. The clock returns monotonic seconds."""
+    """All faults of a server."""
 
-    def __init__(self, seed: int, keys: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self.clock = clock
+    def __init__(self, seed: int, keys: int) -> None:
+        self.clock = time.monotonic
         self.header = b""
         """The kinds of all faults. Every response names them in a header."""
         self.on_change: Callable[[], None] = lambda: None
