@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.analysis import distribution
-from loadtest.analysis.columns import FAILED, OK, THROTTLED, TIMED_OUT, Rows, groups, tally
+from loadtest.analysis.columns import FAILED, OK, THROTTLED, TIMED_OUT, groups, tally
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.run_record import Record
@@ -208,6 +208,7 @@ class TimeBlocks:
         """Stages in which an executionTime has a fraction of a ms. In other stages, executionTimes may be rounded."""
         lag, whole_run = record.time("dispatch_lag_ms", record.stages()), grid(0.0, record.covered_s)
         self.dispatch_lag = None if whole_run is None else BinnedTimes(whole_run, lag)
+        # The decisions are known before the second pass over the record.
         places, would_be = record.deciding_requests, record.expectation.rejected
         places = places[~np.isnan(would_be[places])]
         sent, rejected = record.sent_requests, would_be[places] > 0
@@ -228,19 +229,17 @@ class TimeBlocks:
             execution = rows.floats("execution_time_ms")
             if index not in self.uneven and np.any((execution != np.floor(execution)) & ~np.isnan(execution)):
                 self.uneven.add(index)
-            if (stage := self.stages.get(index)) is not None:
-                self._take(index, stage, rows)
-
-    def _take(self, index: int, stage: StageBlocks, rows: Rows) -> None:
-        places, outcome = stage.grid.place(rows.floats("intended_start") / 1e9), rows.words("outcome")
-        tally(stage.offered, places)
-        tally(stage.sent, places[~np.isnan(rows.floats("start"))])
-        tally(stage.ok, places[outcome == OK])
-        tally(stage.errors, places[np.isin(outcome, (FAILED, TIMED_OUT))])
-        tally(stage.throttled, places[outcome == THROTTLED])
-        traffic = self._record.vocabulary.stage_keys[index].traffic
-        timed = rows.ok if traffic in self._record.not_found_entries else rows.without_mistakes.answered
-        if timed is not rows:
-            places = stage.grid.place(timed.floats("intended_start") / 1e9)
-        for name, times in stage.times.items():
-            times.add(places, FORMULAS[name](timed))
+            if (stage := self.stages.get(index)) is None:
+                continue
+            places, outcome = stage.grid.place(seconds), rows.words("outcome")
+            tally(stage.offered, places)
+            tally(stage.sent, places[~np.isnan(rows.floats("start"))])
+            tally(stage.ok, places[outcome == OK])
+            tally(stage.errors, places[np.isin(outcome, (FAILED, TIMED_OUT))])
+            tally(stage.throttled, places[outcome == THROTTLED])
+            traffic = self._record.vocabulary.stage_keys[index].traffic
+            timed = rows.ok if traffic in self._record.not_found_entries else rows.without_mistakes.answered
+            if timed is not rows:
+                places = stage.grid.place(timed.floats("intended_start") / 1e9)
+            for name, times in stage.times.items():
+                times.add(places, FORMULAS[name](timed))
