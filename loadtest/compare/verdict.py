@@ -2,19 +2,14 @@
 
 Two rules judge each metric: Holm's procedure over the tested metrics, and the minimum effect. Overall verdicts:
 
-``regressed`` (4)
-    A metric became worse beyond chance and by at least the minimum effect. Against a history, the rerun confirmed it.
-``pass`` (0)
-    No metric is suspected, or the rerun confirmed none. The sentence gives the minimum detectable changes.
-``learning`` (0)
-    There are fewer than five comparable accepted runs, so nothing is judged.
-``inconclusive`` (6)
-    The user must act. A suspected metric awaits its rerun, the rerun could not measure it, or the environment changed,
-    too. Or no metric could be tested, pairs do not exclude +10 %, or the head side lacks a tested metric.
-``not comparable`` (3)
-    The runs differ in scenario or target, or the embedded target's machine differs. The sentence names the field.
-``invalid`` (3)
-    The run itself is invalid.
+- ``regressed`` (4): A metric became worse beyond chance and by at least the minimum effect. Against a history, the
+  rerun confirmed it.
+- ``pass`` (0): No metric is suspected, or the rerun confirmed none. The sentence gives the minimum detectable changes.
+- ``learning`` (0): There are fewer than five comparable accepted runs, so nothing is judged.
+- ``inconclusive`` (6): The user must act. A suspected metric awaits its rerun, the rerun could not measure it, or the
+  environment changed, too. Or no metric could be tested, pairs do not exclude +10 %, or the head lacks a tested metric.
+- ``not comparable`` (3): The runs differ in scenario or target, or the embedded target's machine differs.
+- ``invalid`` (3): The run itself is invalid.
 
 Against a history, a metric that varies too much is ``inconclusive``, but the overall verdict is not. Otherwise every
 run of a noisy service would be inconclusive, and users would switch the check off.

@@ -89,7 +89,7 @@ def _starts(directory: Path) -> dict[str, NDArray[Any]]:
             batch.column(name).cast("string").to_numpy(zero_copy_only=False) for name in ("row", "traffic", "stage")
         )
         chosen = (row == "operation") & (stage != SETUP) & (stage != WARMUP)
-        for name in set(traffic[chosen].tolist()):
+        for name in sorted(set(traffic[chosen].tolist())):
             own = batch.filter(pa.array(chosen & (traffic == name)))
             due = compute.coalesce(own.column("intended_start"), own.column("start"))
             keys = own.column("key_index").fill_null(0).cast(pa.int64())
