@@ -43,7 +43,6 @@ VERBS = {
 # Each other verb is the ``command`` of the module with its name.
 _ELSEWHERE: Final = {
     **{verb: f"cli.recorded:{verb}" for verb in ("report", "export", "slow")},
-    **{verb: f"cli.scenarios:{verb}" for verb in ("plan", "validate", "scenarios")},
     "import": "cli.import_:command",
     "serve": "reference_api.command:command",  # the reference API also runs without the harness
 }

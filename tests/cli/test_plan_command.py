@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from plugins.records import read_table
 
-from loadtest.cli.scenarios import show_plan
+from loadtest.cli.plan import show_plan
 from loadtest.plan.summary import Plan
 from loadtest.record import run_directory
 
