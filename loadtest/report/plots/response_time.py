@@ -69,15 +69,14 @@ def _panel(panel: Axes, findings: Findings, name: str, responses: Responses, col
     marks.draw_bounds(panel, findings, name)
     low, high = panel.get_ylim()
     panel.set_ylim(low, high * (high / low) ** 0.12)  # room for names of stages
-    _rug(panel, responses.dots.get("429", ((), ()))[0])
+    if "429" in responses.dots:
+        _rug(panel, responses.dots["429"][0])
     style.plain_log(panel.yaxis)
     panel.set_ylabel("response time, ms (log)")
 
 
-def _rug(panel: Axes, seconds: Floats | tuple[()]) -> None:
+def _rug(panel: Axes, seconds: Floats) -> None:
     """Draw 429s as ticks at the lower edge, because their short times would compress the scale."""
-    if not len(seconds):
-        return
     low, high = panel.get_ylim()
     if panel.has_data():
         panel.set_ylim(low / (high / low) ** 0.1, high)
