@@ -127,7 +127,7 @@ LOAD: Final = ("set", "seed", "rate_multiplier", "duration")
 
 def print_json(value: Any) -> None:
     """Print a value as indented JSON."""
-    click.echo(msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2))
+    click.echo(msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2).decode())
 
 
 def shared(*names: str) -> Decorator:

@@ -115,11 +115,12 @@ def test_nothing_in_a_record_can_act_on_a_terminal(tmp_path: Path, capfd: pytest
     for verb in (
         ["report", run, "--full", "--no-plots"],
         ["runs", "--output-dir", str(tmp_path)],
+        ["runs", "--output-dir", str(tmp_path), "--json"],
         ["slow", run],
         ["regression", "history", "--history", str(history)],
         ["plan", str(tmp_path / f"{evil[:-1]}.toml")],
     ):
         main(verb)
         printed = "".join(capfd.readouterr())
-        assert r"\x1b" in printed, verb
+        assert r"\x1b" in printed or r"\u001b" in printed, verb
         assert not set("\x1b\x07\u202e\x00") & set(printed), verb
