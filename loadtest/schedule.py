@@ -56,7 +56,8 @@ class TrafficSchedule:
                 times = np.rint(self.recorded_s[first : first + _BLOCK] * _NS).astype(np.int64)
                 yield first, times, np.zeros(len(times), np.intp)
             return
-        ends, first = np.cumsum([stage.arrivals for stage in self.stages]), 0
+        ends = np.cumsum([stage.arrivals for stage in self.stages])
+        first = 0
         last = int(np.searchsorted(ends, ends[-1]))
         for marks in self._marks(float(ends[-1])):
             # 80 % of 100 a minute for a minute may give 80.00000000000001, but arrival 80 is in the next stage. The sum

@@ -166,7 +166,8 @@ def _relative(make: Callable[..., Threshold], match: re.Match[str], text: str) -
 
 def why_not_early(threshold: Threshold) -> str | None:
     """Return why a violation cannot be detected before the end of a run, or None if it can."""
-    metric, entry = threshold.metric, METRICS[threshold.metric]
+    metric = threshold.metric
+    entry = METRICS[threshold.metric]
     if threshold.reference is not None:
         return "the value it is compared with is known only at the end"
     if threshold.operator == "within":

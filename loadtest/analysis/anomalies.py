@@ -171,7 +171,8 @@ class Anomalies:
 
     def _note(self, name: str, possible: int, rows: Rows) -> None:
         """Add a number of checked rows, and the rows of these that have an impossible value."""
-        anomaly, words = self._found[name], self._vocabulary.words
+        anomaly = self._found[name]
+        words = self._vocabulary.words
         changes: dict[str, Any] = {"possible": anomaly.possible + possible, "count": anomaly.count + len(rows)}
         if len(rows) and (place := self._before + int(rows.places[0])) < self._first[name]:
             self._first[name] = place
@@ -261,7 +262,8 @@ class KeyTimes:
     """
 
     def __init__(self, vocabulary: Vocabulary, keys: int) -> None:
-        self._entries, self._keys = vocabulary.entries, min(keys, MOST_KEYS)
+        self._entries = vocabulary.entries
+        self._keys = min(keys, MOST_KEYS)
         self._times = Distributions(len(self._entries) * self._keys)
 
     def add(self, chunk: Chunk) -> None:
@@ -278,7 +280,8 @@ class KeyTimes:
 
         Traffic entries with fewer than two keys with times are left out.
         """
-        figures, slow = [], []
+        figures = []
+        slow = []
         for entry, name in enumerate(self._entries):
             places = range(entry * self._keys, (entry + 1) * self._keys)
             by_key = {key: times for key, place in enumerate(places) if (times := self._times.get([place])).n}

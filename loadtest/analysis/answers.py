@@ -169,7 +169,8 @@ _Scope = tuple[CountedFigures, Stages]
 
 
 def _answer(record: Record, metrics: RunFigures, values: ArrivalValues, asked: WrittenComparison) -> ComparisonAnswer:
-    entry, effect = asked.entry, asked.entries is None
+    entry = asked.entry
+    effect = asked.entries is None
     names = (asked.stages if effect else asked.entries) or []
     scopes: dict[str, _Scope]
     if entry is None:
@@ -203,7 +204,8 @@ def _side(name: str, values: ArrivalValues, figures: CountedFigures, stages: Sta
 def _difference(
     info: RunInfo, values: ArrivalValues, sides: dict[str, _Scope], metric: str, confidence: float
 ) -> SideDifference:
-    (base, head), stages = sides, [each for _, each in sides.values()]
+    base, head = sides
+    stages = [each for _, each in sides.values()]
     found = difference(metric, info, values, stages, whole=True, confidence=confidence)
     if found is None:
         first, second = (measure(metric, figures) for figures, _ in sides.values())

@@ -203,7 +203,8 @@ class Rows:
     """
 
     def __init__(self, columns: Columns, at: Ints | slice) -> None:
-        self.columns, self.at = columns, at
+        self.columns = columns
+        self.at = at
         # None stands for the selection itself. A reference to itself would keep its memory until a garbage collection.
         self._parts: dict[str, Rows | None] = {}
         self._stages: list[tuple[int, Rows | None]] | None = None

@@ -78,7 +78,8 @@ class Counts:
         """Total seconds in flight of requests without a 429, by kind and stretch, for a concurrency limit."""
 
     def add(self, chunk: Chunk) -> None:
-        rows, sent = chunk.operations, ~np.isnan(chunk.operations.floats("start"))
+        rows = chunk.operations
+        sent = ~np.isnan(chunk.operations.floats("start"))
         words = (rows.words(name) for name in ("reason", "mistake"))
         for (stage, *cell), count in _occurring(rows.stage_index, rows.words("outcome"), sent, *words):
             self.operations[stage][OperationCell(*cell)] += count
@@ -264,7 +265,9 @@ class JobTracker:
         self._vocabulary = vocabulary
         self._complete = True
         self._submitted = 0
-        ids, seen, times = np.zeros(0, np.uint64), np.zeros(0, np.uint8), np.zeros(0)
+        ids = np.zeros(0, np.uint64)
+        seen = np.zeros(0, np.uint8)
+        times = np.zeros(0)
         self._parts: list[dict[str, NDArray[Any]]] = [{"id": ids, "seen": seen, "ended": times, "pending_seen": times}]
         self._rows = 0
 
@@ -280,7 +283,8 @@ class JobTracker:
             return
         gone, kind, state = rows.floats("status") == _GONE, rows.words("kind"), rows.words("job_state")
         codes = self._vocabulary.codes("job_state", [JobState.COMPLETED, JobState.FAILED])
-        completed, failed = state == codes[0], state == codes[1]
+        completed = state == codes[0]
+        failed = state == codes[1]
         ended, submit = completed | failed, kind == KINDS.index(RequestKind.SUBMIT)
         pending, accepted = ~ended & ~gone & ~submit, submit & ~gone
         self._submitted += int(np.count_nonzero(accepted))
@@ -325,7 +329,8 @@ class JobTracker:
         merged = {"id": ids[starts]}
         for name, joined in (("seen", np.bitwise_or), ("ended", np.minimum), ("pending_seen", np.maximum)):
             merged[name] = joined.reduceat(np.concatenate([part[name] for part in self._parts])[order], starts)
-        self._parts, self._rows = [merged], 0
+        self._parts = [merged]
+        self._rows = 0
         self._complete = len(starts) <= JOBS
 
 

@@ -259,7 +259,8 @@ def every(step: int, before: int, events: int) -> Ints:
 
 def percentile(values: Distribution, quantile: float) -> Value:
     """Return a percentile by nearest rank (inverted CDF), with its interval; without values if n is too small."""
-    ranks, place = interval_ranks(values.n, quantile), rank(values.n, quantile)
+    ranks = interval_ranks(values.n, quantile)
+    place = rank(values.n, quantile)
     if ranks is None:
         return Value()
     low, value, high = values.at([ranks[0], place, ranks[1]]).tolist()

@@ -129,11 +129,14 @@ class Findings(Results, frozen=True, kw_only=True, eq=False):
 
 def find(record: Record) -> Findings:
     """Analyse a record. Bins of time need a second pass over the record, because they depend on the amount of data."""
-    observed_429, metrics, rates = look_into(record), compute(record), LimitRates(record)
+    observed_429 = look_into(record)
+    metrics = compute(record)
+    rates = LimitRates(record)
     evenness = Evennesses(record.vocabulary, record.arrivals)
     retried, timelines = Retried(record), Timelines(record)
     phases = Phases(record.vocabulary, record.slowest.result())
-    keys, blocks = KeyTimes(record.vocabulary, record.info.keys), TimeBlocks(record)
+    keys = KeyTimes(record.vocabulary, record.info.keys)
+    blocks = TimeBlocks(record)
     thresholds = thresholds_of(record.info)
     values = ArrivalValues(record.vocabulary, compared_entries(record.info) | referred_entries(thresholds))
     unexpected = _UnexpectedErrors(record)
@@ -246,7 +249,8 @@ def _default_thresholds(
     if (allowed := unexpected_errors(record.info)) is None:
         return
     for name, stage, operation, index in record.stages():
-        count, sent = errors[index], metrics.traffic[name].stages[stage.name].operations.sent
+        count = errors[index]
+        sent = metrics.traffic[name].stages[stage.name].operations.sent
         excused = any(each.metric in _REPLACING and each.covers(name, operation, stage.name) for each in written)
         if count >= _LEAST_ERRORS and count / sent > allowed and not excused and name not in dead:
             require = parse_threshold(f"error_rate <= {allowed * 100:g}%", traffic=name, stage=stage.name)
@@ -333,7 +337,8 @@ def _rows(figures: CountedFigures) -> Iterator[dict[str, Any]]:
         name, found = field.removesuffix("_ms"), getattr(figures, field)
         if isinstance(found, Summary):
             for statistic in STATISTICS:
-                one, unit = found.get(statistic), "ms" if field.endswith("_ms") else ""
+                one = found.get(statistic)
+                unit = "ms" if field.endswith("_ms") else ""
                 low, high = one.interval or (None, None)
                 bounds = {"value": one.value, "low": low, "high": high, "n": found.n, "at_least": one.at_least}
                 yield {"metric": name, "statistic": statistic, "unit": unit, **bounds}

@@ -118,7 +118,8 @@ class _Stage:
         self._waits = waits(key.stage, key.operation, retried=written_entry(record.info, key.traffic).retries)
         self._why_phases = self._depends(over_phases) if record.expectation.why_not is None else ""
         """Why rejections depend on the server's windows; empty if they do not. If they do, blocks are invalid."""
-        self._phases, self._rejected = over_phases.phases, _usual(over_phases, self._figures.operations)
+        self._phases = over_phases.phases
+        self._rejected = _usual(over_phases, self._figures.operations)
         """The range of rejections over 95 % of phases; None without a range that contains the observation."""
         if self._rejected is None and not over_phases.why_not and over_phases.sent == self._figures.operations.sent:
             self._why_phases = "at no phase does the assumed limiter return this number of 429s"
@@ -209,7 +210,9 @@ def _usual(over_phases: PhaseRange, counts: OperationCounts) -> tuple[int, int] 
 
     The result is None if there is no range, or if the range over all phases does not contain the observation.
     """
-    (low, high), seen, slack = over_phases.usual, counts.throttled, max(1.0, _SLACK * counts.sent)
+    low, high = over_phases.usual
+    seen = counts.throttled
+    slack = max(1.0, _SLACK * counts.sent)
     if over_phases.why_not or over_phases.sent != counts.sent:
         return None
     if not over_phases.least - slack <= seen <= over_phases.most + slack:

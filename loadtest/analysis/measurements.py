@@ -140,7 +140,8 @@ def _controls(findings: Findings) -> list[ControlMeasurement]:
 def _idle_entries(findings: Findings) -> tuple[str, ...]:
     record, found = findings.record, []
     for name, plan in record.info.traffic.items():
-        times, executes = record.time(EXECUTION, record.stages(traffic=name)), plan.operation in EXECUTING_OPERATIONS
+        times = record.time(EXECUTION, record.stages(traffic=name))
+        executes = plan.operation in EXECUTING_OPERATIONS
         if executes and interval_ranks(times.n, 0.5) is not None and times.nearest(0.95) < IDLE_MS:
             found.append(name)
     return tuple(found)
@@ -151,7 +152,8 @@ class _Stage:
 
     def __init__(self, findings: Findings, key: StageKey) -> None:
         record = self.record = findings.record
-        self.key, self.jobs = key, key.operation in POLLED_OPERATIONS
+        self.key = key
+        self.jobs = key.operation in POLLED_OPERATIONS
         self.figures = findings.metrics.traffic[key.traffic].stages[key.stage.name]
         self.blocks = findings.blocks.stages.get(key.place)
         self.whole_ms = key.place not in findings.blocks.uneven
@@ -214,7 +216,8 @@ class _Stage:
         value = attrgetter(metric)(self.figures)
         if value is None:
             return None
-        blocks, n = self.blocks if metric == Metric.ERROR_RATE else None, attrgetter(METRICS[metric].n)(self.figures)
+        blocks = self.blocks if metric == Metric.ERROR_RATE else None
+        n = attrgetter(METRICS[metric].n)(self.figures)
         return self._measurement(
             metric,
             value=value,
@@ -229,10 +232,13 @@ class _Stage:
         refused, n = counts.throttled, counts.sent
         if not n:
             return None
-        expected, why_not, assumed = self.figures.expected_throttled_rate, "", self.record.assumed_limits
+        expected = self.figures.expected_throttled_rate
+        why_not = ""
+        assumed = self.record.assumed_limits
         if expected is None and self.key.stage.expect_429:
             why_not = f"no expected 429 rate: {self.record.expectation.why_not or 'none was replayed'}"
-        known, limit = expected or 0.0, assumed.drawn_on(LIMIT_OF_OPERATION[self.key.operation])
+        known = expected or 0.0
+        limit = assumed.drawn_on(LIMIT_OF_OPERATION[self.key.operation])
         window_s = assumed.limit_on(limit).window if limit in self.record.limits() else 0.0
         return self._measurement(
             Metric.THROTTLED_RATE,
@@ -245,7 +251,9 @@ class _Stage:
         )
 
     def _goodput(self) -> Measurement | None:
-        counts, seconds, plan = self.figures.operations, self.figures.seconds, self.key.stage
+        counts = self.figures.operations
+        seconds = self.figures.seconds
+        plan = self.key.stage
         if not counts.offered or not seconds:
             return None
         return self._measurement(

@@ -109,7 +109,8 @@ class _Maker:
         """Return the fields of an ``OverallStage`` without ``stages``."""
         record, stage_indices = self.record, self.record.stage_indices(planned)
         seconds = covered_seconds([key.stage for key in planned], record.covered_s)
-        found, words = self._metrics(planned, seconds), record.vocabulary.words["reason"]
+        found = self._metrics(planned, seconds)
+        words = record.vocabulary.words["reason"]
         statuses: Counter[str] = Counter()
         for request, count in record.counts.of_requests(stage_indices).items():
             statuses["none" if request.status == NO_ANSWER else str(request.status)] += count
@@ -192,7 +193,8 @@ def _cells(requests: Mapping[RequestCell, int]) -> "Counter[Cell]":
 
 def deliberate_errors(record: Record, traffic: str) -> Iterator[DeliberateErrors]:
     """Yield the deliberate mistakes, which were planned or sent, and the expected errors of a traffic entry."""
-    entry, words = written_entry(record.info, traffic), record.vocabulary.words["mistake"]
+    entry = written_entry(record.info, traffic)
+    words = record.vocabulary.words["mistake"]
     found: dict[str, Counter[int]] = {kind: Counter() for kind in (*MISTAKE_STATUS, ERROR_EXPECTED)}
     for cell, count in record.counts.of_operations(record.stage_indices(record.stages(traffic=traffic))).items():
         kind = words[cell.mistake] if cell.mistake >= 0 else ERROR_EXPECTED
@@ -205,7 +207,9 @@ def deliberate_errors(record: Record, traffic: str) -> Iterator[DeliberateErrors
     elif entry.expect.status is not None and entry.expect.status >= 400:
         answers[ERROR_EXPECTED] = str(entry.expect.status)
     for kind, answer in answers.items():
-        sent, ok, throttled = found[kind].total(), found[kind][OK], found[kind][THROTTLED]
+        sent = found[kind].total()
+        ok = found[kind][OK]
+        throttled = found[kind][THROTTLED]
         yield DeliberateErrors(
             traffic=traffic,
             kind=kind,

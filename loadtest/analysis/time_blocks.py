@@ -103,7 +103,8 @@ class BinnedTimes:
     """
 
     def __init__(self, grid_: Grid, whole: Distribution) -> None:
-        self.grid, n = grid_, whole.n
+        self.grid = grid_
+        n = whole.n
         self._exact = n <= _EVEN_LEVELS
         if self._exact:
             ranks = np.arange(1, n + 1)
@@ -111,7 +112,8 @@ class BinnedTimes:
             even, tail = np.linspace(1, n, _EVEN_LEVELS), n + 1 - np.geomspace(1, n / 5, _TAIL_LEVELS)
             ranks = np.unique(np.append(even, tail).astype(np.int64))
         self.cuts = np.unique(whole.at(ranks)) if n else np.zeros(1)
-        cuts, middles = self.cuts[:-1], distribution.MIDDLES
+        cuts = self.cuts[:-1]
+        middles = distribution.MIDDLES
         self._level_of_bucket = None if whole.counts is None else np.searchsorted(cuts, middles)
         self.counts = np.zeros((grid_.bins, len(self.cuts)), np.int64)
 
@@ -206,12 +208,15 @@ class TimeBlocks:
             self.stages[index] = StageBlocks(found, {name: BinnedTimes(found, whole) for name, whole in wholes.items()})
         self.uneven: set[int] = set()
         """Stages in which an executionTime has a fraction of a ms. In other stages, executionTimes may be rounded."""
-        lag, whole_run = record.time("dispatch_lag_ms", record.stages()), grid(0.0, record.covered_s)
+        lag = record.time("dispatch_lag_ms", record.stages())
+        whole_run = grid(0.0, record.covered_s)
         self.dispatch_lag = None if whole_run is None else BinnedTimes(whole_run, lag)
         # The decisions are known before the second pass over the record.
-        places, would_be = record.deciding_requests, record.expectation.rejected
+        places = record.deciding_requests
+        would_be = record.expectation.rejected
         places = places[~np.isnan(would_be[places])]
-        sent, rejected = record.sent_requests, would_be[places] > 0
+        sent = record.sent_requests
+        rejected = would_be[places] > 0
         refused, start = sent["status"][places] == THROTTLED_STATUS, sent["start"][places] / 1e9
         for index, at in groups(sent["stage_index"][places]):
             if (blocks := self.stages.get(index)) is not None:
@@ -231,7 +236,8 @@ class TimeBlocks:
                 self.uneven.add(index)
             if (stage := self.stages.get(index)) is None:
                 continue
-            places, outcome = stage.grid.place(seconds), rows.words("outcome")
+            places = stage.grid.place(seconds)
+            outcome = rows.words("outcome")
             tally(stage.offered, places)
             tally(stage.sent, places[~np.isnan(rows.floats("start"))])
             tally(stage.ok, places[outcome == OK])

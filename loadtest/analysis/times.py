@@ -219,7 +219,8 @@ class Slowest:
         return dict(zip(self._vocabulary.entries, self._kept, strict=True))
 
     def _operation(self, rows: Rows, row: int, response_ms: float) -> SlowOperation:
-        number, reason = partial(_number, rows, row), rows.words("reason")[row]
+        number = partial(_number, rows, row)
+        reason = rows.words("reason")[row]
         start, intended = number("start"), number("intended_start") or 0.0
         return SlowOperation(
             traffic=self._vocabulary.words["traffic"][rows.words("traffic")[row]],

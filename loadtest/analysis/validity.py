@@ -125,7 +125,8 @@ def _judged(name: str, value: str, limit: str, good: str, bad: str, *, ok: bool)
 
 
 def _sent(overall: OverallFigures) -> ValidityCheck:
-    sent, bad = overall.operations.sent, "nothing was sent, so there is nothing to judge"
+    sent = overall.operations.sent
+    bad = "nothing was sent, so there is nothing to judge"
     return _judged("something sent", counted(sent, "operation"), "≥ 1", "load was offered", bad, ok=sent > 0)
 
 
@@ -150,12 +151,14 @@ def _consistent(record: Record) -> ValidityCheck:
     of_run = list(record.consistency.of_run()) if record.rows == record.info.samples else []
     rows = counted(sum(one.count for one in found), "row")
     wrong = [*([f"it has {'; '.join(one.words for one in found)}"] if found else []), *of_run]
-    good, bad = "no row contradicts another row, the plan or itself", f"the record cannot be true: {'; '.join(wrong)}"
+    good = "no row contradicts another row, the plan or itself"
+    bad = f"the record cannot be true: {'; '.join(wrong)}"
     return _judged("record consistent", rows, "0 rows wrong", good, bad, ok=not wrong)
 
 
 def _lost(info: RunInfo, overall: OverallFigures) -> ValidityCheck:
-    lost, gone = overall.operations.lost, "; ".join(map(describe_worker, _lost_workers(info)))
+    lost = overall.operations.lost
+    gone = "; ".join(map(describe_worker, _lost_workers(info)))
     bad = f"{counted(lost, 'arrival')} had no outcome" + (f" ({gone})" if gone else "")
     return _judged("nothing lost", f"{lost:,} arrivals", "0", "every arrival has an outcome", bad, ok=not lost)
 
@@ -164,7 +167,8 @@ def _target(info: RunInfo) -> list[ValidityCheck]:
     """Check that the embedded target lasted; other targets are not checked."""
     if not info.target.embedded:
         return []
-    value, bad = "died" if info.target_died else "alive", "the embedded target died during the run"
+    value = "died" if info.target_died else "alive"
+    bad = "the embedded target died during the run"
     return [_judged("embedded target", value, "alive", "it served to the end", bad, ok=not info.target_died)]
 
 
@@ -185,7 +189,8 @@ def _dispatch_lag(record: Record) -> ValidityCheck:
 def _cpu(cpu: list[CpuSample]) -> ValidityCheck:
     if not cpu:
         return _not_judged("generator CPU", CPU_LIMIT, "no CPU of the generator was recorded")
-    longest, peak = longest_busy(cpu), f"peak {max(sample.percent for sample in cpu):.0f} %"
+    longest = longest_busy(cpu)
+    peak = f"peak {max(sample.percent for sample in cpu):.0f} %"
     bad = (
         f"the generator was the bottleneck: above {CPU_PERCENT:g} % CPU for {longest} consecutive seconds; "
         "use more processes, or offer less"
@@ -222,7 +227,8 @@ def _evenness(evenness: Mapping[str, Evenness]) -> ValidityCheck:
         f"{name} left in bursts that the schedule does not have, which changes the share of 429s; "
         "raise max_users if the pool was full, else use a calmer machine"
     )
-    value, good = f"spread {sent:.3f}, the schedule's {intended:.3f}", "requests left as evenly as scheduled"
+    value = f"spread {sent:.3f}, the schedule's {intended:.3f}"
+    good = "requests left as evenly as scheduled"
     return _judged("evenness", value, limit, good, bad, ok=excess <= UNEVENNESS)
 
 

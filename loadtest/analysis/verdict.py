@@ -118,7 +118,9 @@ def judge_one(threshold: Threshold, metrics: RunFigures, intervals: Sequence[Met
     counted_in = figures.requests if "." in threshold.metric else figures
     expected = counted_in.expected_throttled_rate if METRICS[threshold.metric].expected else None
     judgement = judge(threshold, bounds or value, expected)
-    interval, why, marginal = None, "", False
+    interval = None
+    why = ""
+    marginal = False
     if threshold.metric.rpartition(".")[2] in PERCENTILES and value is not None:
         interval, why = _interval(threshold, metrics, intervals)
         # If the interval reaches time-outs, it has no upper end.

@@ -259,7 +259,8 @@ class _Blocks:
         if target.budget is not None:
             endpoint.budget.count_earlier(target.budget.recent)
         target.budget = endpoint.budget
-        directory, control = self._directory / block.directory, environment.get(CONTROL_VARIABLE)
+        directory = self._directory / block.directory
+        control = environment.get(CONTROL_VARIABLE)
         return Session(self._environment, directory, info, endpoint, base=self._base, control=control)
 
     def _await_silence(self, number: int) -> None:

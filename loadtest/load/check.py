@@ -19,7 +19,8 @@ from loadtest.scenario import load_scenario
 
 def mistakes(path: Path) -> list[str]:
     """Return the errors in the files and user classes that a scenario names. Each error states the scenario's key."""
-    loaded, base = load_scenario(path), path.parent
+    loaded = load_scenario(path)
+    base = path.parent
     entries = loaded.scenario.traffic
     if any(traffic.user is not None for traffic in entries.values()):
         # Locust patches the interpreter, so it is imported before other modules of this package.

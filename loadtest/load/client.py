@@ -199,7 +199,8 @@ def interpret(
             return Answer(exchange=exchange, outcome=Outcome.OK, job_id=submit.job_id, job_state=submit.status)
         return _job_answer(exchange, _job.decode(exchange.body), job_id)
     except msgspec.ValidationError as error:
-        reason, code = Reason.WRONG_SHAPE, _amiss(kind, exchange.body, str(error))
+        reason = Reason.WRONG_SHAPE
+        code = _amiss(kind, exchange.body, str(error))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         reason = Reason.INVALID_JSON
     return Answer(exchange=exchange, outcome=Outcome.FAILED, reason=reason, error_code=code, job_id=job_id)
@@ -227,7 +228,8 @@ def _job_answer(exchange: HttpExchange, job: _JobBody, job_id: str | None) -> An
     answer = Answer(exchange=exchange, outcome=Outcome.OK, job_id=job_id, job_state=job.status)
     missing = []
     if job.status in TERMINAL:
-        answer.execution_time_ms, answer.result = job.execution_time, job.result
+        answer.execution_time_ms = job.execution_time
+        answer.result = job.result
         there = {
             "executionTime": job.execution_time is not None,
             "result": job.status != JobState.COMPLETED or isinstance(job.result, dict),
@@ -235,9 +237,11 @@ def _job_answer(exchange: HttpExchange, job: _JobBody, job_id: str | None) -> An
         }
         missing = [key for key, fine in there.items() if not fine]
     if job.job_id != job_id:
-        answer.outcome, answer.reason = Outcome.FAILED, Reason.WRONG_JOB
+        answer.outcome = Outcome.FAILED
+        answer.reason = Reason.WRONG_JOB
     elif missing:
-        answer.outcome, answer.reason = Outcome.FAILED, Reason.WRONG_SHAPE
+        answer.outcome = Outcome.FAILED
+        answer.reason = Reason.WRONG_SHAPE
         answer.error_code = f"{job.status} without {' and '.join(missing)}"
     return answer
 
@@ -252,7 +256,8 @@ def _other_status(exchange: HttpExchange, job_id: str | None, expected: int | No
     if status == expected:
         answer.outcome = Outcome.OK
     elif status == THROTTLED_STATUS:
-        answer.outcome, answer.reason = Outcome.THROTTLED, Reason.THROTTLED
+        answer.outcome = Outcome.THROTTLED
+        answer.reason = Reason.THROTTLED
     else:
         answer.reason = Reason.REDIRECT if 300 <= status < 400 else Reason.UNEXPECTED_STATUS
     return answer

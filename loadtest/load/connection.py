@@ -166,7 +166,8 @@ class TcpStream:
 
     def rest(self, now: int) -> None:
         """Note that the connection is idle from now on (monotonic ns)."""
-        self._used, self._turn = now, self._hub.loop.iteration
+        self._used = now
+        self._turn = self._hub.loop.iteration
 
     def send(self, data: bytes, deadline: int) -> None:
         left: bytes | memoryview[int] = data

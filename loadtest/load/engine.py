@@ -111,7 +111,9 @@ class Engine:
         self.latest = session, generator
         generator.on_abort = self.abort
         self.phase = "preparing"
-        plans, live, pending = session.info.traffic, session.live, session.recorder.pending
+        plans = session.info.traffic
+        live = session.live
+        pending = session.recorder.pending
         expected = {name: entry.expected for name, entry in session.entries.items()}
         thresholds = [LiveThreshold(each.parsed, plans, live) for each in session.scenario.threshold if each.abort]
         breakers = CircuitBreakers(session.scenario.breakers, pending, expected, session.directory, thresholds)
@@ -244,7 +246,8 @@ class Engine:
     def _look_after(self, session: Session, generator: LoadGenerator, breakers: CircuitBreakers) -> None:
         """Report progress and update live figures. End the run if a breaker trips or the record cannot be written."""
         warned, second = set[str](), -1
-        live, plans = session.live, session.info.traffic
+        live = session.live
+        plans = session.info.traffic
         while True:
             elapsed = session.elapsed_s
             if session.epoch_ns and int(elapsed) > second and elapsed >= 0:
@@ -273,7 +276,8 @@ def _announced_epoch(info: RunInfo, control: str | None, ahead_ns: int) -> int:
     """Return an epoch (monotonic ns) at least ``ahead_ns`` from now, which a target with faults has confirmed."""
     if control is None or not info.target.faults:
         return time.monotonic_ns() + ahead_ns
-    ahead_ns, target = max(ahead_ns, _AHEAD_NS), allow(control)
+    ahead_ns = max(ahead_ns, _AHEAD_NS)
+    target = allow(control)
     head = f"POST /epoch HTTP/1.1\r\nhost: {target.host}\r\ncontent-type: application/json\r\ncontent-length: "
     with closing(HttpConnection(Address(target.address, target.port))) as connection:
         for _ in range(_TRIES):

@@ -130,7 +130,8 @@ class Health:
         self._stopped = True
 
     def figures(self) -> GeneratorInfo:
-        info, now = self._info, self._clock()
+        info = self._info
+        now = self._clock()
         if not self._stopped:
             info.watched_s = round((now - self._since) / 1e9, 3) if self._since else 0.0
             info.cpu_loop = self._loop.info
@@ -145,8 +146,10 @@ class Health:
             note_pause(self._info.stalls, now - self._due, STALL_NS)
             if now >= self._next_cpu:
                 self._next_cpu = max(self._next_cpu + _CPU_INTERVAL_NS, now + _CPU_INTERVAL_NS // 2)
-                elapsed_s, own = round((now - self._epoch_ns) / 1e9, 3), self._process.cpu_percent()
-                machine, worker = psutil.cpu_percent(), self._info.worker
+                elapsed_s = round((now - self._epoch_ns) / 1e9, 3)
+                own = self._process.cpu_percent()
+                machine = psutil.cpu_percent()
+                worker = self._info.worker
                 self.cpu.append(CpuSample(t_s=elapsed_s, percent=own, worker=worker, machine=machine))
                 self._loop.measure()
 

@@ -189,7 +189,8 @@ class EntryFigures:
         """Note a sample. ``fold`` counts it later."""
         if (stage := self.stages.get(sample.stage)) is None:
             stage = self.stages[sample.stage] = LiveStage()
-        start, intended = sample.start, sample.intended_start
+        start = sample.start
+        intended = sample.intended_start
         if sample.row == "operation":
             sent = start is not None and intended is not None
             self._new.append((sample.stage, -1, sample.outcome, sent, None, None))

@@ -44,7 +44,9 @@ class LocalGenerator:
         """Called with the reason to end the run."""
         self.partition = partition or Partition(ALL, last=True)
         self._session = session
-        pools, live, note = session.pools, session.live, session.recorder.offer
+        pools = session.pools
+        live = session.live
+        note = session.recorder.offer
         self.dispatcher = Dispatcher(session.schedules, pools, live, self.partition, note)
         self._health = Health(session.pools, worker=session.worker)
         self._growth: Growth | None = None
@@ -109,7 +111,8 @@ class LocalGenerator:
         self._health.stop()
 
     def end(self, *, aborted: bool) -> None:
-        session, reason = self._session, Reason.ABORTED if aborted else Reason.NO_USER_FREE
+        session = self._session
+        reason = Reason.ABORTED if aborted else Reason.NO_USER_FREE
         for entry in session.entries.values():
             for arrival in entry.pool.surrender():
                 session.record(session.operation(entry, arrival, Outcome.DROPPED, reason))

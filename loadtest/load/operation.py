@@ -119,10 +119,13 @@ class RunningOperation:
         self.finish(answer.outcome, answer.reason, answer.error_code)
 
     def _record_request(self, kind: RequestKind, answer: Answer, trace: str, intended: int, poll: int | None) -> None:
-        session, whole, stage = self._session, self.sample, self.arrival.stage
+        session = self._session
+        whole = self.sample
+        stage = self.arrival.stage
         session.clock.see(answer.exchange)
         sample = request_sample(session, self._entry, answer, kind, trace, key=self.key_index, stage=stage)
-        sample.parent_arrival, sample.intended_start = self.arrival.number, intended
+        sample.parent_arrival = self.arrival.number
+        sample.intended_start = intended
         sample.poll, sample.mistake = poll, whole.mistake
         if poll is None:
             sample.attempt = whole.attempt or 1
@@ -145,7 +148,8 @@ def request_sample(
     session: Session, entry: TrafficEntry, answer: Answer, kind: RequestKind, trace: str, *, key: int, stage: str
 ) -> Sample:
     """Return the sample of a request, as a first attempt without an arrival. Callers set other fields."""
-    exchange, epoch = answer.exchange, session.epoch_ns
+    exchange = answer.exchange
+    epoch = session.epoch_ns
     return Sample(
         row="request",
         traffic=entry.name,
@@ -236,7 +240,8 @@ class Seeder:
 
     def _insist(self, entry: TrafficEntry, client: WorkflowClient, key: int, job_id: str | None = None) -> Answer:
         """Submit a job, or poll the given job. Repeat the request after a 429."""
-        session, kind = self._session, RequestKind.SUBMIT if job_id is None else RequestKind.POLL
+        session = self._session
+        kind = RequestKind.SUBMIT if job_id is None else RequestKind.POLL
         for _ in self._pauses():
             trace = session.traceparent(session.trace_id(entry, 0))
             if job_id is None:

@@ -154,7 +154,8 @@ def read_job_ids(path: Path, keys: int) -> JobIds:
     names an unknown key.
     """
     lines = _read(path, "job_ids", "Name a file with one job id per line.").splitlines()
-    known, count = JobIds(keys), 0
+    known = JobIds(keys)
+    count = 0
     for number, line in enumerate(lines, 1):
         job_id, tab, index = line.strip().partition("\t")
         if not job_id:

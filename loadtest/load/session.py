@@ -178,12 +178,14 @@ class Session:
         )
 
     def progress(self, phase: Phase) -> Progress:
-        elapsed, live = self.elapsed_s, self.live
+        elapsed = self.elapsed_s
+        live = self.live
         entries = {
             name: live.entry(name).progress(plan.stage_at(elapsed), live.offered[name])
             for name, plan in self.info.traffic.items()
         }
-        shown, total = round(elapsed, 1), self.duration
+        shown = round(elapsed, 1)
+        total = self.duration
         return Progress(phase=phase, elapsed_s=shown, total_s=total, entries=entries, bottleneck=live.bottleneck)
 
 
@@ -200,7 +202,8 @@ def make_endpoint(info: RunInfo, keys: Sequence[str], workflow_endpoint: str, ta
     codings = {coding.partition(";")[0].strip().lower() for coding in headers.get("accept-encoding", "").split(",")}
     if "gzip" in codings:
         codings.add("x-gzip")
-    tls_name, accepted = target.server_name, frozenset(codings)
+    tls_name = target.server_name
+    accepted = frozenset(codings)
     return Endpoint(
         Address(target.address, target.port, tls=tls, server_name=tls_name, resolver=names, codings=accepted),
         host=target.host,

@@ -205,10 +205,15 @@ def _read_back(question: Question, forecast: Forecast) -> Iterator[Contradiction
     assumed = question.assumed
     keys = {key for plan in question.plans.values() for key in plan.keys}
     allowed = assumed.rate_of_keys(LimitName.RETRIEVAL, len(keys)) * 60
-    draws_of_job, kind, others, quota = 1, "retrievals", "retrievals", f"{allowed:,.0f} a minute"
+    draws_of_job = 1
+    kind = "retrievals"
+    others = "retrievals"
+    quota = f"{allowed:,.0f} a minute"
     if assumed.one_for_all:
         # A job counts against the limit of all requests twice: with its submit and with its retrieval.
-        draws_of_job, kind, others = 2, "requests of all kinds", "requests"
+        draws_of_job = 2
+        kind = "requests of all kinds"
+        others = "requests"
         quota = f"{allowed:,.0f} requests a minute, submits and retrievals together,"
     polled = [(name, plan) for name, plan in question.plans.items() if plan.operation in POLLED_OPERATIONS]
     for at, stretch in enumerate(forecast.stretches):
@@ -239,7 +244,8 @@ def _read_back(question: Question, forecast: Forecast) -> Iterator[Contradiction
 def _seldom_polled(forecast: Forecast) -> Iterator[Contradiction]:
     """Yield entries whose polling interval is longer than their jobs. Response times then mostly show the interval."""
     for entry in forecast.made:
-        interval, polled = entry.traffic.polling.interval, entry.plan.operation in POLLED_OPERATIONS
+        interval = entry.traffic.polling.interval
+        polled = entry.plan.operation in POLLED_OPERATIONS
         if entry.job is None or not entry.job.known or entry.traffic.inputs or not polled:
             continue
         takes = float(np.median(entry.job.draw(np.random.default_rng(0), _DRAWS)))

@@ -197,7 +197,8 @@ def offer(made: list[PlannedEntry], seed: int, drawn: int = 0) -> Offer:
 
     A seed does not determine how long workflows take. Each value of ``drawn`` gives other durations.
     """
-    durations, mistakes = [], list[dict[int, str]]()
+    durations = []
+    mistakes = list[dict[int, str]]()
     parts: list[Ints] = [np.zeros((4, 0), np.int64)]
     plans = {entry.name: entry.plan for entry in made}
     traffic = {entry.name: entry.traffic for entry in made}

@@ -177,7 +177,8 @@ def make_plan(question: Question, name: str, keys: int, price: float | None = No
 
 
 def _stage_row(found: Forecast, entry: PlannedEntry, index: int) -> StageRow:
-    stage, stage_numbers = entry.plan.stages[index], [entry.stage_number + index]
+    stage = entry.plan.stages[index]
+    stage_numbers = [entry.stage_number + index]
     n = samples(found, stage_numbers) if found.phases else None
     return StageRow(
         traffic=entry.name,

@@ -39,7 +39,8 @@ USERS_LIMIT: Final = f"≤ {WAITED_SHARE:.0%} waited for a user"
 
 def longest_busy(cpu: Iterable[CpuSample]) -> int:
     """Return the longest time in s that any process was above ``CPU_PERCENT``. A sample covers one second."""
-    longest, current = 0, Counter[int]()
+    longest = 0
+    current = Counter[int]()
     for sample in sorted(cpu, key=lambda sample: sample.t_s):
         current[sample.worker] = current[sample.worker] + 1 if sample.percent > CPU_PERCENT else 0
         longest = max(longest, current[sample.worker])

@@ -16,7 +16,8 @@ from loadtest.words import count, duration_ms, seconds, times_as
 
 def build(directory: Path) -> Page:
     """Make the page of a directory's advice. Raises ``RecordError`` if ``advice.json`` cannot be read."""
-    found, steps = load(directory), list[NextStep]()
+    found = load(directory)
+    steps = list[NextStep]()
     facts = [(f"Limiter of {name}", "; or ".join(each)) for name, each in found.limits.items()]
     p50, p95, most = (duration_ms(each * 1000) for each in found.execution_s)
     facts.append(("Execution time", p50 if p50 == most else f"{p50} at the median, 95 % within {p95}, at most {most}"))

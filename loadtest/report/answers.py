@@ -123,7 +123,8 @@ def _by_duration(findings: Findings) -> str:
 
     Each comparison must have a sync run and a job, and longer work than the comparison before.
     """
-    plans, rows = findings.record.info.traffic, list[tuple[float, ComparedSide, bool]]()
+    plans = findings.record.info.traffic
+    rows = list[tuple[float, ComparedSide, bool]]()
     if any(found.kind == "effect" for found in findings.answers):
         return ""
     for found in findings.answers:
@@ -219,11 +220,13 @@ def _mistakes(findings: Findings) -> str:
 def _bursts(findings: Findings) -> str:
     """Return how many operations of each large burst were accepted. A burst is large if it reaches the quota."""
     record, found = findings.record, list[str]()
-    assumed, rates = record.assumed_limits, list[tuple[float, float]]()
+    assumed = record.assumed_limits
+    rates = list[tuple[float, float]]()
     if assumed.spec.algorithm == CONCURRENCY:
         return ""
     for key, figures in stage_parts(findings):
-        limit, counts = assumed.drawn_on(LIMIT_OF_OPERATION[key.operation]), figures.operations
+        limit = assumed.drawn_on(LIMIT_OF_OPERATION[key.operation])
+        counts = figures.operations
         if limit not in record.limits() or not counts.sent:
             continue
         ratio = key.stage.burst / (assumed.limit_on(limit).count * record.quotas_on(limit))
@@ -232,7 +235,8 @@ def _bursts(findings: Findings) -> str:
         burst, accepted = _TIMES.get(ratio, f"{times_as(ratio)} times the quota"), counts.sent - counts.throttled
         many = f"all {count(accepted)}" if accepted == counts.sent else f"{count(accepted)} of {count(counts.sent)}"
         found.append(f"of {burst} {many}" if found else f"of {burst} at once {many} were accepted")
-        seen, expected = figures.requests.throttled_rate, figures.requests.expected_throttled_rate
+        seen = figures.requests.throttled_rate
+        expected = figures.requests.expected_throttled_rate
         rates += [(seen, expected)] if seen is not None and expected is not None else []
     worst = max(rates, key=lambda rate: abs(rate[0] - rate[1]), default=None)
     return f"{'; '.join(found[:2])}{'' if worst is None else as_predicted(*worst)}"
@@ -334,7 +338,8 @@ def _mistakes_table(findings: Findings) -> Table:
 
 def _figure(place: int, side: ComparedSide) -> TableCell:
     """Return a figure with its interval (``104 ms to 120 ms``), or with the reason why it has none."""
-    figure, ends = side.figures[place], list[str]()
+    figure = side.figures[place]
+    ends = list[str]()
     if figure.interval is not None:
         low, high = figure.interval
         ends += [] if low is None else [quantity(low, figure.unit)]

@@ -68,7 +68,8 @@ def _draw(found: Capacity) -> Drawing | None:
             panel.axvline(found.multiplier, color=BAD, lw=1.2, ls=(0, (4, 2)))
     plain_log(rejected.xaxis)
     caption = "Each point is a valid run; the band contains the capacity, and a dashed line marks its middle."
-    title, called = "No rate is known above which thresholds break", f"the {found.limit} limit"
+    title = "No rate is known above which thresholds break"
+    called = f"the {found.limit} limit"
     if found.low is not None and found.high is not None and found.constraint is not None:
         what = {Constraint.LIMIT: called, Constraint.POLL_BUDGET: f"polls, which exhaust {called}"}
         bottleneck = what.get(found.constraint, found.constraint)

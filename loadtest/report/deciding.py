@@ -104,7 +104,8 @@ def main_entry(findings: Findings) -> MainEntry | None:
     The criteria are, in order: the entry has times, a comparison chose it, it is within its limits, and it has enough
     times for a percentile. Then sync runs come before jobs, jobs before retrievals, and more times before fewer.
     """
-    order, entries = list(Operation), list[MainEntry]()
+    order = list(Operation)
+    entries = list[MainEntry]()
     answered = {each.entry or each.chosen for each in findings.answers}
     for name in findings.record.info.traffic:
         parts = stage_parts(findings, name)

@@ -43,7 +43,8 @@ def facts(record: Record, windows: str = "") -> tuple[tuple[str, str], ...]:
         log = {**_log_facts(record, info.source), "Started": started, "Covered": seconds(record.covered_s)}
         return (*log.items(), ("Limits assumed", _assumed(target)))
     warmup = max((s.duration_s for t in info.traffic.values() for s in t.stages if s.warmup), default=0.0)
-    workers, keys = len(info.worker_processes), "1 API key"
+    workers = len(info.worker_processes)
+    keys = "1 API key"
     if info.keys != 1:
         own = ", each with limits of its own" if record.assumed_limits.per_key else " that share limits"
         keys = f"{info.keys} API keys{own if info.keys else ''}"
@@ -208,7 +209,8 @@ def _rejections(findings: Findings) -> Iterator[str]:
     if found.why_not is not None:
         yield f"limits and 429s: {found.why_not}"
         return
-    rejected, retry_after = sum(each.throttled for each in limits), any(each.retry_after.carried for each in limits)
+    rejected = sum(each.throttled for each in limits)
+    retry_after = any(each.retry_after.carried for each in limits)
     assumed = all(each.assumed for each in limits)
     has = {
         "limiter, error codes, Retry-After, recovery: no request got 429": rejected,

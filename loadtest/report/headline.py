@@ -128,7 +128,8 @@ def _named_error(findings: Findings) -> str:
     groups = (group for group in over_traffic(findings.errors) if group.status != THROTTLED_STATUS)
     if (group := next(groups, None)) is None:
         return ""
-    kind, info = RequestKind(group.kind), findings.record.info
+    kind = RequestKind(group.kind)
+    info = findings.record.info
     sent = requests_sent(findings, kind) or group.count
     many = f"all {count(sent)}" if group.count >= sent else f"{count(group.count)} of {count(sent)}"
     text = f"the only {kind.one}" if sent == 1 else f"{many} {kind.several}"
@@ -207,7 +208,8 @@ def _response(findings: Findings, entry: MainEntry) -> KeyFigure:
         logged = source is None or source.service_times
         why = "no operation was ok or timed out" if logged else "the log has no durations"
         return KeyFigure("p95 response time", NOTHING, why=f"no data, because {why}")
-    part, imported = entry.part, findings.record.info.imported
+    part = entry.part
+    imported = findings.record.info.imported
     polled = polling(findings.record.info, part.traffic)
     time = "service time" if imported else "response time"
     where = f"{part.traffic} within the limits" if entry.within and entry.only and not imported else part.label
@@ -228,7 +230,8 @@ def _throttled(findings: Findings, part: StagePart) -> KeyFigure:
     requests, operations = part.figures.requests, part.figures.operations
     if (requests.sent, requests.throttled) == (operations.sent, operations.throttled):
         found = find_interval(findings.intervals, part.traffic, part.stage, THROTTLED_RATE)
-        range_, why = _interval(found), _why_none(found)
+        range_ = _interval(found)
+        why = _why_none(found)
     else:
         # 429s of retries and polls have no interval, because they do not end an operation.
         kind = depends_on_phase(findings.record, part.traffic) or "retries and polls"

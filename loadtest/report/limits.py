@@ -66,7 +66,8 @@ def _first_429(findings: Findings, use: LimitUsage) -> str:
     limit = assumed.limit_on(use.limit).rate * record.quotas_on(use.limit)
     rejected = record.requests[record.requests["status"] == THROTTLED_STATUS]
     for key in record.stages():
-        plan, own = key.stage, rejected["start"][rejected["stage_index"] == key.place]
+        plan = key.stage
+        own = rejected["start"][rejected["stage_index"] == key.place]
         on_limit = assumed.drawn_on(LIMIT_OF_OPERATION[key.operation]) == use.limit
         if plan.rate != plan.rate_to and len(own) and on_limit:
             elapsed = float(own.min()) / 1e9 - plan.start_s
@@ -84,7 +85,8 @@ def _predicted(findings: Findings, use: LimitUsage) -> str:
     if len(sent) < use.sent or not len(replayed):  # the replay covers only the first requests of a long record
         return ""
     expected = float(replayed.mean())
-    found, assumed = findings.observed_429.limits.get(use.limit), record.assumed_limits
+    found = findings.observed_429.limits.get(use.limit)
+    assumed = record.assumed_limits
     if found is None or found.assumed is None or not use.throttled or found.inference.word == "nothing":
         return as_predicted(use.throttled_rate, expected)
     named = found.inference.named

@@ -136,7 +136,8 @@ class Table:
         heads: list[TableCell] = []
         for row in self.rows:
             heads.append(row[0] if row[0].text or not heads else heads[-1])
-        rows, above = [], None
+        rows = []
+        above = None
         for place in kept:
             # A row without a name has the name above it. It shows this name if the kept row before has another name.
             first, *others = self.rows[place]

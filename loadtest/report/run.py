@@ -184,7 +184,8 @@ def make(directory: Path, *, plots: bool = True, png: bool = False, baselines: S
         drawn = draw_all(found, png=png)
     if baselines:
         run_directory.refuse_imported(directory)
-    measured, differs = None if found.record.info.imported else measurements.measure(found), Section()
+    measured = None if found.record.info.imported else measurements.measure(found)
+    differs = Section()
     if measured and baselines:
         differs = differences(measured, [load_measurements(one) for one in baselines])
     page = build(found, drawn, differs)

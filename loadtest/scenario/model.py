@@ -57,7 +57,8 @@ class Comparison(Strict):
     """Metrics, named as in thresholds. The first metric decides between alternatives. The others show the price."""
 
     def problems(self) -> Mapping[str, object]:
-        single, staged = self.entry is not None, self.stages is not None
+        single = self.entry is not None
+        staged = self.stages is not None
         lists = [(key, getattr(self, key) or []) for key in ("entries", "stages", "by")]
         return {
             "give entries (alternatives), or entry with stages (an effect)": single == (self.entries is not None),
@@ -105,7 +106,8 @@ class ThresholdEntry(Strict):
         )
 
     def problems(self) -> Mapping[str, object]:
-        metric, scoped = self.parsed.metric, self.traffic or self.operation
+        metric = self.parsed.metric
+        scoped = self.traffic or self.operation
         summary = metric.split(".")[0] in SUMMARIES
         why = why_not_early(self.parsed) if self.abort else ""
         # parse_threshold accepts more metrics, because thresholds in older records have them.

@@ -268,7 +268,8 @@ class Stage(Strict):
         if self.from_ is None or self.to is None or self.step is None:
             rate = self.rate or Rate(0.0, of_limit=False)
             return [(self.name, rate, self.ramp_to or rate)]
-        span, step = self.to.value - self.from_.value, self.step.value
+        span = self.to.value - self.from_.value
+        step = self.step.value
         count = math.floor(abs(span) / step + 1e-9) + 1
         rates = [self.from_.value + number * math.copysign(step, span) for number in range(count)]
         steps = [Rate(rate, self.from_.of_limit) for rate in rates]
@@ -328,10 +329,13 @@ class Traffic(Strict):
         return arrival if self._recording is None else self._recording.key_list[arrival]
 
     def problems(self) -> Mapping[str, object]:
-        about_job, given = self.operation in JOB_OPERATIONS, self.model_fields_set
-        polled, sync = self.operation in POLLED_OPERATIONS, self.operation == Operation.SYNC_RUN
+        about_job = self.operation in JOB_OPERATIONS
+        given = self.model_fields_set
+        polled = self.operation in POLLED_OPERATIONS
+        sync = self.operation == Operation.SYNC_RUN
         wrong_body = self.mistakes.unknown_workflow or self.mistakes.invalid_body
-        names, poisson = self.stage_names, self.arrivals == "poisson"
+        names = self.stage_names
+        poisson = self.arrivals == "poisson"
         recorded = any(stage.recorded for stage in self.stages)
         burst = any(stage.burst is not None for stage in self.stages)
         clash = len(set(names)) < len(names) or WARMUP in names

@@ -146,7 +146,8 @@ def _weigh(rest: Floats, n: float, prior: Floats) -> tuple[Floats, Floats]:
 
 def _equivalent(weights: Floats, errors: Floats, n: float) -> float:
     """Return how many independent values would give an equally uncertain mean; at most n."""
-    low, high = 0.0, float(10 * errors.max())
+    low = 0.0
+    high = float(10 * errors.max())
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         low, high = (middle, high) if np.all(_beyond(weights, errors, np.array(middle)) > _TAIL) else (low, middle)

@@ -100,7 +100,8 @@ def estimate(values: Floats, statistic: str, confidence: float = 0.95) -> Estima
         return None
     figure, tail = figure_of(values, statistic), (1 - confidence) / 2
     if statistic in QUANTILES:
-        below, n = (values <= figure).astype(np.float64), values.size
+        below = (values <= figure).astype(np.float64)
+        n = values.size
         independent = max(1, math.floor(effective_n(below)))
         ranks = interval_ranks(independent, QUANTILES[statistic], tail)
         if ranks is None:

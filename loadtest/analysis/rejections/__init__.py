@@ -263,7 +263,9 @@ def expect(info: RunInfo, sent: NamedColumns, logs: list[RequestLog], clock: tup
         return expected(why_not="no limit is assumed for these requests")
     agreed, shift, decisions = _fit(assumed_limits, logs, clock)
     judged = sum(int(log.known.sum()) for log in logs)
-    agreed_as_sent, reordered, start = 0, 0, sent["start"]
+    agreed_as_sent = 0
+    reordered = 0
+    start = sent["start"]
     for log, allowed in zip(logs, decisions, strict=True):
         own = log.judged
         place, refused, was_429, answered = log.place[own], ~allowed[own], log.rejected[own], log.answered[own]

@@ -67,7 +67,9 @@ def _felt_by_others(sent: NamedColumns, entries: Sequence[str], party: Bools) ->
 
     The result is None unless other traffic was sent both in the party's stages with 429s and at other times.
     """
-    meanwhile, start, stage = np.zeros(len(sent), bool), sent["start"], sent["stage_index"]
+    meanwhile = np.zeros(len(sent), bool)
+    start = sent["start"]
+    stage = sent["stage_index"]
     for index in np.unique(stage[party & (sent["status"] == THROTTLED_STATUS)]).tolist():
         own = start[party & (stage == index)]
         meanwhile |= (start >= own.min()) & (start <= own.max())

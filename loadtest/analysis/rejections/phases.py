@@ -137,7 +137,8 @@ def _why_not(record: Record, logs: list[RequestLog], present: list[int]) -> str:
     for name in dict.fromkeys(record.vocabulary.stage_keys[index].traffic for index in present):
         if kind := depends_on_phase(record, name, polls=polls):
             return f"“{name}” sends {kind}, whose number depends on when the server’s windows begin"
-    answered, rejected = sum(int(log.known.sum()) for log in logs), record.expectation.rejected > 0
+    answered = sum(int(log.known.sum()) for log in logs)
+    rejected = record.expectation.rejected > 0
     if not answered:
         return "no request was answered"
     agreed = sum(agreeing(log, rejected[log.place]) for log in logs)
@@ -152,7 +153,8 @@ def _over_phases(spec: LimiterSpec, placed: Sequence[_Placed], present: list[int
         return dict.fromkeys(present, PhaseRange(why_not="too many requests to replay them at every phase"))
     found = {}
     for place, index in enumerate(present):
-        sent, rejected = sum(int(counted[:, place].sum()) for _, counted in asked), replayed.rejected[:, place]
+        sent = sum(int(counted[:, place].sum()) for _, counted in asked)
+        rejected = replayed.rejected[:, place]
         usual = extent(spec, replayed.usual(place), sent)
         found[index] = PhaseRange(*extent(spec, rejected, sent), usual, sent, len(rejected))
     return found
@@ -193,10 +195,12 @@ def rejected_by_phase(spec: LimiterSpec, limit: Limit, asked: Sequence[tuple[Flo
         return None
     places = np.unique((np.concatenate(times) - base) % limit.window)
     number = min(most, len(places))
-    phases, lasting = np.linspace(0.0, limit.window, number, endpoint=False), np.full(number, 1 / number)
+    phases = np.linspace(0.0, limit.window, number, endpoint=False)
+    lasting = np.full(number, 1 / number)
     if fixed and number == len(places):
         after = np.append(places[1:], places[0] + limit.window)
-        phases, lasting = (places + after) / 2 % limit.window, (after - places) / limit.window
+        phases = (places + after) / 2 % limit.window
+        lasting = (after - places) / limit.window
     total = np.zeros((len(phases), asked[0][1].shape[1]), np.int64)
     for each, counted in asked:
         if fixed:

@@ -88,7 +88,9 @@ def retry_after(
     dated = ~np.isnan(date)
     wait = np.where(dated, date - offset - unix_s[rejected], wait)
     known = ~np.isnan(wait)
-    following, n, crowded = _next_accepted(requests), len(requests.times), in_bursts(requests.times)[1]
+    following = _next_accepted(requests)
+    n = len(requests.times)
+    crowded = in_bursts(requests.times)[1]
     before = np.maximum.accumulate(np.where(requests.rejected, np.arange(n), -1))
     last = before[following[rejected] - 1]
     again = np.append(requests.times, np.inf)[following[rejected]]
@@ -96,7 +98,8 @@ def retry_after(
     # A wait in seconds starts when the response arrives. The tolerance includes the time of the response's way back.
     over = np.where(dated, requests.times[rejected] + wait, requests.ends[rejected] + wait)
     slack = requests.tolerance_s + np.where(dated, unsure_s, 0.0)
-    early, late = requests.times[last] - over - slack, over - again - slack - ROUNDED_S
+    early = requests.times[last] - over - slack
+    late = over - again - slack - ROUNDED_S
     # Requests of a burst arrive in any order, so they cannot contradict a wait.
     judged = known & np.isfinite(again) & ~(unsure & ((early > 0) | (late > 0)))
     early, late = np.where(judged, early, 0.0), np.where(judged, late, 0.0)
@@ -206,7 +209,8 @@ class Recovery(Result, frozen=True, kw_only=True):
 def recovery(requests: RequestLog) -> Recovery:
     """Return how long one limit's limiters needed to accept a request again."""
     known = np.flatnonzero(requests.answered)
-    rejected, limiter = requests.rejected[known], np.searchsorted(requests.begins, known, side="right")
+    rejected = requests.rejected[known]
+    limiter = np.searchsorted(requests.begins, known, side="right")
     changes = np.diff(limiter, prepend=-1) != 0
     begun = rejected & (changes | ~np.concatenate((rejected[:1], rejected[:-1])))
     starts = known[begun]
@@ -215,8 +219,10 @@ def recovery(requests: RequestLog) -> Recovery:
     # Requests of a burst arrive in any order, so they show no recovery.
     crowded = np.append(in_bursts(requests.times)[1], False)
     shown = ~(crowded[starts] & crowded[following] & (took <= 2 * BURST_SPAN_S))
-    whose, took = limiter[begun][shown], took[shown]
-    first, ended = np.diff(whose, prepend=-1) != 0, ~np.isnan(took)
+    whose = limiter[begun][shown]
+    took = took[shown]
+    first = np.diff(whose, prepend=-1) != 0
+    ended = ~np.isnan(took)
     return Recovery(
         limiters=len(np.unique(limiter[rejected])),
         recovered=int((first & ended).sum()),

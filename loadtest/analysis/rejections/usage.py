@@ -256,7 +256,8 @@ def accepted_windows(requests: RequestLog, fit: Fit, since_epoch: Floats) -> Acc
     full = whole & (rejected > 0)
     with np.errstate(invalid="ignore"):
         offset = np.fmin.reduceat(since_epoch - times, firsts)
-    seen, passed = accepted[full], times[requests.accepted]
+    seen = accepted[full]
+    passed = times[requests.accepted]
     reach = np.searchsorted(passed, passed + window - requests.tolerance_s, side="left")
     agree = len(seen) > 1 and seen.max() - seen.min() <= max(1, 0.02 * float(np.median(seen)))
     counts = WindowCounts(

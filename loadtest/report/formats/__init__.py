@@ -51,7 +51,8 @@ def _found(text: str, terms: Mapping[str, str]) -> Iterator[tuple[re.Match[str],
 
 def linked(text: str, terms: Mapping[str, str] = TERMS) -> Markup:
     """Return the text as HTML. The first mention of each term links to its explanation."""
-    shown, end = Markup(""), 0
+    shown = Markup("")
+    end = 0
     for match, term in _found(text, terms):
         link = Markup('<a class="term" href="#{}" title="{}">{}</a>').format(anchor(term), terms[term], match[0])
         shown = shown + text[end : match.start()] + link  # Markup escapes the text
@@ -154,7 +155,8 @@ def render_markdown(page: Page, level: int = 1) -> str:
 
 def _section(section: Section, level: int, folder: str) -> list[str]:
     """Return a section's parts. Plots lie in ``folder`` beside the text. Tables in an ``aside`` unfold on a click."""
-    aside, title = section.look == "aside", _escaped(section.title)
+    aside = section.look == "aside"
+    title = _escaped(section.title)
     heading = "#" * (level + 1 if title and not aside else level)
     images = []
     for plot in section.plots:
@@ -235,7 +237,8 @@ def show(page: Page, steps: Iterable[tuple[str, str]], *, full: bool = False, co
 
     This closing block has at most 40 lines of 100 columns. With ``full``, print every section, but no plots.
     """
-    console, steps = console or Console(), tuple(steps)
+    console = console or Console()
+    steps = tuple(steps)
     widest = _FULL_WIDTH if full else _WIDTH
     console.width = min(console.width, widest) if console.is_terminal else widest
     if full:
@@ -253,7 +256,8 @@ class _Printer:
     """Prints a page to a console. Tables have at most ``rows`` rows; None prints the whole page."""
 
     def __init__(self, console: Console, rows: int | None) -> None:
-        self._console, self._rows = console, rows
+        self._console = console
+        self._rows = rows
         self._tall = True
 
     def page(self, page: Page, steps: Iterable[tuple[str, str]]) -> None:

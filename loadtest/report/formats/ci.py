@@ -169,7 +169,8 @@ def render_locust_csv(findings: Findings) -> str:
     As in Locust, a response time is the time of a single request, which is called service time elsewhere. Errors are
     failures. A 429 is a failure only in a stage that expects no 429s.
     """
-    record, text = findings.record, io.StringIO(newline="")
+    record = findings.record
+    text = io.StringIO(newline="")
     rows = csv.writer(text)
     rows.writerow(_HEAD)
     for name, figures in findings.metrics.traffic.items():
@@ -179,7 +180,8 @@ def render_locust_csv(findings: Findings) -> str:
 
 
 def _row(kind: str, name: str, figures: CountedFigures, record: Record, stages: list[StageKey]) -> list[object]:
-    requests, stage_indices = figures.requests, record.stage_indices(stages)
+    requests = figures.requests
+    stage_indices = record.stage_indices(stages)
     times = record.times["service_time_ms"].get(stage_indices)
     trend = _trend(times) if times.n else {}
     return [
@@ -215,7 +217,8 @@ def render_comparison_junit(comparison: RunComparison) -> str:
     group, void = f"{_SUITE}.{comparison.scenario}", comparison.word in _NOT_JUDGED
     cases = [_Case(group, "can be compared", ("error", comparison.word, _all(comparison)) if void else None)]
     for one in amounts.gated(comparison):
-        name, outcome = f"{one.nature.name} ({one.stage})", _metric_outcome(one, comparison.word)
+        name = f"{one.nature.name} ({one.stage})"
+        outcome = _metric_outcome(one, comparison.word)
         cases.append(_Case(f"{group}.{one.traffic}", name, outcome, _words(one)))
     return _junit(_SUITE, started.removesuffix("Z").split("+")[0], properties, cases, 0.0)
 

@@ -61,7 +61,8 @@ def _answer_panel(panel: Axes, findings: Findings, found: ComparisonAnswer, plac
     ends = [end for each in figures for end in (each.value, *(each.interval or ())) if end is not None]
     longest = max(filter(math.isfinite, ends), default=0.0)
     if unit_name == "ms" and longest >= 1000:
-        factor, unit_name = 0.001, "s"
+        factor = 0.001
+        unit_name = "s"
     right = longest * factor * 1.12 or 1.0
     style.rows(panel, [style.short(side.name) for side in found.sides])
     panel.tick_params(axis="y", labelcolor=style.INK)

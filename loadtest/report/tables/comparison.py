@@ -134,7 +134,8 @@ def identities_table(comparison: RunComparison) -> Table:
         more = f" and {len(values) - _MOST_NAMED} more" if len(values) > _MOST_NAMED else ""
         return ", ".join(values[:_MOST_NAMED]) + more if values else NOTHING
 
-    sides, changed = (comparison.base_runs, comparison.head_runs), differing(comparison)
+    sides = (comparison.base_runs, comparison.head_runs)
+    changed = differing(comparison)
     rows: list[tuple[str, str, TableCell]] = []
     for fact in (each for each in FACTS if each.label):
         base, head = (listed(list(dict.fromkeys(map(fact.shown, runs)))) for runs in sides)
