@@ -105,7 +105,8 @@ def _sentence(results: Sequence[PolicyResult], work: Work) -> str:
     best, other = results[:2]
     client = "your client"
     if other.name != PRESENT:
-        other, client = next(each for each in results if each.name == "backoff"), "backoff with full jitter"
+        other = next(each for each in results if each.name == "backoff")
+        client = "backoff with full jitter"
     without = "without a 429" if not best.rejected else f"with {counted(best.rejected, '429')}"
     if work.rate is not None:
         ours = f"At {rate(work.rate)} the paced policy shows 95 % of results within {_time(best.wait_p95_s)} {without}"

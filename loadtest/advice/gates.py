@@ -92,10 +92,12 @@ class Gate:
         # Length and phase of windows on the server's clock. A bucket that refills in whole seconds has windows of 1 s.
         aligned = [each for each in models if each.spec.on_clock]
         self._edges = {(each.limit.window, each.spec.phase) if each.windowed else (1.0, 0.0) for each in aligned}
-        self._in_turns, self._next_even = clients > 1, number / clients * self._spacing
+        self._in_turns = clients > 1
+        self._next_even = number / clients * self._spacing
         self._ready = self._changed = self._pause = self._slowed = 0.0
         self._clear = 0.0  # until this time, no window's edge is near
-        self._credit, self._unsure = 1.0, True
+        self._credit = 1.0
+        self._unsure = True
         self._accepted: deque[float] = deque(maxlen=max((each.limit.count for each in counted), default=1))
         self._answers: list[tuple[float, Decision]] = []  # a heap, because a leaky queue delays answers
         self._idle = True

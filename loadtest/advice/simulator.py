@@ -137,7 +137,9 @@ class _Job:
 
     def __init__(self, client: _Client) -> None:
         self._client, self._simulation = client, client.simulation
-        self._execution, self._polls, self._seen = 0.0, 0, False
+        self._execution = 0.0
+        self._polls = 0
+        self._seen = False
         self._request(self._simulation.work.submit)
 
     def _retrieve(self) -> None:

@@ -32,7 +32,8 @@ _STARTS: Final = "starts.txt"
 _ADVISED: Final = "advised"
 _TOLERANCE: Final = 1.03
 """A policy passes the scenario's thresholds if it takes at most this multiple of its virtual time."""
-_BEYOND, _BEYOND_S = 1.02, 0.05
+_BEYOND = 1.02
+_BEYOND_S = 0.05
 """The poll comes 0.05 s after 1.02 times the longest execution time, because jobs start late."""
 _WORKERS: Final = 10_000
 """Jobs that the embedded target executes at once. Every job starts when it is accepted, as in the simulation."""

@@ -224,7 +224,8 @@ class LimitForecast:
     """
 
     def __init__(self, question: Question) -> None:
-        self._question, traffic = question, question.scenario.traffic
+        self._question = question
+        traffic = question.scenario.traffic
         self._allowed = tolerances(question.scenario)
         drawn = {name for each in traffic.values() for name in LIMITS_OF_OPERATION[each.operation]}
         # A limit does not bound the rate if the thresholds allow it to reject everything.
@@ -280,7 +281,8 @@ class LimitForecast:
 
     def _rejected_shares(self, multiplier: float) -> dict[LimitName, float]:
         """The share of requests (0-1) that each limit rejects at a multiple of the scenario's rate."""
-        question, scenario = self._question, self._question.scenario
+        question = self._question
+        scenario = self._question.scenario
         faster = scenario.model_copy(update={"rate_multiplier": scenario.rate_multiplier * multiplier})
         keys = max(plan.keys.stop for plan in question.plans.values())
         plans = traffic_plans(faster, question.assumed, keys)
@@ -311,7 +313,8 @@ def tolerances(scenario: Scenario) -> dict[LimitName, float]:
 
 def flat_until(levels: Sequence[Level]) -> float | None:
     """Return the highest multiplier at which response time and executionTime had not grown; None if unknown."""
-    flat, smallest = None, dict[tuple[str, str], float]()
+    flat = None
+    smallest = dict[tuple[str, str], float]()
     for level in sorted(levels, key=attrgetter("multiplier")):
         # Without ok operations, times are unknown.
         if level.constraint != Constraint.ERRORS and all(e.response_p50_ms is None for e in level.entries.values()):

@@ -175,7 +175,8 @@ def _history_files(place: Path, scenario: str | None) -> list[Path]:
 
 def _show_history(path: Path, history: History) -> None:
     """Print a history's runs, oldest first."""
-    console, runs = page_console(), history.runs
+    console = page_console()
+    runs = history.runs
     accepted, waiting = ([each.id for each in runs if each.status == status] for status in ("accepted", "waiting"))
     counts = f"{counted(len(runs), 'run')}, {len(accepted)} accepted, {len(waiting)} waiting for a decision"
     console.print(f"{path}: {counts}", soft_wrap=True)

@@ -302,7 +302,9 @@ class ShareChange(MetricChange):
 
     def _deviate(self, *, better: bool) -> tuple[float, float]:
         """Return the deviate of a rise (or fall), corrected for overdispersion, and its degrees of freedom."""
-        base, head, varies = pooled(self.base_counts), pooled(self.head_counts), sum(self.varies)
+        base = pooled(self.base_counts)
+        head = pooled(self.head_counts)
+        varies = sum(self.varies)
         both = [*base, *head]
         rate = common_log_odds(both)
         if math.isinf(rate):

@@ -86,7 +86,8 @@ def _compare_blocks(pairs: Sequence[_Pair]) -> tuple[list[AnyChange], list[Metri
     fitting = {key: [one for one, other in column if not _unfit(one, other)] for key, column in columns.items()}
     shares = verdict.weights({key: column for key, column in fitting.items() if len(column) >= LOOKS[0]})
     hidden = verdict.not_stated(fitting, columns)
-    tested, untested = [], [verdict.only_shown(key, (), None, verdict.NOT_STATED) for key in hidden]
+    tested = []
+    untested = [verdict.only_shown(key, (), None, verdict.NOT_STATED) for key in hidden]
     for key, column in columns.items():
         fit = [(one, other) for one, other in column if other is not None and not _unfit(one, other)]
         if len(fit) >= LOOKS[0]:

@@ -280,10 +280,14 @@ def controls(
             continue
         bases, heads = (list(side) for side in zip(*logs, strict=True))
         if paired:
-            prior, varying, of_error = 2 * sd**2, [head - base for base, head in logs], 1 / len(logs)
+            prior = 2 * sd**2
+            varying = [head - base for base, head in logs]
+            of_error = 1 / len(logs)
         else:
             bases = winsorised(bases, sd)
-            prior, varying, of_error = sd**2, bases, 1 / len(logs) + 1
+            prior = sd**2
+            varying = bases
+            of_error = 1 / len(logs) + 1
         squared_sd, df = shrunk(prior, variance(varying), len(logs) - 1)
         base, head = statistics.fmean(bases), statistics.fmean(heads)
         t = (head - base) / math.sqrt(squared_sd * of_error)

@@ -119,7 +119,8 @@ def _aligned(requests: RequestLog, specs: list[LimiterSpec], offset: float, reac
             for spec in of:
                 if shift not in tried[spec]:
                     loads = LOADS[spec.algorithm](some, spec, some.limit, shift)
-                    documented, best = at_once(spec, some.limit), best_threshold(some, loads)
+                    documented = at_once(spec, some.limit)
+                    best = best_threshold(some, loads)
                     known = score(some, loads, documented)
                     tried[spec][shift] = known, known if best == documented else score(some, loads, best)
 

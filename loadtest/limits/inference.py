@@ -231,7 +231,8 @@ def _one_of_each(fits: list[Fit]) -> list[Fit]:
 
 def words(fit: Fit) -> str:
     """Describe a fitted limiter with a noun phrase."""
-    spec, (shown, _) = fit.spec, _decides(fit.spec)
+    spec = fit.spec
+    shown, _ = _decides(fit.spec)
     text = in_words(replace(spec, algorithm=shown)).replace("clock that", "clock, that")
     twins = [each.called.split()[-1] for each in ALGORITHMS.values() if each.decides_as == shown and not each.holds]
     if twins:

@@ -100,8 +100,10 @@ class FixedWindow(Limiter):
     __slots__ = ("_aligned", "_count", "_end", "_left", "_over", "_phase", "_start", "_window")
 
     def __init__(self, limit: Limit, *, aligned: bool = True, phase: float = 0.0) -> None:
-        self._count, self._window = limit.count, limit.window
-        self._aligned, self._phase = aligned, phase
+        self._count = limit.count
+        self._window = limit.window
+        self._aligned = aligned
+        self._phase = phase
         self._left = limit.count
         self._start = self._end = self._over = NEVER
 
@@ -136,7 +138,8 @@ class SlidingLog(Limiter):
     __slots__ = ("_count", "_count_rejected", "_kept", "_last", "_log", "_lost", "_window")
 
     def __init__(self, limit: Limit, *, count_rejected: bool = False) -> None:
-        self._count, self._window = limit.count, limit.window
+        self._count = limit.count
+        self._window = limit.window
         self._kept = limit.window - GRAIN
         self._count_rejected = count_rejected
         self._log: deque[float] = deque()
@@ -193,10 +196,12 @@ class SlidingCounter(Limiter):
         phase: float = 0.0,
         round_down: bool = False,
     ) -> None:
-        self._count, self._window = limit.count, limit.window
+        self._count = limit.count
+        self._window = limit.window
         self._most = float(limit.count)
         self._count_rejected = count_rejected
-        self._aligned, self._phase = aligned, phase
+        self._aligned = aligned
+        self._phase = phase
         self._round_down = round_down
         self._start = self._end = NEVER
         self._before = self._now = 0
@@ -253,11 +258,13 @@ class TokenBucket(Limiter):
     __slots__ = ("_burst", "_count_rejected", "_last", "_least", "_rate", "_slack", "_tokens")
 
     def __init__(self, limit: Limit, burst: int, *, count_rejected: bool = False) -> None:
-        self._burst, self._rate = float(burst), limit.rate
+        self._burst = float(burst)
+        self._rate = limit.rate
         self._slack = slack(limit.rate, burst)
         self._least = 1 - self._slack
         self._count_rejected = count_rejected
-        self._tokens, self._last = self._burst, NEVER
+        self._tokens = self._burst
+        self._last = NEVER
 
     def decide(self, now: float) -> Decision:
         tokens, burst, rate = self._tokens, self._burst, self._rate

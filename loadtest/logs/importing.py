@@ -103,7 +103,8 @@ def _take(found: LogRequests, source: Source, given: Format | None) -> None:
         return
     form, empty = given, True
     for block in filter(len, formats.blocks(source)):
-        form, empty = form or formats.detect(block[:_SAMPLE]), False
+        form = form or formats.detect(block[:_SAMPLE])
+        empty = False
         if form is None:
             first = formats.masked(block[0].as_py())
             raise InputError(f"{source.name} is in no known format. Its first line, masked:\n    {first}", _DESCRIBE)

@@ -92,7 +92,8 @@ class LogRequests:
         n = len(fields["time"] if lines is None else lines)
         fields = {**dict.fromkeys((*ROLES, "rate_limit"), pa.nulls(n, pa.binary())), **fields}
         stamps, digits, zoneless = _parse_stamps(fields["time"])
-        status, request = _numbers(fields["status"]), _request(fields)
+        status = _numbers(fields["status"])
+        request = _request(fields)
         valid = (column.is_valid().to_numpy(zero_copy_only=False) for column in (stamps, status, request))
         known: Bools = np.logical_and.reduce([*valid])
         self.lines += n
@@ -107,7 +108,8 @@ class LogRequests:
         known &= operation >= 0
         if not known.any():
             return
-        self.digits, self.zoneless = min(self.digits, digits), self.zoneless or zoneless
+        self.digits = min(self.digits, digits)
+        self.zoneless = self.zoneless or zoneless
         self.formats[form.name] += int(known.sum())
         at = self.stamp or form.stamp
         self.stamps.add(at)

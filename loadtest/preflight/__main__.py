@@ -48,8 +48,11 @@ class Checks:
     """The checks of one preflight, which tries the first three keys and runs the scenario's first workflow once."""
 
     def __init__(self, client: TargetClient, runner: asyncio.Runner, scenario: Scenario) -> None:
-        self._client, self._runner, self._traffic = client, runner, first_workflow(scenario)
-        self._keys, self._own = client.keys, KeyFilter(client.keys)
+        self._client = client
+        self._runner = runner
+        self._traffic = first_workflow(scenario)
+        self._keys = client.keys
+        self._own = KeyFilter(client.keys)
         self._timeout = min(max(_LEAST_TIMEOUT, self._traffic.timeout if self._traffic else 0.0), LONGEST)
         self._found: dict[str, PreflightCheck] = {}
         self._sent: list[PreflightRequest] = []
@@ -122,7 +125,8 @@ class Checks:
         if traffic is None or traffic.workflow is None:
             words = "the scenario runs no workflow"
             return self._unseen(words, words)
-        kind, name = FIRST_KIND[workflow_operation(traffic)], traffic.workflow
+        kind = FIRST_KIND[workflow_operation(traffic)]
+        name = traffic.workflow
         reply = self._send(kind, body={"name": name, "parameters": traffic.parameters})
         if reply.late and traffic.timeout > reply.took_s:
             return self._unseen(f"{name}: {reply.failure}; the scenario waits {traffic.timeout:g} s")
@@ -181,7 +185,8 @@ class Checks:
         for reply in self._replies:
             if (date := parse_date(reply.headers.get("date", ""))) is not None:
                 offset.see(date.timestamp(), reply.sent_s, reply.sent_s + reply.took_s)
-        middle, half = (offset.low + offset.high) / 2, (offset.high - offset.low) / 2
+        middle = (offset.low + offset.high) / 2
+        half = (offset.high - offset.low) / 2
         if offset.known and half >= 0:
             self._note("clock", f"the server's differs from ours by {middle:+.1f} ± {max(0.05, half):.1f} s")
         elif offset.known:

@@ -100,7 +100,9 @@ class TargetClient:
         """
         headers = {"x-api-key": key, **({} if body is None else {"content-type": "application/json"})}
         content = None if body is None else msgspec.json.encode(body)
-        path, sent, data = request.path.removeprefix("/") + job, self.now(), bytearray()
+        path = request.path.removeprefix("/") + job
+        sent = self.now()
+        data = bytearray()
         exchange = self._client.stream(
             request.method, path, content=content, headers=headers, extensions=self._extensions
         )

@@ -193,7 +193,9 @@ class _Attempts:
 
     async def _drive(self, prober: Prober) -> LimitFinding | None:
         """Carry out a probe. Return None if this machine is too busy and another probe is possible."""
-        sender, replies, window = self.sender, self.sender.replies, self.documented.window
+        sender = self.sender
+        replies = self.sender.replies
+        window = self.documented.window
         run, begin, requests, passed = prober.run(), sender.now(), 0, 0
         send = next(run)
         while True:
@@ -237,7 +239,8 @@ async def probe_limit(
     most = sent + min(total, order.requests or total)
     attempts = _Attempts(sender, limit, Limit(count, window), most, until, order.rate, others, tell)
     (found, again), executed = await attempts.probe(None), 0
-    name, runs = order.workflow, REQUESTS_OF[limit].executes
+    name = order.workflow
+    runs = REQUESTS_OF[limit].executes
     if not found.rejected and runs and name is not None and attempts.left():
         passed = sender.sent - sender.rejected
         found, again = await attempts.probe(name)
@@ -249,7 +252,8 @@ async def probe_limit(
         why = f"{found.why}; such requests may count against no limit{left if runs else ''}"
         found = replace(found, verdict="can't tell", why=why)
     found = _finding(found, sender.replies, executed, again)
-    requests, rejections = sender.sent - sent, sender.rejected - rejected
+    requests = sender.sent - sent
+    rejections = sender.rejected - rejected
     return replace(found, requests=requests, rejected=rejections, seconds=round(sender.now() - begin, 1))
 
 

@@ -187,7 +187,8 @@ def make_preflight(chosen: ChosenTarget, scenario: Mapping[str, Any], environmen
 
     Raises ``LoadtestError`` if the process failed, which is a bug.
     """
-    url, listed = chosen.target.url, chosen.entry is not None
+    url = chosen.target.url
+    listed = chosen.entry is not None
     order = PreflightOrder(url=url, listed=listed, scenario=scenario, tls=chosen.tls, headers=chosen.headers)
     done = subprocess.run(
         [sys.executable, "-m", "loadtest.preflight"],

@@ -41,7 +41,8 @@ class Hours:
     def seconds_left(self, now: datetime) -> float | None:
         """Return the seconds until the hours end, or None outside the hours. ``now`` must have a zone."""
         local = now.astimezone(self.zone)
-        minute, wraps = local.hour * 60 + local.minute, self.start > self.end
+        minute = local.hour * 60 + local.minute
+        wraps = self.start > self.end
         if not ((minute >= self.start or minute < self.end) if wraps else (self.start <= minute < self.end)):
             return None
         day = local.date() + timedelta(days=wraps and minute >= self.start)

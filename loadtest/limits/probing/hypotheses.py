@@ -175,15 +175,19 @@ class Hypotheses:
         if self.bucket:
             passed, shortest, longest = seen.first
             # A clock of whole seconds may show a second more or less than passed.
-            shortest, longest = max(0, shortest - self.round_down), longest + self.round_down
-            found, offsets = [], self._offsets(1.0, seen)
+            shortest = max(0, shortest - self.round_down)
+            longest = longest + self.round_down
+            found = []
+            offsets = self._offsets(1.0, seen)
             for rate in self._documented.rate * np.geomspace(1 / RATES, RATES, 5 * DRAWS):
-                low, high = max(1, passed - math.ceil(rate * longest)), passed - math.floor(rate * shortest) + 1
+                low = max(1, passed - math.ceil(rate * longest))
+                high = passed - math.floor(rate * shortest) + 1
                 bursts = sorted({*np.linspace(low, high, DRAWS // 3).round()})
                 found += [(count, 1 / rate, shift) for count in bursts for shift in offsets]
             return np.array(found)
         near = (max(1, each + more) for each in seen.full for more in (-2, -1, 0, 1))
-        counts, documented = sorted({self._documented.count, *near}), self._documented.window
+        counts = sorted({self._documented.count, *near})
+        documented = self._documented.window
         windows = sorted(each for each in {documented, *COMMON_WINDOWS} if documented / RATES <= each)
         # The first window that is longer than a probe represents all longer windows.
         windows = windows[: 1 + sum(each <= WINDOWS * documented for each in windows)]

@@ -154,7 +154,9 @@ class Prober(BurstSender):
 
     def _standing(self, model: Hypotheses) -> Standing:
         """Return a model with the parameters that are shown. A bucket's rate is shown per documented window."""
-        (low, high), (least, most), window = model.range(0), model.range(1), self.documented.window
+        low, high = model.range(0)
+        least, most = model.range(1)
+        window = self.documented.window
         if model.fills_each_second:
             count = min(_rounded(1 / most), low), high
             return Standing(algorithm="fixed-window", count_rejected=False, count=count, window_s=(1.0, 1.0))

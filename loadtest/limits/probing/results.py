@@ -277,7 +277,8 @@ def verdict_words(found: LimitFinding) -> str:
 
 def facts(found: LimitFinding) -> tuple[tuple[str, str], ...]:
     """Return the findings as (label, words) pairs: first the accepted requests, then the limiters that explain them."""
-    accepted, window = found.facts, found.documented[1]
+    accepted = found.facts
+    window = found.documented[1]
     windows = ", ".join(f"{passed} of {sent}" for passed, sent in accepted.windows)
     passed, seconds = accepted.sustained or (0, 0.0)
     hidden = not found.why and len({each.algorithm for each in found.standing}) > 1
