@@ -76,10 +76,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "advice": LEAVES | {"record", "scenario"},
     "analysis": LEAVES | SHARED | {"compare"},
     "report": LEAVES | SHARED | {"compare", "capacity", "advice", "analysis", "limits.probing"},
-    "terminal": LEAVES | {"record"},
+    "terminal": LEAVES | {"record", "plan", "compare"},
     # load, preflight and report are processes of their own, which runs starts; so is the target.
-    "runs": LEAVES | SHARED | {"compare", "capacity", "terminal"},
-    "cli": LEAVES | SHARED | {"compare", "limits.probing", "advice", "logs", "runs", "terminal"},
+    "runs": LEAVES | SHARED | {"compare", "limits.probing", "capacity", "advice", "terminal"},
+    "cli": LEAVES | SHARED | {"compare", "logs", "runs", "terminal"},
     "": set(),  # loadtest/__init__.py imports nothing
 }
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
-import msgspec
 
 from loadtest.contract import LIMIT_NAMES, LimitName
 from loadtest.errors import InputError
@@ -123,11 +122,6 @@ TARGET: Final = ("host or embedded", *RUNNING[1:], "no_preflight")
 """Options of a verb that loads a target. The default is the embedded target."""
 LOAD: Final = ("set", "seed", "rate_multiplier", "duration")
 """Options that change a verb's scenario."""
-
-
-def print_json(value: Any) -> None:
-    """Print a value as indented JSON."""
-    click.echo(msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2).decode())
 
 
 def shared(*names: str) -> Decorator:

@@ -5,7 +5,8 @@ from typing import Final
 
 import click
 
-from loadtest.cli._options import print_json, shared
+from loadtest.cli._options import shared
+from loadtest.console import print_json
 from loadtest.errors import InputError
 from loadtest.processes import make_report, run_module
 from loadtest.record import run_directory

@@ -4,4 +4,16 @@ This package does not import ``load``, ``preflight`` or ``report``. Each is a se
 through the record.
 """
 
-__all__ = ["capacity", "comparison", "from_run", "regression", "run", "sides", "target"]
+__all__ = [
+    "advise",
+    "capacity",
+    "comparison",
+    "from_run",
+    "probe",
+    "regression",
+    "run",
+    "sides",
+    "stored",
+    "target",
+    "ui",
+]

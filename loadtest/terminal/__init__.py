@@ -1,4 +1,4 @@
-"""The progress of a load. A terminal shows a bar and a table; a log gets a line every 20 s."""
+"""Output of the verbs: plans, histories, and the progress of a load."""
 
 import sys
 import time
@@ -12,6 +12,7 @@ from rich.text import Text
 from loadtest.contract import Outcome
 from loadtest.record.progress import BlockBegins, LoadProgress, Progress, WaitingForWorkers
 
+__all__ = ["ProgressDisplay", "history", "plan"]
 _PLAIN_EVERY: Final = 20.0
 """Within a phase, lines in a log are at least this many seconds apart. A long run prints about 20 lines."""
 _BAR: Final = 24
@@ -29,6 +30,8 @@ _OF_WHAT: Final = "p95: response time of operations that were ok or timed out in
 
 class ProgressDisplay:
     """A context manager that shows the progress of a run, or of a comparison's blocks.
+
+    A terminal shows a bar and a table; a log gets a line every 20 s.
 
     Args:
         block_s: planned duration of a block in s, to estimate the remaining time.

@@ -1,0 +1,85 @@
+"""A scenario in Locust's web UI, on this machine. Locust and its workers are processes."""
+
+import signal
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from loadtest.processes import (
+    LOOPBACK,
+    address_text,
+    check_free,
+    free_port,
+    interrupt_on_terminate,
+    interrupts_for,
+    start_child,
+    start_worker,
+    stop,
+)
+from loadtest.runs.target import ResolvedTarget, ScenarioOptions, resolved_target
+
+_LOCUSTFILE: Final = Path(__file__).parent.parent / "load" / "locustfile.py"
+
+
+def serve_ui(*, port: int, output_dir: Path, processes: int, plots: bool, **given: Any) -> int:
+    """Serve a scenario in Locust's web UI until Ctrl-C, and return the exit code."""
+    options = ScenarioOptions(**given)
+    loaded = options.load()
+    check_free(port, "--port")
+    interrupt_on_terminate()
+    with resolved_target(loaded, replace(options, no_preflight=True)) as resolved:
+        environment = {
+            **resolved.environment,
+            **_known_of(resolved),
+            "LOADTEST_SCENARIO": str(loaded.path),
+            "LOADTEST_OUTPUT_DIR": str(output_dir),
+            "LOADTEST_PLOTS": str(int(plots)),
+            "LOADTEST_PREFLIGHT": str(int(not options.no_preflight)),
+        }
+        print(f"{resolved.description} Start runs at http://127.0.0.1:{port}; stop with Ctrl-C.", flush=True)
+        address = ["--host", resolved.url, "--web-host", LOOPBACK, "--web-port", str(port)]
+        duration = None if options.duration is None else f"{options.duration:.10g}s"
+        changes = {"--seed": options.seed, "--rate-multiplier": options.rate_multiplier, "--duration": duration}
+        words = [str(word) for pair in changes.items() if pair[1] is not None for word in pair]
+        return _serve([*address, *words], environment, processes, loaded.path.parent)
+
+
+def _known_of(target: ResolvedTarget) -> dict[str, str]:
+    """Return environment variables that describe the target to the locustfile."""
+    chosen = target.chosen
+    if chosen is None:
+        return {"LOADTEST_EMBEDDED": "1"}
+    if chosen.name is None:
+        return {}
+    return {"LOADTEST_YES": "1", "LOADTEST_TARGET": chosen.name, "LOADTEST_TARGETS": str(chosen.path)}
+
+
+def _serve(address: Sequence[str], environment: Mapping[str, str], processes: int, base: Path) -> int:
+    ours, theirs = socket.socketpair()
+    master_port = free_port()
+    command = ["-f", str(_LOCUSTFILE), *address]
+    if processes:
+        command += ["--master", "--master-bind-host", LOOPBACK, "--master-bind-port", str(master_port)]
+    # Locust does not get Ctrl-C, so it can close and report the last run before it ends.
+    process = start_child(
+        "locust",
+        *command,
+        environment={**environment, "LOADTEST_PARENT_FD": str(theirs.fileno())},
+        stdin=subprocess.DEVNULL,
+        stdout=None,
+        pass_fds=[theirs.fileno()],
+    )
+    theirs.close()
+    with ExitStack() as ends:
+        ends.callback(stop, process)
+        # Workers wait for their master. A worker ends with the master, with this process, or with the context.
+        for _ in range(processes):
+            ends.callback(stop, start_worker(address_text(LOOPBACK, master_port), base, environment))
+        # Ctrl-C ends Locust and the current run. The run is still reported.
+        with interrupts_for(process, signal.SIGTERM), ours:
+            process.wait()
+    return process.returncode
