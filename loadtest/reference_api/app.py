@@ -119,7 +119,8 @@ class RateLimits:
 
         The limit's name, the headers about its state and the occupied limiter are stored in the scope.
         """
-        limiter, now = limiters[name], time.time()
+        limiter = limiters[name]
+        now = time.time()
         decision = limiter.decide(now)
         scope[DRAWN] = name
         if self.shows_state:
@@ -155,11 +156,13 @@ class RateLimits:
                 (b"x-ratelimit-reset", b"%d" % reset_after),
             )
         # draft-ietf-httpapi-ratelimit-headers-11. Windows and times are in whole seconds.
-        policy, state = b'"default";q=%d' % limit.count, b'"default";r=%d' % decision.remaining
+        policy = b'"default";q=%d' % limit.count
+        state = b'"default";r=%d' % decision.remaining
         if self.releases:
             policy += b';qu="concurrent-requests"'
         else:
-            policy, state = policy + b";w=%d" % math.ceil(limit.window), state + b";t=%d" % reset_after
+            policy = policy + b";w=%d" % math.ceil(limit.window)
+            state = state + b";t=%d" % reset_after
         return (b"ratelimit-policy", policy), (b"ratelimit", state)
 
     def _rejection(self, name: LimitName, decision: Decision, now: float) -> ApiError:

@@ -294,7 +294,8 @@ class WorkFaults(WorkHooks):
         return _falsify(outcome, faults, before)
 
     def _starving(self) -> set[Fault]:
-        now, at_work = self.active.clock(), self._at_work.items()
+        now = self.active.clock()
+        at_work = self._at_work.items()
         starves = (each.fault for each in self.active if isinstance(each.fault, kinds.Starve) and each.in_force(now))
         return {
             fault for fault in starves if any(n and key != fault.key and fault.by in {None, key} for key, n in at_work)

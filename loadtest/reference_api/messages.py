@@ -119,7 +119,9 @@ async def read_body(scope: AsgiScope, receive: Receive, max_body: int) -> bytes:
     for name, value in scope["headers"]:
         if name == b"content-length" and int(value) > MAX_BODY:
             raise _too_large(max_body, close=True)
-    body, size, more = b"", 0, True
+    body = b""
+    size = 0
+    more = True
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":

@@ -95,12 +95,14 @@ class Monitoring(Collector):
         return ServerReply(start["status"], body["body"], tuple(given.items()), content_type)
 
     def collect(self) -> Iterator[Metric]:
-        jobs, config = self._jobs, self._config
+        jobs = self._jobs
+        config = self._config
         pools = {workflow.threads for workflow in self._workflows.values() if workflow.threads}
         answered = {(limit, str(status)): count for (limit, status), count in sorted(self._answered.items())}
         decisions = {(limit, one): n for one, counts in self._decisions.items() for limit, n in counts.items()}
         ended, states = ({(str(state),): n for state, n in counts.items()} for counts in (jobs.ended, jobs.counts))
-        counter, gauge = CounterMetricFamily, GaugeMetricFamily
+        counter = CounterMetricFamily
+        gauge = GaugeMetricFamily
         for kind, name, about, labels, values in (
             (counter, "requests", "Requests answered, by their limit.", ("limit", "status"), answered),
             (counter, "requests_abandoned", "Requests whose client hung up before the response.", (), self.abandoned),

@@ -60,7 +60,8 @@ class WholeAnswer:
         cycle = self._cycle
         if cycle.disconnected or cycle.flow.write_paused or cycle.scope["method"] == "HEAD":
             return False
-        content, keep_alive = [STATUS_LINE[start["status"]]], cycle.keep_alive
+        content = [STATUS_LINE[start["status"]]]
+        keep_alive = cycle.keep_alive
         for name, value in start["headers"]:
             if name == b"connection":
                 return False

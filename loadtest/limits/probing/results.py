@@ -20,6 +20,8 @@ from loadtest.record.run_info import TlsInfo
 from loadtest.units import Limit
 from loadtest.words import count
 
+_MOST_NAMED: Final = 4
+"""Largest number of limiters that a finding lists."""
 _ROUNDED_S: Final = 1.0
 """A correct Retry-After is at most this many seconds too long. RFC 9110, 10.2.3, allows only whole seconds."""
 _OTHERS: Final[dict[Who, str]] = {"other key": "a second key", "other limit": "another limit"}
@@ -290,7 +292,7 @@ def facts(found: LimitFinding) -> tuple[tuple[str, str], ...]:
         ("accepted", f"{windows} in each {window:g} s with requests; at most {accepted.longest_burst} in one burst"),
         ("", f"{passed} in the {seconds:.3g} s between the first and the last rejection" if accepted.sustained else ""),
         ("limit", _limit_words(found)),
-        ("limiter", "; or ".join(dict.fromkeys(each.words for each in found.standing)) or "unknown"),
+        ("limiter", _limiter_words(found.standing)),
         ("", "the network hides how windows of a second or less begin" if hidden else ""),
         ("not sure", found.why),
         *(("seen", each) for each in found.seen),
@@ -301,6 +303,13 @@ def facts(found: LimitFinding) -> tuple[tuple[str, str], ...]:
         ("cost", cost),
     )
     return tuple((name, words) for name, words in rows if words)
+
+
+def _limiter_words(standing: Sequence[Standing]) -> str:
+    limiters = list(dict.fromkeys(each.words for each in standing))
+    if len(limiters) > _MOST_NAMED:
+        return f"unknown; {len(limiters)} limiters decide as observed"
+    return "; or ".join(limiters) or "unknown"
 
 
 def _limit_words(found: LimitFinding) -> str:

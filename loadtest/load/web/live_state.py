@@ -189,7 +189,9 @@ def _percentiles(name: str, times: RecentTimes) -> dict[str, float | None]:
 
 
 def _threshold(threshold: Threshold, watched: LiveThreshold | None, elapsed: float) -> dict[str, str]:
-    value, judgement, note = "", "inconclusive", "judged in the report"
+    value = ""
+    judgement = "inconclusive"
+    note = "judged in the report"
     if watched is not None:
         value, now = watched.now(elapsed)
         # A count that only grows can pass a lower bound for good. If it has not passed yet, this proves nothing.

@@ -56,7 +56,8 @@ class RunMetrics(Collector):
 
 def _families(session: Session, generator: LoadGenerator, *, over: bool) -> list[_Family]:
     """Return the metrics of a run. Each row has the values of the labels, then the arguments of this kind of metric."""
-    info, live = session.info, session.live
+    info = session.info
+    live = session.live
     about = {"run": info.id, "scenario": info.scenario.name, "target": info.target.url}
     ended, sent = Counter[tuple[str, str]](), Counter[tuple[str, str, str, str]]()
     for traffic, entry in live.entries.items():
@@ -80,7 +81,9 @@ def _families(session: Session, generator: LoadGenerator, *, over: bool) -> list
     budget = budget_rows(info.target.budget, generator.budget_used)
     used = [([name], amount) for name, amount, _ in budget]
     allowed = [([name], most) for name, _, most in budget if most is not None]
-    counter, gauge, histogram = CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+    counter = CounterMetricFamily
+    gauge = GaugeMetricFamily
+    histogram = HistogramMetricFamily
     return [
         (InfoMetricFamily, "run", "The current or last run.", [], [([], about)]),
         (counter, "arrivals_offered", "Arrivals that became due.", ["traffic"], offered),

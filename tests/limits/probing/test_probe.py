@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from loadtest.http_headers import remaining, stated_limits
 from loadtest.limits import LimiterSpec
 from loadtest.limits.probing.evidence import ProbeAnswer, ProbeEvidence, Volley, Who
-from loadtest.limits.probing.results import Standing, rate_limit_headers, retry_after
+from loadtest.limits.probing.results import Standing, facts, rate_limit_headers, retry_after
 from loadtest.units import Limit
 from tests.limits.probing.simulation import lazily_synced, one_limiter, probed, replicas, shared_with_others
 
@@ -112,12 +112,12 @@ def test_what_was_accepted_is_counted_whatever_the_limiter_is() -> None:
     seen = ProbeEvidence()
     for at, passed in ((0.0, True), (0.05, True), (0.2, False), (0.6, False), (1.1, True), (1.2, False)):
         seen.answers.append(ProbeAnswer(at, at + 0.01, passed))
-    facts = seen.facts(Limit(2, 1.0))
-    assert facts.windows == [(2, 4), (1, 2)]
-    assert facts.longest_burst == 2
-    assert facts.sustained is not None
-    assert facts.sustained[0] == 1
-    assert facts.sustained[1] == pytest.approx(1.0)
+    accepted = seen.facts(Limit(2, 1.0))
+    assert accepted.windows == [(2, 4), (1, 2)]
+    assert accepted.longest_burst == 2
+    assert accepted.sustained is not None
+    assert accepted.sustained[0] == 1
+    assert accepted.sustained[1] == pytest.approx(1.0)
 
 
 def test_whose_requests_share_a_quota_is_seen() -> None:
@@ -197,7 +197,9 @@ def test_a_broken_promise_of_room_is_counted() -> None:
 
 
 def test_a_window_longer_than_the_probe_is_not_stated() -> None:
-    """8 per minute, documented as 8 per second: the probe ends after 8 s, and states no number."""
+    """8 per minute, documented as 8 per second: the probe ends after 8 s, states no number, and lists no limiters."""
     found = probed(one_limiter(LimiterSpec("sliding-log"), Limit(8, 60.0)), Limit(8, 1.0), 1)
     assert found.stated is None
     assert any(each.window_s[1] >= 60 for each in found.standing)
+    assert len(found.standing) > 4
+    assert not any(each.algorithm in dict(facts(found))["limiter"] for each in found.standing)
