@@ -1,7 +1,7 @@
 """Exchanges on a keep-alive HTTP/1.1 connection, with the times of their phases.
 
 Failures of a loaded service are results, so a failed exchange is a value with a reason, not an exception. Only the
-caller knows whether a request is idempotent, so it is never repeated here.
+caller knows whether a request is idempotent, so this module never repeats a request.
 """
 
 import re
@@ -74,8 +74,8 @@ class HttpExchange(msgspec.Struct, kw_only=True, gc=False):
     def hung_up(self) -> bool:
         """Whether a reused connection was closed before the first byte of the answer.
 
-        Most likely, the server closed the idle connection while the request was on its way, but it may have received
-        the request. After a reset, the value is false: a server that closes an idle connection does not reset it.
+        Most likely, the server closed the idle connection while the request was on its way, but the server may have
+        received it. After a reset, the value is false: a server that closes an idle connection does not reset it.
         """
         return self.reused and self.first_byte is None and self.failure == Reason.CONNECTION_CLOSED
 

@@ -20,7 +20,7 @@ from loadtest.stats.order_statistics import LogHistogram
 _DEFAULT_WINDOW_S: Final = 60.0
 _RECENT_S: Final = 10.0
 LATE: Final = ""
-"""Stands for the dispatcher among the causes of late arrivals. The name of an entry stands for its full pool."""
+"""The dispatcher as a cause of late arrivals. Another cause is the full pool of an entry, and has the entry's name."""
 _LEAST_SECOND: Final = 0.5
 """Two counts of late arrivals are at least this many seconds apart. A tick that comes earlier skips the count."""
 PERCENTILES: Final = {
@@ -148,7 +148,7 @@ class LiveStage:
         """Response times (ms) since the last ``fold``."""
 
     def count(self, *names: str) -> int:
-        """Return the sum of counts of ``metrics.PARTS``."""
+        """Return the sum of the counts that have these names in ``metrics.PARTS``."""
         return sum(counted(name, self.operations, self.requests) for name in names)
 
 

@@ -1,6 +1,6 @@
 """The API as a raw ASGI application: routing, authentication, limits, and the documented responses.
 
-A request is checked in this order, and the first error is the response. Assumption: the documentation gives no order.
+A request is checked in this order, and the first error is the response. The order is assumed, not documented.
 
 1. API key (401), endpoint (400, 404). A request without a valid key counts against no limit.
 2. Route (404), method (405).

@@ -217,7 +217,7 @@ class WorkFaults(WorkHooks):
         """The last check found this many starved jobs at the head of the queue."""
 
     def attach(self, keys: Mapping[Any, int], wake: Callable[[], None]) -> None:
-        """Set the key index of each owner, and the function that makes idle workers look for jobs."""
+        """Set the index of each account's API key, and the function that makes idle workers look for jobs."""
         self._keys, self._wake = keys, wake
 
     def marks(self, job_id: str) -> list[Fault]:

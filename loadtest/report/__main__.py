@@ -1,6 +1,6 @@
 """``python -m loadtest.report RUN_DIR``: make a run's report from its record and exit with the verdict's code.
 
-The report has a process of its own, because gevent has patched the process of the run, which must not draw.
+The report is made in a process of its own, because gevent has patched the run's process.
 """
 
 import atexit
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def make() -> int:
         # The imports come late, so that a usage error is reported at once.
-        gc.disable()  # as in loadtest.load
+        gc.disable()  # as in loadtest/load/__main__.py
         from loadtest.report import run  # noqa: PLC0415 - see above
         from loadtest.report.formats import show  # noqa: PLC0415 - see above
 

@@ -39,7 +39,7 @@ _MOST_NAMED: Final = 3
 
 
 def answer(findings: Findings) -> str:
-    """Return the answer as a clause without a full stop; empty without comparisons, mistakes and bursts."""
+    """Return the answer as a clause without a full stop; empty if there is no comparison, mistake or large burst."""
     found = findings.answers
     if not found:
         return _mistakes(findings) or _bursts(findings)
@@ -51,7 +51,7 @@ def answer(findings: Findings) -> str:
 
 
 def label(metric: str) -> str:
-    """Return a metric's name: ``response time p50``, ``429 rate``, ``requests per operation``."""
+    """Return a metric's name: ``response time p50``, ``429 rate of requests``, ``requests per operation``."""
     name, _, statistic = metric.partition(".")
     return _LABELS.get(metric) or f"{_LABELS.get(name, name)} {statistic}".replace("_", " ").rstrip()
 
@@ -64,7 +64,7 @@ def value(figure: SideFigure) -> str:
 
 
 def _change(one: SideDifference) -> str:
-    """Format the interval of a difference (``−3 ms to +5 ms``), or say that it has no bounds."""
+    """Format a difference's interval (``−3 ms to +5 ms``), or say why it is missing or has no bounds."""
     unit = UNITS[one.metric]
     if one.interval is None:
         return one.why
@@ -102,7 +102,7 @@ def _alternatives(findings: Findings, found: ComparisonAnswer) -> str:
 
 
 def _each(figure: SideFigure) -> str:
-    """Return a price: ``4.74 requests each``."""
+    """Format the cost of an operation: ``4.74 requests each``."""
     if figure.metric != _PRICE:
         return f"{label(figure.metric)} {value(figure)}"
     return f"{value(figure)} {'request' if figure.value == 1 else 'requests'} each"
@@ -119,7 +119,7 @@ def _is_best(findings: Findings, found: ComparisonAnswer, figure: SideFigure) ->
 
 
 def _by_duration(findings: Findings) -> str:
-    """Return the durations of work at which jobs are better than sync runs; empty for other comparisons.
+    """Return a clause about the durations of work at which jobs beat sync runs; empty for other comparisons.
 
     Each comparison must have a sync run and a job, and longer work than the comparison before.
     """
@@ -178,7 +178,7 @@ def _effect(found: ComparisonAnswer) -> str:
 
 
 def matters(found: ComparisonAnswer, one: SideDifference) -> bool:
-    """Whether a difference may matter. A time's interval must reach the minimum effect of comparisons of runs."""
+    """Whether a difference can matter: a time's interval must reach the minimum effect that run comparisons use."""
     if UNITS[one.metric] != "ms" or one.interval is None:
         return True
     base = found.side(one.base).figures[found.by.index(one.metric)].size
@@ -210,7 +210,7 @@ def _mistakes(findings: Findings) -> str:
         wrong = max(found, key=lambda one: one.sent - one.as_documented)
         least = f"{wrong.kind} least ({count(wrong.as_documented)} of {count(wrong.sent)})"
         return f"{count(good)} of {count(sent)} mistakes were answered as documented; {least}{untested}"
-    # The text also counts correct operations that were ok, because a service that rejects everything is not correct.
+    # The text also counts ok operations without mistakes, because a service that rejects everything is not correct.
     whole = findings.metrics.overall.operations
     others = whole.sent - sent
     rest = f"; {count(whole.ok - good)} of {count(others)} other operations were ok" if others and not never else ""
@@ -218,7 +218,7 @@ def _mistakes(findings: Findings) -> str:
 
 
 def _bursts(findings: Findings) -> str:
-    """Return how many operations of each large burst were accepted. A burst is large if it reaches the quota."""
+    """Return how many operations of the first two large bursts were accepted. A large burst reaches the quota."""
     record, found = findings.record, list[str]()
     assumed = record.assumed_limits
     rates = list[tuple[float, float]]()
@@ -251,7 +251,7 @@ def answer_tables(findings: Findings) -> tuple[Table, ...]:
 
 
 def pair_tables(findings: Findings) -> tuple[Table, ...]:
-    """Return tables of all pairwise differences, for the chapters."""
+    """Return tables of all pairwise differences. A single pair and metric is already in the table of alternatives."""
     found = (one for one in findings.answers if one.kind == "alternatives")
     return tuple(_pairs_table(one) for one in found if len(one.sides) > 2 or len(one.by) > 1)
 

@@ -1,8 +1,8 @@
 """A run's answer in one sentence, and the key figures below it.
 
-The sentence has at most 20 words and three figures. It describes one operation in one stage, within the limits if
-possible. A key figure describes one traffic entry in one stage. Its interval covers 95 % of the phases of the server's
-windows, or it comes from blocks of time; the text beside the figure names the kind.
+The sentence has at most 20 words and three figures. It answers the scenario's question, or describes one operation in
+one stage, within the limits if possible. A key figure describes one traffic entry in one stage. Its interval covers
+95 % of the phases of the server's windows, or comes from blocks of time; the text beside the figure names the kind.
 """
 
 from collections.abc import Iterable

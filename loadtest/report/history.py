@@ -55,7 +55,7 @@ def write(file: Path, output: Path) -> None:
 
 
 def build(history: History, file: Path, warnings: Sequence[str] = ()) -> Page:
-    """Make the page of a history. ``file`` is its path as the user types it; ``warnings`` name its defects."""
+    """Make the page of a history. ``file`` is the path as the user types it; ``warnings`` name the file's defects."""
     runs = history.runs[-_MOST_RUNS:]
     name = runs[-1].measurements.scenario if runs else file.stem
     steps = tuple(
@@ -99,7 +99,7 @@ def _sentence(runs: Sequence[HistoryRun]) -> str:
 
 
 def _segments(runs: Sequence[HistoryRun]) -> Table:
-    """Return a table with the start and reason of each baseline period; empty if there is only one period."""
+    """Return a table with the start and reason of each baseline period after the first."""
     cut = segments([one for one in runs if one.status == "accepted"]) if runs else []
     columns: TableColumns[Sequence[HistoryRun]] = {
         "Since": lambda part: minute(part[0].measurements.started),

@@ -72,7 +72,7 @@ TERMS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True)
 class KeyFigure:
-    """A figure as text: its value with unit, interval and sample size. ``why`` is the reason if a part is missing."""
+    """A figure as text: value with unit, interval, sample size, and a remark (``why``), such as why one is missing."""
 
     label: str
     value: str
@@ -139,7 +139,7 @@ class Table:
         rows = []
         above = None
         for place in kept:
-            # A row without a name has the name above it. It shows this name if the kept row before has another name.
+            # Rows without a name share the name above them. If that row is dropped, the first kept row shows the name.
             first, *others = self.rows[place]
             rows.append((first if heads[place] is above else heads[place], *others))
             above = heads[place]
@@ -168,7 +168,7 @@ def table_of(
 ) -> Table:
     """Return a table with a row per item.
 
-    Whole numbers become text, and None becomes a dash. The first text of a row becomes its head cell.
+    Whole numbers become text, and None becomes a dash. Text in the first column has the tone ``head``.
     """
     labels = tuple((label.lstrip("~#"), "#" in label[:2]) for label in columns)
     extra = frozenset(label.lstrip("~#") for label in columns if label.startswith("~"))

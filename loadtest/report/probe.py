@@ -83,7 +83,7 @@ def _draw(found: LimitFinding) -> Drawing | None:
     panel.set(xlabel="seconds after the start", ylabel="requests")
     keys(figure, {name: key(color=colour, lw=width) for name, colour in colours.items()})
     title = f"{found.limit}: {passed.sum():,.0f} of {sent.sum():,.0f} requests were accepted in {found.seconds:.3g} s"
-    caption = "Each line is a burst, with the accepted requests below and the rejected requests above them."
+    caption = "Each line is a burst (or several close bursts), with rejected requests above accepted requests."
     return Drawing(title, caption, figure)
 
 

@@ -96,7 +96,7 @@ def _sections(comparison: RunComparison, plots: Sequence[Plot]) -> Iterator[Sect
 def _key_figures(comparison: RunComparison) -> tuple[KeyFigure, ...]:
     if comparison.word == "learning":
         known = str(len(comparison.base_runs))
-        return (KeyFigure("accepted runs", known, why="with fewer, the variation between runs is unknown"),)
+        return (KeyFigure("accepted runs", known, why="too few to know the variation between runs"),)
     metrics = [one for one in comparison.metrics if one.gated]
     if not metrics:
         return ()
@@ -176,7 +176,10 @@ def _first_look(comparison: RunComparison, directory: Path) -> Iterator[NextStep
 
 
 def _builds(comparison: RunComparison) -> str:
-    """Return the command that compares two builds with the check's options. The base and an embedded head are local."""
+    """Return the command that compares two builds with the check's options.
+
+    The base has a URL of this machine, and so has the head if the check embedded its target.
+    """
     scenario, *words = shlex.split(comparison.command)[3:] or [comparison.scenario]  # after the verb's words
     given = {flag: tuple(value for word, value in pairwise(words) if word == f"--{flag}") for flag in _SHARED}
     last = comparison.head_runs[-1]

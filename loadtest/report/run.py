@@ -176,7 +176,7 @@ def make(directory: Path, *, plots: bool = True, png: bool = False, baselines: S
     # The thread of the progress bar has ended here. While it runs, forks are unsafe, so only one process would draw.
     drawn: tuple[Plot | Point, ...] = ()
     if plots:
-        gc.disable()  # as in loadtest.load
+        gc.disable()  # as in loadtest/load/__main__.py
         from loadtest.report.plots import draw_all  # noqa: PLC0415 - matplotlib is slow to import
 
         gc.freeze()  # frozen objects stay in memory that is shared with child processes

@@ -152,7 +152,7 @@ class _Pages:
             return _answer(403, "the scenario configures users")
         if endpoint != "locust.swarm":
             return None
-        # Locust's page shows a message only if its status is 200.
+        # Locust's page shows a rejection's message only if the response's status is 200.
         if self._engine.phase != "over" or self._looking:
             return _answer(200, "A run is under way or about to begin. Stop it first.")
         self._looking = True

@@ -346,7 +346,7 @@ def _rich(table: Table, *, details: bool) -> RichTable:
     shown = [place for place, (label, _) in enumerate(table.columns) if details or label not in table.extra]
     for place in shown:
         label, number = table.columns[place]
-        # A header may wrap between words. Figures and names of usual length may not wrap.
+        # Headers can wrap between words. Figures, and names of up to 16 characters, must not wrap.
         longest = max(len(row[place].text) for row in table.rows)
         least = longest if number else min(longest, 16) if place == 0 else 0
         rich.add_column(label, justify="right" if number else "left", overflow="fold", min_width=least)

@@ -127,7 +127,7 @@ def _outcome(one: Judged, verdict: str) -> _CaseOutcome | None:
 def render_gitlab(findings: Findings) -> str:
     """Return the text of ``load-performance.json``. Times are in ms and cover all requests.
 
-    Its checks are the test cases of ``junit.xml`` that are not skipped.
+    The file's checks are the test cases of ``junit.xml`` that are not skipped.
     """
     record, requests = findings.record, findings.metrics.overall.requests
     stage_indices = record.stage_indices(record.stages())

@@ -159,7 +159,10 @@ _PAIRS_CAPTION: Final = "Each dot is a pair of blocks (head against base), in or
 
 
 def periods_until(comparison: RunComparison, history: History) -> list[list[HistoryRun]]:
-    """Return the baseline periods up to the comparison's own. Earlier periods have at most ``_MOST_BEFORE`` runs."""
+    """Return the baseline periods up to the comparison's own; empty if its own is the first.
+
+    The earlier periods together have at most ``_MOST_BEFORE`` runs.
+    """
     base = {one.run for one in comparison.base_runs}
     cut = segments([one for one in history.runs if one.status == "accepted"])
     own = next((place for place, part in enumerate(cut) if any(one.id in base for one in part)), 0)
@@ -167,7 +170,7 @@ def periods_until(comparison: RunComparison, history: History) -> list[list[Hist
 
 
 def drawable(comparison: RunComparison) -> list[MetricComparison]:
-    """Return the judged metrics that can be drawn: first metrics of findings, then metrics that changed most."""
+    """Return the metrics that can be drawn: metrics of findings first, then the other judged metrics by change."""
     found = [one for finding in comparison.findings for one in (finding.cause, *finding.symptoms)]
     named = {one.key for one in found}
     others = [one for one in amounts.gated(comparison) if one.key not in named]

@@ -1,4 +1,4 @@
-"""A plot as a drawing with a title, and as SVG, PNG and numbers for pages. The numbers are read from the figure."""
+"""A plot as a drawing with a title, and as SVG, PNG and numbers for pages."""
 
 import csv
 import io

@@ -37,7 +37,7 @@ _NOTHING: Final = 0.01
 _MOST_ROWS: Final = 30
 """The figure has at most this many rows, which its panels share."""
 _LEAST_ROWS: Final = 5
-"""Every panel may have this many rows in any case."""
+"""A panel may have this many rows even if the figure then has more than ``_MOST_ROWS``."""
 _MOST_TIMES: Final = 5
 """The entries of an operation share a scale if their longest bars differ by at most this ratio."""
 

@@ -87,7 +87,7 @@ class Ticks(Artist):
         return Bbox.union([self._axis.axes.bbox, self._axis.label.get_window_extent(renderer)])
 
     def draw(self, renderer: Any) -> None:
-        """Draw like Matplotlib's axis. No plot needs ticks on the far side or a common factor of its labels."""
+        """Draw like Matplotlib's axis, but without ticks on the far side or a common factor of the labels."""
         if not self._axis.axes.axison:
             return
         labels, look, scale = self.labels(), self.look(), renderer.points_to_pixels(1.0)

@@ -50,7 +50,7 @@ def _rates_panel(panel: Axes, findings: Findings, name: str, limit: Limit) -> No
     cuts, colour = series.cuts, style.LIMITS.get(name, style.MUTED)
     # A limit per minute has an axis of requests per minute, and a limit per second an axis of requests per second.
     unit_s, unit = (60.0, "min") if limit.window >= 60 else (1.0, "s")
-    # The first and last bins may extend beyond the run, so divide by the time that lies within it.
+    # The first and last bins may extend beyond the run, so divide by the time that lies within the run.
     lengths = np.minimum(cuts[1:], record.covered_s) - np.maximum(cuts[:-1], 0.0)
     enough = lengths > (cuts[1] - cuts[0]) * 0.2
     accepted, sent, throttled, offered = (
@@ -211,7 +211,7 @@ def _windows_title(findings: Findings, windowed: dict[str, AcceptedWindows]) -> 
         return f"Requests on {words.joined(odd)} got 429 in windows that were not full"
     full = {name: (each.counts, each.counts.spread) for name, each in windowed.items() if each.counts.spread}
     if not full:
-        # The run covers only part of these windows. They may have accepted more requests before or after the run.
+        # The run covers only part of these windows. The server may have accepted more in them before or after the run.
         cut = ((name, each.accepted[each.rejected > 0], each.counts.count) for name, each in windowed.items())
         parts = [_passed(name, int(got.min()), int(got.max()), most) for name, got, most in cut if len(got)]
         return f"Accepted in windows with 429s, which the run covers in part: {', '.join(parts)}"

@@ -79,7 +79,7 @@ def draw_dots(
 def draw_bins(panel: Axes, record: Record, traffic: str, cuts: Floats, binned: list[Distribution]) -> None:
     """Draw the median and p95 of each time bin. Lines are dotted where there are too few samples for an interval.
 
-    Bursts and very few values are not drawn. ``cuts`` are the edges of the bins, in s since the epoch.
+    Nothing is drawn for bursts or very few values. ``cuts`` are the edges of the bins, in s since the epoch.
     """
     if sum(each.n for each in binned) < 12 or any(stage.burst for stage in record.info.traffic[traffic].stages):
         return
@@ -178,7 +178,7 @@ def _fitting(names: list[str], share: float) -> str:
 
 @dataclass(frozen=True)
 class UpperBound:
-    """An upper threshold on response time. Its edge is the longest allowed time, and its value was measured."""
+    """An upper threshold on response time: the longest allowed time (``edge_ms``) and the measured time."""
 
     judged: Judged
     statistic: str

@@ -99,7 +99,7 @@ _LINES: Final[tuple[Any, ...]] = (
     "-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1, 1.5)), (0, (1, 3)), (0, (10, 3)), (0, (4, 1, 1, 1, 1, 1)),
 )  # fmt: skip
 _MOST_LINES: Final = 8
-"""A panel's legend has at most this many lines, and the panel beside it as many bars."""
+"""A panel's legend has at most this many lines, and the panel beside it has at most this many bars."""
 
 
 def _why_none(findings: Findings) -> str:
@@ -148,7 +148,7 @@ def _per_job(panel: Axes, findings: Findings, names: Iterable[str], *, by_stage:
             most = max(most, polls.most)
     style.plain(panel.xaxis)
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-    panel.set_xlim(0, most * 1.5 + 0.5)  # a legend beside the last step
+    panel.set_xlim(0, most * 1.5 + 0.5)  # room for the legend beside the last step
     panel.set(xlabel="polls of a job", ylabel="share of jobs, %", title="Polls of a job")
     panel.legend(loc="lower right")
 

@@ -163,13 +163,13 @@ def _median_fields(counts: np.ndarray) -> Ints:
 
 
 def _heat_title(findings: Findings) -> str:
-    """Compare the last third of the run with the first. The height of a field limits the resolution."""
+    """Return a title that compares the median of the last third of the run with the median of the first third."""
     drifts = {}
     for name, heat in findings.heats.items():
         third = len(heat.counts) // 3
         ends = np.array([part.sum(axis=0) for part in (heat.counts[:third], heat.counts[len(heat.counts) - third :])])
         if ends.any(axis=1).all():
-            # A median may lie anywhere in its field, so the ratio is uncertain by two heights of a field.
+            # A median may lie anywhere in its field, so the ratio is uncertain by one field in each direction.
             first, last = _median_fields(ends).tolist()
             height = float(heat.levels[1] / heat.levels[0])
             drifts[name] = (height ** (last - first - 1), height ** (last - first + 1))
@@ -204,7 +204,7 @@ _TICKS = {0.5: "50", 0.1: "90", 0.05: "95", 0.01: "99", 0.001: "99.9", 0.0001: "
 
 
 def draw_spectrum(findings: Findings) -> Drawing | Point:
-    """Draw the nearest-rank percentiles of each traffic entry. They are grey where samples are too few."""
+    """Draw the nearest-rank percentiles of each traffic entry. Percentiles with too few samples are grey."""
     record = findings.record
     found = {name: record.time("response_time_ms", record.stages(traffic=name)) for name in record.info.traffic}
     found = {name: values for name, values in found.items() if values.n}
@@ -282,7 +282,7 @@ _LEAST_RATES: Final = 3
 
 
 def draw_by_rate(findings: Findings) -> Drawing | None:
-    """Draw a panel for each traffic entry with at least three stages at different rates. Bursts have no such rate."""
+    """Draw a panel for each traffic entry with at least three stages at different rates. Bursts are left out."""
     found = {}
     for name in findings.metrics.traffic:
         parts = [part for part in stage_parts(findings, name) if _rate(part) and part.figures.response_time_ms.p50]

@@ -1,7 +1,7 @@
 """Common style of all plots: palette, panels, axes, legends and distributions.
 
-The colours belong to the Okabe-Ito family, which suits any colour vision. Line styles and markers distinguish them in
-grey. On a page, each colour becomes a CSS variable, so that the same drawing serves light and dark pages.
+The colours belong to the Okabe-Ito family, which suits any colour vision. Line styles and markers distinguish series
+in grey. On a page, each colour becomes a CSS variable, so that the same drawing serves light and dark pages.
 """
 
 import math
@@ -162,7 +162,7 @@ def rows(panel: Axes, labels: Sequence[str], top: float = -0.6) -> None:
 
 
 def stairs(panel: Axes, values: Floats, edges: Floats, **look: Any) -> None:
-    """Draw stairs like ``panel.stairs``, but without its slow search for axis limits. Time panels set their limits."""
+    """Draw stairs like ``panel.stairs``, but without its slow search for axis limits, which the caller sets."""
     panel.add_artist(StepPatch(values, edges, **{"fill": False, **look}))
 
 
@@ -184,7 +184,7 @@ _MARKERS: Final = ("", "o", "s", "^", "D", "v", "P")
 
 
 def plain_log(axis: Axis) -> None:
-    """Label a finished log axis with plain numbers. If it spans a small factor, also label 2 and 5."""
+    """Label a log axis, whose limits must be final, with plain numbers. If it spans a small factor, add labels."""
     low, high = axis.get_view_interval()
     span = high / low if low > 0 else np.inf
     plain(axis)
@@ -199,7 +199,7 @@ def plain_log(axis: Axis) -> None:
 def log(
     panel: Axes, axis: Literal["x", "y"], label: str = "", low: float | None = None, high: float | None = None
 ) -> None:
-    """Make a finished axis logarithmic, with plain numbers, from ``low`` to ``high`` if they are given."""
+    """Make an axis with all its data logarithmic, with plain numbers, from ``low`` to ``high`` if they are given."""
     panel.set(**{f"{axis}scale": "log", **({f"{axis}label": f"{label} (log)"} if label else {})})
     if low is not None:
         panel.set(**{f"{axis}lim": (low, high)})
@@ -207,7 +207,7 @@ def log(
 
 
 def plain(axis: Axis) -> None:
-    """Label a linear axis with plain numbers, grouped by thousands."""
+    """Label an axis with plain numbers, grouped by thousands."""
     axis.set_major_formatter(_PLAIN)
 
 

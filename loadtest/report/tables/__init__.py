@@ -59,7 +59,7 @@ _LATENCIES: Final = {
 
 
 def thresholds(findings: Findings) -> Table:
-    """Return a table of thresholds. Failed thresholds are the most important, then those nearest to failing."""
+    """Return a table of thresholds. A short table has all thresholds that failed or are in doubt."""
     judged = findings.judged
 
     def result(one: Judged) -> TableCell:
@@ -84,7 +84,7 @@ def thresholds(findings: Findings) -> Table:
 
 
 def _nearness(one: Judged) -> tuple[int, bool, float]:
-    """Return a sort key: failed thresholds come first, then inconclusive, then passed. Small margins come first."""
+    """Return a sort key: failed, then inconclusive, then passed thresholds; of each, marginal and near values first."""
     threshold = parse_threshold(one.require)
     exact = threshold.operator == "==" or one.margin is None
     margin = math.inf if exact else abs(one.margin or 0.0) / (abs(threshold.value) or 1.0)

@@ -18,7 +18,7 @@ from loadtest.words import NOTHING, count, duration_ms, limit_name, measured, mi
 
 
 def about_target(findings: Findings) -> Iterator[Point]:
-    """Yield a line with an example for each finding about the target. Keys appear as their index."""
+    """Yield a line with an example for each finding about the target. An API key appears as its index."""
     least = "At least " if findings.record.errors.beyond else ""
     for kind in RequestKind:
         groups = [one for one in findings.errors if one.kind == kind and one.reason == Reason.WRONG_SHAPE]
@@ -112,7 +112,7 @@ def _jobs(findings: Findings) -> Table:
 
 
 def slowest(findings: Findings) -> list[SlowOperation]:
-    """Return the operations to show, the slowest first. Each traffic entry contributes the same number."""
+    """Return the operations to show, the slowest first, with about as many from each traffic entry."""
     entries = [found for found in findings.slowest.values() if found]
     each = -(-_SLOWEST // max(1, len(entries)))
     picked = [one for found in entries for one in found[:each]]
