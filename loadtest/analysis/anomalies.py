@@ -1,7 +1,7 @@
 """Findings about the target: groups of requests that were not ok, impossible values in responses, and slow API keys.
 
-An executionTime longer than the client waited is impossible. A response without executionTime counts as failed with the
-reason ``wrong_shape``.
+An executionTime longer than the client waited is impossible. A missing executionTime is not an anomaly: the operation
+failed, with the reason ``wrong_shape``.
 """
 
 from collections.abc import Callable, Iterator
@@ -170,7 +170,7 @@ class Anomalies:
         return [one for one in self._found.values() if one.count and not (one is seconds and few)]
 
     def _note(self, name: str, possible: int, rows: Rows) -> None:
-        """Add a number of checked rows, and the rows of these that have an impossible value."""
+        """Add the number of checked rows, and the ``rows`` among them with an impossible value."""
         anomaly = self._found[name]
         words = self._vocabulary.words
         changes: dict[str, Any] = {"possible": anomaly.possible + possible, "count": anomaly.count + len(rows)}
@@ -205,7 +205,7 @@ def _look(rows: Rows, operation: Operation) -> Iterator[tuple[str, int, Rows]]:
 
 
 MOST_KEYS: Final = 64
-"""At most this many keys have figures. Keys with lower indices come first."""
+"""At most this many keys have figures: those with the lowest indices."""
 _SLOWER: Final = 1.5
 """A key is slow if its time is longer by at least this factor. Different work per key may cause a smaller factor."""
 
@@ -220,7 +220,7 @@ class Slower(Result, frozen=True):
 
 
 def slower(times: Distribution, others: Distribution) -> Slower | None:
-    """Return p50 or p95 if it is longer by ``_SLOWER`` with disjoint 95 % intervals. If both are, return p50."""
+    """Return p50, or else p95, if it is longer by the factor ``_SLOWER`` and the 95 % intervals are disjoint."""
     statistics: tuple[tuple[Literal["p50", "p95"], float], ...] = (("p50", 0.5), ("p95", 0.95))
     for name, quantile in statistics:
         own, theirs = percentile(times, quantile), percentile(others, quantile)

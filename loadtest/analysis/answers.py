@@ -104,7 +104,7 @@ class ComparisonAnswer(Result, frozen=True, kw_only=True):
         sides: the compared sides. For an effect, the first side is the baseline.
         differences: differences by metric: of each pair of alternatives, or of each stage to the baseline.
         best: the best alternative by the first metric; null if there is none.
-        chosen: ``best``, or a tied alternative that a later metric makes significantly cheaper.
+        chosen: ``best``, or a tied alternative that is significantly better by a later metric.
         tied: ``best``, and alternatives that do not differ significantly from ``best`` by the first metric.
         thinned: whether sides had more arrivals than were compared.
         bursts: whether all arrivals came at once, and thus met the limiter at a single moment of its window.
@@ -243,7 +243,7 @@ def _figure(metric: str, values: Values | None, figures: CountedFigures) -> Side
 
 
 def _chosen(found: ComparisonAnswer) -> ComparisonAnswer:
-    """Choose the best alternative by the first metric. A tied alternative wins if it is significantly cheaper."""
+    """Choose the best alternative by the first metric. A tied alternative wins if a later metric favours it."""
     known = [side for side in found.sides if not math.isnan(side.figures[0].size)]
     if all(side.figures[0].infinite for side in known):
         return found

@@ -68,7 +68,7 @@ class Vocabulary:
         self._last: dict[str, tuple[pa.Array, NDArray[np.int32]]] = {}
 
     def codes(self, name: str, words: list[str]) -> NDArray[np.int32]:
-        """Return the integer of each word of a column. New words are added in printable form."""
+        """Return the integers of a column's words. New words are added in printable form."""
         known = self._known[name]
         for word in words:
             if word not in known:
@@ -77,7 +77,7 @@ class Vocabulary:
         return np.array([known[word] for word in words], np.int32)
 
     def of_dictionary(self, name: str, dictionary: pa.Array) -> NDArray[np.int32]:
-        """Return the integers of a dictionary's words, then -1. Most batches share a dictionary, which is cached."""
+        """Return the integers of a dictionary's words, then -1. They are cached, because most batches share it."""
         last = self._last.get(name)
         if last is None or not last[0].equals(dictionary):
             codes = np.append(self.codes(name, dictionary.to_pylist()), np.int32(-1))
@@ -85,7 +85,7 @@ class Vocabulary:
         return last[1]
 
     def stage_index(self, traffic: NDArray[np.int32], stage: NDArray[np.int32]) -> Ints:
-        """Return the index of each stage, given by entry and name; -1 if the plan lacks it, as for seeded jobs."""
+        """Return the stage index for each pair of entry and stage words; -1 without a planned stage, as in set-up."""
         stages = self.words["stage"]
         table = [self._places.get((entry, each), -1) for entry in self.words["traffic"] for each in stages]
         places = np.where((traffic < 0) | (stage < 0), len(table), traffic * np.int64(len(stages)) + stage)
@@ -116,12 +116,14 @@ _FEW: Final = 12
 
 
 class Columns:
-    """The columns of a few record batches. Rows are sorted by kind and stage, so that the rows of a stage are a slice.
+    """The columns of a few record batches. Operations come before requests, each sorted by stage.
+
+    The operations or requests of a stage are therefore a slice.
 
     Attributes:
-        order: place of each row in the batches. Rows of one kind and stage keep the order of the record.
+        order: place of each row in the batches. Operations or requests of a stage keep the order of the record.
         stage_index: each row's stage; -1 for the set-up.
-        operations: the rows of operations that belong to a stage. ``requests`` includes the set-up.
+        operations: slice of the operations that belong to a stage. The slice ``requests`` includes the set-up.
     """
 
     def __init__(self, batches: list[pa.RecordBatch], vocabulary: Vocabulary) -> None:
@@ -145,7 +147,7 @@ class Columns:
         return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
     def text(self, name: str, place: int) -> str | None:
-        """Return the text at a place in the batches."""
+        """Return a column's text at a place in the batches."""
         found: str | None = self._table.column(name)[place].as_py()
         return found
 
@@ -199,7 +201,7 @@ def _bits(buffer: pa.Buffer, column: pa.Array) -> Bools:
 class Rows:
     """A selection of rows. Rows of a stage are adjacent, unless they are ``as_recorded``.
 
-    ``at`` has their places in the columns. Adjacent rows have a slice, which saves a copy of their values.
+    ``at`` has the rows' places in the columns: a slice for adjacent rows, which saves a copy of their values.
     """
 
     def __init__(self, columns: Columns, at: Ints | slice) -> None:
@@ -220,7 +222,10 @@ class Rows:
         return self._chosen(self.columns.order)
 
     def floats(self, name: str) -> Floats:
-        """Return a column of numbers, with NaN for null and for an impossible executionTime. The array is shared."""
+        """Return a column of numbers, with NaN for null and for an impossible executionTime.
+
+        The array is shared: do not write to it.
+        """
         if name not in self._floats:
             found = self._chosen(self.columns.floats(name))
             if name == _GIVEN and (wrong := (found < 0) | (found > DAY_MS)).any():
@@ -301,7 +306,7 @@ class Rows:
 
     @property
     def answered(self) -> "Rows":
-        """The rows that are ok or timed out. Latencies come from these."""
+        """The rows that are ok or timed out. Latencies come from these rows."""
         if not self.late.any():
             return self.ok
         return self._part("answered", lambda: self.late | (self.words("outcome") == OK))

@@ -1,7 +1,8 @@
 """Consistency of a record: rows that contradict themselves, each other, or the plan; lost arrivals; uneven send times.
 
 A record with an inconsistent row is invalid. Figures exclude rows with meaningless words or numbers
-(``Chunk.meaningless``), but include other inconsistent rows. Uneven arrivals change the 429 rate.
+(``Chunk.meaningless``), but include other inconsistent rows. Evenness is measured because uneven arrivals change the
+429 rate.
 """
 
 from collections.abc import Iterator
@@ -46,7 +47,7 @@ _IN_ORDER: Final = (
 )  # fmt: skip
 """Pairs of moments. In a correct row, the first moment of a pair is not later than the second."""
 _EDGE_NS: Final = 1e6
-"""A moment may be outside its stage by this many ns, because stages are recorded in s and moments in ns."""
+"""Tolerance in ns at the edges of a stage, because stages are recorded in s and moments in ns."""
 _NOTHING: Final = np.zeros(0, np.int64)
 _DENSE: Final = 8
 """If the range of arrival numbers is at most this many times their count, an array is faster than sorting."""
@@ -57,7 +58,7 @@ _MISSING_AT_RANDOM: Final = 30.0
 
 
 class Inconsistency(Result, frozen=True, kw_only=True):
-    """Rows of a record that cannot be true. All have the same reason.
+    """Rows of a record that cannot be true, all for the same reason.
 
     Attributes:
         what: the reason, in words that continue "a row that".
@@ -88,7 +89,7 @@ class Consistency:
         self._last_worker = max([info.workers, *(worker.worker for worker in info.worker_processes)])
         self._last_due = np.full(len(vocabulary.stage_keys), -np.inf)
         stages = [(key.stage.start_s, key.stage.duration_s) for key in vocabulary.stage_keys]
-        # Rows without a stage have the last place, and their moments are never outside a stage.
+        # Rows without a stage have the index -1, the last place. Its times are NaN, so no moment is outside them.
         self._begin, lasting = np.array([*stages, (np.nan, np.nan)]).T * 1e9
         self._end = self._begin + lasting
         self._ended: list[Bools] = [np.zeros(0, bool) for _ in vocabulary.entries]
@@ -133,7 +134,7 @@ class Consistency:
         return dict(enumerate(chain.from_iterable(found)))
 
     def result(self) -> list[Inconsistency]:
-        """Return the inconsistencies, in the order of the record."""
+        """Return the inconsistencies, sorted by the first row of each."""
         found = [Inconsistency(what=what, count=count, rows=rows) for what, (count, rows) in self._found.items()]
         return sorted(found, key=lambda one: one.rows)
 
@@ -309,7 +310,7 @@ _MOMENTS: Final = ("start", "intended_start")
 
 
 class Arrivals:
-    """Collects the first and last moments of arrivals, by traffic entry.
+    """Collects the first and last moments of arrivals by traffic entry, without the warm-up.
 
     Attributes:
         last: the last moment of the record, in ns since the epoch.
@@ -335,16 +336,16 @@ class Arrivals:
 
 _BIN_S: Final = 0.1
 _ENOUGH: Final = 5
-"""If bins have fewer arrivals than this on average, their counts differ even in a perfect schedule."""
+"""Least mean number of arrivals per bin. With fewer arrivals, counts differ even in a perfect schedule."""
 
 
 class Evenness(Result, frozen=True, kw_only=True):
     """Evenness of a traffic entry's arrivals.
 
     Attributes:
-        gap_error_ms: absolute difference between the gap of two starts and the gap of their intended starts.
+        gap_error_ms: absolute difference between the gap of two successive starts and that of their intended starts.
         bins_sent: sd ÷ mean of the number of starts per 100 ms; None with too few arrivals.
-        bins_intended: sd ÷ mean of the number of intended starts per 100 ms. In a perfect run, ``bins_sent`` is equal.
+        bins_intended: sd ÷ mean of the number of intended starts per 100 ms. A perfect run has equal ``bins_sent``.
     """
 
     gap_error_ms: Summary

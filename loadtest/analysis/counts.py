@@ -29,7 +29,7 @@ FIRST: Final = len(FIRST_KINDS)
 """Number of kinds that begin an operation. These come first in ``KINDS``; the others are polls."""
 _STATUSES: Final = 1000
 _DENSE: Final = 100_000
-"""If more cells than this are possible, only those that occur are counted."""
+"""If at most this many cells are possible, counting them in an array is faster than sorting."""
 
 
 class OperationCell(NamedTuple):
@@ -59,7 +59,8 @@ class RequestCell(NamedTuple):
 class Counts:
     """Counts of operations and requests by stage and cell. Cells that do not occur are absent.
 
-    The polls of a stage's last jobs may be sent in the next stage, or in the drain, which no figure includes.
+    A request counts for its operation's stage. Its ``stretch`` shows when it was sent, because a poll may follow in the
+    next stage or in the drain.
 
     Attributes:
         operations: counts by stage index, warm-up included.
@@ -75,7 +76,7 @@ class Counts:
         self._until_s = float(info.elapsed_s or 0.0) if cut_short else np.inf
         self._concurrency = assumed.spec.algorithm == CONCURRENCY
         self._held = np.zeros((len(KINDS), len(self._edges)))
-        """Total seconds in flight of requests without a 429, by kind and stretch, for a concurrency limit."""
+        """Total seconds in flight of requests without a 429, by kind and stretch. Zero without a concurrency limit."""
 
     def add(self, chunk: Chunk) -> None:
         rows = chunk.operations
@@ -120,12 +121,12 @@ class Counts:
         return _sum(self._by_stretch, [(name, stretch) for name in self._vocabulary.entries for stretch in within])
 
     def sent_during(self, stages: Stages) -> "Counter[RequestCell]":
-        """Count the requests that traffic entries sent during their own stages."""
+        """Count the requests that the traffic entry of each stage sent during this stage."""
         spans = {(key.traffic, self._stretches(key.stage.start_s, key.stage.end_s)) for key in stages}
         return _sum(self._by_stretch, {(traffic, stretch) for traffic, span in spans for stretch in span})
 
     def held_s(self, kinds: list[int], begin_s: float, end_s: float) -> float:
-        """Return the total seconds in flight of requests without a 429 within a span."""
+        """Return the total time in flight, within a span, of requests of some kinds without a 429, in s."""
         return float(self._held[kinds][:, self._stretches(begin_s, end_s)].sum())
 
     def _stretches(self, begin_s: float, end_s: float) -> range:
@@ -207,7 +208,7 @@ class Means:
     def __init__(self, vocabulary: Vocabulary) -> None:
         stages = len(vocabulary.stage_keys)
         self.n = np.zeros(stages, np.int64)
-        # Each array has the sums of the known values, and their numbers.
+        # Each array has the sums of the known values, and their numbers; for bytes, the numbers of all requests.
         self._sums = {name: np.zeros((2, stages)) for name in (*_PARTS, "bytes")}
 
     def add(self, chunk: Chunk) -> None:
@@ -239,7 +240,7 @@ class Ledger(Result, frozen=True, kw_only=True):
 
     Attributes:
         failed: jobs that a response showed as failed, and no response as completed.
-        pending: jobs without a response that showed their end.
+        pending: jobs that are neither lost nor shown as ended by a response.
         lost: jobs that the target forgot (404) before a response showed their end.
         duplicated: submits whose response had the id of an earlier job.
         back_to_pending: jobs that a response showed as ended, and a later response as pending.
@@ -335,7 +336,7 @@ class JobTracker:
 
 
 def _hashes(ids: pa.Array) -> NDArray[np.uint64]:
-    """Return a hash of each non-null id. Eight bytes each are mixed as in splitmix64 (Steele et al., OOPSLA 2014)."""
+    """Return a hash of each non-null id. Its groups of 8 bytes are mixed as in splitmix64 (Steele, OOPSLA 2014)."""
     offsets = np.frombuffer(ids.buffers()[1], np.int32, len(ids) + ids.offset + 1)[ids.offset :]
     lengths = np.diff(offsets)
     if not lengths.any():  # only in a damaged record are all ids empty

@@ -41,7 +41,7 @@ def _top(values: Floats) -> NDArray[np.uint32]:
 _BASE: Final = int(_top(np.array([_LEAST]))[0]) - 1
 _HALF: Final = int(_top(np.array([_MOST]))[0]) - _BASE
 WIDTH: Final = 2 * _HALF + 1
-"""Number of buckets. Negative values, zero and positive values have buckets."""
+"""Number of buckets for negative values, zero and positive values."""
 _SIZES: Final = np.clip(np.arange(1 << _SIGN) - _BASE, 0, _HALF)
 _BUCKET_OF: Final = np.concatenate((_HALF + _SIZES, _HALF - _SIZES))
 """Bucket by the upper half of a value's bits. Positive values come first, then negative values."""
@@ -160,7 +160,7 @@ class Distributions:
         """Number of values by bucket, for each slot with a histogram."""
 
     def add(self, slots: Slots, values: Floats, at_least: Bools | None = None) -> None:
-        """Add each value to its slot, if this is not negative. ``at_least`` marks lower bounds (time-outs)."""
+        """Add each value to its slot. A negative slot drops the value. ``at_least`` marks lower bounds (time-outs)."""
         for slot, places in groups(slots):
             if slot < 0:
                 continue
@@ -221,7 +221,7 @@ def width(seconds: float, events: int, per_bin: int) -> float:
 
 
 def edges(start_s: float, end_s: float, width_s: float, phase_s: float = 0.0) -> Floats:
-    """Return bin edges from start to end. One edge is at ``phase_s``, modulo the width."""
+    """Return the edges of bins that cover the time from start to end: ``phase_s`` plus multiples of the width."""
     first = start_s - ((start_s - phase_s) % width_s)
     return np.arange(first, end_s + width_s * 0.999, width_s)
 
@@ -253,7 +253,7 @@ class TimeSeries:
 
 
 def every(step: int, before: int, events: int) -> Ints:
-    """Return the places of every ``step``-th of ``events`` events. ``before`` events were counted earlier."""
+    """Return the places of every ``step``-th event among ``events`` events that follow ``before`` earlier events."""
     return np.arange(-before % step, events, step)
 
 

@@ -101,7 +101,7 @@ def _recorded(name: str, meaning: str, source: str = "") -> Column:
 def _timestamp(name: str, meaning: str) -> Column:
     def values(part: _Part) -> pa.Array:
         since = part.recorded(name)
-        # A damaged row may be off by years, and the addition would then overflow to some other time.
+        # The time of a damaged row may be off by years, and the addition would then overflow.
         near = pc.less_equal(pc.abs(since.cast(pa.float64(), safe=False)), LATEST_NS)
         epoch = pa.scalar(part.epoch_unix_ns, pa.int64())
         return pc.add(pc.if_else(near, since, None), epoch).cast(_TIMESTAMP)
@@ -130,7 +130,7 @@ def _derived(name: str, meaning: str, of: Callable[[Rows], Rows] = lambda rows: 
 
 
 def _limit(name: str, limit_of: Mapping[Any, LimitName]) -> Column:
-    """Return a column with the limit that each row draws on. A word of the row determines the limit."""
+    """Return a column with the limit that each row draws on, given by the row's word in the column ``name``."""
     limits = list(LimitName)
 
     def values(part: _Part) -> pa.Array:
@@ -279,7 +279,7 @@ def names_of(directories: Sequence[Path]) -> list[str]:
 
 def _schema(name: str) -> pa.Schema:
     _, columns = _TABLES[name]
-    # Only Arrow reads the metadata of fields. Other readers of Parquet read the metadata of the schema.
+    # Only Arrow reads the metadata of fields. For other readers of Parquet, the metadata of the schema repeats units.
     units = {column.name: column.unit for column in columns if column.unit}
     schema = pa.schema(
         [pa.field(each.name, each.type, metadata={"unit": each.unit, "meaning": each.meaning}) for each in columns]

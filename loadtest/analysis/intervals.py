@@ -46,7 +46,7 @@ THROTTLED_RATE: Final = "throttled_rate"
 GOODPUT: Final = "goodput"
 _TIMES: Final = (RESPONSE, EXECUTION, OVERHEAD)
 _SLACK: Final = 0.01
-"""The observed 429s may be outside the range by this share of requests, as some arrive near the edge of a window."""
+"""The observed 429s may exceed the range by this share of requests, as some requests arrive near a window's edge."""
 _NONE: Final = PhaseRange(why_not="the limiter has no windows that begin by the server's clock")
 
 TOO_FEW: Final = "too few independent samples: most of the stage has none"
@@ -65,8 +65,8 @@ class FoundInterval(Result, frozen=True):
     Attributes:
         effective_n: equivalent number of independent values; null if unknown.
         why_not: reason for a missing interval; empty otherwise.
-        kind: ``phases`` is the range of 95 % of replays with the assumed limiter. The sends are the same, but each
-            replay starts at another second of the window. ``blocks`` is a 95 % interval from blocks of time, for
+        kind: ``phases`` is the range of 95 % of replays with the assumed limiter. All replays have the same requests,
+            but each starts at another moment of the window. ``blocks`` is a 95 % interval from blocks of time, for
             correlated requests. ``phases and blocks`` is ``phases``, combined with ``blocks`` for the share of accepted
             operations that end well. Null without an interval.
         phases: number of replayed phases; null without a replay.
@@ -91,7 +91,7 @@ class MetricInterval(FoundInterval, frozen=True, kw_only=True):
 
 
 def metric_intervals(record: Record, metrics: RunFigures, blocks: TimeBlocks) -> list[MetricInterval]:
-    """Return an interval for each figure with a value, by traffic entry and stage, in order."""
+    """Return an interval for each figure with a value, in the order of traffic entries and stages."""
     ranges = phase_ranges(record)
     stages = [
         _Stage(record, key, metrics, blocks.stages.get(key.place), ranges.get(key.place, _NONE))

@@ -106,7 +106,7 @@ class _Maker:
         return {**self.figures(planned), **summaries}
 
     def figures(self, planned: Stages) -> dict[str, Any]:
-        """Return the fields of an ``OverallStage`` without ``stages``."""
+        """Return the fields of an ``OverallStage``."""
         record, stage_indices = self.record, self.record.stage_indices(planned)
         seconds = covered_seconds([key.stage for key in planned], record.covered_s)
         found = self._metrics(planned, seconds)
@@ -192,7 +192,7 @@ def _cells(requests: Mapping[RequestCell, int]) -> "Counter[Cell]":
 
 
 def deliberate_errors(record: Record, traffic: str) -> Iterator[DeliberateErrors]:
-    """Yield the deliberate mistakes, which were planned or sent, and the expected errors of a traffic entry."""
+    """Yield the deliberate mistakes of a traffic entry, whether planned or sent, and its expected errors."""
     entry = written_entry(record.info, traffic)
     words = record.vocabulary.words["mistake"]
     found: dict[str, Counter[int]] = {kind: Counter() for kind in (*MISTAKE_STATUS, ERROR_EXPECTED)}

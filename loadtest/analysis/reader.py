@@ -1,7 +1,7 @@
 """Reading of a record in chunks, so that the analysis of any number of samples needs a limited amount of memory.
 
-A chunk has at least ``_ROWS`` rows for each traffic entry, but for at most ``_MOST_ENTRIES`` entries. Work per stage
-therefore costs little compared with work per row. The columns of a chunk fit into a cache.
+A chunk has at least ``_ROWS`` rows times the number of traffic entries, which counts up to ``_MOST_ENTRIES``. Work per
+stage therefore costs little compared with work per row. The columns of a chunk fit into a cache.
 """
 
 from collections.abc import Callable, Iterator

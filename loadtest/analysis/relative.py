@@ -5,7 +5,7 @@ base. The interval is computed from all values of both sides (``loadtest.stats.d
 same rows of the same inputs, arrivals are compared in pairs.
 
 A difference needs the values themselves, by time and arrival. Because a record may be of any size, values are kept only
-for the entries that are compared, and only for the first ``MOST`` arrivals of each stage.
+for the entries that are compared, and only for the first ``MOST`` operations and requests of each stage.
 """
 
 import math
@@ -35,9 +35,9 @@ from loadtest.threshold import Reference, Threshold, judge
 from loadtest.words import quantity
 
 MOST: Final = 100_000
-"""The values of each stage's first arrivals are kept, at most this many."""
+"""The values of at most this many operations and requests of each stage are kept. Later values are dropped."""
 _OURS: Final = ("start_lag", "dispatch_lag")
-"""Times of the load generator instead of the service. Every sent operation has them."""
+"""Times that measure the load generator instead of the service. Every sent operation has them."""
 _SCATTER: Final = 0.6180339887498949
 """Golden ratio − 1, whose multiples are spread evenly modulo 1."""
 _Table = Literal["operations", "requests"]
@@ -57,7 +57,7 @@ _ROW: Final = {table: np.dtype([(name, np.float64) for name in columns]) for tab
 
 
 class Values(NamedTuple):
-    """Values of one metric in the order of time, with the number of each value's arrival.
+    """Values of one metric in the order of time, with the arrival number of each value.
 
     An infinite time belongs to an operation or request that did not become ok. Values of requests have no arrivals,
     because an arrival may have several requests.
@@ -68,7 +68,7 @@ class Values(NamedTuple):
 
 
 class ArrivalValues:
-    """Collects the values of some traffic entries. ``cut``: whether a stage had more arrivals than ``MOST``."""
+    """Collects the values of some traffic entries. ``cut``: whether ``MOST`` was exceeded, so that values were lost."""
 
     def __init__(self, vocabulary: Vocabulary, entries: Collection[str]) -> None:
         keys = enumerate(vocabulary.stage_keys)
@@ -89,7 +89,7 @@ class ArrivalValues:
 
         With ``whole``, every sent arrival counts, and an arrival that never became ok has an infinite time. Otherwise
         only ok and timed-out operations count, as in ``metrics.json``. The result is None for a count or a rate,
-        because a single arrival has none.
+        because single arrivals have no such value.
         """
         name, entry = metric.partition(".")[0], METRICS[metric]
         if name == "service_time":
@@ -167,7 +167,7 @@ def difference(
     factor: float = 1.0,
     confidence: float = 0.95,
 ) -> Difference | None:
-    """Return head − factor × base; None if a single arrival has no value of the metric.
+    """Return head − factor × base; None for a maximum, or if single arrivals have no value of the metric.
 
     ``metric`` includes its statistic. ``ArrivalValues.get`` explains ``whole``. ``sides`` are the stages of base and
     head, each of one traffic entry.
@@ -194,7 +194,7 @@ def _shift_of_pairs(info: RunInfo, values: ArrivalValues, base: Stages, head: St
     """Return the offset in arrivals between two sides; None if they do not send the same inputs in the same order.
 
     Two entries with the same inputs send them in the same order from their first arrival on. Two stages of an entry do
-    so if their offset is a multiple of the number of rows.
+    so if their offset is a multiple of the number of input rows.
     """
     first, second = (written_entry(info, side[0].traffic) for side in (base, head))
     if first.inputs_order != "sequential":
@@ -225,7 +225,7 @@ def judge_any(
     values: ArrivalValues,
     intervals: Sequence[MetricInterval],
 ) -> Judged:
-    """Judge any threshold. If the record has no answer, the result is inconclusive, with a reason."""
+    """Judge any threshold. If the record does not decide it, the result is inconclusive."""
     if threshold.reference is None:
         return judge_one(threshold, metrics, intervals)
     base = _base(threshold, threshold.reference)

@@ -1,6 +1,7 @@
 """Types of ``metrics.json``: counts, rates and summaries of times. Fields are named as in the file.
 
-Other types are beside the code that makes them. The whole file is ``findings.Results``, which has a JSON schema.
+Other types of the file are beside the code that makes them. The whole file is ``findings.Results``, which has a JSON
+schema.
 """
 
 from collections.abc import Callable, Mapping
@@ -62,7 +63,7 @@ class Value(NamedTuple):
 
     @property
     def open(self) -> bool:
-        """Whether only finite bounds of the statistic are known, because shorter time-outs could have lasted longer."""
+        """Whether the statistic is between two finite bounds, because a time-out below it could have lasted longer."""
         return self.most not in (self.value, inf)
 
 
@@ -78,7 +79,8 @@ class Summary(Result, frozen=True, kw_only=True):
 
     Attributes:
         at_least: statistics that are lower bounds, because they reach a time-out.
-        most: upper bounds of percentiles that shorter time-outs make uncertain. The percentile is the lower bound.
+        most: upper bounds of percentiles that are uncertain because time-outs below them could have lasted longer. The
+            percentile is the lower bound.
     """
 
     n: Count
@@ -180,14 +182,14 @@ class CountedFigures(Result, frozen=True, kw_only=True):
 
 
 class OverallStage(CountedFigures, frozen=True, kw_only=True):
-    """All traffic in the stages with one name, without times, because operations take different times."""
+    """All traffic in the stages of one name. It has no times, because kinds of operations take different times."""
 
     statuses: dict[str, Count]
     reasons: dict[str, Count]
 
 
 class OverallFigures(OverallStage, frozen=True, kw_only=True):
-    """All traffic, in total and by stage name, in order."""
+    """All traffic, in total and by stage name."""
 
     stages: dict[str, OverallStage]
 
@@ -195,8 +197,8 @@ class OverallFigures(OverallStage, frozen=True, kw_only=True):
 class OperationStage(CountedFigures, frozen=True, kw_only=True):
     """One traffic entry or operation in one stage.
 
-    Latencies include ok and timed-out operations and requests. Lags include all operations sent. Only ``async_run``
-    has the optional figures.
+    Latencies include only operations and requests that are ok or timed out. Lags include all operations sent. Only
+    ``async_run`` has the optional figures.
 
     Attributes:
         statuses: number of requests by status; ``none`` stands for a missing response.
@@ -226,7 +228,7 @@ class OperationStage(CountedFigures, frozen=True, kw_only=True):
 
 
 class OperationFigures(OperationStage, frozen=True, kw_only=True):
-    """One traffic entry or operation, in total and by stage, in order."""
+    """One traffic entry or operation, in total and by stage."""
 
     stages: Mapping[str, OperationStage]
 
@@ -299,8 +301,8 @@ class ExpectedLimiter(Result, frozen=True, kw_only=True):
             or is unknown.
         agreement: share of the observed decisions that the replay predicts. Requests of a burst may arrive in any
             order, so the replay puts accepted requests first.
-        agreement_as_sent: ``agreement`` if bursts keep the order of sending.
-        reordered: number of requests in bursts that the replay reordered.
+        agreement_as_sent: ``agreement`` of a replay in which bursts keep the order of sending.
+        reordered: number of requests that the replay moved within their burst.
         why_not: reason for a missing replay; null otherwise.
     """
 

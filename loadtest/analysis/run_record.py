@@ -56,7 +56,7 @@ class Record:
     @cached_property
     def in_figures(self) -> Bools:
         """Whether figures include each of ``sent_requests``."""
-        judged = np.append(self.vocabulary.in_figures, np.False_)  # the last one stands for -1
+        judged = np.append(self.vocabulary.in_figures, np.False_)  # the last place is index -1, the set-up
         return np.asarray(judged[self.sent_requests["stage_index"]])
 
     @cached_property
@@ -114,7 +114,7 @@ class Record:
 
     @cached_property
     def assumed_limits(self) -> AssumedLimits:
-        """The assumed limits. If the record lacks a valid assumption, these are the documented limits."""
+        """The assumed limits. Fixed windows for each key and limit replace an invalid recorded limiter."""
         try:
             return AssumedLimits.recorded(self.info.target)
         except ValueError:

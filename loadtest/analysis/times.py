@@ -86,8 +86,8 @@ def last_pending(rows: Rows) -> Floats:
 def overhead(rows: Rows) -> Floats:
     """Return the client's wait beyond executionTime, in ms.
 
-    A sync run waits for the service time of its accepted run. A job waits from start to end, which includes submit,
-    queue and poll lag. For a retrieval, the result is NaN, because the job ran earlier.
+    For a sync run, the wait is the service time of its accepted run. For a job, the wait lasts from start to end, and
+    includes submit, queue and poll lag. For a retrieval, the result is NaN, because the job ran earlier.
     """
     return _executing(rows, submit_time(rows), service_time(rows)) - rows.floats("execution_time_ms")
 
@@ -169,8 +169,9 @@ FORMULAS: Final = {name: time.formula for name, time in (_OF_OPERATIONS | _OF_JO
 class TimeDistributions:
     """Distributions of every time, by stage.
 
-    Latencies are of ok and timed-out operations and requests without deliberate mistakes. Waits are of ended jobs. Lags
-    measure the load generator, so they include every operation sent, even with a 429.
+    Latencies include only operations and requests that are ok or timed out, and have no deliberate mistake. Queue waits
+    and poll lags include only ok jobs. Lags measure the load generator, so they include every operation sent, even with
+    a 429.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:

@@ -107,7 +107,7 @@ def judged_by(threshold: Threshold) -> "partial[Judged]":
 
 
 def judge_one(threshold: Threshold, metrics: RunFigures, intervals: Sequence[MetricInterval] = ()) -> Judged:
-    """Judge a threshold that is not relative. Without an answer in the record, it is inconclusive, with a reason."""
+    """Judge a threshold that is not relative. If the record does not decide it, the result is inconclusive."""
     judged = judged_by(threshold)
     figures = find_figures(threshold, metrics)
     if figures is None:
@@ -289,7 +289,7 @@ def describe_import(record: Record, metrics: RunFigures) -> Verdict | None:
 
 
 def decide(info: RunInfo, checks: list[ValidityCheck], judged: list[Judged]) -> Verdict:
-    """Return the verdict with the highest precedence. A run whose generator was the bottleneck is invalid."""
+    """Return the verdict with the highest precedence."""
     word, statement, reasons = _decide(info, checks, judged)
     interrupted = info.end == "interrupted"
     code = ExitCode.INTERRUPTED if interrupted else ExitCode.__members__.get(word.upper(), ExitCode.PASS)

@@ -103,7 +103,10 @@ class SentRequests:
 BURST_GAP_S: Final = 0.002
 BURST_SPAN_S: Final = 0.02
 _BURST_SIZE: Final = 5
-"""A burst of at least this many requests to one limiter is crowded. The other two constants separate bursts."""
+"""In a burst of at least this many requests to one limiter, the order of arrival is unknown.
+
+A burst ends at a gap of ``BURST_GAP_S``, or after ``BURST_SPAN_S``.
+"""
 _LEAST_S: Final = 0.001
 _MOST_S: Final = 0.25
 """The assumed time from sending a request to the server's decision is within these limits, in s."""
@@ -175,9 +178,9 @@ def log_of(limit: Limit, times: Floats, ends: Floats, status: Floats, place: Int
 
 
 def _took(rows: NamedColumns) -> Floats:
-    """Return each request's duration in ns. A replay may accept a rejected request.
+    """Return each request's duration in ns, for replays of a concurrency limit.
 
-    The request then holds its slot for the duration of the last accepted request of its kind.
+    A replay may accept a rejected request, so it has the duration of the last accepted request of its entry and kind.
     """
     took: Floats = rows["end"] - rows["start"]
     for _, at in groups(rows["traffic"].astype(np.int64) * len(KINDS) + rows["kind"]):
@@ -208,7 +211,7 @@ def decision_delay(logs: list[RequestLog]) -> float:
 
 
 def join(logs: list[RequestLog], tolerance_s: float) -> RequestLog:
-    """Join the logs of one limit's limiters into one log, one limiter after another. There must be at least one."""
+    """Join the logs of one limit's limiters into one log, one limiter after another. At least one log is needed."""
     window = logs[0].limit.window
     base = np.floor(min(log.times[0] for log in logs) / window) * window
     stride = (np.ceil((max(log.times[-1] for log in logs) - base) / window) + _SILENCE) * window
@@ -238,7 +241,7 @@ _LEADS_S: Final = (0.0, 0.0002, 0.0005, 0.001, 0.002, 0.005)
 class Expectation(ExpectedLimiter, frozen=True, kw_only=True, eq=False):
     """The assumed limiter, and its decision on each sent request, warm-up included.
 
-    A decision is 1.0 for a 429, 0.0 for an accepted request, and NaN if no limit is assumed.
+    A decision is 1.0 for a 429, 0.0 for an accepted request, and NaN if no decision is predicted.
     """
 
     rejected: Floats
@@ -302,7 +305,8 @@ def _fit(assumed_limits: AssumedLimits, logs: list[RequestLog], clock: tuple[flo
     requests, steps = sum(len(log.times) for log in first), _STEPS
     if assumed_limits.spec.algorithm != VECTORISED and requests * steps > _TOO_MANY:
         steps = max(3, _TOO_MANY // requests) | 1
-    # At hundreds of requests/s, a step of the first grid spans several requests. A finer grid around the best follows.
+    # At hundreds of requests/s, a step of the first grid spans several requests. Therefore a finer grid around the best
+    # shift follows.
     for width in (reach, 2 * reach / (steps - 1)):
         grid = np.clip(best[1] + np.linspace(-width, width, steps), offset - reach, offset + reach)
         for shift in sorted(grid.tolist(), key=lambda shift: abs(shift - offset)):

@@ -142,7 +142,7 @@ class Interference(Result, frozen=True, kw_only=True):
 def interference(record: Record, wrong: Bools | None) -> list[Interference]:
     """Return each party that got a 429 while other traffic was sent.
 
-    ``wrong``: whether the assumed limiter would have accepted the rejected request; None if unknown.
+    ``wrong``: by request, whether it was rejected although the assumed limiter would accept it; None if unknown.
     """
     sent, entries = record.requests, record.vocabulary.words["traffic"]
     codes, keys = sent["traffic"].astype(np.int64), np.fmax(sent["key_index"], 0).astype(np.int64)

@@ -40,7 +40,8 @@ class LoggedLimit:
     """A limit as a log shows it.
 
     Attributes:
-        requests: requests of all keys together if this explains more decisions (``shared``); else those of each key.
+        requests: a joined log of one limiter for each key; if ``shared``, the log of one limiter for all keys, which
+            explains more decisions.
         inference: the inference from these requests, with the word ``nothing`` if the count is uncertain.
     """
 

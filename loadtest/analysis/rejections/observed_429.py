@@ -34,7 +34,7 @@ from loadtest.limits.inference import FITTED, Inference, InferenceOutcome, infer
 from loadtest.limits.loads import RequestLog
 
 NO_CODE: Final = "none"
-"""Placeholder for the error code of a 429 without one."""
+"""Stands for the missing error code of a 429."""
 
 
 class FitResult(Result, frozen=True, kw_only=True):
@@ -138,7 +138,7 @@ class LimitResult(Result, frozen=True, kw_only=True):
 
 
 class Observed429Result(Result, frozen=True, kw_only=True):
-    """Facts about all 429s. ``why_not`` is the reason why there are none; null if there are any.
+    """Facts about all 429s. ``why_not`` is the reason for missing facts; null otherwise.
 
     Attributes:
         complete: whether all requests were analysed.
@@ -211,7 +211,7 @@ def _look(record: Record, requests: RequestLog, inferred: Inference) -> tuple[Li
     codes[requests.judged] = wait
     unix_s = since_epoch + (record.info.epoch_unix_ns or 0) / 1e9
     codes_of = Counter(error[status == THROTTLED_STATUS].tolist())
-    called = [*record.vocabulary.words["error_code"], NO_CODE]  # the last one stands for -1
+    called = [*record.vocabulary.words["error_code"], NO_CODE]  # the last place is index -1, no code
     # Show the windows of the named limiter, else of the assumed limiter.
     shown = inferred.named[0] if inferred.word == "named" else fit
     if (shown.spec, shown.limit) == (fit.spec, fit.limit):

@@ -181,9 +181,9 @@ class Replayed(NamedTuple):
 
 
 def rejected_by_phase(spec: LimiterSpec, limit: Limit, asked: Sequence[tuple[Floats, Bools]]) -> Replayed | None:
-    """Replay requests at each phase of the windows, which are aligned with the server's clock; None if too many.
+    """Replay requests at each phase of windows on the server's clock; None if there are too many requests or windows.
 
-    ``asked`` has ascending request times in s, and ``[request, stage]`` whether the request counts, by limiter.
+    For each limiter, ``asked`` has ascending request times in s, and whether the request counts, ``[request, stage]``.
     """
     times = [each for each, _ in asked if len(each)]
     # Floats are more precise near zero. Whole windows are subtracted, which does not change phases.

@@ -1,7 +1,7 @@
 """Accuracy of Retry-After and other headers of a limit's 429s, recovery after 429s, and retries.
 
-The limiter could accept requests again at some time between its last rejected and its next accepted request. A wait
-is too short if it ends before the former request, and too long if it ends after the latter.
+The limiter could accept requests again at some time between its last rejected and its next accepted request. A stated
+wait is too short if it ends before this rejected request, and too long if it ends after this accepted request.
 """
 
 from collections import Counter
@@ -119,7 +119,7 @@ def retry_after(
 
 
 def _next_accepted(requests: RequestLog) -> Ints:
-    """Return the place of the same limiter's next accepted request, from each request on; n if none follows."""
+    """For each request, return the place of its limiter's first accepted request from there on; n if there is none."""
     n = len(requests.times)
     place = np.arange(n)
     following = np.minimum.accumulate(np.where(requests.accepted, place, n)[::-1])[::-1]
@@ -237,7 +237,7 @@ def _extent(values: Floats) -> tuple[float, float, float] | None:
 
 
 class Retries(Result, frozen=True, kw_only=True):
-    """Operations of one traffic entry with more than one attempt, and their attempts and ends.
+    """Numbers of one traffic entry's operations with more than one attempt, of their attempts and their outcomes.
 
     ``time_to_success_ms`` is the response time of the ok operations, including waits.
     """

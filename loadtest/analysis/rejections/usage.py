@@ -22,7 +22,7 @@ from loadtest.limits.fits import Fit
 from loadtest.limits.loads import RequestLog, opened
 
 MOST_KEYS: Final = 64
-"""At most this many keys are kept between two stage boundaries. The busiest keys are kept."""
+"""For each period between two stage boundaries, at most this many keys are kept: the busiest keys."""
 _UNEVEN: Final = 1.05
 
 
@@ -57,7 +57,7 @@ class LimitUsage(Result, frozen=True, kw_only=True):
 
     @property
     def busiest(self) -> float:
-        """The share of the busiest key, which is rejected first. With a single quota, this is the total share."""
+        """The share of the busiest key, which reaches its limit first. With a single quota, this is the total share."""
         return self.keys[0].share if self.keys else self.share
 
     @property
@@ -242,7 +242,7 @@ class AcceptedWindows:
 
 
 def accepted_windows(requests: RequestLog, fit: Fit, since_epoch: Floats) -> AcceptedWindows:
-    """Count a limit's accepted requests in each window of a limiter with at least one request.
+    """Count the accepted requests in each window that has at least one request, for all limiters of a limit.
 
     Send times ``since_epoch`` are in s, with NaN for the preflight.
     """
@@ -283,7 +283,7 @@ def accepted_windows(requests: RequestLog, fit: Fit, since_epoch: Floats) -> Acc
 
 
 def _begins(requests: RequestLog, fit: Fit) -> tuple[Ints, Floats]:
-    """Return the first request of each window, and the windows' starts: on the server's clock, or with a request."""
+    """Return the first request and the start of each window. Windows start by the server's clock or with a request."""
     if not ALGORITHMS[fit.spec.algorithm].aligned:
         firsts = np.asarray(opened(requests), np.int64)
         return firsts, requests.times[firsts]
@@ -310,7 +310,7 @@ def _whole(requests: RequestLog, firsts: Ints, begins: Floats) -> Bools:
 
 
 def _beside(requests: RequestLog, firsts: Ints, begins: Floats) -> Ints:
-    """Return the number of requests in each window that are so near an edge that the neighbour may have got them."""
+    """Return how many requests of each window are so near an edge that they may belong to the neighbouring window."""
     ends = np.append(firsts[1:], len(requests.times))
     early = np.searchsorted(requests.times, begins + requests.tolerance_s) - firsts
     late = ends - np.searchsorted(requests.times, begins + requests.limit.window - requests.tolerance_s)
