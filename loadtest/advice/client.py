@@ -50,7 +50,7 @@ class LimitPace:
         self.accepted: deque[float] = deque(maxlen=count)  # the server decided before these times
         self.now = self.last = self.due = self.late = self.pause = 0.0
         self.slow = self.slowed = self.changed = self.backoff = 0.0
-        self.credit, self.first = 1.0, False  # at most 1 and a sixteenth of the last accepted requests are unanswered
+        self.credit, self.first = 1.0, False  # unanswered requests allowed: 1, and 1/16 more for each accepted request
 
     def wait(self) -> float:
         """Return the seconds until the next request may start; 0 if it starts now."""

@@ -31,7 +31,7 @@ _MARGIN_S: Final = 0.001
 _COSTS: Final = (0.01, 0.1, 0.3, 1.0, 3.0, 10.0, math.inf)
 """Costs of a poll that are tried, as multiples of the median execution time."""
 _SIMULATED: Final = 10_000
-"""Plans are simulated for at most this many jobs. In longer work, one window more or less matters little."""
+"""Polling plans are simulated if there are at most this many jobs. For more jobs, a window's difference is small."""
 _EQUAL: Final = 1.005
 """Two times count as equal if their ratio is at most this."""
 _QUOTA: Final = 0.9
@@ -161,8 +161,8 @@ def let_through(candidate: Candidate, ready: Iterable[float], epoch: float) -> l
     """Return the earliest times at which a new limiter lets requests through. All times are in s from ``epoch``.
 
     No request is sent before its time in ``ready``. For windows, logs, counters and buckets, it is optimal to send as
-    soon as the limiter accepts. A queue holds the requests that it accepts. For a concurrency limit, the result is
-    ``ready``.
+    soon as the limiter accepts. A queue lets a request through when it releases the request. For a concurrency limit,
+    the result is ``ready``.
     """
     if candidate.algorithm == CONCURRENCY:
         return [*ready]

@@ -157,7 +157,7 @@ class Gate:
         return self._past_edges(ready) if ready >= self._clear else ready
 
     def _past_edges(self, ready: float) -> float:
-        """Return the first time from ``ready`` on that is not near an edge. Near edges, either window may count it."""
+        """Return the first time from ``ready`` on that is not near an edge, where either window may count a request."""
         self._clear = math.inf
         for window, phase in self._edges:
             near = min(self._jitter, window / _NEAR)

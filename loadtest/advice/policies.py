@@ -14,11 +14,11 @@ from loadtest.scenario import Polling, Retry, Traffic
 
 _Draw = Callable[[], float]
 Wait = Callable[[int, float, float, float | None], float | None]
-"""Returns the seconds to wait after the n-th 429 in succession, or None to give up. Takes n, the seconds since the
-first request, a uniform draw from 0 to 1, and the wait in s that the 429 states."""
+"""A function that returns the seconds to wait after the n-th 429 in succession, or None to give up. The arguments are
+n, the seconds since the first request, a uniform draw from 0 to 1, and the wait in s that the 429 states."""
 Poll = Callable[[int, float, _Draw], float | None]
-"""Returns the seconds to the n-th poll, or None to give up. The arguments are n, the seconds since acceptance, and a
-function that draws uniform numbers."""
+"""A function that returns the seconds to the n-th poll, or None to give up. The arguments are n, the seconds since
+acceptance, and a function that draws uniform numbers."""
 
 PACED: Final = "paced"
 PRESENT: Final = "present"

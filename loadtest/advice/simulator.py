@@ -97,7 +97,10 @@ class Simulation(Scheduler):
 
 
 class _Client:
-    """A client. Without a schedule, it starts all jobs at once if it has gates, else a job whenever a job ends."""
+    """A client. Without a schedule, it starts all jobs at once if it has gates.
+
+    Without gates, it starts ``in_flight`` jobs, and another job whenever a job ends.
+    """
 
     def __init__(self, simulation: Simulation, number: int) -> None:
         self.simulation = simulation

@@ -1,3 +1,3 @@
-"""Search for the capacity of a service and its bottleneck. Models guess each constraint, and a few runs confirm it."""
+"""Search for the capacity of a service and its bottleneck. Models guess the capacity, and a few runs measure it."""
 
 __all__ = ["results", "search", "sentences"]

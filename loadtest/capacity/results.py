@@ -19,7 +19,7 @@ SCHEMA_VERSION: Final = 1
 
 LevelOutcome = Literal["holds", "breaks", "inconclusive", "invalid"]
 """A level holds if every threshold of the judged stage passed. It breaks if a threshold failed. It is inconclusive if
-none failed but one cannot be judged. It is invalid if the load generator was the bottleneck."""
+no threshold failed but some cannot be judged. It is invalid if the load generator was the bottleneck."""
 
 
 class Constraint(StrEnum):
@@ -96,7 +96,7 @@ class Level(msgspec.Struct, frozen=True, kw_only=True):
     limits: dict[LimitName, LimitLevel]
     """The limits that requests used."""
     constraint: Constraint | None = None
-    """The bottleneck; None if the level passed."""
+    """The bottleneck; None if the level holds or is inconclusive."""
     limit: LimitName | None = None
     """The limit, if the bottleneck was a limit or the poll budget."""
 
@@ -104,10 +104,10 @@ class Level(msgspec.Struct, frozen=True, kw_only=True):
 def read_level(directory: Path, *, name: str, multiplier: float, stage: str, scenario: "Scenario") -> Level:
     """Read the level of a reported run.
 
-    ``name`` is its path in the search's directory; ``stage`` is the only stage besides the warm-up.
+    ``name`` is the run's path in the search's directory; ``stage`` is its only stage besides the warm-up.
 
     Raises:
-        LoadtestError: if its ``metrics.json`` cannot be read.
+        LoadtestError: if the run's ``metrics.json`` cannot be read.
     """
     metrics = read_figures(directory)
     entries = {name: _entry(each.stages[stage], scenario, name) for name, each in metrics.traffic.items()}
@@ -166,7 +166,7 @@ def _rejecting(
         for name, each in scenario.traffic.items()
         for threshold in broken
         if threshold.traffic in (None, name) and threshold.operation in (None, each.operation)
-        # The limit of first requests comes first, because its rejections leave fewer jobs to poll.
+        # The limit of first requests comes first and wins a tie, because its rejections leave fewer jobs to poll.
         for limit in (LIMIT_OF_OPERATION[each.operation], *LIMITS_OF_OPERATION[each.operation])
     ]
     rejecting = [name for name in drawn if name in limits and limits[name].throttled_rate > 0]

@@ -58,7 +58,7 @@ _TAIL: Final = 0.04
 _APART: Final = 0.025
 """Rates that are tried differ by at least this share. It is a quarter of the default width of the range."""
 _STEP: Final = 2.0
-"""A rate is at most this multiple of the fastest that passed, so that an unknown service is not overloaded further."""
+"""The next rate is at most this multiple of the fastest rate that passed, to overload the service no further."""
 _BETTER: Final = 1.1
 """A failure does not depend on the rate if half of the rate improves the result by less than this factor."""
 _HALVINGS: Final = 7
@@ -102,9 +102,9 @@ class RateRange(NamedTuple):
 def outcomes(levels: Sequence[Level]) -> list[tuple[Level, bool]]:
     """Return the levels that count, and whether each passed.
 
-    An invalid run does not count if it is the only one, or if the generator kept up with the same or a higher rate,
-    because another process may have delayed the generator. An inconclusive run does not count if no slower run passed,
-    because it had too few values.
+    Another process may delay the generator by chance. An invalid run therefore counts only if it is one of several that
+    were faster than every valid run. An inconclusive run does not count if no slower run passed, because it had too few
+    values.
     """
     kept_up = max((level.multiplier for level in levels if level.outcome != "invalid"), default=0.0)
     late = [level for level in levels if level.outcome == "invalid" and level.multiplier > kept_up]
@@ -219,8 +219,8 @@ def _alike(slower: Level, faster: Level) -> bool:
 class LimitForecast:
     """Forecasts each limit's share of 429s at multiples of a scenario's rate, and guesses the limits' multipliers.
 
-    The scenario has only the judged stage. The forecast assumes that it starts together with a window. Another start
-    gives the same shares, because whole windows are judged.
+    The scenario has only the judged stage. The forecast assumes that the stage starts together with a window. Another
+    start gives the same shares, because whole windows are judged.
     """
 
     def __init__(self, question: Question) -> None:
@@ -264,9 +264,9 @@ class LimitForecast:
         return multiplier if LOWEST <= multiplier <= HIGHEST else None
 
     def _highest(self, name: LimitName, tolerance: float | None = None) -> float | None:
-        """Return the highest multiplier within a tolerance, by bisection in log-rate; None if all are within it.
+        """Return the highest multiplier with at most a tolerated share of 429s; None if every multiplier has so few.
 
-        Thresholds set the default tolerance.
+        Thresholds set the default tolerance. The method is bisection in log-rate.
         """
         tolerance = self._allowed.get(name, 0.0) if tolerance is None else tolerance
         low = high = LOWEST
@@ -332,10 +332,10 @@ def flat_until(levels: Sequence[Level]) -> float | None:
 
 
 def with_causes(levels: Sequence[Level]) -> list[Level]:
-    """Return the levels with their causes. If waiting jobs exhausted the poll budget, the cause is the service.
+    """Correct the constraints of levels: if waiting jobs exhausted the poll budget, the constraint is the service.
 
-    Jobs that do not wait need, for each unit of load, as few polls as in the passed level with the fewest. If the limit
-    accepts that many polls, waiting is the cause.
+    The passed level with the fewest polls per unit of load shows how many polls jobs need if they do not wait. If the
+    limit accepts more polls than that, jobs waited.
     """
     name = LimitName.RETRIEVAL
     held = [level for level in levels if level.outcome == "holds" and name in level.limits]

@@ -15,7 +15,7 @@ from loadtest.words import duration_ms, joined, percent
 
 _MINUTE: Final = 60
 _ONE: Final = 1.1
-"""Up to this many polls per job count as one."""
+"""Up to this many polls per job count as one poll."""
 _NEARLY: Final = 0.9
 """Share of a limit. Above it, the limit is nearly exhausted. Below it, 429s are unexpected."""
 

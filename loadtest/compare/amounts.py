@@ -188,7 +188,7 @@ def worsening(one: MetricComparison) -> float:
 
 
 def telling(one: MetricComparison) -> tuple[bool, float]:
-    """Return a sort key by size of change. Short times, polled times and shares come after all other metrics."""
+    """Return a sort key that grows with the change. Short times, polled times and shares have the smallest keys."""
     return in_percent(one), worsening(one)
 
 
@@ -198,10 +198,10 @@ def factor(ratio: float) -> str:
 
 
 def find(metrics: Sequence[MetricComparison], worse: Sequence[MetricComparison]) -> tuple[ChangeFinding, ...]:
-    """Return a finding for each share that became worse, and one for the times of each traffic entry and stage.
+    """Return a finding for each share that became worse, and a finding for all worse times of an entry and stage.
 
     The entry's other metrics that became worse are symptoms: they show where the time was lost. Errors come first, then
-    429s, then times by the lower bound of their growth (95 %, in ms), the largest first.
+    429s, then times by the lower bound of their growth (95 %, in ms), the largest first. Goodput counts as a time.
     """
     found = [_finding(metrics, one, []) for one in worse if one.metric not in _ORDERED]
     for entry in dict.fromkeys((one.traffic, one.stage) for one in worse if one.metric in _ORDERED):

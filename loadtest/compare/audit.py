@@ -23,7 +23,7 @@ from loadtest.stats.shares import clopper_pearson
 LEAST: Final = LEAST_RUNS + 2
 """Stretches with fewer runs are not replayed. A replay needs a history, a compared run and its rerun."""
 MOST_REPLAYS: Final = 300
-"""At most this many checks are replayed, evenly spaced. If none is a false alarm, the rate is at most 1 %."""
+"""At most this many checks are replayed, evenly spaced. If none is a false alarm, the rate's upper bound is 1 %."""
 CHECKS_A_YEAR: Final = 365
 
 

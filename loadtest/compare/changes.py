@@ -7,9 +7,9 @@ The p of a share is computed from counts, because log odds are imprecise for rar
 requests, 12 in 600 are clearly a rise, but the change in log odds has a standard error of 1.4. Fisher's exact test
 gives a normal deviate. The signed root of the deviance replaces it if events are very many, or if 429s are expected
 (McCullagh & Nelder, "Generalized Linear Models", 1989, §4.4). The expected log odds are then an offset. The deviate is
-divided by the overdispersion (§4.5): rates vary between runs by more than counting error. Student's t then has
-Satterthwaite's degrees of freedom. The interval of the difference is Newcombe's (1998), from Wilson intervals at
-effective counts.
+divided by the root of the overdispersion (§4.5), because rates vary between runs by more than counting error. Student's
+t then has Satterthwaite's degrees of freedom. The interval of the difference is Newcombe's (1998), from Wilson
+intervals at effective counts.
 """
 
 import math
@@ -117,7 +117,7 @@ class MetricChange:
         parts: two factors that turn ``variance`` into the variance of the base side's mean, and of the head.
         penalty: p is multiplied by this, because the metric is tested against several baselines.
         weight: the metric's share of α is proportional to this. A p50 has 1; a metric that is not tested has 0.
-        anchored: whether the baseline is the first runs of its period, to find slow drift, instead of the latest.
+        anchored: whether the baseline is the first runs of its period instead of the latest, to find slow drift.
         rise: the user's own minimum rise of a share.
     """
 
@@ -217,7 +217,7 @@ class TimeChange(MetricChange):
 
 @dataclass(frozen=True, kw_only=True)
 class ShareChange(MetricChange):
-    """The change of a share. The methods are those of ``TimeChange``."""
+    """The change of a share. Its methods have the same meaning as those of ``TimeChange``."""
 
     @cached_property
     def base_counts(self) -> tuple[EventCount, ...]:
@@ -323,7 +323,7 @@ class ShareChange(MetricChange):
         return sum(one.offset for one in self.head_counts) / len(self.head_counts)
 
     def _side(self, counts: Sequence[EventCount], varies: float) -> tuple[float, float, float]:
-        """A side's share and its Wilson interval, which overdispersion widens."""
+        """Return a side's share and its Wilson interval, which overdispersion widens."""
         share, n = expit(common_log_odds(counts) + self._offset), sum(one.n for one in counts)
         counting = _counting(counts)
         n /= 1 + varies / counting
@@ -375,5 +375,5 @@ def _counting(counts: Sequence[EventCount]) -> float:
 
 
 def _df(df: float, counting: float, varies: float) -> float:
-    """Degrees of freedom of ``counting + varies``; ``counting`` is known exactly (Satterthwaite, 1946)."""
+    """Return the degrees of freedom of ``counting + varies``; ``counting`` is known exactly (Satterthwaite, 1946)."""
     return min(_MOST_DF, df * ((counting + varies) / varies) ** 2)

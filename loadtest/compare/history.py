@@ -57,7 +57,7 @@ class RunLine(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", tag="
 
 
 class DecisionLine(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", tag="decision", omit_defaults=True):
-    """A user's decision on a run.
+    """A decision on a run, by the user or by a check.
 
     Attributes:
         recorded: time in UTC, ISO 8601. If a run has several decisions, the last counts.
@@ -197,7 +197,7 @@ def _median(runs: Sequence[HistoryRun], key: Key) -> float:
 def run_line(
     run: RunMeasurements, verdict: RecordedVerdict, *, sentence: str = "", confirms: str = "", recorded: str = ""
 ) -> RunLine:
-    """Return the line of a compared run. It is accepted if it passed or was not judged, and otherwise waits."""
+    """Return the line of a run. A regressed, inconclusive or incomparable run waits for a decision."""
     status: Literal["accepted", "waiting", "invalid"]
     status = "accepted" if verdict in {"pass", "learning", "not judged"} else "waiting"
     return RunLine(

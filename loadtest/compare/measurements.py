@@ -1,6 +1,6 @@
 """Measurements of one run, and a check whether two runs are comparable.
 
-The analysis writes a run's ``RunMeasurements`` to ``measurements.json``. Lines of a history contain them, too.
+The analysis writes a run's ``RunMeasurements`` to ``measurements.json``. A run's line in a history contains them, too.
 """
 
 import math

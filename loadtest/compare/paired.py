@@ -39,8 +39,8 @@ def next_look(valid: int, most: int) -> int:
 def block_order(seed: int, pairs: int) -> tuple[Side, ...]:
     """Return the side of each block. Every two pairs have the order ABBA or BAAB, drawn by the seed.
 
-    The second pair mirrors the first, so that a linear drift cancels. If the number of pairs (discarded ones included)
-    is odd, the first pair has no mirror image. Periodic disturbances would bias a fixed order, so the order is random.
+    The second pair mirrors the first, so that a linear drift cancels. If the number of pairs, including discarded
+    pairs, is odd, the first pair has no mirror image. Periodic disturbances would bias a fixed order, so it is random.
     """
     # The order must only be reproducible, not secret.
     source = random.Random(f"blocks {seed}")  # noqa: S311
@@ -77,7 +77,7 @@ def compare_pairs(pairs: Sequence[_Pair], *, title: str = "", discarded: int = D
 
 
 def _compare_blocks(pairs: Sequence[_Pair]) -> tuple[list[AnyChange], list[MetricComparison], set[Key]]:
-    """Return the changes of tested metrics, other metrics, and those that would be tested if the head side had them."""
+    """Return the changes of tested metrics, the untested metrics, and the keys that only lack values of the head."""
     columns: defaultdict[Key, list[tuple[Measurement, Measurement | None]]] = defaultdict(list)
     for base, head in pairs:
         others = head.by_key()

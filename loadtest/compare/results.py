@@ -16,7 +16,7 @@ MetricVerdict = Literal["regressed", "improved", "unchanged", "changed", "inconc
 """``changed``: a share rose beyond chance, but by less than the minimum rise."""
 FindingKind = Literal["grown", "moved", "throttled", "failing", "less"]
 ComparisonVerdict = Literal["regressed", "pass", "inconclusive", "learning", "not comparable", "invalid"]
-"""Verdict of a whole comparison. ``pass``: it found no regression, and would have found one of the stated size."""
+"""Verdict of a whole comparison. ``pass``: no regression was found, and the sentence states the detectable size."""
 
 
 class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,7 +36,7 @@ class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
         sd: standard deviation between runs or pairs, on the metric's scale.
         n: number of runs in the history, or of pairs.
         suspect: whether a rerun must confirm that the metric became worse.
-        drift: whether the baseline is the first runs of its period, to find slow drift, instead of the latest.
+        drift: whether the baseline is the first runs of its period instead of the latest, to find slow drift.
         gated: whether the verdict may use the metric.
         why: why the metric is not gated, not comparable or inconclusive; empty otherwise.
         earlier: values of the base side in order, for plots; ``later`` has those of the head side.

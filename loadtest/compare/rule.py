@@ -2,7 +2,7 @@
 
 Each metric has a prediction interval from the latest runs of the baseline period, to find sudden changes. If the period
 is long enough, a second interval comes from its first runs. It finds slow drift, which a moving window never detects.
-``changes.py`` defines effects, ``noise.py`` standard deviations, and ``verdict.py`` the verdict.
+``changes.py`` estimates changes and their variance, and ``verdict.py`` reaches the verdict.
 """
 
 import math
@@ -72,7 +72,7 @@ def judge_history(
         confirming: for a rerun, the suspected metrics; it can confirm only these. None for a first run.
         title: title of the scenario.
         settings: only ``rise`` is used here.
-        noise: accepted runs of the previous baseline period. A short period keeps their noise.
+        noise: accepted runs of the previous baseline period. If the current period is short, their noise counts, too.
     """
     valid = [one for one in history if one.valid]
     comparable, kept = ([one for one in runs if not mismatch(one, run)] for runs in (valid, noise))

@@ -61,7 +61,7 @@ _ORDER: Final = {metric: place for place, metric in enumerate(Metric)}
 _CONTROLS: Final = {"CPU loop": (0.03, 1.05, 0.0), "dispatch lag p99": (0.30, 1.5, 1.0)}
 """For each control: its assumed sd between runs (log scale), and the smallest ratio and growth in ms that count."""
 _CONTROL_LEVEL: Final = 0.01
-"""A control moved if its one-sided p (Student's t, shrunk sd) is at most this and it grew by the minimum."""
+"""A control moved if its one-sided p (Student's t, shrunk sd) is at most this and it grew by both of its minima."""
 _LEAST_CONTROLS: Final = 3
 """Controls are compared only if at least this many runs or pairs have them."""
 _EXIT_CODES: dict[ComparisonVerdict, ExitCode] = {
@@ -137,7 +137,7 @@ def judge_family(
     but those of ``confirming`` remain suspected.
 
     Holm's method counts only tests that can find a change (Tarone, "A modified Bonferroni method for discrete data",
-    Biometrics 1990). A share without events on both sides, such as most error rates, has no such test.
+    Biometrics 1990). A share without events on either side, such as most error rates, has no such test.
     """
     weights = {one.key: one.weight for one in changes}
     raw = {one.key: one.p() for one in changes}

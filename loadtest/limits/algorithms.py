@@ -1,4 +1,4 @@
-"""Registry of rate-limiting algorithms. Also makes limiters from specs and replays known times through them."""
+"""Registry of rate-limiting algorithms, with functions that make limiters and replay known times through them."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -37,7 +37,7 @@ AlgorithmName = Literal[
 CONCURRENCY: Final = "concurrency"
 """The only algorithm that limits requests in progress instead of arrivals."""
 Scope = Literal["key-and-name", "key", "name", "global"]
-"""The requests that one limiter counts: a key's requests on a limit name, a key's, a limit name's, or all."""
+"""The requests that one limiter counts: a key's on one limit name, all of a key, all on a limit name, or all."""
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 SHARED_SCOPES: Final[tuple[Scope, ...]] = ("key", "global")
 """Scopes whose limiters count requests of all limit names together."""
@@ -245,8 +245,8 @@ def make(spec: LimiterSpec, limit: Limit) -> Limiter:
 def replay(limiter: Limiter, times: Iterable[float], ends: Iterable[float] | None = None) -> list[bool]:
     """Return whether a fresh limiter accepts each request.
 
-    ``times`` are ascending, in unix seconds of the limiter's clock. ``ends`` are the ends of the requests on the same
-    clock, which only a concurrency limit uses. ``ends`` is None if requests take no time.
+    ``times`` are ascending, in unix seconds of the limiter's clock. ``ends`` are the requests' ends on the same clock;
+    None if requests take no time. Only a concurrency limit uses ``ends``.
     """
     if ends is None:
         ends = times = list(times)

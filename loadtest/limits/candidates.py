@@ -14,7 +14,7 @@ from loadtest.limits.loads import LOADS, SLACK, Loads, RequestLog, bucket_loads
 from loadtest.units import Limit
 
 _STEPS: Final = 31
-"""Number of clock shifts in a grid. The first covers ± 0.6 s in steps of 0.04 s. The second grid is 15 times finer."""
+"""Number of clock shifts in a grid. The first grid covers ± 0.6 s in steps of 0.04 s. The second is 15 times finer."""
 _PHASED: Final = 10_000
 """At most this many requests are used to fit the shift of wall-aligned windows. More would take too long."""
 _NEAR_RATED: Final = 2000
@@ -126,7 +126,7 @@ def _aligned(requests: RequestLog, specs: list[LimiterSpec], offset: float, reac
 
     attempt(specs, offset, reach)
     fits: dict[LimiterSpec, list[Fit]] = {spec: [] for spec in specs}
-    for wanted in (0, 1):  # the documented count may fit best at another shift
+    for wanted in (0, 1):  # the documented count and the best count may fit best at different shifts
         around: dict[float, list[LimiterSpec]] = {}
         for spec, scores in tried.items():
             around.setdefault(_best_shift(scores, wanted, offset), []).append(spec)
@@ -145,7 +145,7 @@ def _best_shift(scores: dict[float, tuple[float, float]], wanted: int, offset: f
 
 
 def _with_burst(requests: RequestLog, assumed: LimiterSpec) -> Iterator[Fit]:
-    """Fit buckets. Some bucket algorithms decide alike, and some hold the requests that they accept."""
+    """Fit buckets with each rate and burst."""
     limit = requests.limit
     for each, fitted in _rates(requests):
         loads = bucket_loads(requests, each.rate)
@@ -162,7 +162,10 @@ def _each_burst(
     fitted: tuple[Fitted, ...],
     loads: Loads | None,
 ) -> Iterator[Fit]:
-    """Fit all algorithms with a burst. If ``loads`` is None, fit their variants that count rejections."""
+    """Fit all algorithms with a burst. If ``loads`` is None, fit their variants that count rejections.
+
+    The algorithms decide alike. Only a queue is also judged by whether accepted requests were delayed.
+    """
     counting = loads is None
     buckets = [each for each in ALGORITHMS.values() if each.has_burst and counting in each.variants]
     unheld = None if loads is None else unheld_by_queue(requests, loads, limit)
@@ -178,7 +181,7 @@ def _each_burst(
 
 
 def _bursts(limit: Limit, assumed: LimiterSpec, best: Iterable[int]) -> dict[int, tuple[Fitted, ...]]:
-    """Return the default, the assumed and the best bursts. Each has the parameters that were fitted for it."""
+    """Return the default, the assumed and the best bursts, each with the names of the parameters fitted for it."""
     own = [each.default_burst(limit) for each in ALGORITHMS.values() if each.default_burst]
     fitted: dict[int, tuple[Fitted, ...]] = dict.fromkeys(best, ("burst",))
     return fitted | dict.fromkeys([*own, *([assumed.burst] if assumed.burst else [])], ())

@@ -55,12 +55,12 @@ class Fit:
         right: decisions that the limiter predicts.
         wrongly_rejected: requests rejected although the limiter had room.
         wrongly_admitted: requests accepted although the limiter was exhausted.
-        undecidable: requests that the limiter cannot predict within the tolerance of times. It decides the others.
+        undecidable: requests that the limiter cannot predict within the tolerance of times. It decides all others.
         rejected: rejected requests among those that the limiter decides; ``accepted`` likewise.
         not_held: accepted requests that were faster than a queue's delay. They count as wrong.
         score: log-likelihood, minus half the logarithm of n for each fitted parameter (after Schwarz's criterion).
         wrong: whether each request's decision contradicts the limiter.
-        bursts: the smallest and largest burst that fit equally well; None if only one burst was tried.
+        bursts: the smallest and largest burst that fit equally well; None if only one burst fits.
         counts: if the count was fitted, the smallest and largest count that the decisions do not exclude.
         rates: if the rate was fitted, the smallest and largest rate in requests/s that the decisions do not exclude.
         phases: if the phase was fitted, the earliest and latest phase in s. The earliest may be negative.
@@ -161,7 +161,7 @@ def _likelihood(n: int, wrong: int, unsure: int) -> float:
 
 
 def threshold_bounds(requests: RequestLog, loads: Loads) -> tuple[Floats, Floats]:
-    """Return the threshold that each accepted request needs, and the lowest that each rejection contradicts."""
+    """Return the threshold that each accepted request needs, and the lowest that contradicts each rejection."""
     accepted, rejected = requests.decisions
     return np.ceil(loads[0][accepted] + 1 - SLACK), np.ceil(loads[1][rejected] + 1 - SLACK)
 
@@ -198,13 +198,13 @@ def may_fit(requests: RequestLog, loads: Loads) -> bool:
         bisect_left(range(n + 1), True, key=lambda wrong, n=n: log10_at_most(n - wrong, n, BAR) < _UNLIKELY)  # type: ignore[misc]
         for n in (len(needs), len(refutes))
     ]
-    # Of the thresholds that few accepted requests contradict, the smallest has the fewest contradicting rejections.
+    # The smallest threshold that few accepted requests contradict has the fewest contradicting rejections.
     threshold = np.sort(np.append(needs, 1.0))[-many[0]]
     return bool(np.count_nonzero(refutes <= threshold) < many[1])
 
 
 def compare_with(requests: RequestLog, spec: LimiterSpec, shift: float) -> Fit:
-    """Compare one limiter, with the assumed count, with the record.
+    """Compare one limiter that has the assumed count with the record.
 
     ``shift`` is the server's clock minus ours, in s. Only limiters that follow the server's clock depend on it.
     """
@@ -270,7 +270,7 @@ def count_interval(requests: RequestLog, fit: Fit, offset: float, reach: float) 
 def _not_excluded(
     requests: RequestLog, fit: Fit, offset: float, reach: float
 ) -> tuple[tuple[int, int], tuple[float, float] | None]:
-    """Return the ranges of thresholds and rates that the decisions do not exclude. A single tried rate gives None."""
+    """Return the ranges of thresholds and rates that are not excluded. The second is None if one rate was tried."""
     some, tried = requests.part(0, _LOOKED), []
     for spec, limit, shift in _neighbours(fit, offset, reach):
         loads = LOADS[spec.algorithm](some, spec, limit, shift)
@@ -302,7 +302,7 @@ def _neighbours(fit: Fit, offset: float, reach: float) -> Iterator[tuple[Limiter
 
 
 def _widened(held: list[float], tried: list[float]) -> tuple[float, float] | None:
-    """Widen a range to the next tried rates, because the true rate may lie between. One tried rate gives None."""
+    """Widen a range to the next tried rates, because the true rate may lie between. None if one rate was tried."""
     rates = sorted({*tried})
     if len(rates) == 1:
         return None

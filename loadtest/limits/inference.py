@@ -23,10 +23,10 @@ InferenceOutcome = Literal["nothing", "named", "several", "none"]
 FITTED: Final = 50_000
 """Algorithms are compared with at most this many requests of each limit. They are the first requests."""
 _LEAST_REJECTED: Final = 10
-"""Fewer 429s cannot show another count than the documented one. They exclude no limiter, because the sign test needs
-2⁻¹⁰ < 1 in 1000."""
+"""Fewer 429s cannot show that the count differs from the documented count. They exclude no limiter, because the sign
+test needs 2⁻¹⁰ < 1 in 1000."""
 _ALIGNED_S: Final = 2.0
-"""Windows count as aligned if their possible phases differ by at most this many s: 1 s for each of two clocks."""
+"""Possible phases that span at most this many s are not shown: each of two clocks may be wrong by 1 s."""
 _HELD: Final = 0.9
 """A higher correlation shows that a queue delayed accepted requests."""
 
@@ -136,8 +136,8 @@ def _considered(fits: list[Fit]) -> list[Fit]:
 def _not_excluded(pool: list[Fit], requests: RequestLog) -> list[Fit]:
     """Return the limiters that fit and that no better limiter excludes, best first."""
     left = [fit for place, fit in enumerate(pool) if not any(beats(other, fit) for other in pool[:place])]
-    # An algorithm whose documented count is not excluded has no other count. If times are in whole seconds, the
-    # decisions exclude few counts.
+    # If an algorithm fits with the documented count, its fits with other counts are left out. If times are in whole
+    # seconds, the decisions exclude few counts.
     documented = {_kind(fit) for fit in left if fit.fits and "count" not in fit.fitted}
     return [
         fit
@@ -203,7 +203,7 @@ def _kind(fit: Fit) -> tuple[str, bool]:
 
 
 def _with_phases(fit: Fit, left: list[Fit]) -> Fit:
-    """If a wide interval of phases fits as well, return aligned windows with this interval."""
+    """Return a fixed window's fit with a wide interval of phases that fits as well, if any."""
     wide = [each.phases for each in left if each.phases and each.phases[1] - each.phases[0] > _ALIGNED_S]
     return replace(fit, phases=wide[0]) if wide and fit.spec.algorithm == "fixed-window" else fit
 

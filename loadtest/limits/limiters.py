@@ -75,7 +75,7 @@ def slack(rate: float, most: int) -> float:
 def window_of(now: float, window: float, phase: float) -> tuple[float, float]:
     """Return the start and the end of the window that contains ``now``. Both are ``phase`` after a multiple of W.
 
-    They are computed alike, so that neighbouring windows share their boundary exactly.
+    One formula gives both, so that neighbouring windows share their boundary exactly.
     """
     index = (now - phase) // window
     if now >= (index + 1) * window + phase:  # floor and product can differ by one bit
@@ -131,8 +131,7 @@ class SlidingLog(Limiter):
     """At most ``limit.count`` requests in any ``limit.window`` seconds. Their times are in a log.
 
     Over T seconds of even load at r ≥ 1 times the limit it accepts N⌊T/W⌋ + min(N, λ(T mod W)). If rejected requests
-    count (``count_rejected``), it accepts N and then none while r > 1. It stores at most N times, and allocates their
-    memory as needed.
+    count (``count_rejected``), it accepts N and then none while r > 1. The log grows as needed, up to N entries.
     """
 
     __slots__ = ("_count", "_count_rejected", "_kept", "_last", "_log", "_lost", "_window")
@@ -297,7 +296,7 @@ class SteppedBucket(TokenBucket):
 
 
 class Gcra(Limiter):
-    """The generic cell rate algorithm (ITU-T I.371). Requests may arrive up to B − 1 requests ahead of their time.
+    """The generic cell rate algorithm (ITU-T I.371).
 
     Each accepted request advances a theoretical arrival time by T₁ = W/N. A request that comes more than (B − 1)T₁
     before this time is rejected. A token bucket of B tokens decides the same. With B = 1, it accepts a share of 1/⌈r⌉
@@ -354,7 +353,7 @@ class LeakyQueue(Gcra):
 class ConcurrencyLimit(Limiter):
     """At most ``limit.count`` requests at the same time. Call ``release`` when a request ends. The window is not used.
 
-    The times of its decisions are 0, because the next free slot depends on the requests in progress.
+    The times in its decisions are 0, because the next free slot depends on the requests in progress.
     """
 
     __slots__ = ("_free", "_total")

@@ -5,8 +5,9 @@ from the *recorded* acceptances, and only the next decision is predicted. Each d
 A request was wrongly rejected if the limiter had room for it, and wrongly admitted if the limiter had none.
 
 The arrival of a request at the server is known within a tolerance, and the decision on an unanswered request is
-unknown. Each algorithm therefore gives bounds on the load. If a decision depends on the value between them, it is
-undecidable. An algorithm accepts a request if load + 1 ≤ its threshold (N, or the burst).
+unknown. Each algorithm therefore gives bounds on the load. If a load within the bounds would accept a request and
+another load would reject it, the decision is undecidable. An algorithm accepts a request if load + 1 ≤ its threshold
+(N, or the burst).
 """
 
 import math
@@ -28,14 +29,14 @@ Loads = tuple[Floats, Floats]
 SLACK: Final = 1e-6
 """Tolerance for rounding errors of a load, in requests."""
 _KEPT: Final = 50_000
-"""The counts of a longer log are not kept, because they take about 200 bytes a request."""
+"""The counts of a log with more requests are not cached, because they take about 200 bytes a request."""
 _EDGE: Final = 1e-12
 """Tolerance for rounding errors of a time, in windows."""
 
 
 @dataclass(frozen=True, eq=False)
 class RequestLog:
-    """The requests of all limiters of one limit. The limiters follow each other on one time axis.
+    """The requests of all limiters of one limit, such as one limiter per key. They follow each other on one time axis.
 
     Times are in s. The axis differs from the wall clock by a whole number of windows. Idle windows separate the
     limiters, so that they are independent.
@@ -48,7 +49,7 @@ class RequestLog:
         tolerance_s: maximum delay between sending and arrival at the server.
         place: index of each request in ``SentRequests.table``; -1 for requests of the preflight.
         begins: index of each limiter's first request.
-        grain_s: resolution of times that are rounded down. It is part of the tolerance, and 0 if it does not matter.
+        grain_s: resolution of times that are rounded down; 0 if it does not matter. ``tolerance_s`` includes it.
     """
 
     limit: Limit
@@ -89,7 +90,7 @@ class RequestLog:
 
     @cached_property
     def aligned(self) -> "_Axis":
-        # The tolerance has a whole grain, for two rounded times. A rounded time and a window's edge need half of it.
+        # The tolerance includes a whole grain, for two rounded times. A window's edge is not rounded: half is enough.
         return _Axis(self, self.times + self.grain_s / 2, self.tolerance_s - self.grain_s / 2)
 
     @cached_property
@@ -144,7 +145,7 @@ def _sums(flags: Bools) -> Ints:
 
 
 def _from_first(requests: RequestLog) -> Floats:
-    """Map times to an axis with window starts at multiples of W. After an empty window, a request starts the next."""
+    """Map times to an axis with window starts at multiples of W. After an empty window, a request starts a window."""
     window, reach, found = requests.limit.window, requests.tolerance_s, []
     opened = number = end = -np.inf
     for time in requests.times.tolist():
@@ -152,7 +153,7 @@ def _from_first(requests: RequestLog) -> Floats:
             opened, number, end = time, max(number + 3, 0.0), time + window
         elif time >= end:
             end, number = end + window, number + 1
-        # Later requests cannot arrive before the one that started the window.
+        # Later requests cannot arrive before the request that started the window.
         found.append(number * window + max(time - end + window, reach if time - opened <= reach else -np.inf))
     return np.asarray(found, float)
 
@@ -179,7 +180,7 @@ class _Windows:
     def loads(self, counted: _Counted, may: float) -> tuple[Loads, Loads]:
         """Return the counts of each request's window, and the weighted counts of the previous window.
 
-        ``may`` is the most, in windows, by which the delays of a request and of its window's first request differ.
+        ``may`` is the largest difference between a request's delay and that of its window's first request, in windows.
         """
         found = []
         for side, own in zip((counted.least, counted.most), counted.before, strict=True):
@@ -283,9 +284,9 @@ def _sliding_log(requests: RequestLog, counted: _Counted) -> Loads:
 def bucket_loads(requests: RequestLog, rate: float, whole_at: float | None = None) -> Loads:
     """Return the tokens that are missing from a bucket. This is also the length of a leaky queue.
 
-    For each accepted request, they become u ← max(0, u − ρΔt) + 1: the distance of count − ρt from its minimum so far.
-    ``rate`` is ρ, the tokens refilled per second. ``whole_at`` is the server's clock minus ours, in s, if its clock
-    shows whole seconds.
+    Each accepted request changes their number u to max(0, u − ρΔt) + 1. This equals the distance of k − ρt from its
+    minimum so far, with k accepted requests. ``rate`` is ρ, the tokens refilled per second. If the server's clock shows
+    whole seconds, ``whole_at`` is its clock minus ours, in s.
     """
     early, late = _readings(requests, whole_at)
     either = []
@@ -306,7 +307,7 @@ def _readings(requests: RequestLog, whole_at: float | None) -> tuple[Floats, Flo
 
 
 def _bucket_of_all(requests: RequestLog, rate: float, burst: int, whole_at: float | None) -> Loads:
-    """Return ``bucket_loads`` for a bucket whose rejected requests take tokens too. The bucket stops at −B."""
+    """Return ``bucket_loads`` for a bucket from which rejected requests take tokens too. The bucket stops at −B."""
     used, last, most, found = 0.0, -np.inf, 2.0 * burst, []
     early, late = _readings(requests, whole_at)
     times = requests.times if whole_at is None else np.floor(requests.times + whole_at)

@@ -29,7 +29,7 @@ def replay(spec: LimiterSpec, limit: Limit, times: Floats, ends: Floats | None =
         held = ends.tolist() if ends is not None and spec.algorithm == CONCURRENCY else None
         return np.asarray(limits.replay(limits.make(spec, limit), times.tolist(), held), bool)
     window = np.floor_divide(times - spec.phase, limit.window)
-    # As in the state machine, a time lies on the next boundary if floor and product differ by one bit.
+    # Floor and product can differ by one bit. A time at a boundary then belongs to the next window, as in FixedWindow.
     window = np.where(times >= (window + 1) * limit.window + spec.phase, window + 1, window)
     first = np.concatenate(([True], window[1:] != window[:-1])) if len(times) else np.zeros(0, bool)
     position = np.arange(len(times))

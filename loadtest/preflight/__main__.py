@@ -1,7 +1,7 @@
 """``python -m loadtest.preflight``: checks with at most five requests whether a target can be loaded.
 
-The process reads a ``PreflightOrder`` and writes a ``Preflight``, both as JSON. Keys and endpoint come from the
-environment.
+The process reads a ``PreflightOrder`` and writes a ``Preflight``, both as JSON. The API keys and the value of
+``x-wf-endpoint`` come from the environment.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from loadtest.targets import PREFLIGHT_KEYS, PreflightOrder, first_workflow, wor
 
 _LEAST_TIMEOUT: Final = 10.0
 LONGEST: Final = 20.0
-"""The first workflow's time-out applies, but an answer may always take 10 s, and never more than 20 s."""
+"""An answer may take as long as the first workflow's time-out, but at least 10 s and at most 20 s."""
 _START: Final = "Start it (`loadtest serve` starts the reference API), or check its URL."
 _TLS: Final = "Check ca and client_certificate in the target's entry, and the host's name (docs/own-api.md)."
 _TIME: Final = "executionTime"

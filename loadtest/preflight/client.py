@@ -22,8 +22,8 @@ from loadtest.targets import PreflightOrder, allow, header_values, tls_context
 
 _MAX_ANSWER: Final = 1024 * 1024
 _KEPT_S: Final = 1.0
-"""An idle connection is kept for this many seconds. If the server closes it first (uvicorn after 5 s), it resets the
-next request."""
+"""An idle connection is kept for this many seconds. A server that closes the connection first (uvicorn after 5 s)
+resets the next request."""
 UNKNOWN_JOB: Final = "00000000-0000-0000-0000-000000000000"
 
 
@@ -64,7 +64,7 @@ class Reply:
 class TargetClient:
     """A client of one target. Requests go to the checked address, even if the name now resolves differently.
 
-    Keys and endpoint come from the environment.
+    The API keys and the value of ``x-wf-endpoint`` come from the environment.
 
     Raises:
         LoadtestError: if the target may not be loaded.
@@ -95,8 +95,8 @@ class TargetClient:
     async def ask(self, request: Request, key: str, seconds: float, *, job: str = "", body: object = None) -> Reply:
         """Send one request. A failure is returned as a reply.
 
-        ``seconds`` is the maximum time from connecting to the last byte. ``job`` is the id of a job to retrieve, which
-        is the end of the path. ``body`` is that of a run or submit.
+        ``seconds`` is the maximum time from connecting to the last byte. ``job`` is the id of a job to retrieve, and is
+        appended to the path. ``body`` is the body of a run or submit.
         """
         headers = {"x-api-key": key, **({} if body is None else {"content-type": "application/json"})}
         content = None if body is None else msgspec.json.encode(body)

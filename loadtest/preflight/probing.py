@@ -1,7 +1,7 @@
 """``python -m loadtest.preflight.probing``: probes a target's limits. Reads a ProbeOrder, writes ProbeMessage lines.
 
-It sends exactly the requests of ``loadtest.limits.probing``, at a limited rate. Keys and endpoint come from the
-environment.
+It sends exactly the requests of ``loadtest.limits.probing``, at a limited rate. The API keys and the value of
+``x-wf-endpoint`` come from the environment.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ _PATIENCE: Final = 4.0
 _LATE_S: Final = 0.1
 """The machine counts as busy if requests are sent later than this in s. bench/README.md allows 50 ms each way."""
 _LATE: Final = 0.1
-"""In a long documented window, this share of it applies instead, because lateness matters less there."""
+"""Lateness up to this share of the documented window is tolerated, too, because it matters less in a long window."""
 _REST: Final = 2
 """Documented windows without requests before a probe is repeated. A sliding counter remembers two windows."""
 REQUESTS_OF: Final[dict[LimitName, Request]] = {request.limit: request for request in reversed(REQUESTS.values())}
@@ -82,7 +82,7 @@ class Sender:
         self._workflow: str | None = None
         self._pending: set[asyncio.Task[None]] = set()
         self.replies: list[Sent] = []
-        """Own requests since ``begin``."""
+        """Requests to the probed quota since ``begin``."""
         self.sent = self.rejected = 0
         """Requests sent and rejected since the start, with all keys."""
 
@@ -226,8 +226,8 @@ async def probe_limit(
 ) -> LimitFinding:
     """Probe one limit with requests that execute nothing. If none is rejected, probe it again with a workflow.
 
-    The second probe gets the requests and the time that the first left. It is omitted if these are too few. A probe
-    begins again if this machine is too busy and enough requests and time are left.
+    The second probe gets the requests and the time that the first probe left. It is omitted if these are too few, or if
+    the order has no workflow. A probe begins again if this machine is too busy and enough requests and time are left.
 
     Raises:
         TargetError: if the target does not answer, or is not this API.
@@ -263,7 +263,7 @@ def _late_s(replies: Sequence[Sent]) -> float:
 
 
 def _overtaken(replies: Sequence[Sent], *, waits: bool = True) -> bool:
-    """Whether answers came after later requests. With ``waits``, late answers to accepted requests do not count."""
+    """Whether answers came after later requests. If accepted requests wait (``waits``), only late rejections count."""
     return any(reply.status and not reply.awaited and (reply.refused or not waits) for reply in replies)
 
 

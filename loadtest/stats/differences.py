@@ -1,4 +1,4 @@
-"""Student's t, and differences between two sides, which are sets of values of one run. A difference has an interval.
+"""Student's t, and differences between two sets of values of one run (the sides), with intervals.
 
 Values come in order of time, because neighbouring values are correlated. Each side's interval is computed for its
 *effective* number of values (``loadtest.stats.correlated_bins``), which is at most n. MOVER, the square-and-add method,
@@ -57,7 +57,7 @@ class Difference(NamedTuple):
     """The difference of two sides: head − factor × base.
 
     A side's value is infinite if it reaches time-outs, and None without values. The difference is None if both values
-    are infinite, or if one is missing. The interval is None for the reason ``why``.
+    are infinite, or if one is missing. If the interval is None, ``why`` states the reason.
     """
 
     base: float | None

@@ -1,4 +1,4 @@
-"""Targets: hosts that may be loaded, and their request budgets. All but loopback need an entry in ``targets.toml``."""
+"""Targets: hosts that may be loaded, and their request budgets."""
 
 from loadtest.targets.choose import (
     ChosenTarget,

@@ -62,7 +62,7 @@ class ChosenTarget(NamedEntry):
 
 
 class PreflightOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """The target and the scenario that a preflight checks. Keys and endpoint come from the environment."""
+    """The target and the scenario that a preflight checks."""
 
     url: str
     listed: bool

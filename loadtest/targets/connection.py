@@ -91,8 +91,7 @@ def resolve(url: str) -> Target:
 def allow(url: str, *, listed: bool = False) -> Target:
     """Check that a base URL may be loaded. Every process that sends load calls this.
 
-    Only this module resolves names, so every connection goes to a checked address, even if a name is resolved again
-    during a run. Unless an entry allows the run (``listed``), the host must be loopback.
+    Unless an entry allows the run (``listed``), the host must be loopback.
 
     Raises:
         InputError: if it is not a base URL, or its host is neither loopback nor allowed by an entry.

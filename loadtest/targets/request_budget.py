@@ -1,4 +1,4 @@
-"""Comparison of a run's minimum load with an entry's request budget. The load is counted from the run's schedule.
+"""Comparison of a run's minimum load with a target's request budget. The load is counted from the run's schedule.
 
 All checks precede the first request. Pure.
 """
@@ -56,7 +56,7 @@ class MinimumLoad:
         return sum(map(len, self.due.values()))
 
     def peak(self, name: LimitName, limit: Limit, *together: LimitName) -> int:
-        """Return the maximum number of requests in any window of a limit. Requests on ``together`` count, too."""
+        """Return the maximum number of requests in any window of a limit. Requests on the limits ``together`` count."""
         times = np.sort(np.concatenate([self.due.get(each, _NONE) for each in {name, *together}]))
         if not len(times):
             return 0

@@ -14,7 +14,7 @@ from loadtest.units import Limit
 WINDOWS: Final = 8.0
 """A probe takes at most this many documented windows (docs/capacity.md)."""
 SAME: Final = 0.02
-"""Two rates count as equal if they differ by at most this share. The network's delay of 0.1 s is this share of 5 s."""
+"""Two rates count as equal if they differ by at most this share: an error of 0.1 s (``NETWORK_S``) in 5 s."""
 _MOMENTS: Final = 6, 40
 """A burst is replayed as 6 to 40 groups of requests. More groups would slow down the probe."""
 _UNEVEN: Final = (math.sqrt(5) - 1) / 2
@@ -22,7 +22,7 @@ _UNEVEN: Final = (math.sqrt(5) - 1) / 2
 NETWORK_S: Final = 0.1
 """The network delays a request and its answer together by at most this many seconds (bench/README.md)."""
 PATIENCE_S: Final = 2.5 * NETWORK_S
-"""A request without an answer for this many seconds counts as accepted, and as in progress or held."""
+"""A request without an answer for this many seconds counts as accepted. It is in progress, or a queue holds it."""
 _TRIP_S: Final = 0.005
 """A request and its rejection are assumed to take this many seconds, until a rejection takes longer."""
 _PARTS: Final = 8
@@ -38,8 +38,8 @@ class VolleyOrder:
     """A burst to send.
 
     Attributes:
-        at: earliest time, in unix seconds of our clock.
-        patience: seconds to wait for a further answer. Unanswered requests then count as in progress or held.
+        at: earliest start, in unix seconds of our clock.
+        patience: seconds to wait for a further answer. Unanswered requests then count as accepted.
         held: whether a queue holds accepted requests. The probe then does not wait for their answers.
         spread: seconds over which the requests are spread; 0 to send them at once.
     """
@@ -55,8 +55,8 @@ class VolleyOrder:
     def after(self) -> list[float]:
         """Delay of each request since the first request, in seconds.
 
-        The distances are uneven, because an even stream shows little. A limiter without a burst accepts every second
-        request of it, both at 1.1 and at 1.9 times the limit's rate.
+        The distances are uneven, because an even stream shows little: a limiter without a burst accepts every second
+        request of an even stream, both at 1.1 and at 1.9 times the limit's rate.
         """
         apart = self.spread / self.count
         return [apart * (place + place * place * _UNEVEN % 1) for place in range(self.count)]
@@ -119,12 +119,12 @@ class ProbeEvidence:
         self.experiments: list[list[Volley]] = []
         self.answers: list[ProbeAnswer] = []
         self.longest = math.inf
-        """The server decides on a request within this many seconds, even if its answer takes longer."""
+        """The server is assumed to decide within this many seconds, even if its answer takes longer."""
         self.first = 0, 0.0, 0.0
-        """Number of accepted requests in the first experiment, and bounds on the seconds between its decisions."""
+        """Accepted requests in the first experiment, and bounds on the seconds from its first to its last decision."""
         self._arrivals: dict[tuple[int, int, float], tuple[Floats, Ints]] = {}
         self.full: list[int] = []
-        """Different numbers of accepted requests in bursts that had rejections."""
+        """Distinct numbers of accepted requests in bursts with rejections."""
 
     @property
     def volleys(self) -> list[Volley]:
@@ -137,7 +137,7 @@ class ProbeEvidence:
     def weight(self, volley: Volley, window: float) -> float:
         """Return a burst's weight as evidence. It is below 1 if decisions took more than 0.1 s and 2 % of ``window``.
 
-        Draws of arrival times cover the network's delays, but may not cover those of a busy machine.
+        The random arrival times of ``arrivals`` cover the network's delays, but may not cover those of a busy machine.
         """
         slow = float((self.decided(volley) - volley.sent).mean()) / max(NETWORK_S, SAME * window)
         return 1 / max(1.0, slow)
@@ -153,7 +153,8 @@ class ProbeEvidence:
         In half of the draws, a burst's requests are delayed together, because a busy server may receive them only just
         before it answers.
 
-        A group lasts half of ``refill_s``: the time in which a bucket accepts one more request, or a 60th of a window.
+        A group lasts about half of ``refill_s``. For buckets, ``refill_s`` is the time until one more request is
+        accepted; for windows, it is a 60th of a window.
         """
         lasts = min(volley.answered[-1], volley.sent[-1] + self.longest) - volley.sent[0]
         moments = int(min(max(2 * lasts / refill_s, _MOMENTS[0]), _MOMENTS[1]))

@@ -1,10 +1,10 @@
 """The limiters that may be in force, with their likelihoods, and the choice of the experiment that separates them best.
 
-A hypothesis is a row of parameters: N, W and the offset of the server's clock, or B and the seconds per refilled
-request. Each hypothesis decides on all requests again, for several random draws of their arrival times. If a draw
-accepts more or fewer requests of a burst than the server, it gets less weight and is replaced (a particle filter:
-Gordon, Salmond and Smith, IEE Proceedings F 1993). Likely rows are kept and varied, within their range and beyond it.
-Beyond it, the distances double.
+A hypothesis is a row of parameters: N and W, or for buckets B and the seconds per refilled request, with the offset of
+the server's clock. Each hypothesis decides on all requests again, for several random draws of their arrival times. If a
+draw accepts more or fewer requests of a burst than the server, it gets less weight, and another draw may replace it (a
+particle filter: Gordon, Salmond and Smith, IEE Proceedings F 1993). Likely rows are kept and varied, within their range
+and beyond it. Beyond it, the distances double.
 """
 
 import itertools
@@ -25,12 +25,13 @@ COMMON_WINDOWS: Final = (1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300
 REACH_S: Final = 0.5 + NETWORK_S
 """The server's clock differs from ours by at most this many seconds, delays included (bench/README.md)."""
 RATES: Final = 30.0
-"""Other rates and windows are considered within this factor of the documented values. This is an assumption."""
+"""Rates within this factor of the documented rate are tried, and windows down to the documented window ÷ this factor.
+This is an assumption."""
 FAR: Final = math.log(500)
-"""This natural log of a likelihood ratio excludes a limiter. At most 0.2 % of probes may name another limiter."""
+"""This natural log of a likelihood ratio excludes a limiter. At most 0.2 % of probes may name a wrong limiter."""
 _PER_MISS: Final = 3.5
 """Each surplus or missing accepted request of a burst makes a draw e^3.5 = 33 times less likely. This is between
-FAR / 2 and FAR, so that two exclude a limiter, and one does not."""
+FAR / 2 and FAR, so that two misses exclude a limiter, and a single miss does not."""
 _LIKELY: Final = 1.5 * _PER_MISS
 """Parameters are likely if the natural log of their likelihood is at most this far below the best. One and a half
 missed requests lose as much."""
@@ -55,13 +56,13 @@ _VOLLEYS: Final = 3
 _CASES: Final = 10
 """This many likely limiters represent one model. More would also make each choice slower."""
 _EXPERIMENTS: Final = 20
-"""Choosing an experiment takes about 0.1 s, which weighs as much as a probe's budget ÷ this number."""
+"""Each experiment has a fixed cost, a probe's budget ÷ this number, because choosing it takes about 0.1 s."""
 _GAP: Final = 1.5
 """Bursts are at most this many windows apart, so that the next burst may be in the same window or in the next one."""
 
 
 class Hypotheses:
-    """All hypotheses of one algorithm."""
+    """All hypotheses of one variant of an algorithm."""
 
     def __init__(
         self, algorithm: AlgorithmName, documented: Limit, *, count_rejected: bool = False, round_down: bool = False
@@ -105,7 +106,7 @@ class Hypotheses:
 
     @property
     def fills_each_second(self) -> bool:
-        """Whether a second refills all but two requests of this bucket, and the documented window is at most 1 s."""
+        """Whether each second refills all but at most 2 requests, so that the bucket is shown as a window of 1 s."""
         stepped = self.bucket and self.round_down and not self.count_rejected
         if not stepped or self._documented.window > _SHORT_S:
             return False
@@ -134,7 +135,7 @@ class Hypotheses:
         return np.flatnonzero(self.scores >= self.scores.max(initial=-np.inf) - _LIKELY)
 
     def without(self) -> Floats:
-        """For each experiment, the best likelihood of any row without this experiment."""
+        """For each experiment, the best log-likelihood that a row has without this experiment."""
         return np.asarray((self.scores[:, None] - self.fits).max(axis=0))
 
     def range(self, column: int) -> tuple[float, float]:
@@ -146,7 +147,7 @@ class Hypotheses:
         """Propose rows the first time, and later vary the likely rows. Weigh the rows by all answers."""
         rows = np.unique((self._varied(seen) if len(self.rows) else self._first(seen)).round(7), axis=0)
         counts, windows, shifts = rows.T
-        if not self.bucket:  # a window for one request is a bucket of one
+        if not self.bucket:  # a window for one request equals a bucket of one, so N is at least 2
             reach = windows / 2 if self._any_phase else np.minimum(self._usual, windows / 2)
             possible = (counts >= 2) & (np.abs(shifts) <= reach + 1e-6)
         else:  # a bucket that becomes full at each whole second is a fixed window of a second
@@ -158,7 +159,7 @@ class Hypotheses:
             self.rows, self.fits, self.well = self.rows[kept], self.fits[kept], self.well[kept]
 
     def _spread(self, most: int) -> Ints:
-        """Return the best rows of each window, and some of the rows whose score is lower by at most 2 · ``FAR``."""
+        """Return indices of the best rows of each window, and of some rows with scores lower by at most 2 · ``FAR``."""
         order = np.argsort(-self.scores, kind="stable")
         order = order[self.scores[order] >= self.best - 2 * FAR]
         if len(order) <= most:
@@ -299,9 +300,10 @@ def best(
 ) -> Experiment | None:
     """Return the experiment that separates the most pairs of cases for its cost; None if it separates none.
 
-    ``most`` is slightly more requests than are accepted at once. ``left`` requests remain. A burst's requests arrive
-    within ``blur`` s. ``until`` is the latest time of the last burst. The requests and seconds of a
-    whole probe (``budget``) weigh the cost. ``lasts`` returns the seconds over which bursts of given sizes arrive.
+    A case is a likely limiter of a rival model. ``most`` is the largest size of a burst, slightly above the requests
+    that are accepted at once. ``left`` requests remain. A burst's requests arrive within ``blur`` s. ``until`` is the
+    latest time of the last burst. The cost is relative to the requests and seconds of a whole probe (``budget``).
+    ``lasts`` returns the seconds over which bursts of given sizes arrive.
     """
     chance = np.random.default_rng(left)
     cases = [_cases(rival, chance) for rival in rivals]
@@ -340,7 +342,7 @@ def _separated(seen: Sequence[tuple[Floats, Floats]], counts: Floats) -> Floats:
 def _designs(
     rivals: Sequence[Hypotheses], idle: Floats, most: int, blur: float, chance: np.random.Generator
 ) -> tuple[Floats, Floats]:
-    """Draw times and sizes of bursts. Times are seconds from now, on the scale of the remaining windows."""
+    """Draw times and sizes of bursts. Times are seconds from now, in proportion to windows of the hypotheses."""
     lengths = [rival.rows[:, 1] for rival in rivals if not rival.bucket]
     window = chance.choice(np.concatenate(lengths) if lengths else idle, _TRIED)
     rest = np.where(chance.random(_TRIED) < 0.5, 0.0, chance.choice(idle, _TRIED) + blur)

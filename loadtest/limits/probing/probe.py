@@ -1,4 +1,4 @@
-"""A probe of one limit: sends bursts, weighs models, and ends when it is sure. Pure: the caller sends the requests."""
+"""A probe of one limit. It chooses bursts, which its caller sends, and weighs models until one is identified."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ class Prober(BurstSender):
         rate: maximum requests/s.
         others: other clients that may share the quota.
         seconds: maximum duration.
-        clock: unix seconds of our clock, for probes whose computing time matters.
+        clock: returns unix seconds of our clock, so that the probe's computing time counts.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Prober(BurstSender):
         self.models = [each for each in self.models if len(each.rows)]
         self.models.sort(key=lambda each: -each.best)
         top, kept = self.models[0], []
-        # Another client's requests can look like a limiter with another rate, or start windows.
+        # Another client's requests can look like another rate, or like another phase of windows.
         least, most = top.rates
         usual = least * (1 - SAME) <= self.documented.rate <= most * (1 + SAME) and top.phase is None
         far = FAR if usual else 2 * FAR
@@ -173,7 +173,7 @@ class Prober(BurstSender):
             algorithm=model.algorithm,
             count_rejected=model.count_rejected,
             count=(low, high),
-            # The longest window represents all that are longer than the probe.
+            # The longest window represents all windows that are longer than the probe.
             window_s=(least, most if most <= WINDOWS * window else COMMON_WINDOWS[-1]),
             phase_s=model.phase,
             round_down=model.round_down,
@@ -339,7 +339,7 @@ class Prober(BurstSender):
         limit, begin = self.documented, float(self._past.experiments[0][0].sent[0])
         margin, full = 2 * self._trip, begin + limit.window
         moments = {full - margin, full + margin, (self._now // limit.window + 1) * limit.window + REACH_S + margin}
-        # Room comes after at least one refill and at most two windows, so each wait is twice as long as the last.
+        # The limiter has room again after at least one refill and at most two windows. The tried waits double.
         moments |= {self._now + 2**power / limit.rate for power in range(limit.count.bit_length() + 1)}
         last = 0.0
         self._begin_experiment()

@@ -1,6 +1,6 @@
 """A probe's order, its findings, and sentences about them. Processes exchange orders and findings as JSON.
 
-Rate-limit headers are compared with the answers. No decision of the probe depends on them.
+Rate-limit headers are compared with the answers. The probe's decisions do not depend on the headers.
 """
 
 from collections import Counter
@@ -32,14 +32,14 @@ _SHARED: Final = {
     ("other limit", True): "requests of another limit were rejected while this limit was exhausted: they share a quota",
     ("other limit", False): "requests of another limit were accepted while this limit was exhausted",
 }
-"""Words about another client, by whether it shares the quota."""
+"""Sentences about another key or another limit, by whether it shares the quota."""
 PROBE_FILE: Final = "probe.json"
 PROBE_SCHEMA: Final = 1
 Compliance = Literal["as documented", "stricter", "looser", "other", "can't tell"]
 
 
 class ProbeOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """A probe to run. Keys and endpoint come from the environment.
+    """A probe to run. The API keys and the value of ``x-wf-endpoint`` come from the environment.
 
     Attributes:
         listed: whether an entry allows a host other than loopback.
@@ -65,7 +65,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         count: smallest and largest possible N per window.
-        window_s: smallest and largest possible window. A bucket has the documented window.
+        window_s: smallest and largest possible window in s. For a bucket, both are the documented window.
         burst: smallest and largest possible burst; None if there is none.
         phase_s: smallest and largest time from a multiple of the window on our clock to the start of a window. None if
             clock error explains it, or if windows are not aligned.
@@ -112,7 +112,7 @@ class ModelFit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProbeBurst(msgspec.Struct, frozen=True, kw_only=True):
-    """A burst of a probe: seconds after the start, and numbers of sent and of accepted requests."""
+    """A burst: seconds after the probe's start, and numbers of sent and of accepted requests."""
 
     at_s: float
     sent: int
@@ -152,14 +152,14 @@ class LimitFinding(msgspec.Struct, frozen=True, kw_only=True):
         stated: the enforced numbers; None if they differ among the limiters that may be in force.
         seen: observations that no limiter explains, as text.
         scope: the scope of a limiter, as far as it is proved. None if it is unknown whether keys share a quota.
-        shared: whether the other key and the other limit share the quota; None if unclear.
+        shared: whether the second key and the other limit share the probed quota; None if unclear.
         held: whether accepted requests were delayed as in a queue.
         statuses: number of rejections by status.
         retry_after: accuracy of the rejections' Retry-After, as text.
         waits: whether rejections state when to retry. False if no rejection had a Retry-After.
         headers: content of other rate-limit headers, as text.
         executed: number of requests that ran a workflow.
-        jobs_of_rejected: rejected requests whose answer names a job.
+        jobs_of_rejected: number of rejected requests whose answer names a job.
         why: the missing evidence, if the limiter is not identified.
     """
 
@@ -211,8 +211,9 @@ def known(
 ) -> tuple[dict[LimitName, Limit], LimiterSpec | None]:
     """Return the limits that agree with the documentation, and their limiter.
 
-    Other clients may use a part of any other limit. The limiter is None if it is unknown or differs between limits. If
-    ``round_down`` differs among the limiters that may be in force, the given value applies.
+    Limits with another verdict are left out, because other clients may use a part of them. The limiter is None if it is
+    unknown or differs between limits. If ``round_down`` differs among the limiters that may be in force, the given
+    value applies.
     """
     agreeing = ((each.limit, each.limit_found) for each in findings if each.verdict == "as documented")
     limits = {name: limit for name, limit in agreeing if limit is not None}
@@ -231,7 +232,7 @@ class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
     target: str
     findings: list[LimitFinding]
     embedded: bool = False
-    """Whether the probe started the target itself, so that it no longer runs."""
+    """Whether the probe started the target itself. The target then no longer runs."""
 
 
 class ProbeProgress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
@@ -338,7 +339,7 @@ def _shared(found: LimitFinding) -> list[str]:
 def retry_after(answers: Sequence[ProbeAnswer]) -> str:
     """Describe how accurate the rejections' ``Retry-After`` was.
 
-    The limiter had room again between the last rejected request and the next accepted one.
+    A correct ``Retry-After`` ends between the last rejected request and the next accepted request, apart from rounding.
     """
     rejected = [each for each in answers if not each.passed]
     having = [each for each in rejected if "retry-after" in each.headers]
@@ -353,7 +354,7 @@ def retry_after(answers: Sequence[ProbeAnswer]) -> str:
         if accepted is None:
             continue
         judged += 1
-        # A rejected request that overlaps the accepted one may have arrived after it.
+        # A rejected request that overlaps the accepted request may have arrived later.
         earlier = following[: following.index(accepted)]
         before = (other.sent for other in earlier if other.answered <= accepted.sent)
         early += over < max(before, default=each.sent) - 0.05
