@@ -13,6 +13,7 @@ from loadtest.contract import TIMED, Outcome, RequestKind
 from loadtest.metrics import PARTS, Cell, counted
 from loadtest.record.generator_limits import LATE_SHARE, LEAST_LATE, SOON_S
 from loadtest.record.progress import EntryProgress
+from loadtest.record.run_info import StagePlan
 from loadtest.record.samples import SETUP, Sample
 from loadtest.schedule import Arrival
 from loadtest.stats.order_statistics import LogHistogram
@@ -238,12 +239,12 @@ class EntryFigures:
                 series.note((name, traffic, percentile), elapsed_s, times.quantile(share))
         self.dispatch_lag.slide(elapsed_s)
 
-    def progress(self, stage: str, offered: int) -> EntryProgress:
-        """Return the figures for the terminal. ``stage`` is empty between stages."""
+    def progress(self, stage: StagePlan | None, offered: int) -> EntryProgress:
+        """Return the figures for the terminal. ``stage`` is None between stages."""
         total = self.total
         shown = (Outcome.OK, Outcome.THROTTLED, Outcome.FAILED, Outcome.TIMED_OUT)
         return EntryProgress(
-            stage=stage,
+            stage="" if stage is None else stage.name,
             offered=offered,
             in_flight=offered - total.operations.total(),
             **{outcome: total.count(f"operations.{outcome}") for outcome in shown},

@@ -18,7 +18,7 @@ from loadtest.contract import (
 )
 from loadtest.plan.forecast import Forecast
 from loadtest.plan.offer import Question
-from loadtest.plan.stages import MAX_USERS, operation_deadline, rate_at, stage_at, traffic_plans, wanted_users
+from loadtest.plan.stages import MAX_USERS, operation_deadline, rate_at, traffic_plans, wanted_users
 from loadtest.reference_settings import BUILT_IN_WORKFLOWS
 from loadtest.scenario import Scenario
 from loadtest.stats.order_statistics import QUANTILES, needed
@@ -131,7 +131,7 @@ def _generator(question: Question) -> Iterator[Contradiction]:
     """Yield a contradiction if the plan has more arrivals/s than one process can send."""
 
     def arrivals(at: float) -> float:
-        stages = [stage_at(plan, at) for plan in question.plans.values()]
+        stages = [plan.stage_at(at) for plan in question.plans.values()]
         return sum(rate_at(stage, at) for stage in stages if stage is not None)
 
     peak, key = max(
@@ -218,7 +218,7 @@ def _read_back(question: Question, forecast: Forecast) -> Iterator[Contradiction
     polled = [(name, plan) for name, plan in question.plans.items() if plan.operation in POLLED_OPERATIONS]
     for at, stretch in enumerate(forecast.stretches):
         middle = (stretch.start + stretch.end) / 2
-        on = [(name, stage) for name, plan in polled if (stage := stage_at(plan, middle)) is not None]
+        on = [(name, stage) for name, plan in polled if (stage := plan.stage_at(middle)) is not None]
         if not on:
             continue
         made, asked = _jobs_made(question, forecast, at)
@@ -277,9 +277,7 @@ def _windows(question: Question, forecast: Forecast, threshold: Threshold) -> It
     if threshold.metric not in _REFUSALS or not question.assumed.windowed:
         return
     for name, plan in question.plans.items():
-        if threshold.traffic not in (None, name) or threshold.operation not in (None, plan.operation):
-            continue
-        stages = [s for s in plan.stages if not s.warmup and threshold.stage in (None, s.name)]
+        stages = [s for s in plan.stages if not s.warmup and threshold.covers(name, plan.operation, s.name)]
         seconds = sum(stage.duration_s for stage in stages)
         window = max(question.assumed.limit_on(limit).window for limit in LIMITS_OF_OPERATION[plan.operation])
         if not stages or seconds >= window:

@@ -25,7 +25,6 @@ from loadtest.contract import (
 )
 from loadtest.limits import Decision, Limiter
 from loadtest.plan.offer import Offer, PlannedEntry, Question, entries, job_duration, offer
-from loadtest.plan.stages import stage_at
 from loadtest.record.run_info import TrafficPlan
 from loadtest.seeded_random import seeded_random
 
@@ -375,7 +374,7 @@ def _stretches(plans: Mapping[str, TrafficPlan]) -> list[Stretch]:
     edges = sorted({edge for stage in stages for edge in (stage.start_s, stage.end_s)})
     found = []
     for start, end in pairwise(edges):
-        under_way = [stage_at(plan, (start + end) / 2) for plan in plans.values()]
+        under_way = [plan.stage_at((start + end) / 2) for plan in plans.values()]
         on = dict.fromkeys(stage.name for stage in under_way if stage is not None and not stage.warmup)
         found.append(Stretch(" + ".join(on), start, end))
     return found

@@ -4,7 +4,6 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from operator import attrgetter
 from typing import Final
 
 from loadtest.assumed_limits import AssumedLimits
@@ -31,8 +30,6 @@ def traffic_plans(scenario: Scenario, assumed: AssumedLimits, keys: int) -> dict
     plans = {name: _traffic_plan(scenario, traffic, assumed, keys) for name, traffic in scenario.traffic.items()}
     demand = LimitDemand(tuple(plans.values()), assumed)
     for name, plan in plans.items():
-        written = [each for each in scenario.traffic[name].stages if THROTTLED_STATUS in each.expect]
-        expected = {part for each in written for part, _, _ in each.parts}
         drawn = dict.fromkeys(assumed.drawn_on(limit) for limit in LIMITS_OF_OPERATION[plan.operation])
         for stage in plan.stages:
             recording = scenario.traffic[name].recording
@@ -42,7 +39,7 @@ def traffic_plans(scenario: Scenario, assumed: AssumedLimits, keys: int) -> dict
                 if demand.passes(limit, plan, stage)
                 or (recording is not None and _peaks_above(recording, plan, limit, assumed))
             ]
-            stage.expect_429 = bool(stage.over) or stage.name in expected
+            stage.expect_429 = stage.expect_429 or bool(stage.over)
     return plans
 
 
@@ -132,10 +129,6 @@ def _stages(scenario: Scenario, traffic: Traffic, limit: Limit, quotas: int) -> 
     initial, at = per_second(traffic.stages[0].parts[0][1]), scenario.warmup
     warmup = StagePlan(name=WARMUP, start_s=0.0, duration_s=at, rate=initial, rate_to=initial, warmup=True)
     plans = [warmup] if at > 0 else []
-    if traffic.recording is not None:
-        stage = traffic.stages[0]
-        mean = len(traffic.recording.keys) / stage.duration
-        return [StagePlan(name=stage.name, start_s=0.0, duration_s=stage.duration, rate=mean, rate_to=mean)]
     for stage in traffic.stages:
         for name, rate, rate_to in stage.parts:
             plans.append(
@@ -146,9 +139,13 @@ def _stages(scenario: Scenario, traffic: Traffic, limit: Limit, quotas: int) -> 
                     rate=per_second(rate),
                     rate_to=per_second(rate_to),
                     burst=_burst(stage, limit, quotas, scenario.rate_multiplier),
+                    expect_429=THROTTLED_STATUS in stage.expect,
                 )
             )
             at += stage.duration
+    if traffic.recording is not None:
+        # The entry has one stage, without a rate, and no warm-up.
+        plans[0].rate = plans[0].rate_to = len(traffic.recording.keys) / plans[0].duration_s
     return plans
 
 
@@ -170,12 +167,6 @@ def _most_arrivals(traffic: Traffic, stages: Sequence[StagePlan]) -> int:
 def _most(traffic: Traffic, mean: float) -> int:
     """Return the most arrivals, given the ``mean``. Poisson arrivals exceed it with a probability below 1 in 10,000."""
     return math.ceil(mean + (4.0 if traffic.arrivals == "poisson" else 0.0) * math.sqrt(mean))
-
-
-def stage_at(plan: TrafficPlan, time: float) -> StagePlan | None:
-    """Return an entry's stage at a time (s since the epoch), or None outside its stages."""
-    place = bisect_right(plan.stages, time, key=attrgetter("start_s")) - 1
-    return plan.stages[place] if place >= 0 and time < plan.stages[place].end_s else None
 
 
 def rate_at(stage: StagePlan, time: float) -> float:
@@ -227,7 +218,7 @@ class LimitDemand:
         names = self.assumed.together(limit)
         rate = burst = 0.0
         for plan in self.plans:
-            stage = stage_at(plan, inside)
+            stage = plan.stage_at(inside)
             # An operation's first request or its polls count against a limit. A burst's polls come as a burst, too.
             drawn = [name for name in names if name in LIMITS_OF_OPERATION[plan.operation]]
             if stage is None or not drawn or (self.assumed.per_key and key not in plan.keys):

@@ -1,5 +1,6 @@
 """``run.json``, a versioned file with everything about a run except its samples."""
 
+from bisect import bisect_right
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -185,9 +186,10 @@ class TrafficPlan(msgspec.Struct, kw_only=True):
     def keys(self) -> range:
         return range(self.key_start, self.key_start + self.key_count)
 
-    def stage_at(self, elapsed_s: float) -> str:
-        """Return the name of the stage at ``elapsed_s`` since the epoch. Outside all stages, it is empty."""
-        return next((s.name for s in self.stages if s.start_s <= elapsed_s < s.end_s), "")
+    def stage_at(self, time_s: float) -> StagePlan | None:
+        """Return the stage at a time (s since the epoch), or None outside all stages."""
+        place = bisect_right(self.stages, time_s, key=lambda stage: stage.start_s) - 1
+        return self.stages[place] if place >= 0 and time_s < self.stages[place].end_s else None
 
 
 class BudgetUse(msgspec.Struct, kw_only=True):
@@ -361,8 +363,7 @@ class RunInfo(msgspec.Struct, kw_only=True):
     """Null until every user is ready."""
     ended: str | None = None
     elapsed_s: Moment | None = None
-    """Seconds from the epoch to the end of the schedule or to an interruption, without the drain. Negative if the run
-    was interrupted before the epoch."""
+    """Seconds from the epoch to the schedule's end or an interruption, without the drain. Negative before the epoch."""
     end: Literal["running", "finished", "interrupted", "aborted"] = "running"
     end_reason: str | None = None
     target_died: bool = False

@@ -170,15 +170,11 @@ class Packer:
         return pa.array(list(map(known.get, column)), pa.int32())
 
 
-def warm_up() -> None:
-    """Pack one sample before a run, because Arrow's first conversion takes over 100 ms."""
-    Packer().pack([Sample(row="operation", traffic="", operation=Operation.SYNC_RUN, stage="", outcome=Outcome.OK)])
-
-
 def warm_up_without_pandas() -> None:
-    """Warm up, but keep Arrow from importing pandas. The import would take 0.25 s of CPU time and 60 MB.
+    """Pack one sample before a run, because Arrow's first conversion takes over 100 ms.
 
-    ``to_pandas``, and a ``to_numpy`` that may copy, still import it later.
+    Arrow would import pandas for it, which takes 0.25 s of CPU time and 60 MB, so the import is blocked. ``to_pandas``,
+    and a ``to_numpy`` that may copy, still import pandas later.
     """
 
     class NoPandas:
@@ -188,7 +184,7 @@ def warm_up_without_pandas() -> None:
                 raise ModuleNotFoundError(name)
 
     sys.meta_path.insert(0, NoPandas)
-    warm_up()
+    Packer().pack([Sample(row="operation", traffic="", operation=Operation.SYNC_RUN, stage="", outcome=Outcome.OK)])
     sys.meta_path.remove(NoPandas)
 
 
@@ -206,7 +202,6 @@ class SampleWriter:
         options = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=True)
         self._stream = pa.ipc.new_stream(self._file, SCHEMA, options=options)
         self._file.flush()
-        warm_up()
 
     def write(self, samples: list[Sample], rest: Callable[[], None] = lambda: None) -> None:
         """Append samples as one batch, or raise ``OSError``. Write nothing if there are none.

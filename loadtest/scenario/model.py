@@ -127,11 +127,9 @@ class ThresholdEntry(Strict):
     def misfits(self, traffic: dict[str, Traffic]) -> Iterator[WrongValueError]:
         """Yield an error for each name that a scenario's traffic does not have."""
         chosen = [each for name, each in traffic.items() if self.covers(name, each)]
-        if not chosen and self.traffic is not None:
-            yield _unknown("traffic", self.traffic, traffic)
-        elif not chosen:
-            yield WrongValueError(f"no traffic has operation {self.operation!r}", key="operation")
         if not chosen:
+            none = WrongValueError(f"no traffic has operation {self.operation!r}", key="operation")
+            yield none if self.traffic is None else _unknown("traffic", self.traffic, traffic)
             return
         stages = {name for each in chosen for name in each.stage_names}
         if self.stage is not None and self.stage not in stages:
