@@ -132,7 +132,7 @@ def _make_load(engine: Engine, runner: LocalRunner | MasterRunner, info: RunInfo
 def _runner(
     environment: Environment, options: LoadOptions, keys: int
 ) -> Iterator[tuple[LocalRunner | MasterRunner, Mailbox | None]]:
-    """Yield Locust's runner, and a mailbox if there are workers. They have connected, and stop after the block."""
+    """Yield Locust's runner, and a mailbox if there are workers, once they have connected. Stop them afterwards."""
     if not options.processes and options.bind is None:
         yield environment.create_local_runner(), None
         return
@@ -192,7 +192,7 @@ class _Target:
     used: list[BudgetUse] = field(default_factory=list)
     """Part of the request budget that each block used."""
     budget: RequestBudget | None = None
-    """Request budget of the last block. None if this process has run no block."""
+    """Request budget of the last block. None if this process has run no block against the URL."""
 
 
 class _Blocks:

@@ -154,7 +154,8 @@ class WorkflowClient:
     def get(self, kind: RequestKind, job_id: str, key_index: int, trace: str, expected: int | None = None) -> Answer:
         """Retrieve or poll a job. ``expected`` replaces the documented status.
 
-        If the server closes the idle connection at this moment, the request is sent again, because it is idempotent.
+        If the server closes the idle connection while the request is on its way, the request is sent again, because it
+        is idempotent.
         """
         return self._send(kind, self.endpoint.get(kind, job_id, key_index, trace), job_id, expected)
 
@@ -178,7 +179,7 @@ def interpret(
     """Return an exchange with its outcome, its reason and the fields of its body.
 
     A retrieval of a failed job is an ok *request*. The user class decides whether the operation is ok. If a scenario
-    expects another status than the documented status, its body does not matter.
+    expects another status than the documented status, the body of such a response is not checked.
     """
     if exchange.failure is not None:
         outcome: Outcome = Outcome.TIMED_OUT if exchange.timed_out else Outcome.FAILED

@@ -314,7 +314,7 @@ def connect(address: Address, deadline: int) -> TcpStream:
 def tls_reason(error: ssl.SSLError) -> Reason:
     """Return the reason for a TLS error, during or after the handshake.
 
-    With TLS 1.3, the client learns only after the handshake that the server rejects its certificate.
+    With TLS 1.3, the client learns only after the handshake that the server rejects the client's certificate.
     """
     if isinstance(error, ssl.SSLCertVerificationError):
         return _CERTIFICATE_REASONS.get(error.verify_code, Reason.CERTIFICATE_UNTRUSTED)

@@ -113,7 +113,7 @@ class Stride(NamedTuple):
     """Every ``step``-th arrival of each traffic entry, from ``from_ns`` on. If ``step`` is 0, it has no arrivals."""
 
     from_ns: int  # since the epoch
-    place: int  # the number of its arrivals, modulo ``step``
+    place: int  # each arrival's number, modulo ``step``
     step: int
 
 

@@ -1,4 +1,4 @@
-"""Health of a load generator process, which decides whether a run is valid, and estimates of other machines' clocks.
+"""Health of a load generator process, which a run's validity depends on, and estimates of other machines' clocks.
 
 The process records CPU use, stalls of the event loop, long garbage collections and full pools. Once a second it times a
 fixed loop. The loop's time depends on the machine but not on the service. This monitoring takes about 0.1 % of a core.

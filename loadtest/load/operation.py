@@ -30,7 +30,7 @@ _GENTLE_PAUSE: Final = 1.0
 class RunningOperation:
     """Sends and records the requests of one arrival, then records its outcome.
 
-    The user that carries out the arrival became free at ``free_ns`` (monotonic). ``connection`` is its only connection.
+    The user that carries out the arrival became free at ``free_ns`` (monotonic), and has only this ``connection``.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class RunningOperation:
         self.key_index = sample.key_index or 0
         mistake = entry.mistake(arrival.number) if entry.mistaken else None
         self.expected = MISTAKE_STATUS[mistake] if mistake else entry.traffic.expect.status
-        """Expected status of its first response. None for the documented status."""
+        """Expected status of the response to the operation's first request. None for the documented status."""
         self.contradiction: Reason | None = None
         """Set if an answer contradicts an earlier answer of the run. The operation then fails."""
         sample.mistake, sample.user_free = mistake, free_ns - session.epoch_ns

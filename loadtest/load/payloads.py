@@ -216,8 +216,8 @@ class JobHistory:
     def contradiction(self, kind: RequestKind, answer: Answer) -> Reason | None:
         """Add an answer. Return a reason if it contradicts an earlier answer.
 
-        A submit contradicts it with the id of another job. Another request contradicts it if a job is pending, although
-        an answer before this request showed that the job had ended.
+        The answer to a submit is a contradiction if it has another job's id. Any other answer is a contradiction if the
+        job is pending, although an answer before this request showed that the job had ended.
         """
         job_id = answer.job_id
         if job_id is None or answer.outcome != Outcome.OK or answer.job_state is None:
@@ -285,7 +285,7 @@ class _Elsewhere:
 
 
 def _references(schema: Any, key: str) -> Iterator[tuple[str, str]]:
-    """Yield the key and the document of each reference in a schema that refers to another document."""
+    """Yield each reference from a schema to another document, as the reference's key and the document."""
     children = schema.items() if isinstance(schema, dict) else enumerate(schema) if isinstance(schema, list) else ()
     for name, value in children:
         if name == "$ref" and isinstance(value, str) and not value.startswith("#"):

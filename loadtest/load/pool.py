@@ -74,7 +74,7 @@ class Pool:
 
     @property
     def scarce(self) -> bool:
-        """Whether the pool may grow, and few users are idle: a tenth, but at least 5 and at most half of the pool."""
+        """Whether the pool may grow and has fewer idle users than a tenth of its size (at least 5, at most half)."""
         reserve = max(1, min(self.size // 2, max(5, self.size // 10)))
         return self.size < self.cap and len(self._idle) < reserve and not self._closed
 

@@ -36,7 +36,7 @@ def _lines(jobs: Iterable[tuple[str, int]]) -> Iterator[str]:
 
 
 class PendingJobs(dict[str, int]):
-    """Ids of accepted jobs whose end was not observed, each with the index of its key. They may cost money."""
+    """Ids of accepted jobs whose end was not observed, each with the index of its key. Such jobs may cost money."""
 
     def see(self, sample: Sample) -> None:
         """Add or remove the job of a request."""

@@ -146,7 +146,7 @@ class _LimitShare:
     def __init__(self, share: float, limit: Limit, keys: int) -> None:
         self.allowed = share * limit.count * keys
         self.processes = 1
-        """The processes divide the share among them."""
+        """Number of processes that divide the share among them."""
         self.window = limit.window
         self.sent: deque[float] = deque()
 

@@ -47,7 +47,7 @@ from loadtest.schedule import Arrival
 from loadtest.targets import Target, allow, header_values, tls_context
 
 _FOLD_EVERY: Final = 5_000
-"""The live figures are updated after this many arrivals and samples, because a saturated process counts slowly."""
+"""While a backlog of arrivals and samples is counted, the live figures are updated each time after this many."""
 _SESSIONS: WeakKeyDictionary[Environment, "Session"] = WeakKeyDictionary()
 
 
@@ -254,7 +254,7 @@ def _meaning(sample: Sample) -> str:
 
 
 def count_operations_apart(stats: RequestStats) -> None:
-    """Keep operations out of the total of Locust's statistics, which already counts their requests."""
+    """Keep polled operations out of the total of Locust's statistics, which already counts their requests."""
     log_request, log_error = stats.log_request, stats.log_error
 
     def request(method: str, name: str, response_time: int, content_length: int) -> None:

@@ -104,8 +104,8 @@ class Threads:
         If the wait is cancelled before the function has started, the function never starts. If it has started, it keeps
         its thread until it returns, and ``cancelled()`` returns true in it.
         """
-        # `loop.run_in_executor` would chain the pool's future to one of the loop. That doubles the cost, and does not
-        # show whether the call has started.
+        # `loop.run_in_executor` would chain the pool's future to a future of the loop. That doubles the cost, and does
+        # not show whether the call has started.
         call = _Call(function, self._live)
         self._live.add(call)
         self._pool.submit(call)

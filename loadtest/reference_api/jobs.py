@@ -111,7 +111,7 @@ class JobStore:
         """Jobs that have not ended."""
         self._waiting: deque[Job] = deque()
         self._finished: dict[str, bytes] = {}
-        """Finished jobs by id: ``_HEAD``, then the answer without its id. One takes a third of a ``Job``'s memory."""
+        """Finished jobs by id: ``_HEAD``, then the answer without the id. This takes a third of a ``Job``'s memory."""
         self._expiring: deque[str] = deque()
         """Ids of finished jobs, in the order in which they ended."""
         self._owners: list[object] = []

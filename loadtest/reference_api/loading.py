@@ -99,7 +99,7 @@ async def fail(parameters: _FailParameters) -> dict[str, Any]:
 
 
 async def sleep(parameters: _Sleep) -> dict[str, float]:
-    """Sleep for at least a time drawn at random, and return ``{"sleptMs": slept}``."""
+    """Sleep for at least the constant or drawn time, and return ``{"sleptMs": slept}``."""
     match parameters:
         case Constant():
             ms = parameters.ms

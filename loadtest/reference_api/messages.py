@@ -212,7 +212,7 @@ class _Watch:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._line.lost = None
-        # A task may swallow its cancellation. If the stopping server has also cancelled the task, that is not undone.
+        # A task may swallow its cancellation. A second cancellation, by the stopping server, is not undone.
         reason = self._reason if kind in (None, asyncio.CancelledError) else None
         if reason is not None and self._task.uncancel() == 0:
             raise reason from None
@@ -230,7 +230,7 @@ class Attendance:
     async def attend(self, work: Awaitable[_T], scope: AsgiScope) -> _T:
         """Await ``work``, and cancel it if the client hangs up or the time limit passes.
 
-        Its end is then a ``DisconnectedError`` or a ``RunTimeoutError``.
+        Raise ``DisconnectedError`` or ``RunTimeoutError`` in these cases.
         """
         with _Watch(scope) as watch:
             self._deadlines[watch] = time.monotonic() + self._limit

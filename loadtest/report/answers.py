@@ -310,7 +310,8 @@ def _pairs_table(found: ComparisonAnswer) -> Table:
         "": _verdict,
     }
     names = quoted(side.name for side in found.sides)
-    note = f"All intervals of a metric hold together at 95 %. Each interval alone has {found.confidence * 100:.4g} %."
+    alone = f"each interval alone has {found.confidence * 100:.4g} %"
+    note = f"With 95 % confidence, all intervals of a metric contain the true differences at once; {alone}."
     return table_of(f"Every difference between {names}", columns, found.differences, note)
 
 

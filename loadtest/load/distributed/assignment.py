@@ -225,9 +225,9 @@ class Collector:
 
     def __init__(self, recorder: Recorder, on_jobs: Callable[[str, list[tuple[str, int]]], None]) -> None:
         self.rows = Counter[str]()
-        """Number of recorded samples by worker."""
+        """Number of samples recorded from each worker."""
         self.last = Counter[str]()
-        """Number of the last recorded batch by worker."""
+        """Number of the batch that was recorded last from each worker."""
         self._arrivals = defaultdict[str, bytearray](bytearray)
         """One byte for each arrival of a traffic entry: 1 if it is recorded."""
         self._repeated = 0
@@ -288,7 +288,7 @@ class Collector:
 def _assigned(
     schedule: TrafficSchedule, assignments: Sequence[Assignment], until_ns: int, workers: Collection[str]
 ) -> Iterator[tuple[Arrival, str]]:
-    """Yield the arrivals before ``until_ns`` that were assigned to some workers, each with its worker."""
+    """Yield the arrivals before ``until_ns`` that were assigned to one of ``workers``, each with its worker."""
     ends = [*(each.from_ns for each in assignments[1:]), until_ns]
     for assignment, end in zip(assignments, ends, strict=True):
         for place, worker in enumerate(assignment.workers):
@@ -309,7 +309,7 @@ def unpacked(batch: Batch) -> Iterator[Sample]:
 class DuplicateJobIds:
     """Marks an operation as failed if its submit returned the id of another worker's job.
 
-    The operation fails whose submit is recorded later. Within one process, ``payloads.JobHistory`` does the same.
+    The operation with the later recorded submit fails. Within one process, ``payloads.JobHistory`` does the same.
     """
 
     def __init__(self) -> None:

@@ -205,7 +205,10 @@ def _latencies(findings: Findings) -> list[Table]:
         "#n": lambda row: row[1].n,
         **{f"#{each}": partial(of, each) for each in ("mean", "p50", "p90", "p95", "p99", "max")},
     }
-    note = "Small print: 95 % intervals over all stages, for independent samples. The table of uncertainty has others."
+    note = (
+        "Small print: 95 % intervals over all stages, for independent samples; for correlated samples, see the table "
+        "of uncertainty."
+    )
     shown, left_out = deciding(findings, findings.metrics.traffic)
     tables = []
     for name, figures in shown.items():

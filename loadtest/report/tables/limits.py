@@ -185,7 +185,7 @@ def _windows(findings: Findings, limits: list[NamedLimit]) -> Table:
     }
     rows = [(name, found.windows) for name, found in limits if found.windows]
     note = (
-        "Saturated: a request was rejected in it. Most in any W: the maximum that a limiter accepted in any "
+        "Saturated: a request was rejected in the window. Most in any W: the maximum that a limiter accepted in any "
         "period as long as a window; a fixed window may accept up to twice N across its edge."
     )
     reordered = findings.record.expectation.reordered
