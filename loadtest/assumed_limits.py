@@ -137,7 +137,7 @@ class AssumedLimits:
         return keys if self.per_key else 1
 
     def limiters(self, keys: int) -> list[list[Limiter]]:
-        """Return new limiters by limit name (in the order of ``LIMIT_NAMES``) and key. Some may be the same object."""
+        """Return new limiters by limit name (in the order of ``LIMIT_NAMES``) and key. A shared limiter is repeated."""
         made = cache(lambda drawn_on, _: make(self.spec, self.limit_on(drawn_on)))
         return [[made(self.drawn_on(name), key * self.per_key) for key in range(keys)] for name in LIMIT_NAMES]
 

@@ -60,8 +60,8 @@ class TrafficSchedule:
         first = 0
         last = int(np.searchsorted(ends, ends[-1]))
         for marks in self._marks(float(ends[-1])):
-            # 80 % of 100 a minute for a minute may give 80.00000000000001, but arrival 80 is in the next stage. The sum
-            # may point past the last stage with arrivals.
+            # 80 % of 100 a minute for a minute may give 80.00000000000001, but arrival 80 is in the next stage. With
+            # the tolerance, a mark may be past the last stage with arrivals.
             where = np.minimum(np.searchsorted(ends, marks + _ROUNDING, side="right"), last)
             yield first, self._times(marks, where, ends), where
             first += len(marks)
@@ -69,7 +69,7 @@ class TrafficSchedule:
     def share(self, worker: int = 0, workers: int = 1, from_ns: int = 0) -> Iterator[Arrival]:
         """Yield the arrivals of one worker (numbered from 0) in order, from ``from_ns`` (since the epoch) on.
 
-        Each of n workers has every n-th arrival, so an arrival has one worker.
+        Each of n workers has every n-th arrival, so each arrival has exactly one worker.
         """
         names = [stage.name for stage in self.stages]
         for first, times, where in self.blocks():

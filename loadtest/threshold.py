@@ -203,7 +203,7 @@ def judge(threshold: Threshold, value: float | tuple[float, float] | None, expec
 
 
 def _straddles(threshold: Threshold, bounds: tuple[float, float], expected: float | None) -> bool:
-    """Whether the bounds lie on opposite sides of the accepted values. The true value may then be an accepted one."""
+    """Whether the bounds lie on opposite sides of the accepted values. The true value may then be accepted."""
     centre = threshold.value
     if threshold.operator == "between" and threshold.upper is not None:
         centre = (threshold.value + threshold.upper) / 2

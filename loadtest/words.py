@@ -235,7 +235,7 @@ def not_valid(value: object, annotation: Any) -> str:
 
 
 def plain_type(annotation: Any) -> tuple[Any, dict[str, Any]]:
-    """Return a type without Annotated and None, and its bounds. They have the names of pydantic and msgspec."""
+    """Return a type without Annotated and None, and its bounds, named as in pydantic and msgspec."""
     bounds: dict[str, Any] = {}
     while True:
         inner = get_args(annotation)

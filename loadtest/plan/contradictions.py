@@ -201,7 +201,7 @@ def _waits(forecast: Forecast) -> Iterator[Contradiction]:
 
 
 def _read_back(question: Question, forecast: Forecast) -> Iterator[Contradiction]:
-    """Yield stages whose jobs need more retrievals than the limit accepts, or are polled more often."""
+    """Yield stages whose jobs need more retrievals than the limit accepts, or whose polls exceed the limit."""
     assumed = question.assumed
     keys = {key for plan in question.plans.values() for key in plan.keys}
     allowed = assumed.rate_of_keys(LimitName.RETRIEVAL, len(keys)) * 60

@@ -33,7 +33,7 @@ SEEDS: Final = 200
 _BUDGET: Final = 600_000
 """All phases together replay at most this many requests (about a second). The same holds for all seeds together."""
 MAX_REPLAYED: Final = 1_500_000
-"""If even the smallest useful set of replays has more arrivals than this (about 4 s), they are only counted."""
+"""If the smallest useful set of replays has more arrivals than this (about 4 s of computing), nothing is replayed."""
 _FEWEST_PHASES, _FEWEST_SEEDS = 3, 4
 _GOLDEN: Final = (math.sqrt(5) - 1) / 2
 Over = Literal["start", "durations", "nothing"]

@@ -231,7 +231,7 @@ class LimitDemand:
     def _drawn(self, limit: LimitName, plan: TrafficPlan, stage: StagePlan, at: float) -> float:
         """Return an entry's demand on a limit at the time ``at`` in one of its stages, in requests/s.
 
-        The polls of async runs count against the retrieval limit. Each accepted submit needs at least one.
+        The polls of async runs count against the retrieval limit. Each accepted submit needs at least one poll.
         """
         rate = rate_at(stage, at)
         if plan.operation in POLLED_OPERATIONS and limit == LimitName.RETRIEVAL:

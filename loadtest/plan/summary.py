@@ -260,7 +260,7 @@ def _assumptions(question: Question, found: Forecast) -> list[str]:
     if found.why_not:
         notes.append(found.why_not)
     elif any(each.user for each in question.scenario.traffic.values()):
-        notes.append("Assumed: the scenario's user classes send the same requests as the built-in ones.")
+        notes.append("Assumed: the scenario's user classes send the same requests as the built-in classes.")
     return notes
 
 

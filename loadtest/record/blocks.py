@@ -38,7 +38,7 @@ class BlockPlan(msgspec.Struct, kw_only=True):
     seeds: list[int]
     """Seed for the order of the blocks in each series."""
     silence_s: float
-    """Pause between two blocks of a target, so that no limit counts requests of the previous block. 0 if not needed."""
+    """Pause between two blocks on the same target, so that no limit counts requests of the first. 0 if not needed."""
     blocks: list[Block]
 
     def of(self, series: int) -> list[Block]:

@@ -1,6 +1,6 @@
 """Figures of a run, read from its ``metrics.json`` without the analysis and without pandas.
 
-Rates of outcomes are shares from 0 to 1. Rates of operations are per second. A figure is None if n is too small.
+``throttled_rate`` and ``error_rate`` are shares from 0 to 1. ``offered_rate`` is per second. Unknown figures are None.
 """
 
 from pathlib import Path
@@ -117,8 +117,8 @@ class RequestPhase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class SlowOperation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One of the slowest operations.
 
-    ``intended_s`` counts from the epoch, ``attempts`` counts its first request's attempts, and ``request_id`` is its
-    trace id.
+    ``intended_s`` is in s since the epoch, ``attempts`` is the number of attempts of the operation's first request, and
+    ``request_id`` is the operation's trace id.
     """
 
     traffic: str

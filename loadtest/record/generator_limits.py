@@ -18,7 +18,7 @@ PAUSE_MS: Final = 1000.0
 PAUSES_SHARE: Final = 0.01
 """Maximum sum of a process's pauses, as a share of the observed time. A larger share affects the p99."""
 PAUSES_LEAST_MS: Final = 500.0
-"""Pauses of this length in all are allowed even in the shortest run. Dispatch lag shows if they delay arrivals."""
+"""Even the shortest run may pause for this long in all. The dispatch lag shows whether pauses delay arrivals."""
 WAITED_SHARE: Final = 0.01
 """Maximum share of arrivals that find no free user. A larger share affects the p99, and breaks the open model."""
 SOON_S: Final = 3
@@ -61,8 +61,9 @@ def full_pools(processes: Iterable[GeneratorInfo]) -> Counter[str]:
 def bottleneck(cpu: Sequence[CpuSample], *, late: bool, full: Mapping[str, int] = MappingProxyType({})) -> str:
     """Return a warning with a remedy if the load generator cannot keep up or is near its limit, else an empty text.
 
-    The last ``SOON_S`` seconds of the ``cpu`` samples of all processes count. ``late`` says whether too many arrivals
-    were offered late for so long. ``full`` has the maximum users of the pools in which arrivals waited for so long.
+    ``cpu`` has samples of all processes; only the last ``SOON_S`` seconds count. ``late`` says whether too many
+    arrivals were late throughout these seconds. ``full`` has the pools in which arrivals waited throughout these
+    seconds, with their maximum numbers of users.
     """
     if full and not late:
         name, users = next(iter(full.items()))

@@ -41,7 +41,7 @@ class CpuSample(msgspec.Struct, kw_only=True):
 
 
 class PauseInfo(msgspec.Struct, kw_only=True):
-    """Pauses of a generator process. During a pause, it does not do work that is due."""
+    """Pauses of a generator process. During a pause, the process does not do work that is due."""
 
     count: int = 0
     longest_ms: float = 0.0
@@ -49,7 +49,7 @@ class PauseInfo(msgspec.Struct, kw_only=True):
 
 
 class PoolInfo(msgspec.Struct, kw_only=True):
-    """A pool of users in one generator process. It began with ``started`` users, has ``size``, and may have ``cap``."""
+    """A pool of users in one generator process: it began with ``started``, has ``size``, and can grow to ``cap``."""
 
     started: int
     size: int
@@ -85,7 +85,7 @@ class GeneratorInfo(msgspec.Struct, kw_only=True):
     cpu_loop: CpuLoopInfo = msgspec.field(default_factory=CpuLoopInfo)
     """Empty in older records."""
     pools: dict[str, PoolInfo] = {}
-    """Its pools, by traffic entry."""
+    """The process's pools, by traffic entry."""
     lost: bool = False
     """Whether the process died or was cut off before the run's end. Its figures are then the last that it reported."""
 
@@ -118,7 +118,7 @@ class WorkerInfo(msgspec.Struct, kw_only=True):
 
 
 class AssignmentInfo(msgspec.Struct, kw_only=True):
-    """The workers that share the schedule, in this order, from ``from_s`` (since the epoch) on."""
+    """The workers that share the schedule from ``from_s`` (since the epoch) on, in the order of their shares."""
 
     number: int
     from_s: float
@@ -173,7 +173,7 @@ class TrafficPlan(msgspec.Struct, kw_only=True):
     workflow: str | None
     arrivals: str
     users: int
-    max_users: int | None = None  # in older records, it equals ``users``
+    max_users: int | None = None  # null in older records, where it equals ``users``
     key_start: Number = 0
     key_count: Number = 1
     offered: Number | None = None
@@ -214,7 +214,7 @@ class BudgetInfo(msgspec.Struct, kw_only=True):
     price_per_execution: float | None = None
     max_cost: float | None = None
     until_unix_s: float | None = None
-    """The end of the allowed hours or of the entry, whichever is earlier."""
+    """The end of the allowed hours or of the entry's validity, whichever is earlier."""
     used: BudgetUse | None = None
     """Null until the end."""
 
@@ -240,7 +240,7 @@ class TargetInfo(msgspec.Struct, kw_only=True):
     url: str
     embedded: bool
     limits: dict[str, Limit]
-    """Rates in units of a limit refer to these, even if other limits are in force."""
+    """Rates in units of a limit refer to these limits, even if other limits are in force."""
     limiter: str = "fixed-window"
     """The assumed algorithm. For an embedded target, this and the next fields describe the limiter in force."""
     burst: Annotated[int, Meta(ge=1, le=2**53)] | None = None
@@ -251,7 +251,8 @@ class TargetInfo(msgspec.Struct, kw_only=True):
     round_down: bool = False
     """Whether a sliding counter rounds its estimate down, or a token bucket rounds the time to whole seconds."""
     limit_scope: str = "key-and-name"
-    """Requests with the same ``key-and-name`` (of a limit), ``key`` or ``name`` count together, or all (``global``)."""
+    """Requests that count together: those of one key and limit name (``key-and-name``), of one ``key``, of one limit
+    ``name``, or all (``global``)."""
     limit_all: Limit | None = None
     """The limit of all requests together, for the scopes ``key`` and ``global``."""
     draws: str = "all"
@@ -311,9 +312,9 @@ class SourceInfo(msgspec.Struct, kw_only=True):
     grain_s: Annotated[float, Meta(ge=0, le=1e9)]
     """Resolution of the time stamps."""
     stamp: StampPlace
-    """The end of a request that its line's stamp marks."""
+    """The moment of a request that its line's time stamp states: its ``start`` or its ``end``."""
     service_times: bool
-    """Whether lines have durations. Without them, each ``start`` is the stamp."""
+    """Whether lines have durations. Without durations, the stamp counts as the request's start."""
     key: KeySource
     """The part of a line that determines the key's index."""
     zone: bool = True
@@ -355,7 +356,7 @@ class RunInfo(msgspec.Struct, kw_only=True):
     machine: dict[str, str]
     command: list[str]
     commit: str = ""
-    """Commit that the working directory's Git repository or the CI system states. Empty if unknown."""
+    """Commit that the CI system states, or else the commit of the working directory. Empty if unknown."""
     target_version: str = ""
     started: str
     """UTC, ISO 8601."""

@@ -140,7 +140,7 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True)
 
     def problems(self) -> Mapping[str, object]:
-        """Return messages about wrong combinations of keys, with whether each applies. The first of them is raised."""
+        """Return messages about wrong combinations of keys, and whether each applies. The first that applies counts."""
         return {}
 
     @model_validator(mode="after")
@@ -242,7 +242,7 @@ def place(loc: Sequence[Any], raw: Any, path: object = None) -> str:
 
 
 def _line_of(name: str, index: int, path: object) -> str:
-    """Return the line number of a table's header in a TOML file, in parentheses. It is empty if no header is found."""
+    """Return the line number of a table's header in a TOML file, in parentheses; empty if no header is found."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines() if isinstance(path, Path) else []
     except (OSError, UnicodeError):

@@ -45,7 +45,7 @@ def _unknown(kind: str, name: str, known: Iterable[str], key: str = "") -> Wrong
 
 
 class Comparison(Strict):
-    """A comparison. Either ``entries`` are compared with each other, or ``stages`` of one ``entry`` with the first."""
+    """A comparison of ``entries`` with each other, or of one ``entry``'s ``stages`` with the first of these stages."""
 
     entries: _Sides | None = None
     """Alternative traffic entries."""
@@ -54,7 +54,7 @@ class Comparison(Strict):
     stages: _Sides | None = None
     """Stages of the entry. The first of them is the baseline."""
     by: Annotated[list[_Metric], Field(min_length=1, max_length=8)]
-    """Metrics, named as in thresholds. The first metric decides between alternatives. The others show the price."""
+    """Metrics, named as in thresholds. The first metric decides between alternatives, and later metrics decide ties."""
 
     def problems(self) -> Mapping[str, object]:
         single = self.entry is not None
@@ -253,11 +253,11 @@ class Regression(Strict):
     same: list[Literal["machine", "python", "harness", "region"]] = []
     """Facts about the load generator that must be equal within a history."""
     must_find: PositiveShare | None = None
-    """A check must be able to find this rise of an entry's response time p50 (20%). Otherwise it exits with 6."""
+    """The rise of an entry's response time p50, such as 20%, that a check must be able to find. Else it exits with 6."""
 
 
 def _all_of(check: Callable[[Any, Mapping[str, Any]], Iterable[WrongValueError]]) -> AfterValidator:
-    """Return a validator that raises all errors of ``check``. ``check`` gets the value and the valid keys before it."""
+    """Return a validator that raises all errors of ``check``, which gets the value and the valid values before it."""
 
     def checked(value: Any, info: ValidationInfo) -> Any:
         if errors := list(check(value, info.data)):

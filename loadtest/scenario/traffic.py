@@ -50,7 +50,7 @@ class Recording:
 
     @cached_property
     def key_list(self) -> list[int]:
-        """The keys as a list of plain integers. Reading them one by one is faster than from an array."""
+        """The keys as a list of plain integers, because reading single items of an array is slower."""
         found: list[int] = self.keys.tolist()
         return found
 
@@ -242,7 +242,7 @@ class Stage(Strict):
     duration: PositiveDuration
     """Duration of the stage, or of each of its steps."""
     expect: list[Annotated[int, Field(ge=400, le=599)]] = []
-    """Statuses that are not failures in Locust's statistics. 429 is added if the plan exceeds a limit in this stage."""
+    """Statuses that do not count as failures. 429 is added if the plan exceeds a limit in this stage."""
 
     def problems(self) -> Mapping[str, object]:
         steps = [each for each in (self.from_, self.to, self.step) if each is not None]
