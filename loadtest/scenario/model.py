@@ -253,7 +253,7 @@ class Regression(Strict):
     same: list[Literal["machine", "python", "harness", "region"]] = []
     """Facts about the load generator that must be equal within a history."""
     must_find: PositiveShare | None = None
-    """A check must be able to find this rise (such as 20%) of an entry's response time p50. Otherwise it exits with 6."""
+    """A check exits with 6 unless it can find this rise of an entry's response time p50, such as 20%."""
 
 
 def _all_of(check: Callable[[Any, Mapping[str, Any]], Iterable[WrongValueError]]) -> AfterValidator:
