@@ -31,8 +31,8 @@ SHARED = False  # whether one limit counts all requests
 JITTER = 0.05  # seconds by which the time to the server varies
 POLLS: tuple[float, ...] = (1.0, 2.0, 5.0)  # seconds after acceptance at which a job is polled
 CLIENTS = 1  # processes that share the limits
-UNFINISHED = 500  # jobs in progress at the same time
-MOST_OPEN = 32  # requests without an answer; a run counts for one second, because its answer comes at its end
+UNFINISHED = 500  # most jobs in progress at the same time
+MOST_OPEN = 32  # most requests without an answer; a run counts only for its first second, because its answer comes late
 JOBS, ENDED = "/v1/workflows/jobs", ("completed", "failed")
 _TURN = float(os.environ.get("WORKFLOW_CLIENT", random.random() * CLIENTS)) / CLIENTS  # noqa: S311
 _unfinished: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
@@ -47,7 +47,7 @@ class LimitPace:
         self.lock, self.count, self.seconds, self.burst, self.spacing = lock, count, seconds + JITTER, burst, spacing
         self.silent = silent
         self.open: deque[float] = deque()  # start of each request without an answer
-        self.accepted: deque[float] = deque(maxlen=count)  # the server decided before these times
+        self.accepted: deque[float] = deque(maxlen=count)  # latest possible time of each acceptance
         self.now = self.last = self.due = self.late = self.pause = 0.0
         self.slow = self.slowed = self.changed = self.backoff = 0.0
         self.credit, self.first = 1.0, False  # unanswered requests allowed: 1, and 1/16 more for each accepted request
@@ -66,7 +66,7 @@ class LimitPace:
             ready = max(ready, self.accepted[0] + self.seconds if self.accepted else now + 0.002)
         if CLIENTS > 1:
             late = ((time.time() + max(0.0, ready - now)) / self.spacing - _TURN) % 1 * self.spacing
-            ready = max(now, ready) + (self.spacing - late if late > JITTER / 2 else 0.0)  # its next turn
+            ready = max(now, ready) + (self.spacing - late if late > JITTER / 2 else 0.0)  # this client's next turn
         if ready > now:
             return ready - now
         self.last = now

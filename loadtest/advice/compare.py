@@ -31,7 +31,7 @@ _MARGIN_S: Final = 0.001
 _COSTS: Final = (0.01, 0.1, 0.3, 1.0, 3.0, 10.0, math.inf)
 """Costs of a poll that are tried, as multiples of the median execution time."""
 _SIMULATED: Final = 10_000
-"""Polling plans are simulated if there are at most this many jobs. For more jobs, a window's difference is small."""
+"""Polling plans are simulated for at most this many jobs. With more jobs, waiting one window more hardly matters."""
 _EQUAL: Final = 1.005
 """Two times count as equal if their ratio is at most this."""
 _QUOTA: Final = 0.9

@@ -60,7 +60,7 @@ _APART: Final = 0.025
 _STEP: Final = 2.0
 """The next rate is at most this multiple of the fastest rate that passed, to overload the service no further."""
 _BETTER: Final = 1.1
-"""A failure does not depend on the rate if half of the rate improves the result by less than this factor."""
+"""A failure does not depend on the rate if halving the rate improves the result by less than this factor."""
 _HALVINGS: Final = 7
 """An octave is bisected this many times, so the guess is exact to 0.6 %."""
 _TOLERATED: Final = ("throttled_rate", "requests.throttled_rate")
@@ -234,7 +234,7 @@ class LimitForecast:
         self._shares = cache(self._rejected_shares)
 
     def guesses(self, levels: Sequence[Level] = ()) -> list[Guess]:
-        """Return a guess for each limit that the scenario uses. If the limit was a bottleneck, levels measure it."""
+        """Return a guess for each limit that the scenario uses. Levels with this bottleneck measure the limit."""
         found = {name: self._measured(name, levels) or self._highest(name) for name in self._drawn}
         return [
             Guess(multiplier=multiplier, constraint=kind_of(name, self._question.scenario), limit=name)
@@ -280,7 +280,7 @@ class LimitForecast:
         return low
 
     def _rejected_shares(self, multiplier: float) -> dict[LimitName, float]:
-        """The share of requests (0-1) that each limit rejects at a multiple of the scenario's rate."""
+        """Return the share of requests (0-1) that each limit rejects at a multiple of the scenario's rate."""
         question = self._question
         scenario = self._question.scenario
         faster = scenario.model_copy(update={"rate_multiplier": scenario.rate_multiplier * multiplier})

@@ -306,7 +306,7 @@ def _intervals(
 
 
 def would_have_seen(found: Sequence[MetricComparison]) -> str:
-    """Return a sentence with the smallest slow-down that would have been noticed in 80 % of cases."""
+    """Return a sentence with the smallest slow-down that would have been noticed in any entry, in 80 % of cases."""
     entries: defaultdict[tuple[str, str], list[MetricComparison]] = defaultdict(list)
     for one in found:
         if one.nature.unit == "ms" and one.detectable:

@@ -1,8 +1,8 @@
 """The audit of a history: its changes, the rule's false-alarm rate, and the minimum detectable changes.
 
 The rule is replayed only on stretches of runs without a step or trend. The rule compares each run with the runs before
-it, and near the beginning with its neighbours. If a run is suspected, the next run serves as its rerun. A real rerun
-follows within minutes, so it shares more of the environment.
+it, and near the beginning with its neighbours. If a regression is suspected, the next run serves as the rerun. A real
+rerun follows within minutes, so a real rerun shares more of the environment.
 """
 
 import statistics

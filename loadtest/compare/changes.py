@@ -5,7 +5,7 @@ change, the minimum detectable change, and whether the change matters.
 
 The p of a share is computed from counts, because log odds are imprecise for rare events. After 0 errors in 3,000
 requests, 12 in 600 are clearly a rise, but the change in log odds has a standard error of 1.4. Fisher's exact test
-gives a normal deviate. The signed root of the deviance replaces it if events are very many, or if 429s are expected
+gives a normal deviate. The signed root of the deviance replaces it if there are very many events or expected 429s
 (McCullagh & Nelder, "Generalized Linear Models", 1989, §4.4). The expected log odds are then an offset. The deviate is
 divided by the root of the overdispersion (§4.5), because rates vary between runs by more than counting error. Student's
 t then has Satterthwaite's degrees of freedom. The interval of the difference is Newcombe's (1998), from Wilson
@@ -150,7 +150,7 @@ class MetricChange:
 
 @dataclass(frozen=True, kw_only=True)
 class TimeChange(MetricChange):
-    """The change of a time or rate. ``centre`` is the base's logarithm; ``delta`` is head − base on the log scale."""
+    """The change of a time or rate. ``centre`` is the logarithm of ``base``; ``delta`` is log(head) − log(base)."""
 
     centre: float
     delta: float
@@ -341,7 +341,7 @@ def make_change(centre: float, delta: float, **fields: Any) -> AnyChange:
 
 
 def estimate(family: Sequence[AnyChange]) -> list[AnyChange]:
-    """Set the variance s² of each change: the observed variance, shrunk towards the metric's other entries.
+    """Return the changes with their variance s²: the observed variance, shrunk towards that of similar entries.
 
     The variance s_h² of a few runs is uncertain. It is therefore averaged with an assumed variance s₀², weighted by
     degrees of freedom. Here, s₀² is an inverse-χ² prior, such as limma's (Smyth, "Linear models and empirical Bayes

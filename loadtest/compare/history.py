@@ -1,7 +1,7 @@
-"""The history of a scenario: its checked runs, their verdicts, and the user's decisions.
+"""The history of a scenario: its checked runs, their verdicts, and the decisions on them.
 
-A line of a history has a run with its measurements and verdict, or a decision on a run. The order of the lines does not
-matter, and a line may be repeated: Git's union merge does both. A later line never changes a recorded verdict.
+A line of a history has a run with its measurements and verdict, or a decision on a run. Lines may have any order and
+may be repeated, because Git's union merge reorders and repeats lines. A later line never changes a recorded verdict.
 """
 
 import csv
@@ -24,7 +24,7 @@ from loadtest.words import counted, listed
 SCHEMA_VERSION: Final = 1
 
 RunStatus = Literal["accepted", "waiting", "rejected", "invalid"]
-"""``accepted``: evidence for later checks. ``waiting``: needs a decision. ``invalid``: never evidence."""
+"""``accepted``: later checks use the run. ``waiting``: the run needs a decision. ``invalid``: no check ever uses it."""
 RecordedVerdict = ComparisonVerdict | Literal["not judged"]
 """``not judged``: the user accepted the run, and it was never compared."""
 

@@ -64,7 +64,7 @@ def read(path: Path) -> Contents:
 
 
 def check_writable(path: Path) -> None:
-    """Check that lines can be appended, before a run is made in vain. May create an empty file."""
+    """Check that lines can be appended, so that no run is made in vain. This may create an empty file."""
     with _locked(path):
         pass
 

@@ -160,7 +160,7 @@ class RunMeasurements(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         started: time in UTC, ISO 8601.
-        commit: commit of the working directory's Git repository, or of the CI system.
+        commit: the commit that the CI system builds, or else the working directory's Git commit.
         target_version: value of ``--target-version``. Versions of compared runs may differ.
         verdict: the run's verdict by its thresholds.
         idle_entries: traffic entries whose workflow does nothing.

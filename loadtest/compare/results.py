@@ -23,7 +23,7 @@ class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
     """The comparison of one metric of one traffic entry in one stage.
 
     Attributes:
-        base: value of the base side, in the metric's unit: the mean of the pairs or of the history.
+        base: value of the base side, in the metric's unit: the mean over the pairs or the history.
         difference: head − base, in the metric's unit.
         difference_interval: 95 % interval of ``difference``; None if no sound interval exists.
         ratio: head ÷ base for times and rates, the odds ratio for shares.

@@ -230,7 +230,7 @@ def _most_odd(n: int) -> int:
 
 
 def _split(one: _Series, begin: int, end: int, noise: _Noise, fitted: Floats) -> tuple[list[_Found], list[int]]:
-    """Return the changes between runs ``begin`` and ``end``, and the places of all steps. Fill ``fitted``."""
+    """Return the changes between runs ``begin`` and ``end``, and all steps' places. Write fits to ``fitted``."""
     scores, n, (variance, df, level) = one.scores[begin:end], end - begin, noise
     fitted[begin:end] = np.median(scores)
     found: list[_Found] = []

@@ -37,7 +37,7 @@ AlgorithmName = Literal[
 CONCURRENCY: Final = "concurrency"
 """The only algorithm that limits requests in progress instead of arrivals."""
 Scope = Literal["key-and-name", "key", "name", "global"]
-"""The requests that one limiter counts: a key's on one limit name, all of a key, all on a limit name, or all."""
+"""One limiter counts the requests of one key on one limit name, of one key, on one limit name, or of all."""
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 SHARED_SCOPES: Final[tuple[Scope, ...]] = ("key", "global")
 """Scopes whose limiters count requests of all limit names together."""
@@ -80,8 +80,8 @@ class Algorithm:
         default_burst: returns the burst for specs that give none; None for algorithms without a burst.
         can_count_rejected: whether counting rejected requests changes its decisions.
         can_round_down: whether some of its implementations round down.
-        aligned: whether its windows follow the server's wall clock: they start at multiples of W, or a phase later.
-        decides_as: an algorithm that decides the same with the same burst, if there is one.
+        aligned: whether its windows start at multiples of W on the server's wall clock, plus a phase.
+        decides_as: an algorithm that makes the same decisions with the same burst, if any.
         holds: whether it delays an accepted request until its turn.
     """
 

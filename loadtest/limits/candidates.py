@@ -30,7 +30,7 @@ _RENEWALS: Final = 200
 
 
 def candidates(requests: RequestLog, assumed: LimiterSpec, offset: float, reach: float) -> list[Fit]:
-    """Compare every algorithm with the record. Parameters are also fitted if this explains more decisions.
+    """Compare every algorithm with the record. Fits with fitted parameters are added if they may explain more.
 
     The burst of the ``assumed`` limiter is tried too. ``offset`` is the server's clock minus ours, and ``reach`` is its
     uncertainty. Both are in s. At least one request must have been rejected.
@@ -51,7 +51,7 @@ def candidates(requests: RequestLog, assumed: LimiterSpec, offset: float, reach:
 def _without_burst(
     requests: RequestLog, assumed: LimiterSpec, offset: float, reach: float, *, windowed: bool
 ) -> Iterator[Fit]:
-    """Fit the algorithms without a burst, either those with windows or the others. Aligned windows come last."""
+    """Fit the algorithms without a burst, either with windows or without windows. Aligned windows come last."""
     wanted = [each for each in ALGORITHMS.values() if each.windowed == windowed and not each.has_burst]
     on_clock = []
     for algorithm in sorted(wanted, key=lambda each: each.aligned):
@@ -80,7 +80,7 @@ def _counted(requests: RequestLog, spec: LimiterSpec, loads: Loads, shift: float
 
 
 def _any_phase(requests: RequestLog, offset: float, reach: float) -> Iterator[Fit]:
-    """Fit fixed windows with the phases at which most windows may have begun.
+    """Fit fixed windows with the phase at which most windows may have begun.
 
     A window begins between a rejection and the next accepted request. Phases that clock error may explain are skipped.
     """

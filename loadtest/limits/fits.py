@@ -29,7 +29,7 @@ BAR: Final = 0.95
 _UNLIKELY: Final = -2.0
 """A limiter does not fit if log10 of the record's probability is lower than this, which stands for 1 in 100."""
 SIGNIFICANT: Final = -3.0
-"""A limiter or a value of a parameter is excluded if log10 of its probability is lower."""
+"""A limiter or a value of a parameter is excluded if log10 of the sign test's probability is at most this."""
 _LOOKED: Final = 10_000
 """At most this many requests are used to fit an interval. More would take too long."""
 _RATES: Final = np.unique(np.concatenate((np.linspace(-0.02, 0.02, 17), np.linspace(-0.3, 0.3, 25))))
@@ -96,7 +96,7 @@ class Fit:
 
     @property
     def explained(self) -> float | None:
-        """The smaller of the predicted shares of decided 429s and of decided accepted requests."""
+        """The smaller of two predicted shares: of the decided 429s, and of the decided accepted requests."""
         shares = [1 - wrong / n for wrong, n in self._sides if n]
         return max(0.0, min(shares)) if shares else None
 

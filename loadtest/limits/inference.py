@@ -21,7 +21,7 @@ from loadtest.units import Limit
 
 InferenceOutcome = Literal["nothing", "named", "several", "none"]
 FITTED: Final = 50_000
-"""Algorithms are compared with at most this many requests of each limit. They are the first requests."""
+"""Algorithms are compared with the first requests of each limit, at most this many."""
 _LEAST_REJECTED: Final = 10
 """Fewer 429s cannot show that the count differs from the documented count. They exclude no limiter, because the sign
 test needs 2⁻¹⁰ < 1 in 1000."""
@@ -46,7 +46,7 @@ class Inference:
         against: number of decisions that contradict only ``next``, and of those that contradict only ``best``.
         log10_p: log10 of the p-value of the sign test between ``next`` and the best limiter.
         held: correlation between accepted requests' durations and their position in a queue.
-        n: number of compared decisions, of which ``rejected`` are 429s.
+        n: number of compared decisions. ``rejected`` counts the 429s among them.
         every: all candidates, best first.
         blocked_s: seconds from a limiter's first 429 to its last request, the longest of all limiters. None if a
             limiter accepted a request after its first 429.
@@ -149,7 +149,7 @@ def _not_excluded(pool: list[Fit], requests: RequestLog) -> list[Fit]:
 
 
 def _blocked(requests: RequestLog) -> float | None:
-    """Return the seconds from a limiter's first rejection to its last request; None if a request passed in between."""
+    """Return the seconds from a limiter's first rejection to its last request; None if it accepted a later request."""
     lasted = 0.0
     for part in np.split(np.arange(len(requests.times)), requests.begins[1:]):
         rejected = part[requests.rejected[part]]
@@ -209,7 +209,7 @@ def _with_phases(fit: Fit, left: list[Fit]) -> Fit:
 
 
 def _one_of_each(fits: list[Fit]) -> list[Fit]:
-    """Keep the best fit of each algorithm. Its ranges cover all its parameters that fit equally well."""
+    """Keep the best fit of each algorithm. Its ranges of burst and count cover the algorithm's other fits, too."""
     alike: dict[tuple[str, bool], list[Fit]] = {}
     for fit in fits:
         alike.setdefault(_kind(fit), []).append(fit)

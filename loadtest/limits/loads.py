@@ -36,10 +36,10 @@ _EDGE: Final = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class RequestLog:
-    """The requests of all limiters of one limit, such as one limiter per key. They follow each other on one time axis.
+    """The requests of all limiters of one limit, for example of one limiter per key.
 
-    Times are in s. The axis differs from the wall clock by a whole number of windows. Idle windows separate the
-    limiters, so that they are independent.
+    The limiters follow each other on one time axis in s. The axis differs from the wall clock by a whole number of
+    windows. Idle windows separate the limiters, so that they are independent.
 
     Attributes:
         times: send time of each request, ascending.
@@ -49,7 +49,7 @@ class RequestLog:
         tolerance_s: maximum delay between sending and arrival at the server.
         place: index of each request in ``SentRequests.table``; -1 for requests of the preflight.
         begins: index of each limiter's first request.
-        grain_s: resolution of times that are rounded down; 0 if it does not matter. ``tolerance_s`` includes it.
+        grain_s: resolution of times that are rounded down; 0 if rounding is negligible. ``tolerance_s`` includes it.
     """
 
     limit: Limit
@@ -173,7 +173,7 @@ class _Windows:
         numbers, self._firsts = numbers[used], firsts[used]
         self._sizes = ends[used] - self._firsts
         follows = np.flatnonzero(numbers[1:] == numbers[:-1] + 1)
-        self._befores = self._firsts.copy()  # the first requests of the windows before, if any
+        self._befores = self._firsts.copy()  # first request of the previous window, or its own without such a window
         self._befores[follows + 1] = self._firsts[follows]
         self._left = np.minimum(np.maximum(np.repeat(numbers + 1, self._sizes) - times / window, 0.0), 1.0)
 

@@ -29,7 +29,7 @@ _LIMIT: Final = re.compile("rate-?limit", re.IGNORECASE)
 _GZIP: Final = b"\x1f\x8b"
 STDIN: Final = "-"
 CUT: Final = b"\n"
-"""It replaces a last line that was probably cut: the line has no newline and ends differently from the line before."""
+"""Stands for a last line that was probably cut: the line has no newline and ends differently from the line before."""
 Fields = Mapping[str, pa.Array]
 """A column of bytes for each role. A line in another format is null in every column."""
 

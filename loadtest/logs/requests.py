@@ -140,8 +140,8 @@ class LogRequests:
         """Return all requests in order of their start. Values that the log lacks are null.
 
         Columns: ``start`` in ns since 1970 (the stamp if there is no duration), ``took`` in ns, ``operation`` (an index
-        in ``OPERATIONS``), ``status``, ``size`` in bytes, and the dictionaries ``key``, ``address``, ``host``,
-        ``retry_after`` and ``rate_limit`` in the order of their first occurrence.
+        in ``OPERATIONS``), ``status``, ``size`` in bytes, and the dictionary-encoded ``key``, ``address``, ``host``,
+        ``retry_after`` and ``rate_limit``. A dictionary has its values in the order of their first occurrence.
         """
         return pa.Table.from_batches(self.parts).unify_dictionaries().combine_chunks().sort_by("start")
 

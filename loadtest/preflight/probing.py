@@ -39,7 +39,7 @@ _TIMEOUT_S: Final = 120.0
 _PATIENCE: Final = 4.0
 """While answers arrive, the wait lasts at most this many times the probe's patience."""
 _LATE_S: Final = 0.1
-"""The machine counts as busy if requests are sent later than this in s. bench/README.md allows 50 ms each way."""
+"""This machine counts as busy if a tenth of the requests are late by more than this in s (bench/README.md)."""
 _LATE: Final = 0.1
 """Lateness up to this share of the documented window is tolerated, too, because it matters less in a long window."""
 _REST: Final = 2

@@ -183,7 +183,7 @@ def fill_batches(counts: Ints) -> bool:
 class _Spectrum(NamedTuple):
     """Eigenvalues and eigenvectors (in rows) of the correlation between a pace's bin means.
 
-    ``of_bin`` is the variance of the mean of a bin ÷ that of the pace; ``of_mean`` is that of the mean of all bins.
+    ``of_bin`` is the variance of a bin's mean ÷ the pace's variance. ``of_mean`` is the same for the mean of all bins.
     """
 
     powers: Floats

@@ -92,9 +92,9 @@ def figure_of(values: Floats, statistic: str) -> float:
 def estimate(values: Floats, statistic: str, confidence: float = 0.95) -> Estimate | None:
     """Estimate a statistic of values in order of time, with an interval for the effective number of values.
 
-    The statistic is a percentile by its name (order statistics), ``share`` of zeros and ones (Wilson's interval),
-    ``mean`` (Student's t) or ``max``. The result is None without an interval. A maximum has none. A percentile needs
-    enough values, and a mean needs two or more finite values.
+    The statistic is a percentile such as ``p95`` (order statistics), ``share`` of zeros and ones (Wilson's interval),
+    ``mean`` (Student's t) or ``max``. The result is None without an interval. A maximum has no interval. A percentile
+    needs enough values, and a mean needs two or more finite values.
     """
     if not values.size or statistic == "max":
         return None

@@ -30,7 +30,7 @@ _PARTS: Final = 8
 _SHORT: Final = 0.15
 """A burst takes at most this share of a documented window, so that most bursts lie within one window."""
 Who = Literal["own", "other key", "other limit"]
-"""The quota that a request consumes: the probed one, the same limit of another key, or another limit."""
+"""The quota that a request consumes: the probed quota, the same limit of another key, or another limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +189,7 @@ class ProbeEvidence:
         return False
 
     def facts(self, documented: Limit) -> Facts:
-        """Count our own accepted requests."""
+        """Count the accepted requests to the probed quota."""
         own = sorted((each for each in self.answers if each.who == "own"), key=lambda each: each.sent)
         begin = last = own[0].sent
         windows: dict[int, tuple[int, int]] = {}

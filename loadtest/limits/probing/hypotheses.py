@@ -30,7 +30,7 @@ This is an assumption."""
 FAR: Final = math.log(500)
 """This natural log of a likelihood ratio excludes a limiter. At most 0.2 % of probes may name a wrong limiter."""
 _PER_MISS: Final = 3.5
-"""Each surplus or missing accepted request of a burst makes a draw e^3.5 = 33 times less likely. This is between
+"""Each surplus or missing accepted request of a burst makes a draw e^3.5 = 33 times less likely. 3.5 is between
 FAR / 2 and FAR, so that two misses exclude a limiter, and a single miss does not."""
 _LIKELY: Final = 1.5 * _PER_MISS
 """Parameters are likely if the natural log of their likelihood is at most this far below the best. One and a half
@@ -115,7 +115,7 @@ class Hypotheses:
 
     @property
     def phase(self) -> tuple[float, float] | None:
-        """Bounds on the start of windows after multiples of W on our clock, in s; None if clock error explains it."""
+        """Bounds on the start of a window, in s after multiples of W on our clock. None if clock error explains it."""
         low, high = self.range(2)
         if not self._any_phase or (low <= REACH_S and high >= -REACH_S):
             return None
@@ -172,7 +172,7 @@ class Hypotheses:
         return np.concatenate((order[: most // 2], others[np.linspace(0, len(others) - 1, most // 2).astype(int)]))
 
     def _first(self, seen: ProbeEvidence) -> Floats:
-        """Return rows of common windows, or of a bucket's rates around the documented rate with possible bursts."""
+        """Return rows with common windows; for a bucket, with rates around the documented rate and possible bursts."""
         if self.bucket:
             passed, shortest, longest = seen.first
             # A clock of whole seconds may show a second more or less than passed.

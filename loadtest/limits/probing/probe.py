@@ -205,7 +205,7 @@ class Prober(BurstSender):
         return self._trip / 2 + (np.ceil(counts / self._size).clip(1) - 1) * max(self._trip, self._size / self._rate)
 
     def _verdict(self, numbers: StatedNumbers | None) -> Compliance:
-        """Compare the enforced limit with the documented one.
+        """Compare the enforced limit with the documented limit.
 
         Only accepted requests prove a looser limit. Rejections exclude no larger limit, because another client may use
         the rest.

@@ -42,7 +42,7 @@ class ProbeOrder(msgspec.Struct, frozen=True, kw_only=True):
     """A probe to run. The API keys and the value of ``x-wf-endpoint`` come from the environment.
 
     Attributes:
-        listed: whether an entry allows a host other than loopback.
+        listed: whether an entry of targets.toml allows the host. Loopback needs no entry.
         documented: documented count and window in s of each limit to probe.
         rate: maximum requests/s.
         requests: maximum number of requests to all limits. None stands for 5.5 times each documented count.
