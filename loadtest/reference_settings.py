@@ -1,6 +1,6 @@
 """Settings of the reference API: options of ``loadtest serve``, and keys of ``[target]`` in a scenario.
 
-Some of them decide what the API's documentation leaves open (see ``docs/contract.md``).
+Some settings choose behaviour that the API's documentation does not specify (see ``docs/contract.md``).
 """
 
 import re
@@ -31,7 +31,7 @@ class About(NamedTuple):
     """A setting's description, bounds and option.
 
     Attributes:
-        seconds: whether the setting is a time in seconds. Files write it with a unit.
+        seconds: whether the setting is a time in seconds. In files, it has a unit.
         option: the name of the option, if it differs from the setting's name.
         form: the form of a repeatable option's values. Empty if the option cannot be repeated.
     """

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 CONTROL_VARIABLE: Final = "LOADTEST_CONTROL"
-"""This environment variable gives load processes the control endpoint of an embedded target."""
+"""This environment variable of load processes has the URL of an embedded target's control endpoint."""
 _DURATION: Final = {"type": "string", "pattern": DURATION_PATTERN, "examples": ["500ms", "10s", "2m"]}
 _WORDS: Final[dict[type[Fault], str]] = {
     kinds.Truncate: "truncated answers",

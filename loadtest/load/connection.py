@@ -87,7 +87,7 @@ class Resolver:
         try:
             self._addresses = tuple(look_up())
         except InputError as error:
-            # Without an answer, the checked addresses stay in use.
+            # If the name cannot be resolved now, the checked addresses stay in use.
             if not isinstance(error, UnresolvedError):
                 self._addresses = ()
         finally:

@@ -255,7 +255,7 @@ class ResponseParser:
 
 
 class HttpConnection:
-    """A connection that opens on demand and reopens after a loss. One greenlet uses it."""
+    """A connection that opens on demand and reopens after a loss. Only one greenlet may use it."""
 
     def __init__(self, address: Address) -> None:
         self._address = address

@@ -21,7 +21,7 @@ from loadtest.record.run_info import ClockInfo, CpuLoopInfo, CpuSample, Generato
 
 WAKE_INTERVAL_NS: Final = 50_000_000
 STALL_NS: Final = 50_000_000
-"""The event loop has stalled if it wakes this late. Shorter delays are normal on a busy machine."""
+"""The event loop has stalled if it wakes at least this late. Shorter delays are normal on a busy machine."""
 LONG_COLLECTION_NS: Final = 10_000_000
 _CPU_INTERVAL_NS: Final = 1_000_000_000
 _LOOP_ROUNDS: Final = 4_000
@@ -119,7 +119,7 @@ class Health:
         self._watch = gevent.spawn(self._watch_forever)
 
     def stop(self) -> None:
-        """Stop, and keep the figures. Do nothing if this object does not observe."""
+        """Stop observing, and keep the figures. Do nothing before ``start`` and after the first ``stop``."""
         if self._watch is None or self._stopped:
             return
         self._watch.kill()

@@ -178,7 +178,7 @@ class EntryFigures:
 
     @property
     def total(self) -> LiveStage:
-        """Counts of all stages together, except seeding."""
+        """Counts of all stages together, without the seeding of jobs."""
         total = LiveStage()
         for name, stage in self.stages.items():
             if name != SETUP:

@@ -148,7 +148,7 @@ class LocustProcess:
         environment.process_exit_code = code
 
     def _end(self, environment: Environment) -> None:
-        """Print the first screen of the report, and label the file of ``--html``. Its name is now final."""
+        """Print the first screen of the report, and label the file of ``--html``, whose name is now final."""
         self.reports.print_kept()
         options = environment.parsed_options
         if options is not None and options.html_file and (path := Path(options.html_file)).is_file():

@@ -275,7 +275,10 @@ def read_schema(path: Path) -> Any:
 
 
 class _Elsewhere:
-    """A retriever that fetches nothing, because a reference may lead to any host or file. ``uri`` is the last URI."""
+    """A retriever that fetches nothing, because a reference may lead to any host or file.
+
+    ``uri`` is the last URI that a schema referred to.
+    """
 
     uri: str | None = None
 

@@ -39,7 +39,7 @@ class Pool:
     """The users of one traffic entry, and arrivals that wait for a free user.
 
     The most recently used user gets the next arrival, because its connection is warm. A pool starts with ``size`` users
-    and may grow to ``cap``, by default to the same size.
+    and may grow to ``cap`` users. By default, it does not grow.
     """
 
     def __init__(self, size: int, cap: int | None = None) -> None:
@@ -272,7 +272,7 @@ class TrafficEntry:
         expect = traffic.expect
         schema = None if expect.result_schema is None else read_schema(base / expect.result_schema)
         self.matcher = None if expect.result is None and schema is None else Matcher(expect.result, schema)
-        """None accepts every result."""
+        """None if every result is accepted."""
         self.expected = _expected(traffic, plan)
         """Statuses that Locust counts as successes, by stage."""
         self.mistaken = bool(traffic.mistakes.shares)

@@ -1,4 +1,4 @@
-"""The recorder. Within half a second, it counts samples for the live view and writes them to the file."""
+"""The recorder. Within half a second, it counts samples for the live view and writes them to the record."""
 
 import time
 from collections import deque
@@ -137,7 +137,7 @@ class Recorder:
             self.watch(sample)
 
     def job(self, job_id: str, key_index: int) -> None:
-        """Store the id of an accepted job and the index of its key. Its sample may be recorded later."""
+        """Store the id of an accepted job and the index of its key. The submit's sample may be recorded later."""
         job_id = self.blank(job_id)
         self.pending[job_id] = key_index
         self._ids.append((job_id, key_index))

@@ -126,7 +126,7 @@ class Session:
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds since the epoch, negative before it, and 0 while it is unknown."""
+        """Seconds since the epoch: negative before the epoch, and 0 while the epoch is unknown."""
         return (time.monotonic_ns() - self.epoch_ns) / 1e9 if self.epoch_ns else 0.0
 
     def trace_id(self, entry: TrafficEntry, arrival: int) -> str:

@@ -59,7 +59,7 @@ _STATE_HEADERS: Final = "loadtest.rate_headers"
 """Key of an ASGI scope. Its value is the headers that report the limit's state."""
 _HELD: Final = "loadtest.limiter"
 """Key of an ASGI scope. Its value is the limiter whose slot the request occupies until it ends."""
-# A constant, because reading an enum's member in Python 3.11 costs more than the code that uses it.
+# A constant, because reading an enum's member is slow in Python 3.11.
 _PENDING: Final = str(JobState.PENDING)
 
 

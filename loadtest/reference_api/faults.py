@@ -43,7 +43,7 @@ _ABOVE: Final = 600_000.0
 """The value ``above`` makes an executionTime this many ms too long. No client waits that long."""
 
 _LEVELS: Final = 100
-"""Values of a result are changed down to this depth. Results may be nested as deeply as the stack allows."""
+"""Values of a result are changed down to this depth. Recursion into deeper results could overflow the stack."""
 
 _ABSENT: Final = b',"executionTime":null'
 

@@ -72,7 +72,7 @@ class WorkHooks:
         return waiting.popleft() if waiting else None
 
     def execute(self, job: Job) -> Coroutine[Any, Any, ExecutionOutcome | None]:
-        """Execute a job. Return None if the job never ends. Its worker then takes other jobs."""
+        """Execute a job. Return None if the job must stay pending; its worker then takes other jobs."""
         return Execution(job.workflow, job.call).run()
 
     def retrieved(self, _owner: object, _job_id: str, answer: bytes, *, ended: bool) -> bytes:

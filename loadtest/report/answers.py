@@ -35,7 +35,7 @@ _PRICE: Final = "requests_per_operation"
 _TIMES: Final = {1.0: "a whole quota", 2.0: "twice the quota"}
 _NUMBERS: Final = {2: "two", 3: "three", 4: "four", 5: "five"}
 _MOST_NAMED: Final = 3
-"""A sentence names at most this many stages. More stages are only counted."""
+"""A sentence names at most this many stages. If there are more, it gives their number."""
 
 
 def answer(findings: Findings) -> str:
@@ -187,7 +187,7 @@ def matters(found: ComparisonAnswer, one: SideDifference) -> bool:
 
 
 def _at_most(ones: list[SideDifference]) -> str:
-    """Return the lowest and highest bound of the changes; empty if a change has no interval."""
+    """Return a clause with the lowest and highest bound of the changes; empty if a change has no interval."""
     ends = [end for one in ones for end in one.interval or ()]
     if len(ends) < 2 * len(ones):
         return ""
@@ -369,7 +369,7 @@ def _against(found: ComparisonAnswer, side: ComparedSide) -> TableCell:
 
 
 def _verdict(one: SideDifference, *, head: bool = True, small: bool = False) -> TableCell:
-    """Return the verdict on a difference, for its head or its base. A ``small`` difference does not matter."""
+    """Return the verdict on a difference's head, or else on its base. A ``small`` difference does not matter."""
     if one.interval is None:
         return TableCell("not judged", tone="unsure")
     if not one.told_apart:

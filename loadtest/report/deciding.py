@@ -134,7 +134,7 @@ def deciding(
 ) -> tuple[dict[str, _Value], tuple[str, ...]]:
     """Return the ``most`` most important entries of ``found``, and the names of the others, in the order of ``found``.
 
-    The worst threshold decides, then the number of operations not ok, then the number of operations.
+    Entries rank by their worst threshold result, then by operations not ok, then by all operations.
     """
     chosen = set(sorted(found, key=lambda name: _rank(findings, name))[:most])
     return {name: found[name] for name in found if name in chosen}, tuple(name for name in found if name not in chosen)

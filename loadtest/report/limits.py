@@ -36,7 +36,7 @@ _MORE: Final = 1.2
 
 
 def overdrawn(findings: Findings, operation: Operation | None) -> tuple[str, float]:
-    """Return a clause about the stretch of stages with the most 429s on a limit, and its 429 rate (0-1).
+    """Return a clause about the stage (or concurrent stages) with the most 429s on a limit, and the 429 rate (0-1).
 
     The limit of ``operation`` comes first if it has a 429. Without 429s, the highest use of a limit decides.
     """

@@ -72,7 +72,7 @@ TERMS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True)
 class KeyFigure:
-    """A figure as text: value with unit, interval, sample size, and a remark (``why``), such as why one is missing."""
+    """A figure as text: value with unit, interval, sample size, and a remark, such as why there is no interval."""
 
     label: str
     value: str
@@ -96,7 +96,7 @@ class NextStep:
 
 @dataclass(frozen=True, slots=True)
 class TableCell:
-    """A table's cell. The detail is printed smaller, beside the text."""
+    """A table's cell. The detail follows the text in smaller or paler print."""
 
     text: str
     detail: str = ""

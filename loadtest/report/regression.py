@@ -180,7 +180,7 @@ def _builds(comparison: RunComparison) -> str:
 
     The base has a URL of this machine, and so has the head if the check embedded its target.
     """
-    scenario, *words = shlex.split(comparison.command)[3:] or [comparison.scenario]  # after the verb's words
+    scenario, *words = shlex.split(comparison.command)[3:] or [comparison.scenario]  # without the verb
     given = {flag: tuple(value for word, value in pairwise(words) if word == f"--{flag}") for flag in _SHARED}
     last = comparison.head_runs[-1]
     (head,) = given.pop("target") or (f"http://127.0.0.1:{DEFAULT_PORT + 1}" if last.embedded else last.target.host,)

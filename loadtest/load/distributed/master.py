@@ -1,4 +1,4 @@
-"""The master of a run on several workers. It receives their reports, and reassigns the schedule as they come and go."""
+"""The master of a run on several workers. It receives reports, and reassigns the schedule as workers come and go."""
 
 import logging
 import time

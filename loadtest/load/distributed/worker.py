@@ -132,7 +132,7 @@ class WorkerRun:
         return None
 
     def _assign(self, message: protocol.Assign, worker: str) -> None:
-        """Take an assignment of the schedule. The first begins the run."""
+        """Take an assignment of the schedule. The first assignment begins the run."""
         session = self.session
         if not self.begun:
             self.begun = True

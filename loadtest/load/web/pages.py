@@ -335,7 +335,7 @@ def state_text(run: StartedRun) -> str:
 
 
 def labelled(page: str, runs: Sequence[StartedRun]) -> str:
-    """Label Locust's own report, and refer to the run's report."""
+    """Add a label to Locust's own report that refers to the run's report."""
     where: Any = Markup("")
     if runs:
         where = Markup(" The run’s report is <code>{}</code>.").format(str(runs[-1].directory / "report.html"))

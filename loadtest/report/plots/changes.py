@@ -194,7 +194,7 @@ def _pairs(comparison: RunComparison, one: MetricComparison) -> list[float]:
 def draw_over_runs(
     comparison: RunComparison, metrics: Sequence[MetricComparison], before: Sequence[Sequence[HistoryRun]] = ()
 ) -> Drawing | None:
-    """Draw metrics pair by pair, or run by run after the baseline periods of ``before``; None without metrics."""
+    """Draw metrics pair by pair, or run by run after the baseline periods in ``before``; None without metrics."""
     if not metrics:
         return None
     chosen = metrics[:_MOST_PANELS]

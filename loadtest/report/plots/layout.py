@@ -144,7 +144,7 @@ class Margins(LayoutEngine):
     Attributes:
         key_rows: number of rows of the legend above the panels; see ``make_room``.
         head_in: inches above the legend.
-        ticks: the ticks of each panel's axes, with the panels row by row.
+        ticks: the ticks of both axes of each panel. The panels are in order, row by row.
     """
 
     _adjust_compatible = False

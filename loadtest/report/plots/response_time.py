@@ -27,7 +27,7 @@ _LEAST_SPAN: Final = 4.0
 
 
 def draw_scatter(findings: Findings) -> Drawing | Point:
-    """Draw a panel for each traffic entry that has an answered operation."""
+    """Draw a panel for each traffic entry that sent an operation."""
     record = findings.record
     found = {name: responses for name, responses in findings.responses.items() if responses.dots}
     if not found:
@@ -129,7 +129,7 @@ def _service_title(findings: Findings) -> str:
 
 
 def draw_heat(findings: Findings) -> Drawing | None:
-    """Draw a panel for each traffic entry with many operations. The scatter plot shows entries with few."""
+    """Draw a panel for each traffic entry with many operations, or for each entry of a long run."""
     if not findings.heats:
         return None
     figure, drawn, left_out = entry_panels(findings, findings.heats, 1.9)
@@ -256,7 +256,7 @@ def _spectrum_line(panel: Axes, values: Distribution, name: str, look: dict[str,
 
 
 def _spectrum_title(findings: Findings) -> str:
-    """Name the figure that exceeds its threshold most or is nearest to it; without thresholds, the longest tail."""
+    """Name the percentile that exceeds its threshold most or is nearest to it; without thresholds, the highest."""
     traffic = findings.metrics.traffic
     late = [name for name, each in traffic.items() if each.response_time_ms.at_least]
     open_ = f"; time-outs hide the tail of {names_or_count(late)}" if late else ""

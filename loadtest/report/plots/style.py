@@ -184,7 +184,7 @@ _MARKERS: Final = ("", "o", "s", "^", "D", "v", "P")
 
 
 def plain_log(axis: Axis) -> None:
-    """Label a log axis, whose limits must be final, with plain numbers. If it spans a small factor, add labels."""
+    """Label a log axis, whose limits must be final, with plain numbers: more numbers if it spans a small factor."""
     low, high = axis.get_view_interval()
     span = high / low if low > 0 else np.inf
     plain(axis)
@@ -199,7 +199,7 @@ def plain_log(axis: Axis) -> None:
 def log(
     panel: Axes, axis: Literal["x", "y"], label: str = "", low: float | None = None, high: float | None = None
 ) -> None:
-    """Make an axis with all its data logarithmic, with plain numbers, from ``low`` to ``high`` if they are given."""
+    """Make an axis logarithmic after all data were drawn. ``low`` and ``high`` are its ends, if they are given."""
     panel.set(**{f"{axis}scale": "log", **({f"{axis}label": f"{label} (log)"} if label else {})})
     if low is not None:
         panel.set(**{f"{axis}lim": (low, high)})
@@ -223,7 +223,7 @@ def line_of(record: Record, name: str) -> dict[str, Any]:
 def ecdf(panel: Axes, values: Distribution, *, floor: float | None = 0.0, **look: Any) -> None:
     """Draw an empirical distribution from 0 % up, so that even a single value is a step.
 
-    Values below ``floor`` are drawn at ``floor``. A floor of 0 leaves out values up to 0. None draws all values.
+    Values below ``floor`` are drawn at ``floor``. A floor of 0 leaves out values up to 0. None keeps all values.
     """
     panel.set_ylim(0, 102)
     if not values.n:
