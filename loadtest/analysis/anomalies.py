@@ -112,7 +112,7 @@ WORDS: Final = {
 }
 """Kinds of impossible values, in words."""
 SECONDS: Final = (950.0, 1500.0)
-"""If wait ÷ executionTime is in this range, the executionTime seems to be in seconds."""
+"""If the client's wait ÷ executionTime is in this range, the executionTime seems to be in seconds."""
 _NEARLY_ALL: Final = 0.8
 _FEW: Final = 5
 """Fewer operations than this may have a ratio in ``SECONDS`` by accident."""
@@ -127,7 +127,7 @@ class Anomaly(Result, frozen=True, kw_only=True):
 
     Attributes:
         name: one of ``WORDS``.
-        possible: number of operations checked; for job states, number of requests. In the file, it is named ``of``.
+        possible: number of operations checked; for job states, number of requests checked. Named ``of`` in the file.
         traffic: traffic entry of the first row with such a value. ``request_id`` is the trace id of this row.
         worst_ms: the most extreme executionTime; None for other values.
         example: the first unknown job state; empty for other kinds.
@@ -149,7 +149,7 @@ class Anomalies:
         self._vocabulary = vocabulary
         self._found = {name: Anomaly(name=name) for name in WORDS}
         self._first = dict.fromkeys(WORDS, inf)
-        """Place in the record of the first row with each kind of anomaly."""
+        """For each kind of anomaly, the place of its first row in the record."""
         self._before = 0
 
     def add(self, chunk: Chunk) -> None:
@@ -187,7 +187,7 @@ class Anomalies:
 
 
 def _look(rows: Rows, operation: Operation) -> Iterator[tuple[str, int, Rows]]:
-    """Yield for each kind of anomaly the number of checked rows, and the rows that have it."""
+    """For each kind of anomaly, yield the number of checked rows, and the rows with this anomaly."""
     good = rows.without_mistakes.ok
     execution = good.execution_given
     yield "negative", len(good), good.where(execution < 0)
@@ -278,7 +278,7 @@ class KeyTimes:
     def result(self) -> tuple[list[KeyFigures], list[SlowKey]]:
         """Return the keys with times, and the significantly slower keys, slowest first.
 
-        Traffic entries with fewer than two keys with times are left out.
+        A traffic entry is left out unless at least two of its keys have times.
         """
         figures = []
         slow = []

@@ -100,14 +100,15 @@ class ComparisonAnswer(Result, frozen=True, kw_only=True):
         kind: ``alternatives`` compares traffic entries, ``effect`` compares stages of one entry.
         entry: the entry whose stages are compared; empty for alternatives.
         by: metrics. The first metric decides between alternatives.
-        confidence: level of each interval, so that all intervals of a family are correct with a probability of 95 %.
+        confidence: level of each interval. At this level, all intervals of a family are correct with a probability of
+            95 %.
         sides: the compared sides. For an effect, the first side is the baseline.
         differences: differences by metric: of each pair of alternatives, or of each stage to the baseline.
         best: the best alternative by the first metric; null if there is none.
         chosen: ``best``, or a tied alternative that is significantly better by a later metric.
         tied: ``best``, and alternatives that do not differ significantly from ``best`` by the first metric.
         thinned: whether sides had more arrivals than were compared.
-        bursts: whether all arrivals came at once, and thus met the limiter at a single moment of its window.
+        bursts: whether a compared stage is a burst. Its arrivals met the limiter at a single moment of a window.
     """
 
     kind: Literal["alternatives", "effect"]

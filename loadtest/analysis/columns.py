@@ -77,7 +77,7 @@ class Vocabulary:
         return np.array([known[word] for word in words], np.int32)
 
     def of_dictionary(self, name: str, dictionary: pa.Array) -> NDArray[np.int32]:
-        """Return the integers of a dictionary's words, then -1. They are cached, because most batches share it."""
+        """Return the integers of a dictionary's words, then -1. Cached, because most batches share a dictionary."""
         last = self._last.get(name)
         if last is None or not last[0].equals(dictionary):
             codes = np.append(self.codes(name, dictionary.to_pylist()), np.int32(-1))

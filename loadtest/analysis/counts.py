@@ -26,7 +26,7 @@ from loadtest.record.run_info import RunInfo
 NO_ANSWER: Final = 0
 """Status of a request without a response."""
 FIRST: Final = len(FIRST_KINDS)
-"""Number of kinds that begin an operation. These come first in ``KINDS``; the others are polls."""
+"""Number of kinds that begin an operation. These kinds come first in ``KINDS``, before polls."""
 _STATUSES: Final = 1000
 _DENSE: Final = 100_000
 """If at most this many cells are possible, counting them in an array is faster than sorting."""
@@ -222,7 +222,7 @@ class Means:
             self._sums["bytes"][:, stage_index] += known(rows.floats("bytes_received")).sum(), len(rows)
 
     def mean(self, stage_index: int | list[int], name: str) -> float | None:
-        """Return the mean of a part in ms, or of ``bytes`` of a response; None without values."""
+        """Return the mean of a part of the time in ms, or the mean ``bytes`` of a response; None without values."""
         total, n = self._sums[name][:, stage_index].reshape(2, -1).sum(axis=1)
         return float(total / n) if n else None
 
@@ -370,7 +370,7 @@ class PendingJob(NamedTuple):
 
 
 def first_pending(directory: Path) -> tuple[PendingJob, ...]:
-    """Return the first pending jobs of a run, as its directory lists them."""
+    """Return the first pending jobs that a run's directory lists."""
     try:
         with (directory / PENDING_NAME).open(encoding="utf-8", errors="replace") as file:
             lines = [line.rstrip("\n").partition("\t") for line in islice(file, FIRST_PENDING)]

@@ -258,7 +258,7 @@ def every(step: int, before: int, events: int) -> Ints:
 
 
 def percentile(values: Distribution, quantile: float) -> Value:
-    """Return a percentile by nearest rank (inverted CDF), with its interval; without values if n is too small."""
+    """Return a percentile by nearest rank (inverted CDF), with its interval; an empty ``Value`` if n is too small."""
     ranks = interval_ranks(values.n, quantile)
     place = rank(values.n, quantile)
     if ranks is None:

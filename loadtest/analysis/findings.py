@@ -74,7 +74,7 @@ class Results(Result, frozen=True, kw_only=True):
     A new meaning raises it.
 
     Attributes:
-        uses: use of each limit between two stage boundaries; ``limits`` in the file.
+        uses: use of each limit in each period between two stage boundaries; ``limits`` in the file.
         keys: response times by traffic entry and API key, for entries with several keys. The first 64 keys are listed.
         slow_keys: keys that are slower than all other keys of their traffic entry together.
         on_purpose: operations that the scenario expects to end in an error, by traffic entry and kind.
@@ -260,7 +260,7 @@ def _default_thresholds(
 
 
 def _failed(threshold: Threshold, value: float, n: int, why: str) -> Judged:
-    margin = -abs(value - threshold.value) or 0.0  # JSON has a negative zero.
+    margin = -abs(value - threshold.value) or 0.0  # Without `or 0.0`, JSON would show -0.0.
     return judged_by(threshold)(judgement="fail", value=value, margin=margin, n=n, why=why, implicit=True)
 
 

@@ -1,8 +1,8 @@
 """Tables of a run's operations and requests: pandas DataFrames for a notebook, Parquet and CSV for other tools.
 
 Each column is declared once, in ``OPERATIONS`` or ``REQUESTS``, with its name, type, meaning and source. Columns that
-end in ``_ns`` are since the epoch of the run. Derived times come from ``times``, so percentiles of a frame equal those
-of ``metrics.json``.
+end in ``_ns`` are times in ns since the epoch of the run. Derived times come from ``times``, so percentiles of a frame
+equal those of ``metrics.json``.
 """
 
 import json
@@ -66,7 +66,7 @@ class _Part:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table. A part ``ns``, ``ms`` or ``bytes`` of its name is the unit."""
+    """A column of a table. Its unit is the part ``ns``, ``ms`` or ``bytes`` of its name, if there is such a part."""
 
     name: str
     type: pa.DataType

@@ -2,14 +2,14 @@
 
 * If windows on the server's clock decide which requests are rejected, only the phase of the windows at the start of the
   run is random. The 429 rate and goodput then have the range over 95 % of phases (``rejections.phases``).
-* Otherwise the service varies. Shares, goodput and percentiles have 95 % intervals from blocks, which are valid even
-  if requests are correlated.
+* Otherwise the variation comes from the service. Shares, goodput and percentiles have 95 % intervals from blocks, which
+  are valid even if requests are correlated.
 
 The covariance of counts in neighbouring time bins gives the effective number of independent requests of a stage
 (``loadtest.stats.correlated_bins``). A share has Wilson's score interval at that n (Brown, Cai & DasGupta, Statistical
 Science 2001). A percentile's interval contains every value that passes a test of the share of times below the value
 (an inverted test: Francisco & Fuller, "Quantile estimation with a complex survey design", Annals of Statistics 1991).
-``bench/README.md`` has the coverage.
+``bench/README.md`` has the measured coverage of these intervals.
 
 The intervals in ``results.Summary`` come from order statistics, which treat requests as independent.
 """
@@ -46,7 +46,7 @@ THROTTLED_RATE: Final = "throttled_rate"
 GOODPUT: Final = "goodput"
 _TIMES: Final = (RESPONSE, EXECUTION, OVERHEAD)
 _SLACK: Final = 0.01
-"""The observed 429s may exceed the range by this share of requests, as some requests arrive near a window's edge."""
+"""The observed 429s may be outside the range by this share of requests, because some arrive near a window's edge."""
 _NONE: Final = PhaseRange(why_not="the limiter has no windows that begin by the server's clock")
 
 TOO_FEW: Final = "too few independent samples: most of the stage has none"

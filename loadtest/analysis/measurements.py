@@ -10,8 +10,8 @@ Each stage of each traffic entry has these measurements, except in warm-up and s
 * Goodput. Above a limit, it depends on the window's phase, so it is shown but not judged. Lost goodput appears as
   unexpected 429s.
 
-In a stage above a limit, the server's windows change the times and errors of jobs with rejected polls, and response
-times with retries. Such figures are shown but not judged.
+In a stage above a limit, the server's windows change the times and errors of jobs with rejected polls, and the response
+times of retried operations. Such figures are shown but not judged.
 """
 
 import math
@@ -185,7 +185,7 @@ class _Stage:
         if not whole.n:
             return None
         least, most = whole.nearest(quantile), whole.greatest_at(rank(whole.n, quantile))
-        # The lower bound takes a time-out at its duration, the upper bound as infinite.
+        # The lower bound counts a time-out with its duration, and the upper bound counts it as infinite.
         value = most if math.isfinite(most) else least
         resolution = self._resolution(field, least, quantile) + value - least
         times = None if self.blocks is None else self.blocks.times.get(field)

@@ -1,7 +1,7 @@
 """Reading of a record in chunks, so that the analysis of any number of samples needs a limited amount of memory.
 
-A chunk has at least ``_ROWS`` rows times the number of traffic entries, which counts up to ``_MOST_ENTRIES``. Work per
-stage therefore costs little compared with work per row. The columns of a chunk fit into a cache.
+The minimum size of a chunk is ``_ROWS`` rows for each of the first ``_MOST_ENTRIES`` traffic entries. Work per stage
+therefore costs little compared with work per row. The columns of a chunk fit into a cache.
 """
 
 from collections.abc import Callable, Iterator

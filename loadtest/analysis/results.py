@@ -121,7 +121,7 @@ class OperationCounts(Result, frozen=True, kw_only=True):
 
 
 class RequestCounts(Result, frozen=True, kw_only=True):
-    """Numbers of requests. Rates are per second, and count the requests sent during the stages.
+    """Numbers of requests. Rates are per second, and count only requests that were sent during the stages.
 
     Attributes:
         accepted: requests with a response other than 429.
@@ -258,7 +258,7 @@ TIMES: Final = tuple(name for name in OperationStage.__struct_fields__ if name.e
 """Names of all summaries in ``metrics.json``."""
 
 ERROR_EXPECTED: Final = "expected"
-"""Kind of operations whose error the scenario expects although they contain no mistake."""
+"""The ``kind`` of operations without a mistake, if the scenario expects an error from them."""
 
 
 class DeliberateErrors(Result, frozen=True, kw_only=True):

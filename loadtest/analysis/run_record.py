@@ -55,7 +55,7 @@ class Record:
 
     @cached_property
     def in_figures(self) -> Bools:
-        """Whether figures include each of ``sent_requests``."""
+        """For each of ``sent_requests``, whether figures include it."""
         judged = np.append(self.vocabulary.in_figures, np.False_)  # the last place is index -1, the set-up
         return np.asarray(judged[self.sent_requests["stage_index"]])
 

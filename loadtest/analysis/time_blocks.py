@@ -36,7 +36,7 @@ LEAST_MS: Final = 0.01
 _BLOCK_S: Final = (1.0, 30.0)
 """A block lasts a tenth of its stage, within these limits in seconds."""
 _MOST_BLOCKS: Final = 40
-"""A stage has at most this many blocks."""
+"""A stage has at most this many blocks, so the blocks of a very long stage are longer."""
 _BINS_OF_BLOCK: Final = 3
 _REPLICATES: Final = 400
 """Number of replicates. The relative error of a standard error is then 1 ÷ √(2 · 400), about 4 %."""
@@ -211,7 +211,7 @@ class TimeBlocks:
         lag = record.time("dispatch_lag_ms", record.stages())
         whole_run = grid(0.0, record.covered_s)
         self.dispatch_lag = None if whole_run is None else BinnedTimes(whole_run, lag)
-        # The decisions are known before the second pass over the record.
+        # The limiter's decisions are already known, so they need no second pass over the record.
         places = record.deciding_requests
         would_be = record.expectation.rejected
         places = places[~np.isnan(would_be[places])]

@@ -133,7 +133,7 @@ NOT_FOUND: Final = "not_found"
 WAITED: Final = "waited"
 """Response time − service time of the accepted request, for ok operations: lag, retries and polls."""
 LAST_PENDING: Final = "last_pending"
-"""Time from the intended start to the last request that saw the job pending. The last polling interval begins there."""
+"""Time from the intended start to the last request that saw the job pending. The last polling interval begins then."""
 _OF_OPERATIONS: Final = {
     "start_lag_ms": _Time(start_lag, lambda rows: rows),
     "dispatch_lag_ms": _Time(dispatch_lag, lambda rows: rows),
