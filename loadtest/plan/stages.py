@@ -207,7 +207,7 @@ class LimitDemand:
         return edges
 
     def _keys(self, plan: TrafficPlan) -> set[int]:
-        """Return one key of each group. All keys of a group have the same demand, because the same entries use them."""
+        """Return one key of each range of keys that the same entries use, because these keys have the same demand."""
         if not self.assumed.per_key:
             return {plan.key_start}
         starts = {each.key_start for each in self.plans}

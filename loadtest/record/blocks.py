@@ -36,7 +36,7 @@ class BlockPlan(msgspec.Struct, kw_only=True):
     schema: int = SCHEMA_VERSION
     scenario: str
     seeds: list[int]
-    """Seed for the order of the blocks in each series."""
+    """For each series, the seed of the order of its blocks."""
     silence_s: float
     """Pause between two blocks on the same target, so that no limit counts requests of the first. 0 if not needed."""
     blocks: list[Block]

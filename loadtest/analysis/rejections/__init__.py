@@ -111,7 +111,10 @@ _LEAST_S: Final = 0.001
 _MOST_S: Final = 0.25
 """The assumed time from sending a request to the server's decision is within these limits, in s."""
 _SILENCE: Final = 50
-"""Idle windows between two limiters in a joined log. A bucket in debt needs 2 × burst ÷ count windows to refill."""
+"""Idle windows between two limiters in a joined log, so that a replay starts each limiter afresh.
+
+A bucket in debt needs 2 × burst ÷ count windows to refill.
+"""
 _INVALID: Final = (400, 404, 405, 413, 431, 503)
 """Statuses of invalid requests, which use no quota if the limiter counts only valid requests."""
 
@@ -292,7 +295,7 @@ _Tried = tuple[int, float, list[Bools]]
 
 
 def _fit(assumed_limits: AssumedLimits, logs: list[RequestLog], clock: tuple[float, float]) -> _Tried:
-    """Return the replay that agrees best. Of equal replays, the one nearest to the measured clock offset wins."""
+    """Return the replay that agrees best; of equal replays, the nearest to the measured clock offset."""
     offset, reach = clock
     if assumed_limits.spec.algorithm == CONCURRENCY:
         tried = [_try(assumed_limits.spec, logs, offset, lead) for lead in _LEADS_S]

@@ -28,7 +28,7 @@ from loadtest.stats.shares import more_often
 _COMPARED: Final = 100_000
 """At most this many evenly sampled requests are compared."""
 _LEAST_MS: Final = 1.0
-"""A time counts as longer only if the difference is at least this, as between runs (``compare.changes``)."""
+"""A time counts as longer only if the difference is at least this many ms, as between runs (``compare.changes``)."""
 
 
 class Slowdown(Result, frozen=True, kw_only=True):
@@ -51,8 +51,8 @@ class Felt(Result, frozen=True, kw_only=True):
 
     Attributes:
         slower: significantly longer times, the greatest factor first.
-        errors_meanwhile: other traffic's requests during the party's stages with 429s, and those that failed or timed
-            out. ``errors_otherwise`` has the same counts at other times.
+        errors_meanwhile: two counts of other traffic during the party's stages with 429s: requests, and requests that
+            failed or timed out. ``errors_otherwise`` has the same counts at other times.
         more_errors: whether failures are significantly more frequent during these stages (p < 0.001).
     """
 

@@ -110,12 +110,12 @@ def _better(found: list[_Found]) -> list[_Found]:
 
 
 def _within(times: Floats, seconds: float) -> Ints:
-    """Return for each request the number of requests in the next ``seconds``, including itself."""
+    """For each request, return the number of requests in the next ``seconds``, including itself."""
     return np.searchsorted(times, times + seconds) - np.arange(len(times))
 
 
 def _count(requests: RequestLog, inference: Inference, source: SourceInfo, clock: tuple[float, float]) -> int | None:
-    """Return a count of the limit that all fitting limiters allow; None if the count is uncertain."""
+    """Return the limit's count, which all fitting limiters must allow; None if the count is uncertain."""
     if inference.word not in ("named", "several"):
         return None
     fits = list(inference.named)

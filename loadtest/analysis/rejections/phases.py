@@ -78,7 +78,7 @@ def waits(stage: StagePlan, operation: str, *, retried: bool) -> str:
 def depends_on_phase(record: Record, traffic: str, *, polls: bool = True) -> str:
     """Describe the entry's requests that depend on the server's windows; empty if there are none.
 
-    ``polls`` is False for a limiter without polls.
+    ``polls`` is False for a limiter that gets no polls.
     """
     if polls and record.info.traffic[traffic].operation in POLLED_OPERATIONS:
         return "polls"

@@ -35,7 +35,7 @@ class RetryAfter(Result, frozen=True, kw_only=True):
         told_s: minimum, median and maximum of the waits that could be parsed; None if there are none.
         judged: number of 429s whose wait can be checked, because the limiter accepted a later request. A wait that only
             requests of a burst contradict does not count.
-        honest: number of correct waits. Rounding and the tolerance of times are allowed.
+        honest: number of waits that are correct within rounding and the tolerance of times.
         too_early: number of waits that were too short. A request sent after the wait was rejected.
         too_late: number of waits that were too long. A request over a second before the wait's end was accepted.
         too_early_by_s: median, 95th percentile and maximum error of waits that were too short; None if there are none.
@@ -196,7 +196,7 @@ class Recovery(Result, frozen=True, kw_only=True):
         recovered: number of these limiters that accepted a later request.
         first_s: minimum, median and maximum recovery in s after a limiter's first 429; None if no limiter recovered.
         spells: number of uninterrupted series of 429s, over all limiters.
-        spell_s: as ``first_s``, after the first 429 of each series that ended.
+        spell_s: the same statistics of recoveries after the first 429 of each series that ended.
     """
 
     limiters: Count
