@@ -210,7 +210,7 @@ def _line(text: bytes, path: Path, number: int) -> HistoryLine:
     if crc is not None and zlib.crc32(text[: crc.start()]) != int(crc[1], 16):
         raise InputError(
             f"{where} is damaged: its checksum does not match",
-            "Restore the file from version control or a backup. If the change was deliberate, delete its key crc.",
+            "Restore the file from version control or a backup. If the change was deliberate, delete the line's crc.",
         )
     try:
         schemas = msgspec.json.decode(text, type=_Schemas)

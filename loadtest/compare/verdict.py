@@ -175,7 +175,7 @@ def _not_worse(one: AnyChange, p: float | None, *, improved: bool) -> tuple[Metr
     if one.unchanged():
         return "unchanged", ""
     if one.decided() and not one.head:
-        return "inconclusive", f"no {_EVENTS[one.key.metric]}, but too few were sent to exclude 2 %"
+        return "inconclusive", f"no {_EVENTS[one.key.metric]}, but too few were sent to exclude a share of 2 %"
     return "inconclusive", "it varies too much to exclude a relevant change"
 
 

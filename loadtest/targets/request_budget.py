@@ -142,7 +142,7 @@ def _times(schedule: TrafficSchedule) -> Ints:
     return np.concatenate([times for _, times, _ in schedule.blocks()] or [_NONE])
 
 
-_COUNTED: Final = " (including a poll for each submit, preflight and seeding)"
+_COUNTED: Final = " (including preflight, seeding and a poll for each submit)"
 
 
 def check_request_budget(

@@ -230,7 +230,7 @@ class Prober(BurstSender):
     def _conclude(self) -> str:
         """Describe the missing evidence; empty if the result is certain."""
         if self._ill:
-            return "no single limiter answers like this: several servers, two limits or other clients"
+            return "no single limiter explains the answers: there may be several servers, two limits or other clients"
         if len({each.key for each in self.models}) > 1:
             return "the request budget is too small to tell the limiters apart"
         numbers = self._stated(self._likely)
