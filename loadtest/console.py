@@ -33,7 +33,7 @@ class Console(rich.console.Console):
 
 
 def page_console(*, fixed: bool = False) -> Console:
-    """Return a console as wide as the terminal, or of 100 columns if ``fixed`` or if there is no terminal."""
+    """Return a console as wide as the terminal, or 100 columns wide if ``fixed`` or if there is no terminal."""
     return Console(width=None if sys.stdout.isatty() and not fixed else WIDTH)
 
 

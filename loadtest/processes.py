@@ -40,7 +40,7 @@ def address_text(host: str, port: int) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is loopback. Its name is not resolved."""
+    """Whether a host is ``localhost`` or a loopback address. No name is resolved."""
     try:
         return host == "localhost" or ipaddress.ip_address(host.partition("%")[0]).is_loopback
     except ValueError:
@@ -126,7 +126,7 @@ def make_report(
 
 @contextmanager
 def interrupts_for(process: "subprocess.Popen[bytes]", number: int) -> Iterator[list[int]]:
-    """Forward Ctrl-C and SIGTERM to a child. The first sends the signal ``number``, and the second kills the child.
+    """Forward Ctrl-C and SIGTERM to a child: the first as the signal ``number``, the second as SIGKILL.
 
     Yields the signals received. No exception is raised, because it could interrupt any step and lose the report.
     """

@@ -58,7 +58,7 @@ class Setting(NamedTuple):
 
 
 def settings_of(config: "type[ReferenceSettings]") -> list[Setting]:
-    """Return the settings of a config."""
+    """Return the settings that a config class declares."""
     hints = get_type_hints(config, include_extras=True)
     found = []
     for each in fields(config):

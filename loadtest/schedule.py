@@ -50,7 +50,7 @@ class TrafficSchedule:
         return self.stages[-1].end_s
 
     def blocks(self) -> Iterator[tuple[int, Ints, npt.NDArray[np.intp]]]:
-        """Yield blocks of (number of the first arrival, intended starts in ns, index of their stages)."""
+        """Yield blocks of (number of the first arrival, intended starts in ns, index of each arrival's stage)."""
         if self.recorded_s is not None:
             for first in range(0, len(self.recorded_s), _BLOCK):
                 times = np.rint(self.recorded_s[first : first + _BLOCK] * _NS).astype(np.int64)
@@ -76,7 +76,7 @@ class TrafficSchedule:
             begin = int(np.searchsorted(times, from_ns))
             mine = slice(begin + (worker - first - begin) % workers, None, workers)
             numbers = range(first, first + len(times))[mine]
-            # Reading a list item by item is several times faster than reading an array.
+            # Iterating over a list is several times faster than iterating over an array.
             for number, segment, time in zip(numbers, where[mine].tolist(), times[mine].tolist(), strict=True):
                 yield Arrival(self.traffic, number, names[segment], time)
 

@@ -179,7 +179,7 @@ class TrafficPlan(msgspec.Struct, kw_only=True):
     offered: Number | None = None
     """Number of arrivals that became due before the end. Null until the end."""
     input_rows: Annotated[int, Meta(ge=1, le=2**53)] | None = None
-    """Number of rows in its inputs. Null without inputs, and in older records."""
+    """Number of rows in the entry's inputs. Null without inputs, and in older records."""
     stages: list[StagePlan] = []
 
     @property
@@ -334,7 +334,7 @@ class ScenarioInfo(msgspec.Struct, kw_only=True):
     effective: dict[str, Any]
     """The scenario as plain TOML values, including thresholds."""
     files: dict[str, str] = {}
-    """Digest (SHA-256, 12 hex digits) of each file that the scenario refers to. A user class has its ``module.py``."""
+    """Digest (SHA-256, 12 hex digits) of each file that the scenario refers to, and of the modules of user classes."""
 
 
 class RunInfo(msgspec.Struct, kw_only=True):
@@ -377,7 +377,7 @@ class RunInfo(msgspec.Struct, kw_only=True):
     peers: dict[str, PeerInfo] = {}
     """Connections by address, over all workers. Empty until the end."""
     worker_processes: list[WorkerInfo] = msgspec.field(default_factory=list, name="crew")
-    """Empty if one process generated the load, as are the assignments."""
+    """Empty, as are the assignments, if one process generated the load."""
     assignments: list[AssignmentInfo] = msgspec.field(default_factory=list, name="epochs")
     preflight: list[PreflightRequest] = []
     pending_jobs: int | None = None
@@ -389,7 +389,7 @@ class RunInfo(msgspec.Struct, kw_only=True):
 
     @property
     def complete(self) -> bool:
-        """Whether the run ended and closed its record, so that it was not killed."""
+        """Whether the run ended and closed its record."""
         return self.end != "running" and self.samples is not None
 
     def window_phase_s(self, window_s: float, offset_s: float) -> float:

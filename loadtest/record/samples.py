@@ -41,7 +41,7 @@ class Sample(msgspec.Struct, kw_only=True, array_like=True, gc=False):
     operation: Operation
     stage: str
     outcome: Outcome
-    """A request is ok, throttled, failed or timed_out."""
+    """Requests can only be ok, throttled, failed or timed_out."""
     kind: RequestKind | None = None
     arrival: int | None = None
     """Number of the arrival in its traffic entry, from 0, over all workers."""
@@ -72,7 +72,7 @@ class Sample(msgspec.Struct, kw_only=True, array_like=True, gc=False):
     rate_limit: str | None = None
     """All headers about rate limits, with a line ``name: value`` for each."""
     execution_time_ms: float | None = None
-    """Execution time that the server states. Only sync 200s and terminal retrievals have it."""
+    """Execution time that the server states. Only responses that show the end of a run or job have it."""
     job_id: str | None = None
     job_state: str | None = None
     result_matched: bool | None = None
@@ -173,8 +173,8 @@ class Packer:
 def warm_up_without_pandas() -> None:
     """Pack one sample before a run, because Arrow's first conversion takes over 100 ms.
 
-    Arrow would import pandas for it, which takes 0.25 s of CPU time and 60 MB, so the import is blocked. ``to_pandas``,
-    and a ``to_numpy`` that may copy, still import pandas later.
+    The import of pandas is blocked meanwhile, because it takes 0.25 s of CPU time and 60 MB, and Arrow does not need it
+    here. ``to_pandas``, and a ``to_numpy`` that may copy, still import pandas later.
     """
 
     class NoPandas:

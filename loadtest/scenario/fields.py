@@ -140,7 +140,7 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True)
 
     def problems(self) -> Mapping[str, object]:
-        """Return messages about wrong combinations of keys, and whether each applies. The first that applies counts."""
+        """Return messages about wrong combinations of keys, and whether each applies. The first to apply is raised."""
         return {}
 
     @model_validator(mode="after")

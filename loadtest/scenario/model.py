@@ -257,7 +257,7 @@ class Regression(Strict):
 
 
 def _all_of(check: Callable[[Any, Mapping[str, Any]], Iterable[WrongValueError]]) -> AfterValidator:
-    """Return a validator that raises all errors of ``check``, which gets the value and the valid values before it."""
+    """Return a validator that raises all errors of ``check``. Its arguments are the value and the keys before it."""
 
     def checked(value: Any, info: ValidationInfo) -> Any:
         if errors := list(check(value, info.data)):
