@@ -49,14 +49,13 @@ class ErrorGroup(Result, frozen=True, kw_only=True):
 class Errors:
     """Collects the groups of errors. ``beyond`` is the number of requests outside the first ``GROUPS`` groups."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    def __init__(self) -> None:
         self.beyond = 0
-        self._vocabulary = vocabulary
         self._groups: dict[tuple[int, ...], ErrorGroup] = {}
 
     def add(self, chunk: Chunk) -> None:
-        rows = chunk.requests.where((chunk.requests.words("outcome") != OK) & (chunk.requests.stage_index >= 0))
-        rows = rows.where(self._vocabulary.in_figures[rows.stage_index]).as_recorded()
+        counted = chunk.vocabulary.in_figures[chunk.requests.stage_index]
+        rows = chunk.requests.where(counted & (chunk.requests.words("outcome") != OK)).as_recorded()
         if not len(rows):
             return
         status = np.fmax(rows.floats("status"), -1.0).astype(np.int64)
@@ -74,7 +73,7 @@ class Errors:
             if key not in self._groups and len(self._groups) >= GROUPS:
                 self.beyond += int(counts[place])
                 continue
-            group = self._groups.get(key) or self._empty(key, rows.text("request_id", row))
+            group = self._groups.get(key) or _empty(key, rows.text("request_id", row), chunk.vocabulary.words)
             self._groups[key] = msgspec.structs.replace(
                 group,
                 count=group.count + int(counts[place]),
@@ -86,20 +85,20 @@ class Errors:
         """Return all groups, the most frequent first."""
         return sorted(self._groups.values(), key=lambda group: (-group.count, group.first_s))
 
-    def _empty(self, key: tuple[int, ...], request_id: str | None) -> ErrorGroup:
-        words = self._vocabulary.words
-        status, kind, code, reason, traffic = key
-        return ErrorGroup(
-            kind=KINDS[kind],
-            status=status if status >= 0 else None,
-            code=words["error_code"][code] if code >= 0 else None,
-            reason=words["reason"][reason] if reason >= 0 else None,
-            count=0,
-            first_s=inf,
-            last_s=-inf,
-            traffic=words["traffic"][traffic],
-            request_id=request_id,
-        )
+
+def _empty(key: tuple[int, ...], request_id: str | None, words: dict[str, list[str]]) -> ErrorGroup:
+    status, kind, code, reason, traffic = key
+    return ErrorGroup(
+        kind=KINDS[kind],
+        status=status if status >= 0 else None,
+        code=words["error_code"][code] if code >= 0 else None,
+        reason=words["reason"][reason] if reason >= 0 else None,
+        count=0,
+        first_s=inf,
+        last_s=-inf,
+        traffic=words["traffic"][traffic],
+        request_id=request_id,
+    )
 
 
 WORDS: Final = {
@@ -145,8 +144,7 @@ class Anomaly(Result, frozen=True, kw_only=True):
 class Anomalies:
     """Collects impossible values in the operations and requests that count in figures."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self._vocabulary = vocabulary
+    def __init__(self) -> None:
         self._found = {name: Anomaly(name=name) for name in WORDS}
         self._first = dict.fromkeys(WORDS, inf)
         """For each kind of anomaly, the place of its first row in the record."""
@@ -154,9 +152,9 @@ class Anomalies:
 
     def add(self, chunk: Chunk) -> None:
         for stage_index, rows in chunk.operations.by_judged_stage:
-            for name, possible, found in _look(rows, self._vocabulary.stage_keys[stage_index].operation):
+            for name, possible, found in _look(rows, chunk.vocabulary.stage_keys[stage_index].operation):
                 self._note(name, possible, found)
-        documented = self._vocabulary.codes("job_state", list(JobState))
+        documented = chunk.vocabulary.codes("job_state", list(JobState))
         for _, rows in chunk.requests.by_judged_stage:
             state = rows.words("job_state")
             odd = rows.where((state >= 0) & ~np.isin(state, documented))
@@ -172,7 +170,7 @@ class Anomalies:
     def _note(self, name: str, possible: int, rows: Rows) -> None:
         """Add the number of checked rows, and the ``rows`` among them with an impossible value."""
         anomaly = self._found[name]
-        words = self._vocabulary.words
+        words = rows.columns.vocabulary.words
         changes: dict[str, Any] = {"possible": anomaly.possible + possible, "count": anomaly.count + len(rows)}
         if len(rows) and (place := self._before + int(rows.places[0])) < self._first[name]:
             self._first[name] = place

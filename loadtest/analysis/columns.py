@@ -44,7 +44,7 @@ class Vocabulary:
         words: all words so far, by column. Outcomes begin with ``OUTCOMES``, and kinds begin with ``KINDS``.
         stage_keys: every stage of every entry, the warm-up included.
         entry_of: for each stage, the place of its entry.
-        in_figures: for each stage, whether figures include it.
+        in_figures: for each stage, whether figures include it; False at -1, which stands for the set-up.
         meaningful: whether a pass over the record found no meaningless row. Further passes then skip this check.
         imported: whether the record was made from a log. A log has no intended starts, so starts replace them.
         most_arrivals: for each entry, the number of offered arrivals; in a killed run, an upper bound from the plan.
@@ -52,16 +52,13 @@ class Vocabulary:
 
     def __init__(self, info: RunInfo) -> None:
         self.imported, self.meaningful = info.imported, False
-        self.words: dict[str, list[str]] = {name: [] for name in samples.WORDS}
-        self.words["outcome"] += OUTCOMES
-        self.words["kind"] += KINDS
-        self.words["row"] += ["operation", "request"]
         self.entries = list(info.traffic)
-        self.words["traffic"] += self.entries
+        first = {"outcome": OUTCOMES, "kind": KINDS, "row": ("operation", "request"), "traffic": self.entries}
+        self.words: dict[str, list[str]] = {name: [*first.get(name, ())] for name in samples.WORDS}
         plans = [(name, stage, plan.operation) for name, plan in info.traffic.items() for stage in plan.stages]
         self.stage_keys = [StageKey(name, stage, Operation(kind), at) for at, (name, stage, kind) in enumerate(plans)]
         self.entry_of = [self.entries.index(key.traffic) for key in self.stage_keys]
-        self.in_figures = np.array([not key.stage.warmup for key in self.stage_keys], bool)
+        self.in_figures = np.array([*(not key.stage.warmup for key in self.stage_keys), False])
         self.most_arrivals = np.array([_most_arrivals(plan) for plan in info.traffic.values()], np.float64)
         self._places = {(key.traffic, key.stage.name): key.place for key in self.stage_keys}
         self._known = {name: {word: place for place, word in enumerate(known)} for name, known in self.words.items()}
@@ -218,7 +215,7 @@ class Rows:
 
     @property
     def places(self) -> Ints:
-        """The rows' places in the batches."""
+        """The rows' places in the order of the record."""
         return self._chosen(self.columns.order)
 
     def floats(self, name: str) -> Floats:

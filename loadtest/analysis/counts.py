@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import islice, pairwise
 from pathlib import Path
@@ -155,7 +155,7 @@ class Counts:
         return found
 
 
-_Key = TypeVar("_Key")
+_Key = TypeVar("_Key", bound=Hashable)
 _Cell = TypeVar("_Cell", bound=tuple[object, ...])
 
 
@@ -164,6 +164,14 @@ def _sum(counts: Mapping[_Key, "Counter[_Cell]"], keys: Iterable[_Key]) -> "Coun
     for key in keys:
         if key in counts:
             total.update(counts[key])
+    return total
+
+
+def folded(cells: Mapping[_Cell, int], key: Callable[[_Cell], _Key]) -> "Counter[_Key]":
+    """Add up the counts of the cells that have the same key."""
+    total: Counter[_Key] = Counter()
+    for cell, count in cells.items():
+        total[key(cell)] += count
     return total
 
 
@@ -233,6 +241,7 @@ _COMPACT: Final = 2_000_000
 _GONE: Final = 404
 _ACCEPTED, _COMPLETED, _FAILED, _LOST = (np.uint8(1 << bit) for bit in range(4))
 """Observations of a job, as bits."""
+_JOB: Final = {"id": np.uint64, "seen": np.uint8, "ended": np.float64, "pending_seen": np.float64}
 
 
 class Ledger(Result, frozen=True, kw_only=True):
@@ -262,14 +271,11 @@ class Ledger(Result, frozen=True, kw_only=True):
 class JobTracker:
     """Tracks jobs by a 64-bit hash of their ids. Two of five million ids share a hash with a probability of 1e-6."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self._vocabulary = vocabulary
+    def __init__(self) -> None:
         self._complete = True
         self._submitted = 0
-        ids = np.zeros(0, np.uint64)
-        seen = np.zeros(0, np.uint8)
-        times = np.zeros(0)
-        self._parts: list[dict[str, NDArray[Any]]] = [{"id": ids, "seen": seen, "ended": times, "pending_seen": times}]
+        self._parts: list[dict[str, NDArray[Any]]] = [{name: np.zeros(0, kind) for name, kind in _JOB.items()}]
+        """Observations of jobs. After a merge, one row for each job."""
         self._rows = 0
 
     def add(self, chunk: Chunk) -> None:
@@ -283,9 +289,8 @@ class JobTracker:
         if not len(rows):
             return
         gone, kind, state = rows.floats("status") == _GONE, rows.words("kind"), rows.words("job_state")
-        codes = self._vocabulary.codes("job_state", [JobState.COMPLETED, JobState.FAILED])
-        completed = state == codes[0]
-        failed = state == codes[1]
+        ends = chunk.vocabulary.codes("job_state", [JobState.COMPLETED, JobState.FAILED])
+        completed, failed = (state == end for end in ends)
         ended, submit = completed | failed, kind == KINDS.index(RequestKind.SUBMIT)
         pending, accepted = ~ended & ~gone & ~submit, submit & ~gone
         self._submitted += int(np.count_nonzero(accepted))
@@ -324,9 +329,7 @@ class JobTracker:
         ids = np.concatenate([part["id"] for part in self._parts])
         order = np.argsort(ids)
         ids = ids[order]
-        first = np.ones(len(ids), bool)
-        first[1:] = ids[1:] != ids[:-1]
-        starts = np.flatnonzero(first)
+        starts = np.flatnonzero(np.diff(ids, prepend=ids[:1] - 1))
         merged = {"id": ids[starts]}
         for name, joined in (("seen", np.bitwise_or), ("ended", np.minimum), ("pending_seen", np.maximum)):
             merged[name] = joined.reduceat(np.concatenate([part[name] for part in self._parts])[order], starts)

@@ -56,8 +56,7 @@ class _Part:
     @property
     def in_figures(self) -> Bools:
         """True for rows that figures include: rows of a stage other than warm-up and set-up."""
-        judged = np.append(self.rows.columns.vocabulary.in_figures, np.False_)
-        return np.asarray(self.are(self.counted) & judged[self.rows.stage_index])
+        return np.asarray(self.are(self.counted) & self.rows.columns.vocabulary.in_figures[self.rows.stage_index])
 
     def recorded(self, name: str) -> pa.Array:
         """Return a column as recorded. For a column of words, use ``_word``."""

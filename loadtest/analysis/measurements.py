@@ -66,9 +66,11 @@ def measure(findings: Findings) -> RunMeasurements:
     """Return a run's measurements for comparisons. The same record always gives the same result."""
     record, verdict = findings.record, findings.verdict
     info = record.info
-    named = {"python": "python", "harness": "workflow-loadtest"}
-    versions = {name: info.versions[key] for name, key in named.items() if key in info.versions}
-    versions |= {name: info.machine[name] for name in ("region",) if name in info.machine}
+    versions = {
+        "python": info.versions.get("python"),
+        "harness": info.versions.get("workflow-loadtest"),
+        "region": info.machine.get("region"),
+    }
     return RunMeasurements(
         run=info.id,
         scenario=info.scenario.name,
@@ -89,7 +91,7 @@ def measure(findings: Findings) -> RunMeasurements:
         not_found_entries=record.not_found_entries,
         definition=flattened({key: each for key, each in info.scenario.effective.items() if key not in NOT_HASHED}),
         files=info.scenario.files,
-        versions=versions,
+        versions={name: version for name, version in versions.items() if version is not None},
         same=tuple((info.scenario.effective.get("regression") or {}).get("same") or ()),
         polling={name: text for name in info.traffic if (text := polling(info, name))},
     )

@@ -1,14 +1,15 @@
 """The figures of a run without its warm-up: of all traffic, of each operation and of each entry, also by stage."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Final, TypeVar
 
 import numpy as np
 
 from loadtest.analysis.columns import KINDS, OK, OUTCOMES, THROTTLED, StageKey, Stages
-from loadtest.analysis.counts import NO_ANSWER, RequestCell
+from loadtest.analysis.counts import RequestCell, folded
 from loadtest.analysis.distribution import summarize
 from loadtest.analysis.results import (
     ERROR_EXPECTED,
@@ -101,23 +102,16 @@ class _Maker:
         return {**self._with_times(planned, TIMES), "polling": self._polling(planned)}
 
     def _with_times(self, planned: Stages, times: Sequence[str] = _COMMON_TIMES) -> dict[str, Any]:
-        stage_indices = self.record.stage_indices(planned)
-        summaries = {name: summarize(self.record.times[name].get(stage_indices)) for name in times}
-        return {**self.figures(planned), **summaries}
+        return {**self.figures(planned), **{name: summarize(self.record.time(name, planned)) for name in times}}
 
     def figures(self, planned: Stages) -> dict[str, Any]:
         """Return the fields of an ``OverallStage``."""
         record, stage_indices = self.record, self.record.stage_indices(planned)
         seconds = covered_seconds([key.stage for key in planned], record.covered_s)
         found = self._metrics(planned, seconds)
+        statuses = folded(record.counts.of_requests(stage_indices), lambda cell: str(cell.status or "none"))
+        reasons = folded(record.counts.of_operations(stage_indices), attrgetter("reason"))
         words = record.vocabulary.words["reason"]
-        statuses: Counter[str] = Counter()
-        for request, count in record.counts.of_requests(stage_indices).items():
-            statuses["none" if request.status == NO_ANSWER else str(request.status)] += count
-        reasons: Counter[str] = Counter()
-        for operation, count in record.counts.of_operations(stage_indices).items():
-            if operation.reason >= 0:
-                reasons[words[operation.reason]] += count
         return {
             "seconds": seconds,
             "operations": OperationCounts(**_named("operations.", found)),
@@ -129,20 +123,19 @@ class _Maker:
             **{name: value for name, value in found.items() if "." not in name},
             "expected_throttled_rate": _mean(self.of_operations, stage_indices),
             "statuses": dict(sorted(statuses.items())),
-            "reasons": dict(sorted(reasons.items())),
+            "reasons": dict(sorted((words[reason], n) for reason, n in reasons.items() if reason >= 0)),
         }
 
     def _metrics(self, planned: Stages, seconds: float) -> dict[str, float | None]:
         """Return each count and ratio by the name of its metric."""
         record, stage_indices = self.record, self.record.stage_indices(planned)
-        operations: Counter[Cell] = Counter()
-        for ended, count in record.counts.of_operations(stage_indices).items():
-            operations[Cell(OUTCOMES[ended.outcome], sent=bool(ended.sent))] += count
+        ended = record.counts.of_operations(stage_indices)
+        operations = folded(ended, lambda cell: Cell(OUTCOMES[cell.outcome], sent=bool(cell.sent)))
         operations[Cell(Outcome.LOST, sent=False)] += sum(self.missing.get(index, 0) for index in stage_indices)
-        requests = _cells(record.counts.of_requests(stage_indices))
+        requests = folded(record.counts.of_requests(stage_indices), _cell)
         counts = {name: counted(name, operations, requests) for name in PARTS}
         # Polls of a stage's jobs continue after the stage. Rates count only the requests sent during the stage.
-        during = _cells(record.counts.sent_during(planned))
+        during = folded(record.counts.sent_during(planned), _cell)
         then = counts | {name: counted(name, {}, during) for name in PARTS if name.startswith("requests.")}
         return {
             name: sum(counts[part] for part in entry.parts)
@@ -184,11 +177,8 @@ class _Maker:
         )
 
 
-def _cells(requests: Mapping[RequestCell, int]) -> "Counter[Cell]":
-    found: Counter[Cell] = Counter()
-    for each, count in requests.items():
-        found[Cell(OUTCOMES[each.outcome], kind=KINDS[each.kind], status=each.status or None)] += count
-    return found
+def _cell(requests: RequestCell) -> Cell:
+    return Cell(OUTCOMES[requests.outcome], kind=KINDS[requests.kind], status=requests.status or None)
 
 
 def deliberate_errors(record: Record, traffic: str) -> Iterator[DeliberateErrors]:

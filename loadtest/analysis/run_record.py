@@ -39,25 +39,21 @@ class Record:
         self.counts = Counts(vocabulary, info, self.assumed_limits)
         self.times, self.means = TimeDistributions(vocabulary), Means(vocabulary)
         self.sent, self.arrivals = SentRequests(), Arrivals(vocabulary)
-        self.errors, self.anomalies, self.slowest = Errors(vocabulary), Anomalies(vocabulary), Slowest(vocabulary)
+        self.errors, self.anomalies, self.slowest = Errors(), Anomalies(), Slowest(vocabulary)
         self.consistency = Consistency(vocabulary, info)
         # The tracker needs up to 250 MB, so only its ledger is kept.
-        jobs = JobTracker(vocabulary)
+        jobs = JobTracker()
         visitors: list[Visitor] = [self.counts, self.times, self.means, self.sent, self.arrivals, self.errors]
         visitors += [self.anomalies, self.slowest, self.consistency, jobs]
         self.rows = scan(directory, vocabulary, visitors, on_progress)
         self.jobs, vocabulary.meaningful = jobs.result(), self.consistency.meaningful
-
-    @cached_property
-    def sent_requests(self) -> NamedColumns:
+        self.sent_requests = self.sent.table
         """The table of ``SentRequests``, set-up and warm-up included."""
-        return self.sent.table
 
     @cached_property
     def in_figures(self) -> Bools:
         """For each of ``sent_requests``, whether figures include it."""
-        judged = np.append(self.vocabulary.in_figures, np.False_)  # the last place is index -1, the set-up
-        return np.asarray(judged[self.sent_requests["stage_index"]])
+        return np.asarray(self.vocabulary.in_figures[self.sent_requests["stage_index"]])
 
     @cached_property
     def deciding_requests(self) -> Ints:

@@ -112,9 +112,8 @@ class BinnedTimes:
             even, tail = np.linspace(1, n, _EVEN_LEVELS), n + 1 - np.geomspace(1, n / 5, _TAIL_LEVELS)
             ranks = np.unique(np.append(even, tail).astype(np.int64))
         self.cuts = np.unique(whole.at(ranks)) if n else np.zeros(1)
-        cuts = self.cuts[:-1]
-        middles = distribution.MIDDLES
-        self._level_of_bucket = None if whole.counts is None else np.searchsorted(cuts, middles)
+        rounded = whole.counts is not None
+        self._level_of_bucket = np.searchsorted(self.cuts[:-1], distribution.MIDDLES) if rounded else None
         self.counts = np.zeros((grid_.bins, len(self.cuts)), np.int64)
 
     def add(self, places: Ints, values: Floats) -> None:
@@ -185,8 +184,7 @@ class StageBlocks:
 def log_goodput(ok: Floats, offered: Floats) -> Floats:
     """Return the logarithm of ok ÷ offered operations. At the scheduled load, goodput varies in the same way."""
     some = offered > 0
-    found: Floats = np.log((ok[some] + 0.5) / offered[some])
-    return found
+    return np.asarray(np.log((ok[some] + 0.5) / offered[some]))
 
 
 class TimeBlocks:

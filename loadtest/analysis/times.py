@@ -200,20 +200,18 @@ class Slowest:
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
         self._kept: list[list[SlowOperation]] = [[] for _ in vocabulary.entries]
-        self._bar = [-np.inf] * len(vocabulary.entries)
-        """The response time in ms that an operation of each entry must exceed to be kept."""
+        """The slowest operations so far of each entry, slowest first."""
 
     def add(self, chunk: Chunk) -> None:
         for stage_index, rows in chunk.operations.by_judged_stage:
             entry, response = self._vocabulary.entry_of[stage_index], response_time(rows)
-            candidates = np.flatnonzero(response > self._bar[entry])
+            known = self._kept[entry]
+            candidates = np.flatnonzero(response > (known[-1].response_ms if len(known) == MOST else -np.inf))
             if len(candidates) > MOST:
                 candidates = candidates[np.argpartition(response[candidates], -MOST)[-MOST:]]
             if len(candidates):
                 found = [self._operation(rows, place, float(response[place])) for place in candidates.tolist()]
-                kept = sorted(self._kept[entry] + found, key=lambda one: (-one.response_ms, one.arrival))[:MOST]
-                self._kept[entry] = kept
-                self._bar[entry] = kept[-1].response_ms if len(kept) == MOST else -np.inf
+                self._kept[entry] = sorted(known + found, key=lambda one: (-one.response_ms, one.arrival))[:MOST]
 
     def result(self) -> dict[str, list[SlowOperation]]:
         """Return each traffic entry's slowest operations, slowest first. ``Phases`` adds their requests."""

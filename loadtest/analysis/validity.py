@@ -64,8 +64,7 @@ def generators(info: RunInfo) -> list[Generator]:
     found = []
     for own in sorted(info.generators, key=lambda one: one.worker):
         percents = [second.percent for second in info.cpu if second.worker == own.worker]
-        known = [second.machine for second in info.cpu if second.worker == own.worker]
-        machine = [percent for percent in known if percent is not None]
+        machine = [each.machine for each in info.cpu if each.worker == own.worker and each.machine is not None]
         one = Generator(
             **msgspec.structs.asdict(own),
             cpu_mean=fmean(percents) if percents else None,

@@ -165,9 +165,8 @@ def _interval(
     stages = [
         (traffic, stage)
         for traffic, figures in metrics.traffic.items()
-        if threshold.traffic in (None, traffic) and threshold.operation is None
         for stage in figures.stages
-        if threshold.stage in (None, stage)
+        if threshold.operation is None and threshold.covers(traffic, "", stage)
     ]
     if len(stages) != 1:
         return None, "no confidence interval over several stages: name one traffic entry and stage"

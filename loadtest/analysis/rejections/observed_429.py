@@ -203,14 +203,10 @@ def _look(record: Record, requests: RequestLog, inferred: Inference) -> tuple[Li
     if fit is None or len(requests.times) > FITTED or shift not in (None, fit.shift_s):
         fit = compare_with(requests, record.assumed_limits.spec, record.clock[0] if shift is None else shift)
     places = requests.place[requests.judged]
-    start, status, error, wait = (
-        record.sent_requests[name][places] for name in ("start", "status", "error_code", "retry_after")
-    )
-    since_epoch, codes = np.full(len(requests.times), np.nan), np.full(len(requests.times), -1)
-    since_epoch[requests.judged] = start / 1e9
-    codes[requests.judged] = wait
-    unix_s = since_epoch + (record.info.epoch_unix_ns or 0) / 1e9
-    codes_of = Counter(error[status == THROTTLED_STATUS].tolist())
+    sent = record.sent_requests[places]
+    since_epoch = np.full(len(requests.times), np.nan)
+    since_epoch[requests.judged] = sent["start"] / 1e9
+    codes_of = Counter(sent["error_code"][sent["status"] == THROTTLED_STATUS].tolist())
     called = [*record.vocabulary.words["error_code"], NO_CODE]  # the last place is index -1, no code
     # Show the windows of the named limiter, else of the assumed limiter.
     shown = inferred.named[0] if inferred.word == "named" else fit
@@ -231,7 +227,7 @@ def _look(record: Record, requests: RequestLog, inferred: Inference) -> tuple[Li
         inference=inferred,
         fit=fit if replayed else None,
         accepted=accepted,
-        retry_after=retry_after(requests, codes, record.vocabulary.words["retry_after"], unix_s, record.clock),
+        retry_after=retry_after(record, requests),
         headers=rate_headers(requests, record.sent.rate_headers),
         recovery=recovery(requests),
     )

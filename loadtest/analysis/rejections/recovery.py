@@ -72,21 +72,16 @@ def readings(words: list[str]) -> tuple[Floats, Floats]:
     return waits, dates
 
 
-def retry_after(
-    requests: RequestLog, codes: Ints, words: list[str], unix_s: Floats, clock: tuple[float, float]
-) -> RetryAfter:
-    """Check the Retry-After of one limit's 429s.
-
-    ``codes`` are the places of the requests' headers in ``words``, with -1 for no header. ``unix_s`` are send times by
-    the client's clock, and ``clock`` is ``Record.clock``.
-    """
-    offset, unsure_s = clock
+def retry_after(record: Record, requests: RequestLog) -> RetryAfter:
+    """Check the Retry-After of one limit's 429s. ``requests`` are all requests of this limit."""
+    offset, unsure_s = record.clock
     rejected = np.flatnonzero(requests.rejected & requests.judged)
-    waits, dates = readings(words)
-    code = codes[rejected]
-    wait, date = waits[code], dates[code]
+    sent = record.sent_requests[requests.place[rejected]]
+    unix_s = sent["start"] / 1e9 + (record.info.epoch_unix_ns or 0) / 1e9
+    code = sent["retry_after"]
+    wait, date = (each[code] for each in readings(record.vocabulary.words["retry_after"]))
     dated = ~np.isnan(date)
-    wait = np.where(dated, date - offset - unix_s[rejected], wait)
+    wait = np.where(dated, date - offset - unix_s, wait)
     known = ~np.isnan(wait)
     following = _next_accepted(requests)
     n = len(requests.times)

@@ -3,12 +3,14 @@
 from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import attrgetter
 from typing import Final
 
 import numpy as np
 
 from loadtest.analysis import distribution
 from loadtest.analysis.columns import KINDS, Rows, tally
+from loadtest.analysis.counts import folded
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.rejections import BURST_GAP_S, in_bursts
 from loadtest.analysis.rejections.phases import boundaries
@@ -108,12 +110,10 @@ def limit_uses(record: Record) -> list[LimitUsage]:
 
 def _by_key(record: Record, kinds: list[int], begin_s: float, end_s: float) -> tuple["Counter[int]", "Counter[int]"]:
     """Count the requests of some kinds sent within a span, and the 429s among them, by key."""
-    sent, throttled = Counter[int](), Counter[int]()
-    for cell, count in record.counts.sent_within([(begin_s, end_s)]).items():
-        if cell.kind in kinds:
-            sent[cell.key] += count
-            throttled[cell.key] += count * (cell.status == THROTTLED_STATUS)
-    return sent, throttled
+    cells = record.counts.sent_within([(begin_s, end_s)])
+    sent = {cell: count for cell, count in cells.items() if cell.kind in kinds}
+    throttled = {cell: count for cell, count in sent.items() if cell.status == THROTTLED_STATUS}
+    return folded(sent, attrgetter("key")), folded(throttled, attrgetter("key"))
 
 
 def _stretch(record: Record, limit: str, begin: float, end: float) -> str:
