@@ -43,7 +43,7 @@ MOST_BYTES: Final = 65_000
 _WHY_INVALID: Final = {
     int(ExitCode.TARGET): "Make sure that the target is up and can be reached from here, then compare again.",
     int(ExitCode.ABORTED): "See in the last run’s own report why the run was stopped, then compare again.",
-    int(ExitCode.INTERRUPTED): "It was interrupted: compare again.",
+    int(ExitCode.INTERRUPTED): "The last run was interrupted: compare again.",
 }
 _SHARED: Final = ("target", "targets", "set", "seed", "output-dir")
 """The command that compares two builds repeats these options of the check."""
@@ -113,7 +113,7 @@ def _key_figures(comparison: RunComparison) -> tuple[KeyFigure, ...]:
         figures.append(KeyFigure(label, amounts.change(worst), why=place + aside))
     if seen := sorted(abs(math.log(one.detectable)) for one in metrics if one.detectable and in_percent(one)):
         low, high = (amounts.size(bound) for bound in (seen[0], seen[-1]))
-        words = f"median of {low} to {high} by metric, in 80 % of cases; without short and polled times"
+        words = f"median over metrics ({low} to {high}), found in 80 % of cases; without short and polled times"
         figures.append(KeyFigure("smallest change that would be found", amounts.size(median(seen)), why=words))
     return tuple(figures)
 

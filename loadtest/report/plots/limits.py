@@ -122,7 +122,7 @@ def draw_429_rate(findings: Findings) -> Drawing | Point:
     if (why := findings.record.expectation.why_not) is not None:
         caption += f". There are no expected 429s, because {why}."
     else:
-        caption += f"; expected are the decisions of {findings.record.assumed_limits.words}, on the same requests."
+        caption += f"; expected: decisions of {findings.record.assumed_limits.words}, on the same requests."
     return Drawing(_429_rate_title(findings), caption, figure)
 
 

@@ -108,7 +108,7 @@ def draw_service(findings: Findings) -> Drawing | Point | None:
         style.ecdf(panel, service, color=colour, ls=(0, (4, 1.5)), lw=1.5, label="service time of a request")
         style.log(panel, "x", "ms")
     figure.axes[0].set_ylabel("share at most this long, %")
-    caption = "Response time starts at the intended start, service time at the first byte; the gap is waiting time."
+    caption = "Response time begins at the intended start, service time at the first byte sent; the gap is a wait."
     return Drawing(_service_title(findings), caption, figure, left_out=left_out)
 
 

@@ -98,7 +98,7 @@ def _beside(one: Judged) -> str:
         return ""
     low, high = one.interval
     if one.base is not None:
-        return f"95 % of the distance: {quantity(low, one.unit)} to {quantity(high, one.unit)}"
+        return f"95 % interval of the distance: {quantity(low, one.unit)} to {quantity(high, one.unit)}"
     return f"95 %: {milliseconds(low)} to {milliseconds(high)}"
 
 

@@ -40,7 +40,7 @@ def _remarks(name: str, found: LimitObserved429, findings: Findings) -> str:
     if inferred.word != "nothing":
         named = "; ".join(dict.fromkeys(map(words, inferred.named)))
         meant = {
-            "several": f"This traffic does not distinguish them: {named}.",
+            "several": f"This traffic does not distinguish these limiters: {named}.",
             "none": f"A limiter fits if it contradicts at most {percent(1 - BAR, 0)} of 429s and of accepted requests.",
         }
         first = [meant[inferred.word]] if inferred.word in meant else []
@@ -51,7 +51,7 @@ def _remarks(name: str, found: LimitObserved429, findings: Findings) -> str:
             f"{seconds(inferred.blocked_s)}: the window is longer, rejected requests count, or the key is banned."
         )
     if inferred.n > inferred.rejected > 0:
-        return f"Its {counted(inferred.rejected, '429')} are too few, or too near a limit’s edge, to name a limiter."
+        return f"The limit’s {counted(inferred.rejected, '429')} are too few, or too near its edge, to name a limiter."
     if inferred.rejected:
         return f"All {count(inferred.n)} responses were 429s, so any limiter fits."
     return f"None of {count(inferred.n)} responses was a 429, so any limiter fits."
@@ -191,7 +191,7 @@ def _windows(findings: Findings, limits: list[NamedLimit]) -> Table:
     reordered = findings.record.expectation.reordered
     if reordered and any(found.spread and found.spread[0] < found.count for _, found in rows):
         requests = counted(reordered, "request")
-        note += f" The arrival order of {requests} in bursts is unknown, so their contradictions prove nothing."
+        note += f" The arrival order of {requests} in bursts is unknown, so contradictions by them prove nothing."
     return table_of("Accepted requests per window", columns, rows, note)
 
 
@@ -334,9 +334,9 @@ def _interference(found: list[Interference]) -> Table:
     note = (
         "A client is a traffic entry or a key. Meanwhile: during the seconds in which the client got a 429. "
         "Unexplained: 429s of other traffic while its assumed limiter had room. If these are more frequent meanwhile, "
-        "an undocumented limit is shared. Errors and times in the client’s stages with 429s are compared with all "
-        "other times, when the load may be lower. A time is longer if its median or p95 is at least 1.5 times as long "
-        "and 1 ms longer, with separate 95 % intervals."
+        "the client and the other traffic share an undocumented limit. Errors and times in the client’s stages with "
+        "429s are compared with all other times, when the load may be lower. A time is longer if its median or p95 "
+        "is at least 1.5 times as long and 1 ms longer, with separate 95 % intervals."
     )
     return table_of("Other traffic while a client got 429s", columns, found, note)
 

@@ -47,7 +47,9 @@ def about_target(findings: Findings) -> Iterator[Point]:
         if found := unexplained_429s(findings, name):
             unknown = ". No request was accepted after the first 429, so the limiter is unknown."
             why = unknown if observed.inference.word == "nothing" else ", and no known limiter explains them."
-            yield Point(f"{count(found[0])} of {count(found[1])} 429s of the {limit_name(name)} came below it{why}")
+            yield Point(
+                f"{count(found[0])} of {count(found[1])} 429s of the {limit_name(name)} came before it was reached{why}"
+            )
     for slow in findings.slow_keys:
         times = f"{slow.statistic} of {slow.traffic} is {duration_ms(slow.value_ms)}, {times_as(slow.factor)} times"
         yield Point(f"Key {slow.key} is slow: {times} that of the other keys.", f"n = {count(slow.n)}")
