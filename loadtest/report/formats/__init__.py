@@ -27,7 +27,7 @@ from rich.text import Text
 from loadtest.console import Console
 from loadtest.foreign_text import visible_text
 from loadtest.program import typed
-from loadtest.report.page import MOST_ROWS, TERMS, KeyFigure, NextStep, Page, Plot, Point, Section, Table, TableCell
+from loadtest.report.page import MOST_ROWS, TERMS, KeyFigure, NextStep, Page, Plot, Section, Table, TableCell
 
 
 def anchor(term: str) -> str:
@@ -232,108 +232,87 @@ _MOST_POINTS: Final = 5
 _TONES: Final = {"good": "green", "bad": "bold red", "unsure": "yellow", "faint": "dim", "head": "bold", "": ""}
 
 
-def show(page: Page, steps: Iterable[tuple[str, str]], *, full: bool = False, console: Console | None = None) -> None:
+def show(page: Page, steps: Sequence[tuple[str, str]], *, full: bool = False, console: Console | None = None) -> None:
     """Print a page's verdict, its first screen and the steps, which are (label, command) pairs.
 
     This closing block has at most 40 lines of 100 columns. With ``full``, print every section, but no plots.
     """
     console = console or Console()
-    steps = tuple(steps)
     widest = _FULL_WIDTH if full else _WIDTH
     console.width = min(console.width, widest) if console.is_terminal else widest
-    if full:
-        _Printer(console, None).page(page, steps)
-        return
-    for rows in range(_MOST_TABLE_ROWS, 1, -1):
+    for rows in (None,) if full else range(_MOST_TABLE_ROWS, 1, -1):
         with console.capture() as block:
-            _Printer(console, rows).page(page, steps)
-        if block.get().count("\n") <= _MOST_LINES:
+            for part in _printed(page, steps, rows):
+                console.print(part, soft_wrap=isinstance(part, Text) and bool(part.no_wrap))
+        if full or block.get().count("\n") <= _MOST_LINES:
             break
     print(block.get(), end="", file=console.file, flush=True)
 
 
-class _Printer:
-    """Prints a page to a console. Tables have at most ``rows`` rows; None prints the whole page."""
+def _printed(page: Page, steps: Sequence[tuple[str, str]], rows: int | None) -> Iterator[Text | RichTable]:
+    """Yield a page's verdict, its sections and the steps. Tables have at most ``rows`` rows.
 
-    def __init__(self, console: Console, rows: int | None) -> None:
-        self._console = console
-        self._rows = rows
-        self._tall = True
+    If ``rows`` is None, yield the whole page. Commands and facts are not wrapped, so that they can be copied.
+    """
+    yield Text()
+    yield Text(page.verdict, f"bold {_TONES[page.tone].removeprefix('bold ')}")
+    yield from (Text(statement) for statement in page.statements if statement.lower() not in page.verdict.lower())
+    yield from (Text(f"  {reason}") for reason in page.reasons[: None if rows is None else _MOST_POINTS])
+    tall = True
+    for section in page.sections:
+        if rows is None or section.brief:
+            above, tall = tall, bool(section.tables or section.figures or section.facts)
+            if tall or above or rows is None:
+                yield Text()
+            yield from _printed_section(section, rows)
+    yield Text()
+    for step in page.steps:
+        yield Text(step.words)
+        if step.command:
+            yield Text(f"  {typed(step.command)}", no_wrap=True)
+    yield from (_labelled(label, command) for label, command in steps)
 
-    def page(self, page: Page, steps: Iterable[tuple[str, str]]) -> None:
-        """Print the verdict, the sections and the steps."""
-        self.line()
-        self.line(page.verdict, f"bold {_TONES[page.tone].removeprefix('bold ')}")
-        for statement in page.statements:
-            if statement.lower() not in page.verdict.lower():
-                self.line(statement)
-        for reason in page.reasons[: None if self._rows is None else _MOST_POINTS]:
-            self.line(f"  {reason}")
-        for section in page.sections:
-            if self._rows is None or section.brief:
-                self._section(section)
-        self.line()
-        for step in page.steps:
-            self.line(step.words)
-            if step.command:
-                self.line(f"  {typed(step.command)}", whole=True)
-        for label, command in steps:
-            self.labelled(label, command)
 
-    def line(self, text: str = "", style: str = "", *, whole: bool = False) -> None:
-        """Print a line. With ``whole``, the line is not wrapped, so that it can be copied."""
-        self._console.print(Text(text, style=style), soft_wrap=whole)
+def _labelled(label: str, text: str) -> Text:
+    return Text.assemble((f"{label}  ", "dim"), text, no_wrap=True)
 
-    def labelled(self, label: str, text: str) -> None:
-        """Print a text after a faint label, unwrapped."""
-        self._console.print(Text.assemble((f"{label}  ", "dim"), text), soft_wrap=True)
 
-    def _section(self, section: Section) -> None:
-        tall = bool(section.tables or section.figures or section.facts)
-        if tall or self._tall or self._rows is None:
-            self.line()
-        self._tall = tall
-        if section.title and self._rows is None:
-            self.line(section.title, "bold")
-        if section.text:
-            self.line(f"{section.title}: {section.text}" if self._rows and section.title else section.text)
-        self._points(section.points)
-        for label, value in section.facts:
-            self.labelled(label, value)
-        if section.figures:
-            self._figures(section.figures)
-        for place, table in enumerate(section.tables):
-            if place:
-                self.line()
-            self._table(table, titled=self._rows is None or len(section.tables) > 1)
-
-    def _points(self, points: Sequence[Point]) -> None:
-        shown = points if self._rows is None else [replace(point, detail="") for point in points[:_MOST_POINTS]]
-        for point in shown:
-            mark, style = {"good": ("✓", "green"), "bad": ("✗", "red")}.get(point.mark, ("!", "yellow"))
-            self.line(f"{mark} {point.words}", style)
-        if len(points) > len(shown):
-            self.line(f"  {len(points) - len(shown)} more", "dim")
-
-    def _figures(self, figures: Sequence[KeyFigure]) -> None:
-        rich = _grid()
-        rich.show_header = False
-        rich.add_column(justify="right", no_wrap=True, style="bold")
-        rich.add_column(overflow="fold")
-        rich.add_column(overflow="fold", style="dim")
-        for one in figures:
-            rich.add_row(Text(one.value), Text(one.label), Text(one.words))
-        self._console.print(rich)
-
-    def _table(self, table: Table, *, titled: bool) -> None:
-        if titled:
-            self.line(table.title, "bold")
-        shown = table if self._rows is None else table.brief(self._rows)
-        self._console.print(_rich(shown, details=self._rows is None))
+def _printed_section(section: Section, rows: int | None) -> Iterator[Text | RichTable]:
+    if section.title and rows is None:
+        yield Text(section.title, "bold")
+    if section.text:
+        yield Text(f"{section.title}: {section.text}" if rows and section.title else section.text)
+    points = section.points if rows is None else section.points[:_MOST_POINTS]
+    for point in points:
+        mark, style = {"good": ("✓", "green"), "bad": ("✗", "red")}.get(point.mark, ("!", "yellow"))
+        yield Text(f"{mark} {(point if rows is None else replace(point, detail='')).words}", style)
+    if left := len(section.points) - len(points):
+        yield Text(f"  {left} more", "dim")
+    yield from (_labelled(label, value) for label, value in section.facts)
+    if section.figures:
+        yield _rich_figures(section.figures)
+    for place, table in enumerate(section.tables):
+        if place:
+            yield Text()
+        if rows is None or len(section.tables) > 1:
+            yield Text(table.title, "bold")
+        shown = table if rows is None else table.brief(rows)
+        yield _rich(shown, details=rows is None)
         if left := len(table.rows) - len(shown.rows):
-            self.line(f"{left} more of {len(table.rows)} rows", "dim")
-        if table.note and self._rows is None:
-            self.line(table.note, "dim")
+            yield Text(f"{left} more of {len(table.rows)} rows", "dim")
+        if table.note and rows is None:
+            yield Text(table.note, "dim")
+
+
+def _rich_figures(figures: Sequence[KeyFigure]) -> RichTable:
+    rich = _grid()
+    rich.show_header = False
+    rich.add_column(justify="right", no_wrap=True, style="bold")
+    rich.add_column(overflow="fold")
+    rich.add_column(overflow="fold", style="dim")
+    for one in figures:
+        rich.add_row(Text(one.value), Text(one.label), Text(one.words))
+    return rich
 
 
 def _grid() -> RichTable:

@@ -168,31 +168,28 @@ class Margins(LayoutEngine):
         top = self.head_in + (self.key_rows * _KEYS_IN + _EDGE_IN if self.key_rows else 0.0)
         for legend in fig.legends:
             legend.set_bbox_to_anchor((0.0, 1 - self.head_in / height), fig.transFigure)
-        cells = [(place // columns, place % columns, panel) for place, panel in enumerate(self.ticks)]
-        above, below, left, right = np.zeros(rows), np.zeros(rows), np.zeros(columns), np.full(columns, _EDGE_IN)
-        needs = {panel: _needs(panel, *ticks) for panel, ticks in self.ticks.items() if panel.axison}
-        for row, column, panel in cells:
-            if panel in needs:
-                up, down, before, after = needs[panel]
-                above[row], below[row] = max(above[row], up), max(below[row], down)
-                left[column], right[column] = max(left[column], before), max(right[column], after)
+        needs = np.array([_needs(panel, *ticks) for panel, ticks in self.ticks.items()]).reshape(rows, columns, 4)
+        above, below = needs[:, :, :2].max(axis=1).T
+        left, right = needs[:, :, 2:].max(axis=0).T
         room = height - top - above.sum() - below.sum() - _GAP_IN * (rows - 1) - _EDGE_IN / 2
         heights = np.maximum(room * self._heights / self._heights.sum(), _LEAST_IN)
         wide = (width - left.sum() - right.sum()) / columns
         y = height - top - np.cumsum(above + heights + np.r_[0, below[:-1] + _GAP_IN])
         x = np.cumsum(left + np.r_[0, wide + right[:-1]])
-        for row, column, panel in cells:
+        for place, panel in enumerate(self.ticks):
+            row, column = divmod(place, columns)
             panel.set_position((x[column] / width, y[row] / height, wide / width, heights[row] / height))
             _cut_title(panel, wide + right[column])
-            if panel in needs:
-                panel.xaxis.set_label_coords(0.5, -(needs[panel][1] - 0.03) / heights[row])
-                panel.yaxis.set_label_coords(-(left[column] - _EDGE_IN) / wide, 0.5)
-                panel.xaxis.label.set(va="bottom")
-                panel.yaxis.label.set(va="top")
+            panel.xaxis.set_label_coords(0.5, -(needs[row, column, 1] - 0.03) / heights[row])
+            panel.yaxis.set_label_coords(-(left[column] - _EDGE_IN) / wide, 0.5)
+            panel.xaxis.label.set(va="bottom")
+            panel.yaxis.label.set(va="top")
 
 
 def _needs(panel: Axes, x_ticks: Ticks, y_ticks: Ticks) -> tuple[float, float, float, float]:
-    """Return the inches that a panel's labels need above, below, left and right of it."""
+    """Return the inches that a panel's labels need above, below, left and right of it. A spare panel has no labels."""
+    if not panel.axison:
+        return 0.0, 0.0, 0.0, _EDGE_IN
     above = _TITLE_IN if panel.get_title(loc="left") else _NO_TITLE_IN
     x, y = x_ticks.look(), y_ticks.look()
     wide = [text_in(text) for _, text, _ in x_ticks.labels()] if x["labels"] else []
