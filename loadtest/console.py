@@ -13,7 +13,7 @@ from rich.table import Table
 from loadtest.foreign_text import visible_text
 
 WIDTH: Final = 100
-"""A plan, and any text that does not go to a terminal, is this many columns wide."""
+"""Maximum width in columns of a plan, of a page's first screen, and of any text that does not go to a terminal."""
 
 
 class Console(rich.console.Console):

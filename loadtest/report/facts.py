@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import ERROR_EXPECTED, JobFigures
 from loadtest.analysis.run_record import Record
@@ -14,7 +13,7 @@ from loadtest.record.run_info import PeerInfo, RunInfo, SourceInfo, TargetInfo
 from loadtest.report.deciding import stage_parts
 from loadtest.report.page import TERMS, Point
 from loadtest.stats.order_statistics import QUANTILES, needed
-from loadtest.words import count, counted, duration_ms, joined, quoted, seconds
+from loadtest.words import count, counted, duration_ms, joined, quoted, seconds, times
 
 _WELL_KNOWN_S: Final = 0.05
 """A clock offset is shown in ms if its uncertainty is below this many s."""
@@ -157,7 +156,7 @@ def _load(findings: Findings) -> Iterator[str]:
         return
     if not any(part.key.stage.over for part in parts):
         most = max((use.busiest for use in findings.uses), default=None)
-        reached = f": the most used limit reached {words.times(most)}" if most is not None and most <= 1 else ""
+        reached = f": the most used limit reached {times(most)}" if most is not None and most <= 1 else ""
         yield f"load above the limits{reached}"
     elif not any(part.within for part in parts):
         yield "load within the limits: every stage was planned above a limit"
@@ -189,8 +188,8 @@ def _results(findings: Findings) -> Iterator[str]:
     for name, figures in jobs.items():
         upper, lower = figures.time_to_result_ms.p50, figures.time_to_result_lower_ms.p50
         if upper and lower is not None and upper - lower > _RESOLVED * upper:
-            low, late = words.duration_ms(lower), "p50" in figures.time_to_result_ms.at_least
-            vague[name] = f"{low} or more" if late else f"between {low} and {words.duration_ms(upper)}"
+            low, late = duration_ms(lower), "p50" in figures.time_to_result_ms.at_least
+            vague[name] = f"{low} or more" if late else f"between {low} and {duration_ms(upper)}"
     if vague:
         listed = "; ".join(f"{text} ({name})" if len(vague) > 1 else text for name, text in vague.items())
         exact = f"the exact moment when job results of {joined(list(vague))} became available"

@@ -13,7 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from loadtest.compare import amounts, history_file
-from loadtest.compare.amounts import minute
 from loadtest.compare.history import History, HistoryRun, RunStatus, growth, segments
 from loadtest.compare.measurements import NATURES, Key, Measurement, Metric
 from loadtest.compare.verdict import weights
@@ -102,7 +101,7 @@ def _segments(runs: Sequence[HistoryRun]) -> Table:
     """Return a table with the start and reason of each baseline period after the first."""
     cut = segments([one for one in runs if one.status == "accepted"]) if runs else []
     columns: TableColumns[Sequence[HistoryRun]] = {
-        "Since": lambda part: minute(part[0].measurements.started),
+        "Since": lambda part: amounts.minute(part[0].measurements.started),
         "First run": lambda part: part[0].id,
         "Version": lambda part: part[0].measurements.target_version or NOTHING,
         "Reason": lambda part: part[0].reason or NOTHING,
@@ -114,7 +113,7 @@ def _segments(runs: Sequence[HistoryRun]) -> Table:
 
 def _runs(runs: Sequence[HistoryRun], *, whole: bool) -> Table:
     columns: TableColumns[HistoryRun] = {
-        "Started": lambda one: minute(one.measurements.started),
+        "Started": lambda one: amounts.minute(one.measurements.started),
         "Verdict": lambda one: TableCell(one.line.verdict, tone=tone_of(one.line.verdict)),
         "Status": lambda one: TableCell(one.status, one.reason, tone_of(one.status)),
         "Finding": lambda one: one.line.sentence or NOTHING,

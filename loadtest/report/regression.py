@@ -19,7 +19,6 @@ from typing import Final
 from markupsafe import Markup
 
 from loadtest.compare import amounts, history_file
-from loadtest.compare.amounts import in_percent
 from loadtest.compare.history import growth
 from loadtest.compare.results import RunComparison, load
 from loadtest.errors import ExitCode, InputError, RecordError
@@ -108,10 +107,12 @@ def _key_figures(comparison: RunComparison) -> tuple[KeyFigure, ...]:
     causes = (finding.cause for finding in comparison.findings)
     if worst := next(causes, max(worse, key=amounts.telling, default=None)):
         label = "what changed" if comparison.findings else "largest change for the worse"
-        aside = "" if comparison.findings or all(map(in_percent, metrics)) else "; without short and polled times"
+        aside = (
+            "" if comparison.findings or all(map(amounts.in_percent, metrics)) else "; without short and polled times"
+        )
         place = amounts.full_name(worst, comparison.metrics)
         figures.append(KeyFigure(label, amounts.change(worst), why=place + aside))
-    if seen := sorted(abs(math.log(one.detectable)) for one in metrics if one.detectable and in_percent(one)):
+    if seen := sorted(abs(math.log(one.detectable)) for one in metrics if one.detectable and amounts.in_percent(one)):
         low, high = (amounts.size(bound) for bound in (seen[0], seen[-1]))
         words = f"median over metrics ({low} to {high}), found in 80 % of cases; without short and polled times"
         figures.append(KeyFigure("smallest change that would be found", amounts.size(median(seen)), why=words))

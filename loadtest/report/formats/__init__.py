@@ -24,7 +24,7 @@ from markupsafe import Markup
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from loadtest.console import Console
+from loadtest.console import WIDTH, Console
 from loadtest.foreign_text import visible_text
 from loadtest.program import typed
 from loadtest.report.page import MOST_ROWS, TERMS, KeyFigure, NextStep, Page, Plot, Section, Table, TableCell
@@ -92,17 +92,15 @@ def render_html(page: Page) -> str:
 
 _LINE: Final = 14.0
 """Height of a line of the title, in points, which are the unit of the drawing."""
-_HEAD: Final = re.compile(r'<svg [^>]*viewBox="0 0 (?P<width>[\d.]+) (?P<height>[\d.]+)"[^>]*>')
 
 
 def stand_alone(plot: Plot) -> str:
     """Return a plot's SVG file, which is readable on light and dark pages of GitHub and GitLab."""
-    found = _HEAD.search(plot.svg)
-    if found is None:
-        raise ValueError(f"{plot.name} is not a drawing")
+    head, _, body = plot.svg.partition(">")
+    width, height = map(float, re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', head)[0])
     lines = textwrap.wrap(plot.title, 100)
-    above, width = _LINE * len(lines) + 8.0, float(found["width"])
-    height = float(found["height"]) + above
+    above = _LINE * len(lines) + 8.0
+    height += above
     spans = "".join(f'<tspan x="7" dy="{_LINE:g}">{markupsafe.escape(line)}</tspan>' for line in lines)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="{width * 1.5:g}" '
@@ -110,7 +108,7 @@ def stand_alone(plot: Plot) -> str:
         f"<title>{markupsafe.escape(plot.title)}</title>\n<style>{_colours()}</style>\n"
         f'<rect y="{-above:g}" width="{width:g}" height="{height:g}" style="fill: var(--paper)"/>\n'
         f'<text y="{-above:g}" style="font: 700 10.5px \'DejaVu Sans\', sans-serif; fill: var(--ink)">{spans}</text>\n'
-        f"{plot.svg[found.end() :]}"
+        f"{body}"
     )
 
 
@@ -220,7 +218,6 @@ def _cell(cell: TableCell) -> str:
     return f"{text} ({_escaped(cell.detail)})" if cell.detail else text
 
 
-_WIDTH: Final = 100
 _FULL_WIDTH: Final = 120
 """Width of the full page, whose tables have all columns."""
 _MOST_LINES: Final = 40
@@ -238,7 +235,7 @@ def show(page: Page, steps: Sequence[tuple[str, str]], *, full: bool = False, co
     This closing block has at most 40 lines of 100 columns. With ``full``, print every section, but no plots.
     """
     console = console or Console()
-    widest = _FULL_WIDTH if full else _WIDTH
+    widest = _FULL_WIDTH if full else WIDTH
     console.width = min(console.width, widest) if console.is_terminal else widest
     for rows in (None,) if full else range(_MOST_TABLE_ROWS, 1, -1):
         with console.capture() as block:

@@ -11,7 +11,6 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from loadtest.compare import amounts
-from loadtest.compare.amounts import in_percent
 from loadtest.compare.changes import LEAST_MS, LEAST_RATIO, LEAST_SHARE, least_rise
 from loadtest.compare.history import History, HistoryRun, segments
 from loadtest.compare.measurements import NATURES, Metric
@@ -126,7 +125,9 @@ def _limits(metrics: list[MetricComparison], estimates: list[tuple[float, float,
     """
     share = amounts.is_share(metrics[0])
     least = 2.0 if share else math.log(1.15)
-    telling = [centre for one, (centre, _, _) in zip(metrics, estimates, strict=True) if share or in_percent(one)]
+    telling = [
+        centre for one, (centre, _, _) in zip(metrics, estimates, strict=True) if share or amounts.in_percent(one)
+    ]
     reach = max(least, max(map(abs, telling or [centre for centre, _, _ in estimates])) * 1.6)
     reach = max(reach, min(max(abs(centre) for centre, _, _ in estimates) * 1.1, max(_SHORT_REACH, 2 * reach)))
     low = max(-reach, min(*(min(estimate) for estimate in estimates), -least) * 1.05)
@@ -142,7 +143,7 @@ def _forest_title(comparison: RunComparison, known: list[MetricComparison]) -> s
     if worse:
         became = "are suspected to be worse" if any(one.suspect for one in worse) else "became worse"
         return f"{len(worse)} of {len(known)} judged metrics {became}, most of all {name} {change}"
-    most = "apart from short and polled times, the worst is" if in_percent(worst) else "most changed"
+    most = "apart from short and polled times, the worst is" if amounts.in_percent(worst) else "most changed"
     return f"None of {len(known)} judged metrics became worse; {most}: {name} {change}"
 
 
@@ -176,7 +177,7 @@ def drawable(comparison: RunComparison) -> list[MetricComparison]:
     others = [one for one in amounts.gated(comparison) if one.key not in named]
     others.sort(key=lambda one: -abs(amounts.worsening(one)))
     # Shares come last: even a change by a hundredth of a percentage point may be a large ratio.
-    others.sort(key=lambda one: (not amounts.is_changed(one), amounts.is_share(one), not in_percent(one)))
+    others.sort(key=lambda one: (not amounts.is_changed(one), amounts.is_share(one), not amounts.in_percent(one)))
     paired = comparison.kind == "paired"
     return [one for one in (*found, *others) if (_pairs(comparison, one) if paired else one.earlier and one.later)]
 

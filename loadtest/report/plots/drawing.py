@@ -20,7 +20,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import StepPatch
 
-from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import OperationStage, Summary, Value, bounded
 from loadtest.analysis.run_record import Record
@@ -32,7 +31,7 @@ from loadtest.report.deciding import deciding
 from loadtest.report.page import Plot, Table, TableCell
 from loadtest.report.plots.layout import Margins
 from loadtest.report.plots.style import CSS_VARIABLES, DOT, INK, OPERATIONS, PAPER, legend, panels, styled
-from loadtest.words import NOTHING, counted, times_as
+from loadtest.words import NOTHING, counted, joined, share, times_as
 
 _MOST_ROWS: Final = 16
 """A plot's table has at most this many rows on a page. Longer tables are thinned evenly."""
@@ -103,12 +102,10 @@ def to_svg(figure: Figure) -> str:
     FigureCanvasSVG(figure).print_svg(buffer, metadata=about)  # type: ignore[no-untyped-call] # matplotlib's
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(
         r' id="(?:figure|axes|patch|matplotlib\.axis|[a-zA-Z]+|[a-zA-Z]*tick|line2d|text|[A-Z]\w+)_\d+"', "", text
     )
     text = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', "", text, count=1)
-    text = re.sub(r"'DejaVu Sans'(?:, [\w\s',-]+?)?sans-serif", "sans-serif", text)
     # Matplotlib's ids depend on every digit of the layout, and the last digit may differ between processes.
     salt = str(mpl.rcParams["svg.hashsalt"])
     for place, clip in enumerate(re.findall(r'<clipPath id="(\w+)"', text)):
@@ -246,13 +243,13 @@ SAME: Final = 1.1
 
 def names_or_count(names: Sequence[str]) -> str:
     """Return some names, or their number if there are many."""
-    return words.joined(names) if len(names) <= MOST_NAMED else f"{len(names)} entries"
+    return joined(names) if len(names) <= MOST_NAMED else f"{len(names)} entries"
 
 
 def ok_share(findings: Findings, name: str) -> str:
     """Return an entry's share of ok operations in brackets, to follow its figures; empty if all were ok."""
     counts = findings.metrics.traffic[name].operations
-    return f" ({words.share(counts.ok / counts.sent)} were ok)" if counts.ok < counts.sent else ""
+    return f" ({share(counts.ok / counts.sent)} were ok)" if counts.ok < counts.sent else ""
 
 
 def medians(findings: Findings, names: Iterable[str], time: str, summary: Callable[[OperationStage], Summary]) -> str:

@@ -20,8 +20,8 @@ from loadtest.record.effective_scenario import written_entry
 from loadtest.report.deciding import deciding
 from loadtest.report.facts import start_of
 from loadtest.report.page import Point, Table, TableColumns, table_of
-from loadtest.report.plots import drawing, marks, style
-from loadtest.report.plots.drawing import Drawing, entries, entry_panels, medians, ok_share
+from loadtest.report.plots import marks, style
+from loadtest.report.plots.drawing import MOST_NAMED, Drawing, entries, entry_panels, medians, names_or_count, ok_share
 
 _RETRIES: Final = "429s and waits before retries"
 _LEGEND: Final = {
@@ -170,7 +170,7 @@ def _decomposition_title(findings: Findings, found: dict[str, list[_Row]]) -> st
     if max(shares.values()) < _NOTHING:
         return f"Largest part of the mean time of ok operations: {_largest_parts(found)}"
     said = ", ".join(f"{words.share(share)} for {name}{ok_share(findings, name)}" for name, share in shares.items())
-    if len(shares) > drawing.MOST_NAMED:
+    if len(shares) > MOST_NAMED:
         said = words.listed(shares, words.share)
     return f"Share of executionTime in the mean time of ok operations: {said}"
 
@@ -183,7 +183,7 @@ def _largest_parts(found: dict[str, list[_Row]]) -> str:
         for bar in bars:
             sums.update({label: bar.n * ms for label, ms, _ in bar.parts})
         said.setdefault(sums.most_common(1)[0][0], []).append(name)
-    return "; ".join(f"{label} for {drawing.names_or_count(names)}" for label, names in said.items())
+    return "; ".join(f"{label} for {names_or_count(names)}" for label, names in said.items())
 
 
 def why_none(findings: Findings) -> str:

@@ -5,7 +5,6 @@ from typing import Any, Final
 import numpy as np
 from matplotlib.axes import Axes
 
-from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.rejections.usage import KEPT, AcceptedWindows
 from loadtest.arrays import Bools, Floats, Ints
@@ -14,7 +13,7 @@ from loadtest.report.page import Point
 from loadtest.report.plots import marks, style
 from loadtest.report.plots.drawing import Drawing
 from loadtest.units import Limit
-from loadtest.words import count, limited
+from loadtest.words import count, joined, limited, share
 
 _HIGHEST_RATE: Final = 3.0
 """Rates above this multiple of the limit are cut off, because peaks would compress the rest."""
@@ -128,14 +127,14 @@ def draw_429_rate(findings: Findings) -> Drawing | Point:
 
 def _429_rate_title(findings: Findings) -> str:
     requests, found = findings.metrics.overall.requests, findings.record.expectation
-    title = f"{words.share(requests.throttled_rate)} of requests got 429"
+    title = f"{share(requests.throttled_rate)} of requests got 429"
     if requests.expected_throttled_rate is None:
         return title
-    title += f", {words.share(requests.expected_throttled_rate)} were expected"
+    title += f", {share(requests.expected_throttled_rate)} were expected"
     if found.agreement is None:
         return title
     order = " with accepted requests of bursts first" if found.reordered else ""
-    return f"{title}; {words.share(found.agreement)} of the decisions are as expected{order}"
+    return f"{title}; {share(found.agreement)} of the decisions are as expected{order}"
 
 
 def draw_windows(findings: Findings) -> Drawing | Point:
@@ -208,7 +207,7 @@ def _numbers(panel: Axes, windows: AcceptedWindows, highest: float) -> None:
 def _windows_title(findings: Findings, windowed: dict[str, AcceptedWindows]) -> str:
     odd = [name for name in findings.observed_429.limits if unexplained_429s(findings, name)]
     if odd:
-        return f"Requests on {words.joined(odd)} got 429 in windows that were not full"
+        return f"Requests on {joined(odd)} got 429 in windows that were not full"
     full = {name: (each.counts, each.counts.spread) for name, each in windowed.items() if each.counts.spread}
     if not full:
         # The run covers only part of these windows. The server may have accepted more in them before or after the run.

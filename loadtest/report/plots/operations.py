@@ -185,10 +185,8 @@ def _spent(panel: Axes, figure: Figure, findings: Findings) -> None:
 
 
 def _polls_stages(findings: Findings) -> Mapping[str, JobStage]:
-    for operation in POLLED_OPERATIONS:
-        if isinstance(found := findings.metrics.operations.get(operation), JobFigures):
-            return found.stages
-    return {}
+    jobs = findings.metrics.operations.get(Operation.ASYNC_RUN)
+    return jobs.stages if isinstance(jobs, JobFigures) else {}
 
 
 def _polls_title(findings: Findings) -> str:

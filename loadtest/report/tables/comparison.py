@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from loadtest.compare import amounts
-from loadtest.compare.amounts import minute
 from loadtest.compare.measurements import FACTS, RunMeasurements
 from loadtest.compare.results import ControlComparison, MetricComparison, RunComparison
 from loadtest.report.page import Table, TableCell, TableColumns, Tone, table_of, tone_of
@@ -152,7 +151,7 @@ def identities_table(comparison: RunComparison) -> Table:
 def _period(runs: Sequence[RunMeasurements]) -> str:
     if not runs:
         return NOTHING
-    first, last = minute(runs[0].started), minute(runs[-1].started)
+    first, last = amounts.minute(runs[0].started), amounts.minute(runs[-1].started)
     return f"1, {first}" if len(runs) == 1 else f"{len(runs)}, {first} to {last}"
 
 
@@ -161,7 +160,7 @@ def runs_table(comparison: RunComparison) -> Table:
     columns: TableColumns[tuple[str, RunMeasurements]] = {
         "Side": lambda row: row[0],
         "Run": lambda row: row[1].run,
-        "Started": lambda row: minute(row[1].started),
+        "Started": lambda row: amounts.minute(row[1].started),
         "Version": lambda row: row[1].target_version or NOTHING,
         "Commit": lambda row: commit(row[1]),
         "Its own verdict": lambda row: TableCell(row[1].verdict) if row[1].valid else TableCell("invalid", tone="bad"),

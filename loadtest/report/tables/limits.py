@@ -9,7 +9,6 @@ from loadtest.analysis.rejections.interference import Interference
 from loadtest.analysis.rejections.observed_429 import LimitObserved429
 from loadtest.analysis.rejections.recovery import RateHeaders, Recovery, Retries, RetryAfter
 from loadtest.analysis.rejections.usage import WindowCounts
-from loadtest.contract import ALL
 from loadtest.limits.fits import BAR, Fit
 from loadtest.limits.inference import range_text, same, words
 from loadtest.report.deciding import entry_name
@@ -20,6 +19,7 @@ from loadtest.words import (
     counted,
     duration_ms,
     joined,
+    limited,
     measured,
     percent,
     rate,
@@ -30,7 +30,6 @@ from loadtest.words import (
 )
 
 NamedLimit = tuple[str, LimitObserved429]
-"""A limit with its displayed name."""
 _RAISED: Final = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -89,7 +88,7 @@ def _shorter(fit: Fit) -> str:
 
 def observed_429_tables(findings: Findings) -> tuple[Table, ...]:
     """Return all tables about limits, including empty tables."""
-    limits = [("all requests" if name == ALL else name, each) for name, each in findings.observed_429.limits.items()]
+    limits = list(findings.observed_429.limits.items())
     rejecting = [limit for limit in limits if limit[1].throttled]
     return (
         _inferred(findings, limits),
@@ -105,23 +104,22 @@ def observed_429_tables(findings: Findings) -> tuple[Table, ...]:
 
 
 def _inferred(findings: Findings, limits: list[NamedLimit]) -> Table:
-    def limiter(row: tuple[NamedLimit, str]) -> str:
-        found = row[0][1].inference
+    def limiter(limit: NamedLimit) -> str:
+        found = limit[1].inference
         if found.word in ("nothing", "none"):
             return "unknown" if found.word == "nothing" else "none fits"
         kinds = list(dict.fromkeys(_shorter(fit) for fit in found.named))
         return joined(kinds, "or") if len(kinds) <= 2 else f"{len(kinds)} kinds of limiter"
 
-    columns: TableColumns[tuple[NamedLimit, str]] = {
-        "Limit": lambda row: row[0][0],
+    columns: TableColumns[NamedLimit] = {
+        "Limit": lambda limit: limited(limit[0]),
         "Limiter": limiter,
-        "Remarks": lambda row: _remarks(row[1], row[0][1], findings),
+        "Remarks": lambda limit: _remarks(*limit, findings),
     }
     note = "Each algorithm is compared with each decision, given the requests accepted until then. No verdict uses it."
     if any(found.sent > found.inference.n for _, found in limits):
         note += " Only answered requests among the first 50,000 of each limit are compared."
-    rows = zip(limits, findings.observed_429.limits, strict=True)
-    return table_of("Inferred limiter", columns, rows, note)
+    return table_of("Inferred limiter", columns, limits, note)
 
 
 class _Compared(NamedTuple):
@@ -141,7 +139,7 @@ def _decisions(limits: list[NamedLimit]) -> Table:
         return TableCell(chance(row.found.inference.log10_p), f"{count(wins)} to {count(losses)}")
 
     columns: TableColumns[_Compared] = {
-        "Limit": lambda row: TableCell(row.limit, f"± {row.found.tolerance_s * 1e3:.1f} ms", "head"),
+        "Limit": lambda row: TableCell(limited(row.limit), f"± {row.found.tolerance_s * 1e3:.1f} ms", "head"),
         "Limiter": lambda row: TableCell(_shorter(row.fit), row.role),
         "#As decided": lambda row: TableCell(count(row.fit.right), f"of {count(row.found.answered)}"),
         "#Wrongly rejected": lambda row: row.fit.wrongly_rejected,
@@ -172,7 +170,7 @@ def _windows(findings: Findings, limits: list[NamedLimit]) -> Table:
         return TableCell(count(row[1].windows), f"of {row[1].limiters} limiters" if row[1].limiters > 1 else "")
 
     columns: TableColumns[tuple[str, WindowCounts]] = {
-        "Limit": lambda row: row[0],
+        "Limit": lambda row: limited(row[0]),
         "#N": lambda row: row[1].count,
         "#Window s": lambda row: f"{row[1].window_s:g}",
         "#Windows": windows,
@@ -203,7 +201,7 @@ _WRONG: Final = 0.05
 
 def _codes(limits: list[NamedLimit]) -> Table:
     columns: TableColumns[NamedLimit] = {
-        "Limit": lambda limit: limit[0],
+        "Limit": lambda limit: limited(limit[0]),
         "#429s": lambda limit: limit[1].throttled,
         "By error code": lambda limit: tally(limit[1].codes),
     }
@@ -230,7 +228,7 @@ def _retry_after(limits: list[NamedLimit]) -> Table:
         return alarm(number, bad=number > _WRONG * found.judged, detail=by)
 
     columns: TableColumns[tuple[str, RetryAfter]] = {
-        "Limit": lambda row: row[0],
+        "Limit": lambda row: limited(row[0]),
         "#429s": lambda row: row[1].n,
         "#With Retry-After": carried,
         "#Wait s": wait,
@@ -250,7 +248,7 @@ def _retry_after(limits: list[NamedLimit]) -> Table:
 
 def _headers(limits: list[NamedLimit]) -> Table:
     columns: TableColumns[tuple[str, RateHeaders]] = {
-        "Limit": lambda row: row[0],
+        "Limit": lambda row: limited(row[0]),
         "Headers": lambda row: tally(row[1].names),
         "Limits given": lambda row: ",  ".join(row[1].counts) or NOTHING,
         "#Remaining given": lambda row: row[1].remaining,
@@ -270,7 +268,7 @@ def _recovery(limits: list[NamedLimit]) -> Table:
         return TableCell(median, "" if spread[0] == spread[2] else f"{least} to {most}")
 
     columns: TableColumns[tuple[str, Recovery]] = {
-        "Limit": lambda row: row[0],
+        "Limit": lambda row: limited(row[0]),
         "#Limiters with 429s": lambda row: row[1].limiters,
         "#Recovered": lambda row: alarm(row[1].recovered, bad=row[1].recovered < row[1].limiters),
         "#After the first 429": lambda row: middle(row[1].first_s),
