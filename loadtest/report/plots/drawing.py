@@ -179,10 +179,9 @@ def as_csv(figure: Figure, instead: tuple[Table, ...]) -> str:
     if not drawn:
         for table in instead:
             writer.writerows([[csv_text(table.title)], [csv_text(label) for label, _ in table.columns]])
-            numbers = [number for _, number in table.columns]
             for row in table.rows:
-                cells = zip(row, numbers, strict=True)
-                writer.writerow(cell.text if number else csv_text(cell.text) for cell, number in cells)
+                cells = zip(row, table.columns, strict=True)
+                writer.writerow(cell.text if is_number else csv_text(cell.text) for cell, (_, is_number) in cells)
         return buffer.getvalue()
     writer.writerow(["panel", "series", "x", "y"])
     for one in drawn:
