@@ -13,6 +13,7 @@ from typing import IO, Any, Final
 import psutil
 
 from loadtest.errors import ExitCode, InputError
+from loadtest.program import option_words
 
 LOOPBACK: Final = "127.0.0.1"
 LOOPBACK_NAMES: Final = frozenset({LOOPBACK, "localhost", "::1"})
@@ -92,12 +93,9 @@ def start_worker(
 
     With ``with_parent``, the worker ends with this process. Otherwise it ends when the master dismisses it.
     """
-    module = "loadtest.load.distributed"
-    if with_parent:
-        return start_child(
-            module, master, str(base), "--with-parent", environment=environment, stdout=subprocess.DEVNULL
-        )
-    return start_child(module, master, str(base), environment=environment, stdin=None, stdout=None)
+    streams: dict[str, Any] = {"stdout": subprocess.DEVNULL} if with_parent else {"stdin": None, "stdout": None}
+    words = [master, str(base), *option_words(with_parent=with_parent)]
+    return start_child("loadtest.load.distributed", *words, environment=environment, **streams)
 
 
 def run_module(module: str, *arguments: str, stdout: IO[bytes] | int | None = None) -> int:
@@ -118,8 +116,7 @@ def make_report(
 
     ``how`` are keyword arguments of ``run_module``. The exit code is ``ExitCode.BUG`` if the process was killed.
     """
-    flags = (("--no-plots", not plots), ("--png", png), ("--full", full))
-    options = [*(flag for flag, given in flags if given), *(f"--baseline={one}" for one in baselines)]
+    options = option_words(no_plots=not plots, png=png, full=full, baseline=tuple(baselines))
     code = run_module("loadtest.report", *options, str(directory), **how)
     return code if code >= 0 else int(ExitCode.BUG)
 

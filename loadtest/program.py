@@ -48,12 +48,12 @@ def complain(message: object) -> None:
     print(pasteable(f"loadtest: {message}"), file=sys.stderr, flush=True)
 
 
-def command_line(*words: object, **options: object) -> str:
-    """Return a command that begins with ``loadtest``, quoted for a shell.
+def option_words(**options: object) -> list[str]:
+    """Return options as the words of a command. Those with the value None, False, ``""`` or ``()`` are left out.
 
-    Options without a value are left out. A tuple repeats its option, and True makes a flag.
+    A tuple repeats its option, and True makes a flag.
     """
-    parts = [_NAME, *map(str, words)]
+    parts = []
     for name, value in options.items():
         flag = f"--{name.replace('_', '-')}"
         if value is True:
@@ -61,7 +61,12 @@ def command_line(*words: object, **options: object) -> str:
         elif value is not None and value is not False and value not in ("", ()):
             for each in value if isinstance(value, tuple) else (value,):
                 parts += [flag, str(each)]
-    return shlex.join(parts)
+    return parts
+
+
+def command_line(*words: object, **options: object) -> str:
+    """Return a command that begins with ``loadtest``, quoted for a shell. ``option_words`` explains the options."""
+    return shlex.join([_NAME, *map(str, words), *option_words(**options)])
 
 
 def mention(*words: object, **options: object) -> str:

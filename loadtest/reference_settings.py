@@ -208,25 +208,19 @@ class ServerConfig(ReferenceSettings):
             raise WrongValueError(problem, "Give control_port 0 as well.", key="fault_clock", value=self.fault_clock)
 
 
-def to_options(settings: ReferenceSettings) -> list[str]:
-    """Return the options of ``loadtest serve`` that give these settings. Defaults need no option."""
-    arguments: list[str] = []
+def to_options(settings: ReferenceSettings) -> dict[str, Any]:
+    """Return the options of ``loadtest serve`` that give these settings, for ``option_words``. Defaults need none."""
+    options = {}
     for setting in settings_of(ReferenceSettings):
         value = getattr(settings, setting.name)
         if value == setting.default:
             continue
-        if value is True:
-            arguments.append(setting.option)
-            continue
         if setting.name == "enforce" and settings.limit_scope in SHARED_SCOPES:
             # The other limits only define the units of rates: no request counts against them.
-            texts = [f"{ALL}={value[ALL]}"]
-        elif isinstance(value, Mapping):
-            texts = [f"{key}={each}" for key, each in value.items()]
-        elif isinstance(value, tuple):
-            texts = [each if isinstance(each, str) else to_text(each) for each in value]
-        else:
-            texts = [str(value)]
-        for text in texts:
-            arguments += [setting.option, text]
-    return arguments
+            value = {ALL: value[ALL]}
+        if isinstance(value, Mapping):
+            value = tuple(f"{key}={each}" for key, each in value.items())
+        elif setting.name == "fault":
+            value = tuple(map(to_text, value))
+        options[setting.about.option or setting.name] = value
+    return options

@@ -45,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "console": {"foreign_text"},
     "foreign_text": set(),
     "http_headers": set(),
-    "processes": {"errors"},
+    "processes": {"errors", "program"},
     "program": {"errors", "words"},
     "units": set(),
     "arrays": set(),

@@ -4,7 +4,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -22,7 +22,7 @@ from loadtest.processes import (
     stop,
     whole_address,
 )
-from loadtest.program import complain
+from loadtest.program import complain, option_words
 from loadtest.record import run_directory
 from loadtest.record.progress import Failure, LoadProgress, decode_progress
 from loadtest.runs.target import ResolvedTarget, ScenarioOptions, plan_of, prepare, resolved_target
@@ -58,11 +58,11 @@ class RunOptions(ScenarioOptions):
         return (self.expect_workers if self.master else self.processes) or 1
 
     def load_arguments(self) -> list[str]:
-        metrics = [] if self.metrics_port is None else ["--metrics-port", str(self.metrics_port)]
+        given: dict[str, Any] = {"processes": self.processes or None}
         if self.master:
             address = whole_address(self.bind or DEFAULT_ADDRESS, "--bind")
-            return ["--bind", address, "--expect-workers", str(self.workers), *metrics]
-        return [*(["--processes", str(self.processes)] if self.processes else []), *metrics]
+            given = {"bind": address, "expect_workers": self.workers}
+        return option_words(**given, metrics_port=self.metrics_port)
 
 
 class MadeRun(NamedTuple):

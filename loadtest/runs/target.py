@@ -21,7 +21,7 @@ from loadtest.faults import CONTROL_VARIABLE, to_words
 from loadtest.plan import Contradiction, Plan, make_plan, unknown_workflows
 from loadtest.prepare import check_before_run, differing_limits, prepare_run, question_of, shortened
 from loadtest.processes import start_child, stop
-from loadtest.program import pasteable
+from loadtest.program import option_words, pasteable
 from loadtest.record.run_info import Preflight, RunInfo
 from loadtest.reference_settings import ReferenceSettings, to_options
 from loadtest.scenario import LoadedScenario, at_rate, find_scenario, load_scenario
@@ -185,8 +185,8 @@ def embedded_target(settings: ReferenceSettings, environment: Mapping[str, str])
 def serve_arguments(settings: ReferenceSettings) -> list[str]:
     """Return a scenario's ``[target]`` as options of ``loadtest serve``."""
     # The load's epoch is not known yet. The load sends it later, to the control endpoint.
-    faulty = ["--fault-clock", "epoch", "--control-port", "0"] if settings.fault else []
-    return [*to_options(settings), *faulty]
+    faulty = {"fault_clock": "epoch", "control_port": 0} if settings.fault else {}
+    return option_words(**to_options(settings), **faulty)
 
 
 def own_credentials(keys: int) -> tuple[tuple[str, ...], str]:

@@ -20,6 +20,7 @@ from loadtest.processes import (
     start_worker,
     stop,
 )
+from loadtest.program import option_words
 from loadtest.runs.target import ResolvedTarget, ScenarioOptions, resolved_target
 
 _LOCUSTFILE: Final = Path(__file__).parent.parent / "load" / "locustfile.py"
@@ -41,11 +42,15 @@ def serve_ui(*, port: int, output_dir: Path, processes: int, plots: bool, **give
             "LOADTEST_PREFLIGHT": str(int(not options.no_preflight)),
         }
         print(f"{resolved.description} Start runs at http://127.0.0.1:{port}; stop with Ctrl-C.", flush=True)
-        address = ["--host", resolved.url, "--web-host", LOOPBACK, "--web-port", str(port)]
-        duration = None if options.duration is None else f"{options.duration:.10g}s"
-        changes = {"--seed": options.seed, "--rate-multiplier": options.rate_multiplier, "--duration": duration}
-        words = [str(word) for pair in changes.items() if pair[1] is not None for word in pair]
-        return _serve([*address, *words], environment, processes, loaded.path.parent)
+        words = option_words(
+            host=resolved.url,
+            web_host=LOOPBACK,
+            web_port=port,
+            seed=options.seed,
+            rate_multiplier=options.rate_multiplier,
+            duration=None if options.duration is None else f"{options.duration:.10g}s",
+        )
+        return _serve(words, environment, processes, loaded.path.parent)
 
 
 def _known_of(target: ResolvedTarget) -> dict[str, str]:
@@ -58,12 +63,12 @@ def _known_of(target: ResolvedTarget) -> dict[str, str]:
     return {"LOADTEST_YES": "1", "LOADTEST_TARGET": chosen.name, "LOADTEST_TARGETS": str(chosen.path)}
 
 
-def _serve(address: Sequence[str], environment: Mapping[str, str], processes: int, base: Path) -> int:
+def _serve(options: Sequence[str], environment: Mapping[str, str], processes: int, base: Path) -> int:
     ours, theirs = socket.socketpair()
     master_port = free_port()
-    command = ["-f", str(_LOCUSTFILE), *address]
+    command = ["-f", str(_LOCUSTFILE), *options]
     if processes:
-        command += ["--master", "--master-bind-host", LOOPBACK, "--master-bind-port", str(master_port)]
+        command += option_words(master=True, master_bind_host=LOOPBACK, master_bind_port=master_port)
     # Locust does not get Ctrl-C, so it can close and report the last run before it ends.
     process = start_child(
         "locust",
