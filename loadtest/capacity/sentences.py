@@ -57,7 +57,7 @@ class Offered:
 
 
 def stopping(levels: Sequence[Level], middle: float) -> Level | None:
-    """Return the level that shows the bottleneck. It is the slowest failed level above the middle of the range."""
+    """Return the slowest failed level from ``middle`` on, or else the fastest. This level shows the bottleneck."""
     failed = sorted((level for level, passed in outcomes(levels) if not passed), key=attrgetter("multiplier"))
     return next((level for level in failed if level.multiplier >= middle), failed[-1] if failed else None)
 

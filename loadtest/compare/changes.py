@@ -5,7 +5,7 @@ change, the minimum detectable change, and whether the change matters.
 
 The p of a share is computed from counts, because log odds are imprecise for rare events. After 0 errors in 3,000
 requests, 12 in 600 are clearly a rise, but the change in log odds has a standard error of 1.4. Fisher's exact test
-gives a normal deviate. The signed root of the deviance replaces it if there are very many events or expected 429s
+gives a normal deviate. The signed root of the deviance replaces it if events are very many, or if 429s are expected
 (McCullagh & Nelder, "Generalized Linear Models", 1989, §4.4). The expected log odds are then an offset. The deviate is
 divided by the root of the overdispersion (§4.5), because rates vary between runs by more than counting error. Student's
 t then has Satterthwaite's degrees of freedom. The interval of the difference is Newcombe's (1998), from Wilson

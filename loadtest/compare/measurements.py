@@ -133,7 +133,7 @@ class GeneratorIdentity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ControlMeasurement(msgspec.Struct, frozen=True, kw_only=True):
-    """A measurement that the service cannot affect. ``se`` is the standard error of its logarithm within the run."""
+    """A measurement that the service cannot affect. ``se`` is the standard error of log(value) within the run."""
 
     name: Literal["dispatch lag p99", "CPU loop"]
     value_ms: float

@@ -1,6 +1,6 @@
 """Changes inside a history: steps, trends and odd runs of a metric.
 
-The noise is estimated from successive differences, because a few steps do not inflate them. The estimate is shrunk
+The noise is estimated from successive differences, because a few steps hardly affect them. The estimate is shrunk
 towards the metric's assumed noise. A stretch is split where two means fit best (binary segmentation, Scott & Knott,
 1974). If a straight line fits better, the stretch is a trend. Significance levels are adjusted for the number of places
 and metrics (Bonferroni).

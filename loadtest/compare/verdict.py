@@ -182,7 +182,7 @@ def _not_worse(one: AnyChange, p: float | None, *, improved: bool) -> tuple[Metr
 def _judged(
     change: AnyChange, verdict: tuple[MetricVerdict, str], ps: tuple[float, float | None], detectable: float | None
 ) -> MetricComparison:
-    """Make the entry of a tested metric from its verdict with a reason, and from p and p by Holm."""
+    """Make the entry of a tested metric. ``verdict`` includes the reason; ``ps`` are p and p by Holm."""
     low, high = change.interval()
     return MetricComparison(
         **change.key._asdict(),

@@ -51,7 +51,7 @@ class Fit:
     """One limiter's fit to the recorded decisions. Counts include only requests with an answer.
 
     Attributes:
-        shift_s: the server's clock minus ours, for wall-aligned windows.
+        shift_s: the server's clock minus ours, for limiters that follow the server's clock; otherwise None.
         right: decisions that the limiter predicts.
         wrongly_rejected: requests rejected although the limiter had room.
         wrongly_admitted: requests accepted although the limiter was exhausted.
@@ -61,8 +61,8 @@ class Fit:
         score: log-likelihood, minus half the logarithm of n for each fitted parameter (after Schwarz's criterion).
         wrong: whether each request's decision contradicts the limiter.
         bursts: the smallest and largest burst that fit equally well; None if only one burst fits.
-        counts: if the count was fitted, the smallest and largest count that the decisions do not exclude.
-        rates: if the rate was fitted, the smallest and largest rate in requests/s that the decisions do not exclude.
+        counts: the smallest and largest count that the decisions do not exclude; None for the documented count.
+        rates: the smallest and largest rate in requests/s that are not excluded; None for the documented rate.
         phases: if the phase was fitted, the earliest and latest phase in s. The earliest may be negative.
     """
 

@@ -137,7 +137,7 @@ def _not_excluded(pool: list[Fit], requests: RequestLog) -> list[Fit]:
     """Return the limiters that fit and that no better limiter excludes, best first."""
     left = [fit for place, fit in enumerate(pool) if not any(beats(other, fit) for other in pool[:place])]
     # If an algorithm fits with the documented count, its fits with other counts are left out. If times are in whole
-    # seconds, the decisions exclude few counts.
+    # seconds, the decisions exclude few counts, so a fit with another count must decide at least half of the requests.
     documented = {_kind(fit) for fit in left if fit.fits and "count" not in fit.fitted}
     return [
         fit

@@ -48,8 +48,8 @@ decided: Final[Callable[[tuple[bool, int, float, float, float]], Decision]] = pa
 class Limiter:
     """Base class of limiters. A limiter decides on requests one by one, in order of time.
 
-    If the clock is set back, a limiter treats it as stopped. Requests counted before stay counted for at most the usual
-    time from then on.
+    If the clock is set back, a limiter treats it as stopped. Requests counted earlier then stay counted for at most
+    their full time after the step back.
     """
 
     __slots__ = ()

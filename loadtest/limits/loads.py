@@ -284,9 +284,9 @@ def _sliding_log(requests: RequestLog, counted: _Counted) -> Loads:
 def bucket_loads(requests: RequestLog, rate: float, whole_at: float | None = None) -> Loads:
     """Return the tokens that are missing from a bucket. This is also the length of a leaky queue.
 
-    Each accepted request changes their number u to max(0, u − ρΔt) + 1. This equals the distance of k − ρt from its
-    minimum so far, with k accepted requests. ``rate`` is ρ, the tokens refilled per second. If the server's clock shows
-    whole seconds, ``whole_at`` is its clock minus ours, in s.
+    Each accepted request changes their number u to max(0, u − ρΔt) + 1. With k requests accepted so far, u equals the
+    distance of k − ρt from its minimum so far. ``rate`` is ρ, the tokens refilled per second. If the server's clock
+    shows whole seconds, ``whole_at`` is its clock minus ours, in s.
     """
     early, late = _readings(requests, whole_at)
     either = []

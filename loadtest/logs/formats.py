@@ -182,7 +182,7 @@ def of_variables(text: str) -> Format:
 
 
 def detect(lines: pa.Array) -> Format | None:
-    """Return the known format that matches most of the lines, or None if no format matches a line."""
+    """Return the known format that matches the most lines, or None if no format matches any line."""
     counts = {name: _known(each.parse(lines)) for name, each in FORMATS.items()}
     best = max(counts, key=lambda name: counts[name])
     return FORMATS[best] if counts[best] else None

@@ -45,7 +45,7 @@ _CHECKS: Final = ("reachable", "API", "key", "workflow", "answer", "clock")
 
 
 class Checks:
-    """The checks of one preflight, which tries the first three keys and runs the scenario's first workflow once."""
+    """The checks of one preflight, which tries at most three keys and runs the scenario's first workflow once."""
 
     def __init__(self, client: TargetClient, runner: asyncio.Runner, scenario: Scenario) -> None:
         self._client = client

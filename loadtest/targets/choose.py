@@ -103,7 +103,7 @@ def choose(host: str | None, target: str | None, targets: Path | None = None) ->
 def entry_at(url: str, targets: Path | None = None) -> NamedEntry:
     """Find the entry of a URL's server. The host is not resolved. An entry with exactly this URL is preferred.
 
-    The result is empty if the host is loopback, or if no entry matches.
+    The result has no entry if the host is loopback, or if no entry matches.
 
     Raises:
         InputError: if the URL or the file is invalid, or if several entries match.

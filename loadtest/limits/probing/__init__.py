@@ -1,3 +1,3 @@
-"""Active experiments that identify the limiter a service enforces. Pure: the caller passes times and sends."""
+"""Active experiments that identify the limiter a service enforces. Pure: the caller passes times and sends requests."""
 
 __all__ = ["evidence", "probe", "results"]

@@ -135,7 +135,7 @@ class ProbeEvidence:
         return np.minimum(volley.answered, volley.sent + self.longest)
 
     def weight(self, volley: Volley, window: float) -> float:
-        """Return a burst's weight as evidence. It is below 1 if decisions took more than 0.1 s and 2 % of ``window``.
+        """Return a burst's weight as evidence. It is below 1 if decisions took over 0.1 s and over 2 % of ``window``.
 
         The random arrival times of ``arrivals`` cover the network's delays, but may not cover those of a busy machine.
         """
