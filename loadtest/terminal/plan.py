@@ -62,7 +62,7 @@ def _how(plan: Plan) -> str:
         durations = plan.replayed_over == "durations"
         other = "with other random durations" if durations else "that start at other moments of a window"
         method = f"429s: mean (and range) of {plan.phases} replays {other}."
-    seeds = f", over {plan.schedules} schedules with other seeds, too" if plan.schedules else ""
+    seeds = f", from {plan.schedules} schedules with other seeds" if plan.schedules else ""
     return f"{method} Chance: probability of any 429{seeds}."
 
 
@@ -88,7 +88,7 @@ def _traffic(rows: list[StageRow]) -> Table:
         "Requests": lambda row: NOTHING if row.requests is None else count(row.requests.mean),
         "429 of operations": lambda row: NOTHING if row.throttled_rate is None else _percent(row.throttled_rate),
         "Samples": lambda row: NOTHING if row.warmup else count(row.samples),
-        "Carries": lambda row: NOTHING if row.warmup or not row.percentiles else row.percentiles[-1],
+        "Supports": lambda row: NOTHING if row.warmup or not row.percentiles else row.percentiles[-1],
     }
     return _table(columns, rows, lambda row: "dim" if row.warmup else "")
 
