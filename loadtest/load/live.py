@@ -28,7 +28,7 @@ PERCENTILES: Final = {
     "response_time": {"p50": 0.5, "p95": 0.95, "p99": 0.99},
     "execution_time": {"p50": 0.5, "p95": 0.95},
 }
-"""Percentiles of the last window that are noted each second."""
+"""Each second, these percentiles of the last window's times are noted."""
 _SHOWN_REQUESTS: Final = {
     "sent": "requests.sent",
     "accepted": "requests.accepted",
@@ -143,7 +143,7 @@ class LiveStage:
     def __init__(self) -> None:
         self.requests = Counter[Cell]()
         self.operations = Counter[Cell]()
-        """Numbers of operations that have ended."""
+        """Ended operations, counted by cell."""
         self.response_time = LogHistogram()
         self.new_times: list[float] = []
         """Response times (ms) since the last ``fold``."""

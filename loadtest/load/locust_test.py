@@ -152,9 +152,10 @@ class LocustTest:
         self.set({name: getattr(self.options, name) for name in self._own})
 
     def set(self, values: Mapping[str, str]) -> None:
-        """Change the scenario of the next run, as the options of ``loadtest run`` do. Warn of a short duration.
+        """Change the scenario of the next run, as the options of ``loadtest run`` do.
 
-        Values that are missing do not change. If the scenario is invalid with these values, ``InputError`` is raised.
+        Values that are missing do not change. Warn of contradictions that a changed duration causes. If the scenario is
+        invalid with these values, ``InputError`` is raised.
         """
         values = {name: values.get(name, before) for name, before in self._values.items()}
         changed = {name: text for name, text in values.items() if text != self._own[name]}

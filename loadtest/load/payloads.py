@@ -248,7 +248,7 @@ class Matcher:
 
 
 def contains(value: Any, wanted: Any) -> bool:
-    """Whether ``value`` equals ``wanted``, or is a table that contains it."""
+    """Whether ``value`` equals ``wanted``, or is a table with at least the keys and values of ``wanted``."""
     if isinstance(wanted, dict):
         return isinstance(value, dict) and all(key in value and contains(value[key], wanted[key]) for key in wanted)
     # True == 1 in Python, but not in JSON.

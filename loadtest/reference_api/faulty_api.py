@@ -2,9 +2,9 @@
 
 ``FaultyApi`` is an ASGI application that wraps the reference API and may damage its responses.
 
-The control endpoint is for tests. It has its own loopback port and needs no authentication. Other machines cannot reach
-it. Web pages cannot either: it rejects a foreign ``Origin``, and any ``Host`` that is not a loopback name, because a
-page could make another name resolve to this machine.
+The control endpoint is for tests and needs no authentication. Other machines cannot reach its loopback port. To keep
+web pages out, it rejects a foreign ``Origin``, and any ``Host`` that is not a loopback name: a page could make another
+name resolve to this machine.
 """
 
 import asyncio

@@ -169,7 +169,7 @@ def _panel(panel: Axes, runs: Sequence[HistoryRun], metric: Key) -> None:
 
 
 def _title(runs: Sequence[HistoryRun], shown: Sequence[Key]) -> str:
-    """Name the metric that is furthest from the median of its baseline period in the last valid run."""
+    """Name the metric whose value in the last valid run is furthest from the median of the baseline period."""
     start = max((place for place, run in enumerate(runs) if run.new_segment), default=0)
     valid = [run for run in runs[start:] if run.status != "invalid"]
     before = [run.measurements.by_key() for run in valid[:-1] if run.status == "accepted"]

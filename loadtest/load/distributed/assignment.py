@@ -43,7 +43,7 @@ _unpack = msgspec.msgpack.Decoder(list[Sample]).decode
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """From ``from_ns`` (since the epoch) on, these workers share the schedule in this order."""
+    """From ``from_ns`` (since the epoch) on, ``workers`` share the schedule in this order."""
 
     number: int
     from_ns: int

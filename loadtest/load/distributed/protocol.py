@@ -163,7 +163,7 @@ class ProposeCut(RunMessage, tag=True):
 
 
 class Assign(RunMessage, tag=True, kw_only=True):
-    """From ``from_ns`` on, these workers share the schedule in this order."""
+    """From ``from_ns`` on, ``workers`` share the schedule in this order."""
 
     number: int
     epoch_ns: int

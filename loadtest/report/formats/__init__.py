@@ -317,7 +317,7 @@ def _grid() -> RichTable:
 
 
 def _rich(table: Table, *, details: bool) -> RichTable:
-    """Return a table. With ``details``, it includes the extra columns, and shows details below the cells."""
+    """Convert a table for rich. With ``details``, it includes the extra columns, and shows details below the cells."""
     rich = _grid()
     shown = [place for place, (label, _) in enumerate(table.columns) if details or label not in table.extra]
     for place in shown:

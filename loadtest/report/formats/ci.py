@@ -201,7 +201,7 @@ _NOT_JUDGED: Final = ("not comparable", "invalid")
 
 
 def render_comparison_junit(comparison: RunComparison) -> str:
-    """Return the suite ``regression``. The first case is whether the sides are comparable. The others are metrics.
+    """Return the suite ``regression``. The first case is the comparability of the sides; other cases are metrics.
 
     A metric fails only if the whole comparison is ``regressed``, so that the file agrees with the exit code. A metric
     that cannot be judged is skipped with its minimum detectable change. If the sides are not comparable or a run is

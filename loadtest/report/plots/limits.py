@@ -192,7 +192,7 @@ def _windows_panel(panel: Axes, windows: AcceptedWindows, colour: str) -> None:
 
 
 def _numbers(panel: Axes, windows: AcceptedWindows, highest: float) -> None:
-    """Write each window's number of 429s at the top of the window's outline. A high outline is cut off."""
+    """Write each window's number of 429s at the top of its outline, or at the axis's end if the outline is cut off."""
     left, right = panel.get_xlim()
     for begin, accepted, refused in zip(windows.begins_s, windows.accepted, windows.rejected, strict=True):
         begins, ends = max(float(begin), left), min(float(begin) + windows.counts.window_s, right)
