@@ -31,7 +31,7 @@ class PolicyResult(msgspec.Struct, frozen=True, kw_only=True):
     polls_per_job: float | None = None
     """None for sync runs."""
     worst: str = ""
-    """The limit that rejected most requests, with its limiter."""
+    """The limit that rejected most requests, or else was used most, with its limiter."""
 
     @property
     def rejected_per_1000(self) -> float:

@@ -33,11 +33,11 @@ SIGNIFICANT: Final = -3.0
 _LOOKED: Final = 10_000
 """At most this many requests are used to fit an interval. More would take too long."""
 _RATES: Final = np.unique(np.concatenate((np.linspace(-0.02, 0.02, 17), np.linspace(-0.3, 0.3, 25))))
-"""Relative differences from the best rate."""
+"""Relative differences of the tried rates from the best rate."""
 _SHIFTS_S: Final = (-0.1, -0.03, -0.01, 0.0, 0.01, 0.03, 0.1)
-"""Differences in s from the best clock shift. The largest exceed the step of 0.04 s between tried shifts."""
+"""Differences in s of the tried clock shifts from the best shift. The largest exceed the step of fitting, 0.04 s."""
 _PHASES: Final = 7
-"""Windows may begin at any phase within an interval. This many phases of it are tried."""
+"""Number of phases that are tried within the interval of possible phases."""
 EVIDENCE: Final = 6.9
 """A limiter is excluded if its log-likelihood is this far below the best, which is about 1000 to 1."""
 _FURTHER: Final = 6

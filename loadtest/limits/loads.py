@@ -114,8 +114,8 @@ class _Counted:
     """Bounds on the number of requests counted before each request.
 
     Attributes:
-        least: ``[n + 1]``, requests that certainly count, before each index.
-        most: ``[n + 1]``, requests that may count.
+        least: ``[n + 1]``, the number of requests before each index that certainly count.
+        most: ``[n + 1]``, the number of requests before each index that possibly count.
         before: (least, most) before each request. These include requests that may have overtaken it.
     """
 
@@ -159,7 +159,7 @@ def _from_first(requests: RequestLog) -> Floats:
 
 
 class _Windows:
-    """The windows of one clock that have requests.
+    """The windows that have requests according to one clock.
 
     Args:
         times: the requests' times, ascending, on an axis on which windows start at multiples of ``window``.

@@ -45,7 +45,7 @@ class ProbeOrder(msgspec.Struct, frozen=True, kw_only=True):
         listed: whether an entry of targets.toml allows the host. Loopback needs no entry.
         documented: documented count and window in s of each limit to probe.
         rate: maximum requests/s.
-        requests: maximum number of requests to all limits. None stands for 5.5 times each documented count.
+        requests: maximum number of requests for each limit. 5.5 times its documented count is the default and maximum.
         workflow: the workflow to run if a limit does not count requests that execute nothing; None to run none.
         tls: as in a target's entry.
     """
@@ -188,7 +188,7 @@ class LimitFinding(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def limit_found(self) -> Limit | None:
-        """The limit in the form of an entry of targets.toml."""
+        """The enforced limit, for an entry of targets.toml; None if its numbers are unknown."""
         if self.stated is None:
             return None
         if self.verdict == "as documented":
@@ -248,13 +248,13 @@ class ProbeProgress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True, tag="found"):
-    """The end of one limit's probe."""
+    """The end of one limit's probe, with its finding."""
 
     finding: LimitFinding
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
-    """The probe failed."""
+    """The failure of a probe: its reason, a remedy and an exit code."""
 
     words: str
     remedy: str
