@@ -209,7 +209,7 @@ class ServerConfig(ReferenceSettings):
 
 
 def to_options(settings: ReferenceSettings) -> dict[str, Any]:
-    """Return the options of ``loadtest serve`` that give these settings, for ``option_words``. Defaults need none."""
+    """Return the options of ``loadtest serve`` that give these settings, for ``option_words``, without defaults."""
     options = {}
     for setting in settings_of(ReferenceSettings):
         value = getattr(settings, setting.name)

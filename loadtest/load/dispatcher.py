@@ -236,7 +236,7 @@ class Dispatcher:
             if following is None:
                 partition.exhausted = True
                 return
-            # Either the arrival belongs to another worker or to a later stride, or all arrivals are held.
+            # Either the next arrival belongs to another worker or to a later stride, or all arrivals are held.
             if following.intended_ns >= partition.until_ns and partition.superseded:
                 return
             gevent.sleep(_HELD)

@@ -35,7 +35,7 @@ _SHOWN_REQUESTS: Final = {
     Outcome.THROTTLED: "requests.throttled",
     Outcome.FAILED: "requests.errors",
 }
-"""Tracks of requests by name, each with its count in ``metrics.PARTS``."""
+"""Names of the tracks of requests, each with the name of its count in ``metrics.PARTS``."""
 MOST_BUCKETS: Final = 1200
 TIME_BOUNDS_MS: Final = (
     1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1_000.0, 2_500.0, 5_000.0, 10_000.0, 30_000.0, 60_000.0,

@@ -151,7 +151,7 @@ class _LimitShare:
         self.sent: deque[float] = deque()
 
     def take(self, now: float) -> bool:
-        """Count a request. Return False if it exceeds the share by more than one request.
+        """Count a request and return True, or return False if the share would be exceeded by more than one request.
 
         An even schedule at exactly the share has a request at both ends of a window, and may send the second of them
         early.

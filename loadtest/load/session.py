@@ -271,5 +271,5 @@ def count_operations_apart(stats: RequestStats) -> None:
         found = stats.errors.setdefault(StatsError.create_key(method, name, error), StatsError(method, name, error))
         found.occurred()
 
-    # Patch only this environment's object, because its runner's listeners are already bound to it.
+    # Patch this object itself, because listeners of the environment's runner are already bound to it.
     vars(stats).update(log_request=request, log_error=error)

@@ -95,8 +95,8 @@ def draw_bins(panel: Axes, record: Record, traffic: str, cuts: Floats, binned: l
 def mark_windows(panel: Axes, record: Record, boundaries: Floats) -> bool:
     """Draw the boundaries of the server's windows as bands. Return True if any was drawn.
 
-    A band is as wide as the uncertainty of the server's clock. Nothing is drawn if the bands cover more than half of a
-    window, or if there are very many boundaries. ``boundaries`` are in s since the epoch.
+    A band spans the uncertainty of the server's clock in both directions. Nothing is drawn if the bands cover more than
+    half of a window, or if there are very many boundaries. ``boundaries`` are in s since the epoch.
     """
     marks = boundaries[boundaries < record.covered_s]
     reach = _reach(record)

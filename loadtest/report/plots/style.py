@@ -184,7 +184,7 @@ _MARKERS: Final = ("", "o", "s", "^", "D", "v", "P")
 
 
 def plain_log(axis: Axis) -> None:
-    """Label a log axis, whose limits must be final, with plain numbers: more numbers if it spans a small factor."""
+    """Label a log axis with plain numbers. Its limits must be final, because a short axis gets more labels."""
     low, high = axis.get_view_interval()
     span = high / low if low > 0 else np.inf
     plain(axis)

@@ -191,7 +191,7 @@ def _between(lower: Summary | None, upper: Summary, statistic: str) -> TableCell
 
 
 def polling_table(findings: Findings) -> Table:
-    """Return the polls per job and their share of the retrieval limit, for each traffic entry and stage."""
+    """Return a table of polls per job and of their share of the retrieval limit, by traffic entry and stage."""
 
     def polls(name: str, row: _JobRow) -> TableCell:
         return statistic(row[2].polls, name, lambda value: measured(value, "number"))
