@@ -27,7 +27,7 @@ TIMES: Final = {
     "dispatch_lag": "the load generator's part of start_lag",
     "execution_time": "executionTime as the server reports it",
     "overhead": "the client's wait beyond executionTime",
-    "submit": "of a job's submit, from the intended start",
+    "submit": "of a job's accepted submit request",
     "time_to_result": "of a job, until a poll saw its end",
 }
 SUMMARIES: Final = (*TIMES, "polls")

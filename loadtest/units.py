@@ -101,7 +101,7 @@ class Rate:
 def parse_rate(text: object) -> Rate:
     """Parse ``"5/s"``, ``"90/min"``, ``"80% of limit"`` or ``"2.5x limit"``.
 
-    Raises ``ValueError`` if the text has another form, or exceeds ``MAX_RATE``.
+    Raises ``ValueError`` if the text has another form, or exceeds ``MAX_RATE`` or 1000 times the limit.
     """
     match = _RATE.match(text.strip()) if isinstance(text, str) else None
     if match is None:

@@ -250,7 +250,7 @@ class Ledger(Result, frozen=True, kw_only=True):
     Attributes:
         failed: jobs that a response showed as failed, and no response as completed.
         pending: jobs that are neither lost nor shown as ended by a response.
-        lost: jobs that the target forgot (404) before a response showed their end.
+        lost: jobs that the target forgot (404), without a response that showed their end.
         duplicated: submits whose response had the id of an earlier job.
         back_to_pending: jobs that a response showed as ended, and a later response as pending.
         changed: jobs that one response showed as completed and another as failed.

@@ -270,9 +270,9 @@ def _jobs_made(question: Question, forecast: Forecast, at: int) -> tuple[float, 
 
 
 def _windows(question: Question, forecast: Forecast, threshold: Threshold) -> Iterator[Contradiction]:
-    """Yield stages that are shorter than a window. Their 429s depend on when the run starts.
+    """Yield stages that are shorter than a window and whose 429s depend on when the run starts.
 
-    A stage with a burst is yielded only if its 429s in the forecast depend on the start.
+    The 429s of a rate above a limit always depend on the start. For other stages, the forecast shows it.
     """
     if threshold.metric not in _REFUSALS or not question.assumed.windowed:
         return
