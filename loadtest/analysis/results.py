@@ -16,7 +16,7 @@ from loadtest.words import duration_ms
 
 Count = Annotated[int, Meta(ge=0)]
 NotNegative = Annotated[float, Meta(ge=0)]
-Proportion = Annotated[float, Meta(ge=0, le=1, description="A share; null if its divisor is zero, or if it is unknown.")]
+Proportion = Annotated[float, Meta(ge=0, le=1, description="A share; null if unknown, or if its divisor is zero.")]
 Interval = Annotated[
     tuple[float, float], Meta(description="95 % interval from order statistics, which covers sampling error only.")
 ]
