@@ -8,7 +8,7 @@ family consists of all pairs for one metric. For an effect, a family consists of
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Final, Literal
 
@@ -173,12 +173,10 @@ def _answer(record: Record, metrics: RunFigures, values: ArrivalValues, asked: W
     entry = asked.entry
     effect = asked.entries is None
     names = (asked.stages if effect else asked.entries) or []
-    scopes: dict[str, _Scope]
-    if entry is None:
-        scopes = {name: (metrics.traffic[name], record.stages(traffic=name)) for name in names}
-    else:
-        by_stage = metrics.traffic[entry].stages
-        scopes = {name: (by_stage[name], record.stages(traffic=entry, stage=name)) for name in names}
+    figures: Mapping[str, CountedFigures] = metrics.traffic if entry is None else metrics.traffic[entry].stages
+    scopes: dict[str, _Scope] = {
+        name: (figures[name], record.stages(traffic=entry or name, stage=name if entry else None)) for name in names
+    }
     pairs = [(names[0], name) for name in names[1:]] if effect else list(combinations(names, 2))
     confidence = 1 - _ERROR / (len(pairs) * (len(asked.by) if effect else 1))
     both = [{name: scopes[name] for name in pair} for pair in pairs]

@@ -209,21 +209,19 @@ class Distributions:
         )
 
 
-_WIDTHS: Final = (0.1, 0.2, 0.5, 1, 2, 3, 5, 6, 10, 12, 15, 20, 30, 60, 120, 300, 600)
+_WIDTHS_S: Final = (0.1, 0.2, 0.5, 1, 2, 3, 5, 6, 10, 12, 15, 20, 30, 60, 120, 300, 600)
 _MOST_BINS: Final = 240
 
 
-def width(seconds: float, events: int, per_bin: int) -> float:
-    """Return a round bin width in seconds. There are 6 to 240 bins, with about ``per_bin`` events in each."""
+def edges(seconds: float, events: int, per_bin: int, phase_s: float = 0.0) -> Floats:
+    """Return the edges of bins that cover the time from 0 to ``seconds``: ``phase_s`` plus multiples of a round width.
+
+    There are 6 to 240 bins, with about ``per_bin`` events in each.
+    """
     wanted = max(seconds * per_bin / max(events, 1), seconds / _MOST_BINS)
     wanted = max(min(wanted, seconds / 6), seconds / _MOST_BINS)
-    return next((float(w) for w in _WIDTHS if w >= wanted * 0.999), math.ceil(wanted))
-
-
-def edges(start_s: float, end_s: float, width_s: float, phase_s: float = 0.0) -> Floats:
-    """Return the edges of bins that cover the time from start to end: ``phase_s`` plus multiples of the width."""
-    first = start_s - ((start_s - phase_s) % width_s)
-    return np.arange(first, end_s + width_s * 0.999, width_s)
+    width = next((float(w) for w in _WIDTHS_S if w >= wanted * 0.999), math.ceil(wanted))
+    return np.arange(0.0 - (-phase_s % width), seconds + width * 0.999, width)
 
 
 def place(seconds: Floats, cuts: Floats) -> Ints:
@@ -241,7 +239,7 @@ class TimeSeries:
     """Distributions of values by bin of time. Bins have about ``per_bin`` events each."""
 
     def __init__(self, seconds: float, events: int, per_bin: int) -> None:
-        self.cuts = edges(0, seconds, width(seconds, events, per_bin))
+        self.cuts = edges(seconds, events, per_bin)
         self._bins = Distributions(max(1, len(self.cuts) - 1), exact=1_000)
 
     def add(self, seconds: Floats, values: Floats) -> None:

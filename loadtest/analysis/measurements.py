@@ -140,13 +140,11 @@ def _controls(findings: Findings) -> list[ControlMeasurement]:
 
 
 def _idle_entries(findings: Findings) -> tuple[str, ...]:
-    record, found = findings.record, []
-    for name, plan in record.info.traffic.items():
-        times = record.time(EXECUTION, record.stages(traffic=name))
-        executes = plan.operation in EXECUTING_OPERATIONS
-        if executes and interval_ranks(times.n, 0.5) is not None and times.nearest(0.95) < IDLE_MS:
-            found.append(name)
-    return tuple(found)
+    record, plans = findings.record, findings.record.info.traffic
+    executing = [name for name, plan in plans.items() if plan.operation in EXECUTING_OPERATIONS]
+    times = {name: record.time(EXECUTION, record.stages(traffic=name)) for name in executing}
+    known = {name: each for name, each in times.items() if interval_ranks(each.n, 0.5) is not None}
+    return tuple(name for name, each in known.items() if each.nearest(0.95) < IDLE_MS)
 
 
 class _Stage:

@@ -101,7 +101,7 @@ class Lags:
 
     def __init__(self, record: Record, name: str) -> None:
         sent = record.counts.sent(record.stage_indices_of(name))
-        self.cuts = distribution.edges(0, record.covered_s, distribution.width(record.covered_s, sent, 10))
+        self.cuts = distribution.edges(record.covered_s, sent, 10)
         self.longest = np.full((2, max(0, len(self.cuts) - 1)), np.nan)
 
     def take(self, rows: Rows) -> None:
@@ -142,7 +142,7 @@ def _heat(record: Record, name: str) -> Heat | None:
     low = max(times.least, times.most / 1e9, 1e-6)
     decades = max(np.log10(times.most / low), 0.1)
     count = min(_MOST_LEVELS, max(4, int(np.ceil(decades * _PER_DECADE))))
-    cuts = distribution.edges(0, record.covered_s, distribution.width(record.covered_s, _TIMES, 1))
+    cuts = distribution.edges(record.covered_s, _TIMES, 1)
     levels = np.geomspace(low * 0.999, times.most * 1.001, count + 1)
     return Heat(cuts, levels, np.zeros((len(cuts) - 1, count), np.int64))
 

@@ -161,8 +161,7 @@ class LimitRates:
             together = record.assumed_limits.together(name)
             requested = sum(record.counts.requested(each) for each in together)
             marks = boundaries(record, record.assumed_limits.limit_on(name).window)
-            width = distribution.width(record.covered_s, requested, 8)
-            cuts = distribution.edges(0, record.covered_s, width, float(marks[0]) if len(marks) else 0.0)
+            cuts = distribution.edges(record.covered_s, requested, 8, float(marks[0]) if len(marks) else 0.0)
             bins, own = max(0, len(cuts) - 1), record.on_limit(name)
             seconds = record.sent_requests["start"][own] / 1e9
             places = distribution.place(seconds, cuts)
