@@ -103,9 +103,8 @@ class LiveThreshold:
         self._scope = [
             (name, stage)
             for name, plan in plans.items()
-            if threshold.traffic in (None, name) and threshold.operation in (None, plan.operation)
             for stage in plan.stages
-            if not stage.warmup and threshold.stage in (None, stage.name)
+            if not stage.warmup and threshold.covers(name, plan.operation, stage.name)
         ]
 
     def now(self, elapsed_s: float) -> tuple[str, Judgement]:
