@@ -197,7 +197,7 @@ def bound(work: Work, limits: Limits, world: World) -> float:
     algorithm = ALGORITHMS[candidate.algorithm]
     if not algorithm.windowed or algorithm.aligned or candidate.algorithm == "sliding-log":
         return let_through(candidate, ended.tolist(), work.epoch)[-1]
-    # The first window may end at once, if an earlier request opened it. But no retrieval precedes the first job.
+    # The first window may end immediately, if an earlier request opened it. But no retrieval precedes the first job.
     windows = np.maximum(0, -(-np.arange(work.count, 0, -1) // candidate.limit.count) - 2)
     earliest = let_through(candidate, [float(through[0])] * work.count, work.epoch)[-1]
     return max(float((ended + windows * candidate.limit.window).max()), earliest)

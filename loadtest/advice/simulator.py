@@ -1,6 +1,6 @@
 """Simulation of clients and rate limiters in virtual time. Each event of a job schedules the job's next event.
 
-Requests reach the server at once. Answers arrive a round trip later. A job starts when its submit is let through.
+Requests reach the server without delay. Answers arrive a round trip later. A job starts when its submit is let through.
 """
 
 import math
@@ -97,7 +97,7 @@ class Simulation(Scheduler):
 
 
 class _Client:
-    """A client. Without a schedule, it starts all jobs at once if it has gates.
+    """A client. Without a schedule, it starts all jobs immediately if it has gates.
 
     Without gates, it starts ``in_flight`` jobs, and another job whenever a job ends.
     """
@@ -125,7 +125,7 @@ class _Client:
     def ended(self) -> None:
         """Start the next job in place of a job that ended."""
         self._free += self._in_slots
-        while self._free == 1 and self._jobs:  # A job that ends at once frees its slot and calls this method.
+        while self._free == 1 and self._jobs:  # A job that ends immediately frees its slot and calls this method.
             self._jobs.popleft()
             _Job(self)
             self._free -= 1

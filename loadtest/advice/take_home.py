@@ -36,7 +36,7 @@ _BEYOND = 1.02
 _BEYOND_S = 0.05
 """The poll comes 0.05 s after 1.02 times the longest execution time, because jobs start late."""
 _WORKERS: Final = 10_000
-"""Jobs that the embedded target executes at once. Every job starts when it is accepted, as in the simulation."""
+"""Jobs that the embedded target executes together, so that every job starts when accepted, as in the simulation."""
 _KEPT: Final = ("operation", "workflow", "timeout", "connect_timeout", "read_timeout", "parameters")
 """Keys of the present traffic entry that both policies use. The embedded target's jobs have other parameters."""
 _REST_S: Final = 5.0

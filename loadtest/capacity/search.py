@@ -1,4 +1,4 @@
-"""Bayesian bisection. It chooses the next rate and estimates the range that contains the true rate. Pure.
+"""Bayesian bisection. It chooses the next rate and estimates the range that contains the true rate.
 
 The true rate θ is the rate at which half of the runs with fresh seeds pass. A run at rate x passes with probability
 1 / (1 + (x/θ)^(1/s)). This is a logistic curve over log-rate; a small share of runs, the lapses, ignore it. A grid

@@ -343,7 +343,7 @@ class LeakyQueue(Gcra):
     """A queue for B requests. It releases a request every T₁ = W/N, and rejects requests when it is full.
 
     It decides as a GCRA does: it accepts min(λT, B + ρT) of an even load. It holds each request for ``delay`` until its
-    turn, so that latency rises to about B·T₁. B includes a request that an idle queue releases at once.
+    turn, so that latency rises to about B·T₁. B includes a request that an idle queue releases immediately.
     """
 
     __slots__ = ()

@@ -47,7 +47,7 @@ NORMAL: Final = 1.959963984540054
 class PaceModels(NamedTuple):
     """Weighted models of the pace. Arrays are ``[correlation time, variance]``.
 
-    ``weights`` are posterior probabilities. ``parts`` are the variance of the pace ÷ that of the times' normal scores.
+    ``weights`` has posterior probabilities, and ``parts`` the pace's variance ÷ the variance of times' normal scores.
     """
 
     weights: Floats

@@ -1,6 +1,6 @@
 """Comparison of a run's minimum load with a target's request budget. The load is counted from the run's schedule.
 
-All checks precede the first request. Pure.
+All checks precede the first request.
 """
 
 from collections import Counter

@@ -41,7 +41,7 @@ class VolleyOrder:
         at: earliest start, in unix seconds of our clock.
         patience: seconds to wait for a further answer. Unanswered requests then count as accepted.
         held: whether a queue holds accepted requests. The probe then does not wait for their answers.
-        spread: seconds over which the requests are spread; 0 to send them at once.
+        spread: seconds over which the requests are spread; 0 to send them together.
     """
 
     at: float
