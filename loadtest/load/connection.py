@@ -35,7 +35,7 @@ _CERTIFICATE_REASONS: Final = {
     62: Reason.CERTIFICATE_WRONG_NAME,
     64: Reason.CERTIFICATE_WRONG_NAME,
 }
-# These are the originals of names that gevent has patched. This module waits with watchers of the event loop.
+# gevent has patched these names. The originals are needed, because this module waits with watchers of the event loop.
 _poll = monkey.get_original("select", "poll")
 _Socket = monkey.get_original("socket", "socket")
 FRESH: Final = 60.0

@@ -47,7 +47,7 @@ from loadtest.schedule import Arrival
 from loadtest.targets import Target, allow, header_values, tls_context
 
 _FOLD_EVERY: Final = 5_000
-"""While a backlog of arrivals and samples is counted, the live figures are updated each time after this many."""
+"""While many arrivals and samples are counted, the live figures are updated once for this many of them."""
 _SESSIONS: WeakKeyDictionary[Environment, "Session"] = WeakKeyDictionary()
 
 

@@ -120,7 +120,7 @@ def commit(run: RunMeasurements) -> str:
 
 
 def differing(comparison: RunComparison) -> list[str]:
-    """Return the names of the test environment's facts that have a value in the head but not in the base."""
+    """Return the names of the test environment's facts for which a head run has a value that no base run has."""
     sides = comparison.base_runs, comparison.head_runs
     found = {fact.label: [set(map(fact.shown, runs)) for runs in sides] for fact in FACTS if fact.label}
     return [label for label, (base, head) in found.items() if base and head and not head <= base]
