@@ -96,11 +96,6 @@ class AssumedLimits:
         return ALGORITHMS[self.spec.algorithm].windowed
 
     @property
-    def aligned(self) -> bool:
-        """Whether decisions depend on the time that the server's clock shows."""
-        return self.spec.on_clock
-
-    @property
     def words(self) -> str:
         """The algorithm and scope as a noun phrase."""
         return f"{in_words(self.spec)}, {_WHOSE[self.spec.scope]}"

@@ -154,7 +154,7 @@ class _Stage:
         window = assumed.limit_on(limit).window
         # Blocks do not detect a pattern whose period is longer than a batch.
         grid = None if self._blocks is None else self._blocks.grid
-        if not assumed.aligned and grid and grid.seconds / grid.bins * bins_of_batch(grid.bins) >= window:
+        if not assumed.spec.on_clock and grid and grid.seconds / grid.bins * bins_of_batch(grid.bins) >= window:
             return ""
         if over_phases.why_not not in ("", _NONE.why_not):
             return over_phases.why_not

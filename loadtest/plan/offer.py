@@ -47,7 +47,7 @@ class Question:
     @property
     def phased(self) -> bool:
         """Whether the forecast depends on when the run starts within a window, or within a second."""
-        return self.assumed.aligned or (self.retry_after is not None and self.as_date)
+        return self.assumed.spec.on_clock or (self.retry_after is not None and self.as_date)
 
     @property
     def held(self) -> bool:

@@ -282,7 +282,7 @@ def expect(info: RunInfo, sent: NamedColumns, logs: list[RequestLog], clock: tup
         agreed_as_sent += int(((refused == was_429[order]) & answered[order]).sum())
     held = assumed_limits.spec.algorithm == CONCURRENCY  # the order decides which request holds a slot
     return expected(
-        shift_s=shift if assumed_limits.aligned else None,
+        shift_s=shift if assumed_limits.spec.on_clock else None,
         agreement=agreed / judged if judged else None,
         agreement_as_sent=agreed_as_sent / judged if judged and not (held and reordered) else None,
         reordered=reordered,
@@ -300,7 +300,7 @@ def _fit(assumed_limits: AssumedLimits, logs: list[RequestLog], clock: tuple[flo
     if assumed_limits.spec.algorithm == CONCURRENCY:
         tried = [_try(assumed_limits.spec, logs, offset, lead) for lead in _LEADS_S]
         return max(tried, key=lambda each: each[0])
-    if not assumed_limits.aligned:
+    if not assumed_limits.spec.on_clock:
         return _try(assumed_limits.spec, logs, offset)
     # The phase does not change, so a limiter's first requests are enough to fit it.
     first = [log.part(0, _FITTED) for log in logs]

@@ -91,7 +91,7 @@ def phase_ranges(record: Record) -> dict[int, PhaseRange]:
     A range counts the requests that begin a stage's operations. For jobs, these are the submits.
     """
     assumed = record.assumed_limits
-    if record.expectation.why_not is not None or not assumed.aligned or record.info.epoch_unix_ns is None:
+    if record.expectation.why_not is not None or not assumed.spec.on_clock or record.info.epoch_unix_ns is None:
         return {}
     found: dict[int, PhaseRange] = {}
     keys = record.vocabulary.stage_keys

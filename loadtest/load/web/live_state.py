@@ -154,7 +154,7 @@ def _shown(session: Session, generator: LoadGenerator) -> dict[str, Any]:
 
 def _edge_s(info: RunInfo, assumed: AssumedLimits, window_s: float, clock: ClockInfo | None) -> float | None:
     """Return the start of the first window after the epoch. None if windows are not aligned or the clock is unknown."""
-    if not (assumed.windowed and assumed.aligned) or info.epoch_unix_ns is None or clock is None:
+    if not (assumed.windowed and assumed.spec.on_clock) or info.epoch_unix_ns is None or clock is None:
         return None
     return round((assumed.spec.phase - info.window_phase_s(window_s, clock.offset_s)) % window_s, 3)
 
