@@ -325,7 +325,7 @@ class Rows:
 
 
 def _runs(codes: NDArray[Any]) -> list[tuple[int, slice | None]]:
-    """Return the places of each distinct code. None stands for all places. Equal codes must be adjacent."""
+    """Return each distinct code with its places. None stands for all places. Equal codes must be adjacent."""
     begins = np.flatnonzero(np.diff(codes, prepend=codes[:1] - 1)).tolist()
     if len(begins) == 1:
         return [(int(codes[0]), None)]
@@ -333,7 +333,7 @@ def _runs(codes: NDArray[Any]) -> list[tuple[int, slice | None]]:
 
 
 def groups(codes: NDArray[Any]) -> list[tuple[int, Ints | None]]:
-    """Return the places of each distinct code. None stands for all places."""
+    """Return each distinct code with its places. None stands for all places."""
     if not len(codes):
         return []
     least, most = int(codes.min()), int(codes.max())

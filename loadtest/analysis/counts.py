@@ -126,7 +126,7 @@ class Counts:
         return _sum(self._by_stretch, {(traffic, stretch) for traffic, span in spans for stretch in span})
 
     def held_s(self, kinds: list[int], begin_s: float, end_s: float) -> float:
-        """Return the total time in flight, within a span, of requests of some kinds without a 429, in s."""
+        """Return the seconds in flight within a span, summed over requests of the ``kinds`` that got no 429."""
         return float(self._held[kinds][:, self._stretches(begin_s, end_s)].sum())
 
     def _stretches(self, begin_s: float, end_s: float) -> range:

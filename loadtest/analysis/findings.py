@@ -194,8 +194,8 @@ def _once(record: Record, metrics: RunFigures, verdict: Verdict) -> dict[str, An
 class _UnexpectedErrors:
     """Counts the sent operations that failed or timed out unexpectedly, by the index of their stage.
 
-    An error is expected if the stage's ``expect`` lists its last status. An error after a 429 is also expected if its
-    reason is ``give_up`` or ``drain``.
+    An error is expected if the stage's ``expect`` lists the operation's last status. After a 429, an error is also
+    expected if its reason is ``give_up`` or ``drain``.
     """
 
     def __init__(self, record: Record) -> None:

@@ -125,7 +125,7 @@ class Heat:
 
     Attributes:
         cuts: edges of the bins of time, in s since the epoch.
-        levels: edges of the bins of response time, in ms, with equal ratios.
+        levels: edges of the bins of response time, in ms. Successive edges have equal ratios.
         counts: ok and timed-out operations, ``[time, level]``.
     """
 
@@ -169,7 +169,8 @@ _ANOMALOUS_DOTS: Final = 500
 class Executions:
     """The executionTimes of one traffic entry's ok operations.
 
-    ``n`` executionTimes are possible, warm-up included; ``anomaly_count`` are impossible, warm-up excluded.
+    ``n`` counts executionTimes from zero to a day, warm-up included. ``anomaly_count`` counts impossible executionTimes,
+    warm-up excluded.
     """
 
     def __init__(self, record: Record, name: str) -> None:

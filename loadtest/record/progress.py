@@ -41,7 +41,7 @@ class EntryProgress(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Progress(msgspec.Struct, tag="progress", kw_only=True, frozen=True):
-    """Progress of a run, since the epoch, with approximate live figures."""
+    """Progress of a run: time since the epoch, and approximate live figures."""
 
     phase: Phase
     elapsed_s: float

@@ -71,7 +71,7 @@ def new_run_directory(parent: Path, scenario_name: str) -> Path:
 
 
 def point_latest(directory: Path) -> None:
-    """Point the symlink ``latest`` beside a run directory to this directory, atomically. Keep a plain ``latest``."""
+    """Point the symlink ``latest`` beside a run directory to it, atomically. Keep a ``latest`` that is no symlink."""
     link = directory.parent / LATEST
     if link.is_symlink() or not link.exists():
         temporary = directory.parent / f".{LATEST}-{secrets.token_hex(3)}"

@@ -135,7 +135,7 @@ Status = Annotated[int, Field(ge=100, le=599)]
 
 
 class Strict(BaseModel):
-    """A table of a scenario. It is strictly typed and immutable, and rejects unknown keys."""
+    """A table of a TOML file. It is strictly typed and immutable, and rejects unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True)
 
