@@ -4,7 +4,7 @@ A distribution with more than ``EXACT`` values becomes a log histogram. The buck
 bits as a 32-bit float (sign, exponent, 7 bits of mantissa), so no logarithm is computed. A bucket is as wide as 1/128
 of its lower edge, and its middle stands for its values. Percentiles of a histogram therefore have a relative error of
 at most 0.4 % (as in HdrHistogram and DDSketch: Masson et al., "DDSketch", VLDB 2019). Counts, sums, minima and maxima
-are exact. All outputs use this module, so a record shows the same number everywhere.
+are exact. All outputs use this module, so a figure has the same value everywhere.
 """
 
 import math

@@ -163,7 +163,7 @@ _OF_REQUESTS: Final = {
     "service_time_reused_ms": _Time(service_time, _connected(reused=1), censored=True),
 }
 FORMULAS: Final = {name: time.formula for name, time in (_OF_OPERATIONS | _OF_JOBS | _OF_REQUESTS).items()}
-"""The formula of each time, by its name in ``metrics.json``."""
+"""The formula of each time, by its name in ``metrics.json`` or one of the three names above."""
 
 
 class TimeDistributions:

@@ -88,7 +88,7 @@ def spoilt_by_duration(found: Iterable[Contradiction]) -> list[Contradiction]:
 
 
 def unknown_workflows(scenario: Scenario) -> Iterator[Contradiction]:
-    """Yield a contradiction for each workflow that the reference API does not have, unless a 404 is expected.
+    """Yield a contradiction for each workflow that the reference API does not have, unless an error is expected.
 
     If the scenario names a module of workflows, only the target knows them, and nothing is yielded.
     """

@@ -111,7 +111,7 @@ class WorkerInfo(msgspec.Struct, kw_only=True):
     """Number of times that it returned after it had counted as lost."""
     samples: int = 0
     offset_ms: float = 0.0
-    """Its monotonic clock minus the master's monotonic clock, estimated from their messages."""
+    """The worker's monotonic clock minus the master's monotonic clock, estimated from their messages."""
     uncertainty_ms: float = 0.0
     shared_clock: bool = False
     """Whether the worker was on the master's machine and had the same clock. No offset was then applied."""

@@ -1,10 +1,10 @@
 """The server's windows in a run, and the range of 429s over all phases of these windows.
 
-Each run starts at another phase of the server's windows, so the number of 429s for the same sends differs between runs.
+Each run starts at another phase of the server's windows, so the same requests get another number of 429s in each run.
 The range of this number comes from replays at many phases. For fixed windows, a phase is replayed between each two
-neighbouring sends, modulo the window, so the range is exact. For other clock-aligned limiters, and for very many sends,
-phases are evenly spaced. The range is valid only if sends do not depend on responses and the server uses the assumed
-limiter.
+neighbouring send times, modulo the window, so the range is exact. For other clock-aligned limiters, and for very many
+requests, phases are evenly spaced. The range is valid only if requests do not depend on responses and the server uses
+the assumed limiter.
 """
 
 import math
