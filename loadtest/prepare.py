@@ -39,7 +39,7 @@ from loadtest.words import joined, times_as
 COMMIT_VARIABLES: Final = ("GITHUB_SHA", "CI_COMMIT_SHA", "GIT_COMMIT")
 """GitHub, GitLab and Jenkins pass the commit that they build in these variables."""
 REGION_VARIABLES: Final = ("LOADTEST_REGION", "AWS_REGION", "GOOGLE_CLOUD_REGION")
-"""These variables name the load generator's region. Ours comes first, before those of cloud runtimes."""
+"""These variables name the load generator's region. The first is ours, and cloud runtimes set the others."""
 _PACKAGES: Final = ("workflow-loadtest", "locust", "gevent", "msgspec", "pyarrow", "pandas", "numpy", "matplotlib")
 
 

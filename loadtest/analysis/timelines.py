@@ -169,8 +169,8 @@ _ANOMALOUS_DOTS: Final = 500
 class Executions:
     """The executionTimes of one traffic entry's ok operations.
 
-    ``n`` counts executionTimes from zero to a day, warm-up included. ``anomaly_count`` counts impossible values, warm-up
-    excluded.
+    ``n`` counts executionTimes from zero to a day, warm-up included. ``anomaly_count`` counts impossible values without
+    the warm-up.
     """
 
     def __init__(self, record: Record, name: str) -> None:

@@ -251,7 +251,7 @@ class TargetInfo(msgspec.Struct, kw_only=True):
     round_down: bool = False
     """Whether a sliding counter rounds its estimate down, or a token bucket rounds the time to whole seconds."""
     limit_scope: str = "key-and-name"
-    """Requests count together by ``key-and-name`` (of their limit), by ``key`` or by ``name``, or all (``global``)."""
+    """Scope of one limiter: a key and limit (``key-and-name``), a ``key``, a limit ``name``, or all (``global``)."""
     limit_all: Limit | None = None
     """The limit of all requests together, for the scopes ``key`` and ``global``."""
     draws: str = "all"

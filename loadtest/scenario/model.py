@@ -67,7 +67,7 @@ class Comparison(Strict):
         }
 
     def misfits(self, traffic: dict[str, Traffic]) -> Iterator[WrongValueError]:
-        """Yield an error for each name that a scenario's traffic does not have."""
+        """Yield an error for each name or metric that does not fit a scenario's traffic."""
         names = self.entries or [self.entry or ""]
         key = "entries" if self.entries else "entry"
         if unknown := [name for name in names if name not in traffic]:
@@ -125,7 +125,7 @@ class ThresholdEntry(Strict):
         return self.traffic in (None, name) and self.operation in (None, traffic.operation)
 
     def misfits(self, traffic: dict[str, Traffic]) -> Iterator[WrongValueError]:
-        """Yield an error for each name that a scenario's traffic does not have."""
+        """Yield an error for each name or metric that does not fit a scenario's traffic."""
         chosen = [each for name, each in traffic.items() if self.covers(name, each)]
         if not chosen:
             none = WrongValueError(f"no traffic has operation {self.operation!r}", key="operation")
