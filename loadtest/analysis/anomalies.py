@@ -54,8 +54,8 @@ class Errors:
         self._groups: dict[tuple[int, ...], ErrorGroup] = {}
 
     def add(self, chunk: Chunk) -> None:
-        counted = chunk.vocabulary.in_figures[chunk.requests.stage_index]
-        rows = chunk.requests.where(counted & (chunk.requests.words("outcome") != OK)).as_recorded()
+        rows = chunk.requests.where(chunk.requests.words("outcome") != OK)
+        rows = rows.where(chunk.vocabulary.in_figures[rows.stage_index]).as_recorded()
         if not len(rows):
             return
         status = np.fmax(rows.floats("status"), -1.0).astype(np.int64)
