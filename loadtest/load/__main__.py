@@ -56,24 +56,12 @@ _PATIENCE: Final = 60.0
 _STOP_TIMEOUT: Final = 10.0
 
 
-class LoadOptions(argparse.Namespace):
-    """Options of the command line.
-
-    The load comes from this process, from ``processes`` workers that it starts, or from workers that connect to
-    ``bind``. Relative paths in the scenario start from ``base``.
-    """
-
-    directory: Path
-    base: Path
-    processes: int
-    bind: tuple[str, int] | None
-    expect_workers: int
-    series: int | None
-    metrics_port: int | None
-
-
 def main() -> int:
-    """Generate the load of a prepared run or of a series of blocks. Return the exit code, 0 or ``BUG``."""
+    """Generate the load of a prepared run or of a series of blocks. Return the exit code, 0 or ``BUG``.
+
+    The load comes from this process, from ``--processes`` workers that it starts, or from workers that connect to
+    ``--bind``. Relative paths in the scenario start from BASE.
+    """
     parser = argparse.ArgumentParser(prog="python -m loadtest.load")
     parser.add_argument("directory", type=Path)
     parser.add_argument("base", type=Path)
@@ -82,13 +70,14 @@ def main() -> int:
     parser.add_argument("--expect-workers", type=int, default=1)
     parser.add_argument("--series", type=int)
     parser.add_argument("--metrics-port", type=int)
-    options = parser.parse_args(namespace=LoadOptions())
+    options = parser.parse_args()
     gc.freeze()
     gc.enable()
     setup_logging("INFO", None)
     os.set_blocking(sys.stdout.fileno(), False)
     warm_up_without_pandas()
-    directory, base = options.directory, options.base
+    directory: Path = options.directory
+    base: Path = options.base
     if options.series is not None:
         return _Blocks(directory, options.series, base).run()
     info = run_directory.load(directory)
@@ -130,7 +119,7 @@ def _make_load(engine: Engine, runner: LocalRunner | MasterRunner, info: RunInfo
 
 @contextlib.contextmanager
 def _runner(
-    environment: Environment, options: LoadOptions, keys: int
+    environment: Environment, options: argparse.Namespace, keys: int
 ) -> Iterator[tuple[LocalRunner | MasterRunner, Mailbox | None]]:
     """Yield Locust's runner, and a mailbox if there are workers, once they have connected. Stop them afterwards."""
     if not options.processes and options.bind is None:

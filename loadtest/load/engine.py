@@ -103,13 +103,14 @@ class Engine:
         try:
             session = self._make_session()
             mailbox = self._mailbox
-            generator = LocalGenerator(session) if mailbox is None else DistributedGenerator(session, mailbox)
+            generator = (
+                LocalGenerator(session) if mailbox is None else DistributedGenerator(session, mailbox, self.abort)
+            )
         except LoadtestError as error:
             self._fail(error)
             self.done.set()
             return
         self.latest = session, generator
-        generator.on_abort = self.abort
         self.phase = "preparing"
         plans = session.info.traffic
         live = session.live
@@ -166,8 +167,8 @@ class Engine:
         self.phase = "running"
 
     def _offer(self, session: Session, generator: LoadGenerator) -> None:
-        generator.begin()
         try:
+            generator.begin()
             end_ns = session.epoch_ns + int(session.duration * 1e9)
             self._interrupted.wait(max(0.0, (end_ns - time.monotonic_ns()) / 1e9))
             while not generator.offered_all and not self._interrupted.is_set():
@@ -204,11 +205,8 @@ class Engine:
             gevent.sleep(0)  # the last message of a worker may state the cause
             self.abort(WORKERS_GONE)
         self._conductor.kill()
-        if session.info.end == "running":
+        if session.info.end == "running":  # the conductor had not yet started
             self._note_early_end(session)
-            generator.stop(discard=self._abort_reason is not None)
-        if session.info.elapsed_s is None and session.epoch_ns:
-            session.info.elapsed_s = session.elapsed_s
 
     def close(self, **_: Any) -> None:
         """Count unsent arrivals and close the record, once all users have ended. A second call waits for the first."""

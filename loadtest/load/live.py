@@ -68,11 +68,10 @@ class LiveSeries:
             track[index] += count
 
     def note(self, name: tuple[str, ...], elapsed_s: float, value: float | None) -> None:
-        if elapsed_s >= 0:
-            index = self._index(int(elapsed_s))
-            track = self.gauges[name]
-            track += [None] * (index + 1 - len(track))
-            track[index] = value
+        index = self._index(int(elapsed_s))
+        track = self.gauges[name]
+        track += [None] * (index + 1 - len(track))
+        track[index] = value
 
     def _index(self, second: int) -> int:
         while (index := second // self.width_s) >= MOST_BUCKETS:

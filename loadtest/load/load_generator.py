@@ -40,14 +40,11 @@ class LocalGenerator:
     """The epoch is set this many ns ahead, so that writing run.json does not count as start lag."""
 
     def __init__(self, session: Session, partition: Partition | None = None) -> None:
-        self.on_abort: Callable[[str], None] = lambda _: None
-        """Called with the reason to end the run."""
         self.partition = partition or Partition(ALL, last=True)
         self._session = session
-        pools = session.pools
-        live = session.live
-        note = session.recorder.offer
-        self.dispatcher = Dispatcher(session.schedules, pools, live, self.partition, note)
+        self.dispatcher = Dispatcher(
+            session.schedules, session.pools, session.live, self.partition, session.recorder.offer
+        )
         self._health = Health(session.pools, worker=session.worker)
         self._growth: Growth | None = None
         self._offering: gevent.Greenlet | None = None

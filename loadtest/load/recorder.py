@@ -147,11 +147,16 @@ class Recorder:
         if self._recorded:
             self._count(self._take())
 
-    def flush(self) -> None:
-        self._count(self._take())
-        while self._counted:
-            self._write_some()
-        self._write_ids()
+    def flush(self, rest: Callable[[], None] = lambda: None) -> None:
+        """Count and write everything that was recorded so far."""
+        self._count(self._take(rest))
+        # Only samples that exist now are packed. At high rates, new samples would form many small batches.
+        for _ in range(-(-len(self._counted) // _BATCH)):
+            self._write_some(rest)
+            rest()
+        if self._ids:
+            ids, self._ids = self._ids, []
+            self.output.write_jobs(ids)
 
     def close(self) -> None:
         self._flusher.kill()
@@ -167,12 +172,7 @@ class Recorder:
         try:
             while True:
                 gevent.sleep(FLUSH_INTERVAL)
-                self._count(self._take(self._rest))
-                # Only samples that exist now are packed. At high rates, new samples would form many small batches.
-                for _ in range(-(-len(self._counted) // _BATCH)):
-                    self._write_some(self._rest)
-                    self._rest()
-                self._write_ids()
+                self.flush(self._rest)
         except OSError as error:
             self.failure = error
 
@@ -197,7 +197,7 @@ class Recorder:
             if number % _GROUP == 0:
                 rest()
 
-    def _write_some(self, rest: Callable[[], None] = lambda: None) -> None:
+    def _write_some(self, rest: Callable[[], None]) -> None:
         batch = [self._counted.popleft() for _ in range(min(_BATCH, len(self._counted)))]
         try:
             self.output.write(batch, rest)
@@ -225,8 +225,3 @@ class Recorder:
         finally:
             self._idle.stop()
             self._longest_rest.stop()
-
-    def _write_ids(self) -> None:
-        if self._ids:
-            ids, self._ids = self._ids, []
-            self.output.write_jobs(ids)

@@ -22,7 +22,7 @@ from loadtest.contract import POLLED_OPERATIONS, Outcome, Reason
 from loadtest.load.distributed.protocol import Batch, Hello, WorkerReport
 from loadtest.load.payloads import JobNumbers
 from loadtest.load.recorder import PendingJobs, Recorder
-from loadtest.record.run_info import CpuSample, GeneratorInfo, WorkerInfo
+from loadtest.record.run_info import CpuSample, WorkerInfo
 from loadtest.record.samples import Sample
 from loadtest.schedule import Arrival, TrafficSchedule
 
@@ -153,7 +153,6 @@ class Member:
     handed: int = 0
     """Number of arrivals that it received from other workers."""
     cpu: list[CpuSample] = field(default_factory=list)
-    generator: GeneratorInfo | None = None
 
     def described(self, samples: int) -> WorkerInfo:
         """Return its entry in run.json."""

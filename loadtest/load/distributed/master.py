@@ -9,7 +9,7 @@ from typing import Final
 import gevent
 import msgspec
 
-from loadtest.errors import InputError
+from loadtest.errors import InputError, LoadtestError
 from loadtest.load.distributed import protocol
 from loadtest.load.distributed.assignment import Assigner, Assignment, Collector, Member, Reassignment
 from loadtest.load.distributed.transport import Mailbox
@@ -33,10 +33,13 @@ WORKERS_GONE: Final = "every worker was lost, or has left"
 
 
 class DistributedGenerator:
-    """Generates the load of a run on workers. It has the same interface as ``LocalGenerator``."""
+    """Generates the load of a run on workers. It has the same interface as ``LocalGenerator``.
 
-    def __init__(self, session: Session, mailbox: Mailbox) -> None:
-        self.on_abort: Callable[[str | InputError], None] = lambda _: None
+    ``abort`` is called with the reason to end the run.
+    """
+
+    def __init__(self, session: Session, mailbox: Mailbox, abort: Callable[[str | LoadtestError], None]) -> None:
+        self._abort = abort
         self._members: dict[str, Member] = {}
         self._assigner = Assigner()
         self._ended_ns: int | None = None
@@ -96,9 +99,9 @@ class DistributedGenerator:
     def generators(self) -> list[GeneratorInfo]:
         known = [self._health.figures()]
         for member in self._members.values():
-            if member.generator is not None:
-                member.generator.lost = member.lost
-                known.append(member.generator)
+            if (figures := member.report.generator) is not None:
+                figures.lost = member.lost
+                known.append(figures)
         return known
 
     @property
@@ -194,7 +197,7 @@ class DistributedGenerator:
                 self._remove(member, lost=False)
                 if not self._begun:
                     why = f"the worker on {member.hello.host} cannot take part: {message.message}"
-                    self.on_abort(InputError(why))
+                    self._abort(InputError(why))
 
     @property
     def _margin_ns(self) -> int:
@@ -240,7 +243,7 @@ class DistributedGenerator:
             member.returned += 1
         if report.batch is not None:
             self._collector.take(member.worker, report.batch)
-        member.report, member.generator = report, report.generator or member.generator
+        member.report = report
         member.cpu += report.cpu
         session = self._session
         session.live.offered = sum((Counter(each.offered) for each in self._reports()), Counter())
@@ -249,7 +252,7 @@ class DistributedGenerator:
         if report.bug is not None:
             session.bug, session.user_error = report.bug, report.user_error
         if report.abort is not None:
-            self.on_abort(report.abort)
+            self._abort(report.abort)
         last = self._collector.last[member.worker]
         if report.closed and last >= (report.batch.number if report.batch else 0):
             member.closed = True
@@ -335,7 +338,7 @@ class DistributedGenerator:
             return
         if not self._begun:
             if self._members and not self._alive():
-                self.on_abort(WORKERS_GONE)
+                self._abort(WORKERS_GONE)
             return
         for member in self._alive():
             report = member.report
@@ -343,7 +346,7 @@ class DistributedGenerator:
             if waits and member.worker not in self._assigner.wanted:
                 self._admit(member)
         if not self._assigner.wanted:
-            self.on_abort(WORKERS_GONE)
+            self._abort(WORKERS_GONE)
             return
         alive = {member.worker for member in self._alive()}
         step = self._assigner.step(now - self._session.epoch_ns, self._margin_ns, alive)

@@ -81,6 +81,7 @@ class WorkerReport(RunMessage, tag=True, kw_only=True):
     cpu: list[CpuSample] = []
     """CPU samples since the previous report."""
     generator: GeneratorInfo | None = None
+    """None until its first assignment."""
     peers: dict[str, PeerInfo] = {}
     clock: ClockInfo | None = None
     """Estimate of the target's clock relative to the master's."""
