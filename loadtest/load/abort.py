@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from loadtest.contract import Outcome
+from loadtest.contract import JOB_KINDS, TERMINAL, Outcome
 from loadtest.load.live import LiveFigures, LiveStage
-from loadtest.load.recorder import PendingJobs
 from loadtest.metrics import METRICS
 from loadtest.record.run_info import TrafficPlan, covered_seconds
 from loadtest.record.samples import Sample
@@ -32,13 +31,14 @@ _UNITS: Final = {"ms": " ms", "per_s": "/s", "number": ""}
 class CircuitBreakers:
     """Decides from a run's samples, stop file and thresholds whether the run must end early.
 
-    ``expected`` has the expected statuses by traffic entry and stage.
+    ``see`` updates ``pending``, the recorder's pending jobs. ``expected`` has the expected statuses by traffic entry
+    and stage.
     """
 
     def __init__(
         self,
         settings: Breakers,
-        pending: PendingJobs,
+        pending: dict[str, int],
         expected: Mapping[str, Mapping[str, frozenset[int]]],
         directory: Path,
         thresholds: "list[LiveThreshold]",
@@ -54,8 +54,11 @@ class CircuitBreakers:
 
     def see(self, sample: Sample) -> str | None:
         """Add a request. Return a reason to end the run, or None."""
-        if sample.job_id is not None:
-            self._pending.see(sample)
+        if (job_id := sample.job_id) is not None:
+            if sample.job_state in TERMINAL or (sample.status == 404 and sample.kind in JOB_KINDS):
+                self._pending.pop(job_id, None)
+            elif sample.accepted_job is not None:
+                self._pending[job_id] = sample.key_index or 0
         if len(self._pending) > self._most_pending:
             return f"more than {self._most_pending:,} jobs were pending at once (breakers.pending_jobs)"
         if (status := sample.status) is None:

@@ -28,29 +28,27 @@ logger = logging.getLogger("loadtest")
 class WholePool(LoadTestShape):
     """The load shape of a test. All users run from start to end, because the schedule sets the load."""
 
-    process: "LocustProcess | None" = None
+    process: "LocustProcess"
     abstract = True
 
     def reset_time(self) -> None:
         super().reset_time()  # type: ignore[no-untyped-call] # Locust's method is not annotated
-        if self.process is not None and self.process.engine is not None:
-            self.process.engine.done.clear()
+        self.process.engine.done.clear()
 
     def tick(self) -> tuple[int, float] | None:
         """Return the number of users and the spawn rate, or None at the end of the run."""
-        process = self.process
-        if process is None or process.engine is None or process.engine.done.is_set():
-            return None
-        users = process.test.users
-        return users, float(users)
+        users = self.process.test.users
+        return None if self.process.engine.done.is_set() else (users, float(users))
 
 
 class LocustProcess:
     """Conducts the runs of Locust's environment, from its ``init`` event on."""
 
+    engine: Engine
+    """Set at the ``init`` event, except in a worker."""
+
     def __init__(self, test: LocustTest) -> None:
         self.test = test
-        self.engine: Engine | None = None
         # `loadtest ui` keeps this descriptor open, and expects exit code 0 rather than the verdict's.
         self._parent_fd = int(os.environ.get("LOADTEST_PARENT_FD", "-1"))
         self.reports = Reports(plots=os.environ.get("LOADTEST_PLOTS", "1") != "0")

@@ -10,7 +10,6 @@ import gevent
 from gevent import get_hub
 from gevent.hub import Waiter
 
-from loadtest.contract import JOB_KINDS, TERMINAL
 from loadtest.foreign_text import KeyFilter
 from loadtest.record.run_directory import PENDING_NAME
 from loadtest.record.samples import SETUP, Sample, SampleWriter
@@ -35,20 +34,6 @@ def _lines(jobs: Iterable[tuple[str, int]]) -> Iterator[str]:
     return (f"{job}\t{key}\n" for job, key in jobs if job.isprintable() and job == job.strip())
 
 
-class PendingJobs(dict[str, int]):
-    """Ids of accepted jobs whose end was not observed, each with the index of its key. Such jobs may cost money."""
-
-    def see(self, sample: Sample) -> None:
-        """Add or remove the job of a request."""
-        job_id = sample.job_id
-        if job_id is None:
-            return
-        if sample.job_state in TERMINAL or (sample.status == 404 and sample.kind in JOB_KINDS):
-            self.pop(job_id, None)
-        elif sample.accepted_job is not None:
-            self[job_id] = sample.key_index or 0
-
-
 class Output(Protocol):
     """Destination of a recorder. It raises OSError if it cannot write.
 
@@ -61,7 +46,7 @@ class Output(Protocol):
 
     def write_jobs(self, jobs: Sequence[tuple[str, int]]) -> None: ...
 
-    def end(self, pending: PendingJobs) -> None: ...
+    def end(self, pending: dict[str, int]) -> None: ...
 
 
 class RunFiles(SampleWriter):
@@ -79,7 +64,7 @@ class RunFiles(SampleWriter):
         self._ids.writelines(_lines(jobs))
         self._ids.flush()
 
-    def end(self, pending: PendingJobs) -> None:
+    def end(self, pending: dict[str, int]) -> None:
         self.close()
         self._ids.close()
         (self._directory / PENDING_NAME).write_text("".join(_lines(pending.items())), encoding="utf-8")
@@ -102,9 +87,10 @@ class Recorder:
     ) -> None:
         self.failure: OSError | None = None
         """Error that stopped the writing."""
-        self.pending = PendingJobs()
-        self.watch: Callable[[Sample], None] = self.pending.see
-        """Called with every request."""
+        self.pending: dict[str, int] = {}
+        """Ids of accepted jobs whose end was not observed, each with the index of its key. Such jobs may cost money."""
+        self.watch: Callable[[Sample], None] = lambda _: None
+        """Called with every request. An engine sets it, so that breakers see the request and update ``pending``."""
         self.output = output or RunFiles(directory)
         self.blank = KeyFilter(secrets).blank
         """Removes secrets from a text of the service."""

@@ -7,7 +7,6 @@ import pytest
 
 from loadtest.load.abort import CircuitBreakers, LiveThreshold
 from loadtest.load.live import LiveFigures
-from loadtest.load.recorder import PendingJobs
 from loadtest.record.run_info import StagePlan, TrafficPlan
 from loadtest.record.samples import Sample
 from loadtest.scenario.model import Breakers
@@ -59,7 +58,7 @@ class Watched(CircuitBreakers):
 def breakers(directory: Path, *thresholds: str, **settings: Any) -> CircuitBreakers:
     live = LiveFigures()
     judged = [LiveThreshold(parse_threshold(text, traffic="t"), PLANS, live) for text in thresholds]
-    return Watched(live, Breakers(**settings), PendingJobs(), EXPECTED, directory, judged)
+    return Watched(live, Breakers(**settings), {}, EXPECTED, directory, judged)
 
 
 def trips(watched: CircuitBreakers, *samples: Sample) -> str | None:

@@ -21,7 +21,7 @@ import msgspec
 from loadtest.contract import POLLED_OPERATIONS, Outcome, Reason
 from loadtest.load.distributed.protocol import Batch, Hello, WorkerReport
 from loadtest.load.payloads import JobNumbers
-from loadtest.load.recorder import PendingJobs, Recorder
+from loadtest.load.recorder import Recorder
 from loadtest.record.run_info import CpuSample, WorkerInfo
 from loadtest.record.samples import Sample
 from loadtest.schedule import Arrival, TrafficSchedule
@@ -192,7 +192,7 @@ class Outbox:
 
     def write_jobs(self, jobs: Sequence[tuple[str, int]]) -> None: ...  # the master gets the jobs from the samples
 
-    def end(self, pending: PendingJobs) -> None: ...
+    def end(self, pending: dict[str, int]) -> None: ...
 
     @property
     def all_sent(self) -> bool:

@@ -126,9 +126,9 @@ class DistributedGenerator:
 
     def begin(self) -> None:
         self._health.start(self._session.epoch_ns)
-        self._begun = True
         for member in self._alive():
             self._admit(member)
+        self._begun = True
         self._assign(self._assigner.assign(0))
 
     def stop(self, *, discard: bool = False) -> None:
