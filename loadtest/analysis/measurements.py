@@ -10,8 +10,8 @@ Each stage of each traffic entry has these measurements, except in warm-up and s
 * Goodput. Above a limit, it depends on the window's phase, so it is shown but not judged. Lost goodput appears as
   unexpected 429s.
 
-In a stage above a limit, the server's windows change the times and errors of jobs with rejected polls, and the response
-times of retried operations. Such figures are shown but not judged.
+In a stage above a limit, the server's windows affect jobs with rejected polls, and the response times of retried
+operations. These figures are shown but not judged.
 """
 
 import math

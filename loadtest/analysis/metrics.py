@@ -1,4 +1,4 @@
-"""The figures of a run without its warm-up: of all traffic, of each operation and of each entry, also by stage."""
+"""The figures of a run without its warm-up: of all traffic, of each operation, and of each entry; also by stage."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence

@@ -4,8 +4,8 @@ For example, ``response_time.p50 < 1.2x stage alone`` is judged by both values a
 base. The interval is computed from all values of both sides (``loadtest.stats.differences``). If both sides sent the
 same rows of the same inputs, arrivals are compared in pairs.
 
-A difference needs the values themselves, by time and arrival. Because a record may be of any size, values are kept only
-for the entries that are compared, and only for the first ``MOST`` operations and requests of each stage.
+A difference needs the values themselves, by time and arrival. To limit memory, values are kept only for the entries
+that are compared, and only for the first ``MOST`` operations and requests of each stage.
 """
 
 import math

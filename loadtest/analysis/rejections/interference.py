@@ -1,12 +1,12 @@
 """Effect of one party's excess traffic on the 429s, times and errors of all other traffic.
 
-A party is a traffic entry or a key. The 429s of other traffic are compared between two sets of seconds: those in which
-the party gets a 429, and all others. All parties may exceed their own limits in the same stage, so only the 429s that
-the assumed limiter does not explain count.
+A party is a traffic entry or a key. The 429s of other traffic are compared between seconds with a 429 of the party and
+all other seconds. Several parties may exceed their own limits in the same stage, so only the 429s that the assumed
+limiter does not explain count.
 
-Times and errors of other traffic are compared between the stages in which the party gets a 429 and the rest of the run,
-because a flood slows other traffic long before the first 429. Each traffic entry and kind of request is compared
-separately.
+Times and errors of other traffic are compared between stages with a 429 of the party and the rest of the run. Whole
+stages are compared, because a flood slows other traffic long before the first 429. Each traffic entry and kind of
+request is compared separately.
 """
 
 from collections import Counter
@@ -117,7 +117,7 @@ PartyKind = Literal["traffic", "key"]
 
 
 class Interference(Result, frozen=True, kw_only=True):
-    """Other traffic in the seconds in which a party got a 429, compared with all other seconds.
+    """Other traffic in the seconds with a 429 of a party, compared with all other seconds.
 
     Attributes:
         party: name of the traffic entry, or number of the key.
