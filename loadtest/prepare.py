@@ -145,7 +145,7 @@ def _target_info(
         faults=[FaultInfo(text=to_text(fault), words=to_words(fault)) for fault in faults],
         budget=budget,
         tls=None if chosen is None else chosen.tls,
-        # The embedded target's endpoint is fixed.
+        # The embedded target's endpoint is always the same, so it needs no digest.
         endpoint_digest="" if endpoint is None else endpoint_digest(endpoint),
         headers={} if chosen is None else chosen.headers,
     )

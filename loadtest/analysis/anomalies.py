@@ -256,7 +256,7 @@ class SlowKey(Slower, frozen=True, kw_only=True):
 class KeyTimes:
     """Collects response times by traffic entry and API key, if the run has several keys.
 
-    All keys are used in the same stages and at the same time, so the target causes the differences between keys.
+    An entry uses all of its keys at the same time, so the target causes the differences between these keys.
     """
 
     def __init__(self, vocabulary: Vocabulary, keys: int) -> None:
