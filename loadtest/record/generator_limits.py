@@ -22,7 +22,7 @@ PAUSES_LEAST_MS: Final = 500.0
 WAITED_SHARE: Final = 0.01
 """Maximum share of arrivals that find no free user. A larger share affects the p99, and breaks the open model."""
 SOON_S: Final = 3
-"""A warning appears after this many seconds of overload, so that a stall of one second causes none."""
+"""A warning appears after this many seconds of overload, so that a stall of one second causes no warning."""
 LATE_SHARE: Final = 0.01
 """A second is overloaded only if at least this share of its arrivals is late."""
 LEAST_LATE: Final = 5
