@@ -16,7 +16,7 @@ from loadtest.arrays import Floats, Ints
 from loadtest.contract import EXECUTING_OPERATIONS, THROTTLED_STATUS, Outcome
 
 _RESPONSE_DOTS: Final = 11_000
-"""A plot has at most this many evenly chosen dots of each outcome, and up to ``_SLOW`` more of the slowest 2 % of ok."""
+"""A plot has at most this many evenly chosen dots of each outcome, and ``_SLOW`` more dots of the slowest ok times."""
 _SLOW: Final = 1_000
 _PER_BIN: Final = 25
 _LAYERS: Final = {Outcome.OK: OK, "429": THROTTLED, Outcome.FAILED: FAILED, "timed out": TIMED_OUT}
