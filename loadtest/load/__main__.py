@@ -197,8 +197,6 @@ class _Blocks:
         # Both sides have the same traffic and therefore the same users.
         self._environment = _environment(self._info(self._blocks[0]), base)
         self._interrupted = Event()
-        self._block = self._blocks[0]
-        """The block that is running, or else the next block."""
         self._targets = defaultdict[str, _Target](_Target)
         for block in self._plan.blocks:
             if block.series < series:
@@ -208,7 +206,8 @@ class _Blocks:
         """Run all blocks, but stop after a block that ends early. Return the exit code, 0 or ``BUG``."""
         runner = self._environment.create_local_runner()
         self._environment.events.init.fire(environment=self._environment, runner=runner, web_ui=None)
-        engine = Engine(self._environment, self._make_session, on_progress=_write)
+        # The engine makes a session for each block of the loop below.
+        engine = Engine(self._environment, lambda: self._make_session(block, info), on_progress=_write)
 
         def interrupt() -> None:
             self._interrupted.set()
@@ -217,11 +216,11 @@ class _Blocks:
         _end_early(interrupt)
         try:
             for number, block in enumerate(self._blocks, 1):
-                self._block = block
-                self._await_silence(number)
+                info = self._info(block)
+                self._await_silence(number, block, info)
                 if self._interrupted.is_set():
                     break
-                _make_load(engine, runner, self._info(block))
+                _make_load(engine, runner, info)
                 runner.stop()
                 if engine.error is not None:
                     raise engine.error
@@ -237,8 +236,7 @@ class _Blocks:
             runner.quit()
         return ExitCode.PASS
 
-    def _make_session(self) -> Session:
-        block, info = self._block, self._info(self._block)
+    def _make_session(self, block: Block, info: RunInfo) -> Session:
         info.started = datetime.now(UTC).isoformat(timespec="milliseconds")
         target = self._targets[info.target.url]
         if info.target.budget is not None:
@@ -252,9 +250,8 @@ class _Blocks:
         control = environment.get(CONTROL_VARIABLE)
         return Session(self._environment, directory, info, endpoint, base=self._base, control=control)
 
-    def _await_silence(self, number: int) -> None:
+    def _await_silence(self, number: int, block: Block, info: RunInfo) -> None:
         """Wait until the target's limits no longer count requests of the previous block."""
-        block, info = self._block, self._info(self._block)
         target = self._targets[info.target.url]
         silence = self._plan.silence_s
         if info.target.budget is not None and target.budget is None:

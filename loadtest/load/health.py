@@ -8,6 +8,7 @@ import gc
 import math
 import statistics
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -231,22 +232,21 @@ class WorkerClock:
 
     def __init__(self, *, shared: bool = False) -> None:
         self.shared = shared
-        self.exchanges = 0
-        self._kept: list[tuple[int, int]] = []
+        self.exchanges = deque[tuple[int, int]](maxlen=_KEPT)
+        """Round trip and offset of the latest exchanges, in ns."""
 
     def see(self, sent_ns: int, received_ns: int, replied_ns: int, answered_ns: int) -> None:
         """Add an exchange. The arguments are t1, t2, t3 and t4."""
-        self.exchanges += 1
         trip = (answered_ns - sent_ns) - (replied_ns - received_ns)
         offset = ((sent_ns - received_ns) + (answered_ns - replied_ns)) // 2
-        self._kept = [*self._kept[-_KEPT + 1 :], (trip, offset)]
+        self.exchanges.append((trip, offset))
 
     @property
     def estimate(self) -> tuple[int, int]:
         """Measured offset and its uncertainty in ns. Both are 0 before the first exchange."""
-        if not self._kept:
+        if not self.exchanges:
             return 0, 0
-        trip, offset = min(self._kept)
+        trip, offset = min(self.exchanges)
         return offset, (trip + 1) // 2
 
     @property

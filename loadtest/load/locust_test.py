@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
-from types import MappingProxyType
 from typing import Any, Final, Literal
 
 import gevent
@@ -68,7 +67,7 @@ _ABOUT: Final = {
 }
 
 
-def add_options(parser: Any, own: Mapping[str, str] = MappingProxyType({})) -> None:
+def add_options(parser: Any, own: Mapping[str, str]) -> None:
     """Add our options to Locust's parser, with the scenario's values as defaults."""
     # --duration takes over the spellings of Locust's --run-time, which would end a run before its schedule.
     parser._optionals.conflict_handler = "resolve"  # noqa: SLF001 - argparse keeps its own copy of the handler

@@ -176,7 +176,7 @@ class WorkerRun:
         return protocol.WorkerReport(
             run=self.id,
             sent_ns=time.monotonic_ns(),
-            ready=generator.ready and self._clock.exchanges >= _EXCHANGES,
+            ready=generator.ready and len(self._clock.exchanges) >= _EXCHANGES,
             waiting=self._waiting,
             assignment=self.assignment,
             taken_over=self._taken_over,
