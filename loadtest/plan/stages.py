@@ -64,9 +64,8 @@ def _peaks_above(recording: Recording, plan: TrafficPlan, limit: str, assumed: A
     """Whether an entry's recorded arrivals alone exceed a limit within any period as long as its window."""
     if math.isinf(assumed.rate_on(limit)):
         return False
-    allowed, keys = assumed.limit_on(limit), plan.key_count
-    each = range(keys) if assumed.per_key else [None]
-    return any(recording.most_within(allowed.window, key=key, keys=keys) > allowed.count for key in each)
+    allowed, keys = assumed.limit_on(limit), assumed.quotas(plan.key_count)
+    return any(recording.most_within(allowed.window, key=key, keys=keys) > allowed.count for key in range(keys))
 
 
 def wanted_users(traffic: Traffic, stages: Sequence[StagePlan]) -> int:
@@ -223,17 +222,11 @@ class LimitDemand:
             drawn = [name for name in names if name in LIMITS_OF_OPERATION[plan.operation]]
             if stage is None or not drawn or (self.assumed.per_key and key not in plan.keys):
                 continue
-            part = 1 / plan.key_count if self.assumed.per_key else 1.0
-            rate += sum(self._drawn(name, plan, stage, at) * part for name in drawn)
-            burst += stage.burst * part
+            arrivals = polls = rate_at(stage, at)
+            if plan.operation in POLLED_OPERATIONS:
+                # Each accepted submit needs at least one poll.
+                polls = min(arrivals, self.assumed.rate_of_keys(LimitName.ASYNC_SUBMIT, plan.key_count))
+            quotas = self.assumed.quotas(plan.key_count)
+            rate += sum(polls if name == LimitName.RETRIEVAL else arrivals for name in drawn) / quotas
+            burst += stage.burst / quotas
         return rate, burst
-
-    def _drawn(self, limit: LimitName, plan: TrafficPlan, stage: StagePlan, at: float) -> float:
-        """Return an entry's demand on a limit at the time ``at`` in one of its stages, in requests/s.
-
-        The polls of async runs count against the retrieval limit. Each accepted submit needs at least one poll.
-        """
-        rate = rate_at(stage, at)
-        if plan.operation in POLLED_OPERATIONS and limit == LimitName.RETRIEVAL:
-            return min(rate, self.assumed.rate_of_keys(LimitName.ASYNC_SUBMIT, plan.key_count))
-        return rate

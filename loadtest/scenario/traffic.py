@@ -54,9 +54,9 @@ class Recording:
         found: list[int] = self.keys.tolist()
         return found
 
-    def most_within(self, seconds: float, *, key: int | None = None, keys: int = 1) -> int:
+    def most_within(self, seconds: float, *, key: int = 0, keys: int = 1) -> int:
         """Return the maximum number of arrivals in any period of ``seconds``. ``key`` selects one of ``keys`` keys."""
-        times = self.offsets_s if key is None else self.offsets_s[self.keys % keys == key]
+        times = self.offsets_s[self.keys % keys == key]
         inside = np.searchsorted(times, times + seconds, side="left") - np.arange(len(times))
         return int(inside.max(initial=0))
 
