@@ -140,21 +140,6 @@ class ControlMeasurement(msgspec.Struct, frozen=True, kw_only=True):
     se: float | None = None
 
 
-class RegressionSettings(NamedTuple):
-    """A scenario's settings for checks.
-
-    Attributes:
-        rise: minimum rise of a share that counts. If None, ``changes.least_rise`` gives the minimum.
-        must_find: a check must be able to find this growth of a response time p50, such as 0.2.
-    """
-
-    rise: float | None = None
-    must_find: float | None = None
-
-
-PLAIN: Final = RegressionSettings()
-
-
 class RunMeasurements(msgspec.Struct, frozen=True, kw_only=True):
     """A run's data for comparisons. An empty version or digest is unknown and matches every value.
 

@@ -6,6 +6,7 @@ from typing import Final, Literal
 import msgspec
 
 from loadtest.compare.measurements import NATURES, Key, Metric, RunMeasurements
+from loadtest.errors import LoadtestError, RecordError
 from loadtest.metrics import Nature
 from loadtest.record.run_directory import read_versioned, write_json
 
@@ -146,7 +147,7 @@ def save(comparison: RunComparison, directory: Path) -> None:
     write_json(directory / FILE_NAME, comparison, indent=1)
 
 
-def load(directory: Path) -> RunComparison:
-    """Read ``comparison.json``; raises ``RecordError``."""
+def load(directory: Path, error: type[LoadtestError] = RecordError) -> RunComparison:
+    """Read ``comparison.json``; raises the ``error``."""
     remedy = "Repeat the comparison."
-    return read_versioned(directory / FILE_NAME, RunComparison, SCHEMA_VERSION, remedy=remedy)
+    return read_versioned(directory / FILE_NAME, RunComparison, SCHEMA_VERSION, remedy=remedy, error=error)

@@ -18,11 +18,9 @@ from loadtest.compare.amounts import full_name, listed, minute, percent, place
 from loadtest.compare.changes import LEAST_MS, AnyChange, TimeChange, estimate, make_change, winsorised
 from loadtest.compare.measurements import (
     NATURES,
-    PLAIN,
     Key,
     Measurement,
     Metric,
-    RegressionSettings,
     RunMeasurements,
     causes,
     mismatch,
@@ -60,7 +58,7 @@ def judge_history(
     *,
     confirming: Collection[Key] | None = None,
     title: str = "",
-    settings: RegressionSettings = PLAIN,
+    rise: float | None = None,
     noise: Sequence[RunMeasurements] = (),
 ) -> RunComparison:
     """Compare a run with accepted earlier runs.
@@ -71,7 +69,7 @@ def judge_history(
         run: the judged run.
         confirming: for a rerun, the suspected metrics; it can confirm only these. None for a first run.
         title: title of the scenario.
-        settings: only ``rise`` is used here.
+        rise: minimum rise of a share that counts. If None, ``changes.least_rise`` gives the minimum.
         noise: accepted runs of the previous baseline period. If the current period is short, their noise counts, too.
     """
     valid = [one for one in history if one.valid]
@@ -89,7 +87,7 @@ def judge_history(
     if history and not comparable:
         field = mismatch(valid[-1], run) if valid else "no run of the history is valid"
         return verdict.conclude(begun, "not comparable", f"The run cannot be compared with its history: {field}.")
-    changes, shown = _compare_run(used, run, settings.rise, kept, confirming or ())
+    changes, shown = _compare_run(used, run, rise, kept, confirming or ())
     metrics = verdict.judge_family(changes, shown, LEVELS, confirming)
     controls = verdict.controls([(one, run) for one in used], paired=False)
     least = LEAST_CENTRE if kept else LEAST_RUNS

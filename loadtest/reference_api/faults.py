@@ -241,6 +241,7 @@ class WorkFaults(WorkHooks):
 
     def submitted(self, job: Job) -> None:
         if faults := self._struck(LimitName.ASYNC_SUBMIT, job.owner):
+            _note_hits(faults)
             _remember(self._marks, job.id, faults)
         self._at_work[self._keys[job.owner]] += 1
 

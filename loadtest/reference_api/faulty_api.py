@@ -13,7 +13,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -23,8 +23,8 @@ from loadtest.errors import InputError
 from loadtest.faults import Fault, from_values, parse, to_text, to_words
 from loadtest.faults.kinds import DuplicateResult, Error, Freeze, Garbage, Reset, Throttle, Truncate
 from loadtest.reference_api.app import WorkflowApi, route
-from loadtest.reference_api.execution import INTERNAL, pause
-from loadtest.reference_api.faults import HITS, ActiveFault, WorkFaults, without_time
+from loadtest.reference_api.execution import INTERNAL, Workflow, pause
+from loadtest.reference_api.faults import HITS, ActiveFault, ActiveFaults, WorkFaults, without_time
 from loadtest.reference_api.messages import (
     ApiError,
     AsgiScope,
@@ -53,14 +53,13 @@ _KNOWN: Final = "GET or POST or DELETE /faults, DELETE /faults/ID, GET /jobs, PO
 
 
 class FaultyApi:
-    """The reference API with faults. The server does not freeze once ``stopping`` returns true."""
+    """The reference API with faults. A stopping server does not freeze."""
 
-    def __init__(self, api: WorkflowApi, config: ServerConfig, work: WorkFaults, stopping: Callable[[], bool]) -> None:
-        self.api = api
-        self.active = work.active
+    def __init__(self, config: ServerConfig, workflows: dict[str, Workflow]) -> None:
+        self.active = ActiveFaults(config.fault_seed, len(config.keys))
+        work = WorkFaults(self.active)
+        self.api = api = WorkflowApi(config, workflows, work)
         self._config = config
-        self._work = work
-        self._stopping = stopping
         self._timer: asyncio.TimerHandle | None = None
         """Begins the next freeze of the whole server."""
         self._keys = {key.encode(): number for number, key in enumerate(config.keys)}
@@ -126,14 +125,13 @@ class FaultyApi:
         return None
 
     def _altered(self, name: LimitName, key: int, reply: ServerReply, hits: list[Fault]) -> bytes:
-        """Apply faults to a response's body and return it. Faults of a submitted job are added to ``hits``."""
+        """Apply faults to a response's body, and return it."""
         if name == LimitName.SYNC_RUN and reply.status == 200:
             return without_time(reply.body)
         if name == LimitName.ASYNC_SUBMIT and reply.status == 202:
             job_id: str = msgspec.json.decode(reply.body)["jobId"]
             before = self._ids.get(key)
             doubled = any(isinstance(fault, DuplicateResult) and fault.what == "id" for fault in hits)
-            hits.extend(self._work.marks(job_id))
             if doubled and before is not None:
                 return reply.body.replace(job_id.encode(), before.encode())
             self._ids[key] = job_id
@@ -170,7 +168,7 @@ class FaultyApi:
         The kernel continues to accept connections, and threads continue their work.
         """
         # The freeze consists of short sleeps, so that a signal handler can run between them.
-        while (left := until - time.monotonic()) > 0 and not self._stopping():
+        while (left := until - time.monotonic()) > 0 and not self.api.monitoring.stopping:
             time.sleep(min(left, _SLICE))
 
     def _changed(self) -> None:
@@ -193,7 +191,7 @@ class FaultyApi:
             if each.freezes and each.in_force(now):
                 each.hits += 1
                 self._freeze(each.end)
-        if not self._stopping():
+        if not self.api.monitoring.stopping:
             self._plan_freeze()
 
 

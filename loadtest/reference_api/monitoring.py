@@ -42,6 +42,7 @@ class Monitoring(Collector):
         self.abandoned = 0
         """Number of requests whose client hung up before the response."""
         self.stopping = False
+        """Whether the server is stopping. A signal sets this even while the event loop is blocked."""
         self._answered: defaultdict[tuple[str, int], int] = defaultdict(int)
         self._config = config
         self._decisions = decisions

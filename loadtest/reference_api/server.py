@@ -17,7 +17,6 @@ from loadtest.errors import InputError
 from loadtest.processes import allow_files
 from loadtest.reference_api.app import WorkflowApi
 from loadtest.reference_api.execution import STOP_TIMEOUT, Threads
-from loadtest.reference_api.faults import ActiveFaults, WorkFaults
 from loadtest.reference_api.faulty_api import FaultyApi, controlled
 from loadtest.reference_api.loading import load_workflows
 from loadtest.reference_api.monitoring import Monitoring
@@ -38,8 +37,6 @@ class _Server(SilentServer):
         super().__init__(config)
         self._on_ready = on_ready
         self._monitoring = monitoring
-        self.stopping = False
-        """Whether the server is stopping. A signal sets this even while the event loop is blocked."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
@@ -49,15 +46,14 @@ class _Server(SilentServer):
         self._on_ready()
 
     def ask_to_stop(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Stop the server soon. Any thread may call this."""
-        self.stopping = True
+        """Stop the server soon. Any thread may call this, and a signal handler while the event loop is blocked."""
+        self._monitoring.stopping = True
         loop.call_soon_threadsafe(self.stop)
 
     def stop(self) -> None:
         """Stop accepting requests. Requests in flight have ``GRACE`` seconds to finish."""
         if not self.should_exit:
             self.should_exit = True
-            self._monitoring.stopping = True
             asyncio.get_running_loop().call_later(GRACE, self._cancel_requests)
 
     def _cancel_requests(self) -> None:
@@ -93,10 +89,8 @@ def serve(config: ServerConfig, announce: Callable[[str, str | None], None], *, 
     listener = bind(config.host, config.port)
     control = None if config.control_port is None else bind("127.0.0.1", config.control_port, "--control-port")
     # A server that can have no faults need not pay for the code that applies them.
-    may_fail = config.fault or control is not None
-    faults = WorkFaults(ActiveFaults(config.fault_seed, len(config.keys))) if may_fail else None
-    api = WorkflowApi(config, workflows, faults)
-    faulty = None if faults is None else FaultyApi(api, config, faults, lambda: server.stopping)
+    faulty = FaultyApi(config, workflows) if config.fault or control is not None else None
+    api = WorkflowApi(config, workflows) if faulty is None else faulty.api
 
     def ready() -> None:
         if faulty is not None:

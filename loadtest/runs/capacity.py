@@ -79,8 +79,7 @@ class _Search:
         loaded: the scenario with only the judged stage.
         offered: the load at multiplier 1.
         least_requests: minimum number of requests at multiplier 1. An operation sends one to each limit that it uses.
-        measured: levels so far, each judged alone.
-        levels: the levels of ``measured``, with causes inferred from all of them.
+        levels: levels so far, with causes inferred from all of them.
         guesses: guesses of limits, improved by the levels.
     """
 
@@ -111,7 +110,6 @@ class _Search:
         )
         least = sum(rate * len(LIMITS_OF_OPERATION[operations[name]]) for name, rate in base_rates.items())
         self.least_requests = least * scenario.duration
-        self.measured: list[Level] = []
         self.levels: list[Level] = []
         self.target = ""
 
@@ -170,8 +168,8 @@ class _Search:
             try:
                 while (multiplier := self._next()) is not None:
                     self._check_spent(multiplier)
-                    self.measured.append(self._level(directory, multiplier, running))
-                    self.levels = search.with_causes(self.measured)
+                    level = self._level(directory, multiplier, running)
+                    self.levels = search.with_causes([*self.levels, level])
                     self.guesses = self.forecast.guesses(self.levels)
                     print(self._line(), flush=True)
             except EarlyStopError as error:
@@ -182,7 +180,7 @@ class _Search:
         try:
             return self._make(directory, multiplier, running)
         except LoadtestError as error:
-            if not self.measured:
+            if not self.levels:
                 raise
             # Keep the measured levels. Input was valid for the first run, so an InputError means an exhausted budget.
             code = ExitCode.ABORTED if isinstance(error, InputError) else error.exit_code

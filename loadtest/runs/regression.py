@@ -16,10 +16,10 @@ import msgspec
 from loadtest.compare import history, history_file, measurements, results
 from loadtest.compare.amounts import in_percent, listed
 from loadtest.compare.history import DecisionLine, History, HistoryLine, HistoryRun, RunLine
-from loadtest.compare.measurements import NATURES, Key, RegressionSettings, RunMeasurements, mismatch
+from loadtest.compare.measurements import NATURES, Key, RunMeasurements, mismatch
 from loadtest.compare.results import RunComparison
 from loadtest.compare.rule import ANCHOR, blind, improved_again, judge_history
-from loadtest.errors import ExitCode, InputError, RecordError
+from loadtest.errors import ExitCode, InputError
 from loadtest.program import command_line, complain, mention, pasteable
 from loadtest.record.run_directory import find_run, read_versioned, write_json
 from loadtest.runs.run import RunOptions, make_run, show_comparison
@@ -135,8 +135,8 @@ def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
     ``LoadtestError`` if the run could not start, the history is unusable, or ``confirming`` has another scenario.
     """
     loaded = options.load()
-    own = loaded.scenario.regression
-    settings = RegressionSettings(own.rise, own.must_find if options.must_find is None else options.must_find)
+    settings = loaded.scenario.regression
+    must_find = settings.must_find if options.must_find is None else options.must_find
     path = _history_path(loaded, options, None if confirming is None else confirming.line.run)
     directory, code = make_run(loaded, options)
     if code in _NO_RUN or not (directory / measurements.FILE_NAME).is_file():
@@ -146,13 +146,13 @@ def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
     # The history is read only now, because another check may have ended meanwhile.
     known = history_file.read(path).history
     if confirming is None:
-        comparison, lines, found = _judged(loaded.scenario.title, run, known, settings, options)
+        comparison, lines, found = _judged(loaded, run, known, options)
     else:
-        comparison, lines, found = *_confirmed(confirming, run, known, settings), None
+        comparison, lines, found = *_confirmed(confirming, run, known, settings.rise), None
     # A run that could not have found the required change is still evidence: later checks then find smaller changes.
     confirm = "" if found is None else options.confirm(directory / SUSPECTS)
     given = {"command": options.command, "place": options.options, "confirm": confirm}
-    comparison = msgspec.structs.replace(blind(comparison, settings.must_find), **given)
+    comparison = msgspec.structs.replace(blind(comparison, must_find), **given)
     results.save(comparison, directory)
     warn(history_file.append(path, *lines))
     if found is not None:
@@ -195,11 +195,12 @@ def _exit_code(own: int, compared: int, directory: Path, options: CheckOptions) 
 
 
 def _judged(
-    title: str, run: RunMeasurements, known: History, settings: RegressionSettings, options: CheckOptions
+    loaded: LoadedScenario, run: RunMeasurements, known: History, options: CheckOptions
 ) -> tuple[RunComparison, list[HistoryLine], Suspects | None]:
     """Judge a first run. Return its comparison, the lines for the history, and the suspicion to confirm, if any."""
     evidence, noise = known.evidence(run)
-    comparison = judge_history(evidence, run, title=title, settings=settings, noise=noise)
+    scenario = loaded.scenario
+    comparison = judge_history(evidence, run, title=scenario.title, rise=scenario.regression.rise, noise=noise)
     line = history.run_line(run, comparison.word, sentence=comparison.sentence)
     lines: list[HistoryLine] = [line]
     suspects = tuple(
@@ -227,14 +228,12 @@ def _judged(
 
 
 def _confirmed(
-    found: Suspects, run: RunMeasurements, known: History, settings: RegressionSettings
+    found: Suspects, run: RunMeasurements, known: History, rise: float | None
 ) -> tuple[RunComparison, list[HistoryLine]]:
     """Judge a rerun. Return its comparison, and the lines for the history."""
     suspected = found.line.run
     keys = {each.key for each in found.suspects}
-    comparison = judge_history(
-        found.history, run, confirming=keys, title=found.title, settings=settings, noise=found.noise
-    )
+    comparison = judge_history(found.history, run, confirming=keys, title=found.title, rise=rise, noise=found.noise)
     comparison = msgspec.structs.replace(
         comparison,
         runs=tuple(dict.fromkeys((*comparison.runs[:-1], suspected.run, run.run))),
@@ -339,15 +338,6 @@ def _found(run: str, place: Path, output_dir: Path) -> tuple[Path, str, list[His
             f"{mention('regression', 'history', history=place)} lists the runs.",
         )
     found = history.compact(measurements.read(directory))
-    line = history.run_line(found, _verdict(directory))
+    compared = (directory / results.FILE_NAME).exists()
+    line = history.run_line(found, results.load(directory, InputError).word if compared else "not judged")
     return history_file.path_for(place, found.scenario), found.run, list(history.fold([line]).runs), [line]
-
-
-def _verdict(directory: Path) -> history.RecordedVerdict:
-    """Return the verdict of a run's comparison, or ``not judged`` if there is none."""
-    if not (directory / results.FILE_NAME).exists():
-        return "not judged"
-    try:
-        return results.load(directory).word
-    except RecordError as error:
-        raise InputError(error.message, error.remedy) from error

@@ -10,7 +10,7 @@ from plugins.regression_parts import key, measurement, run
 from scipy.special import bdtrc, ndtr
 
 from loadtest.compare.changes import ShareChange, least_rise
-from loadtest.compare.measurements import Measurement, Metric, RegressionSettings, RunMeasurements
+from loadtest.compare.measurements import Measurement, Metric, RunMeasurements
 from loadtest.compare.results import MetricComparison
 from loadtest.compare.rule import judge_history
 
@@ -72,7 +72,7 @@ def test_a_rise_below_what_counts_is_never_called_unchanged() -> None:
     found = judge_history(history, new)
     assert (found.word, found.metrics[0].verdict) == ("pass", "changed")
     assert any('rise = "0.8' in reason and "[regression]" in reason for reason in found.reasons)
-    assert judge_history(history, new, settings=RegressionSettings(rise=0.008)).metrics[0].suspect
+    assert judge_history(history, new, rise=0.008).metrics[0].suspect
     # 54 of 6,000 after none of 30,000.
     assert judged([(0, 6000)] * 5, (54, 6000)).suspect
 
