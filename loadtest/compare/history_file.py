@@ -167,15 +167,11 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-class _RunSchema(msgspec.Struct):
-    schema: int
-
-
 class _Schemas(msgspec.Struct):
-    """Schema versions of a line and of its measurements."""
+    """The schema version of a line. ``run`` has the version of its measurements, or is the id of a run."""
 
     schema: int
-    run: _RunSchema | str
+    run: "_Schemas | str"
 
 
 def _parse(data: bytes, path: Path) -> tuple[list[HistoryLine], bytes]:
@@ -214,7 +210,7 @@ def _line(text: bytes, path: Path, number: int) -> HistoryLine:
         )
     try:
         schemas = msgspec.json.decode(text, type=_Schemas)
-        newer = isinstance(schemas.run, _RunSchema) and schemas.run.schema > measurements.SCHEMA_VERSION
+        newer = isinstance(schemas.run, _Schemas) and schemas.run.schema > measurements.SCHEMA_VERSION
         if newer or schemas.schema > history.SCHEMA_VERSION:
             raise InputError(f"{where} was written by a newer loadtest", "Update loadtest. Nothing was changed.")
         line = msgspec.json.decode(text, type=RunLine | DecisionLine)

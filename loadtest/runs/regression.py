@@ -51,7 +51,7 @@ class Repeat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     host: str | None
     target: str | None
     target_version: str
-    history: str
+    place: str = msgspec.field(name="history")
     must_find: float | None = None
 
 
@@ -95,8 +95,7 @@ class CheckOptions(RunOptions):
     @classmethod
     def repeating(cls, repeat: Repeat, **given: Any) -> Self:
         """Return the options of the check that suspected a regression, overridden by the options given now."""
-        again = {**msgspec.structs.asdict(repeat), "place": Path(repeat.history)}
-        del again["history"]
+        again = {**msgspec.structs.asdict(repeat), "place": Path(repeat.place)}
         return cls(**{**again, **{name: value for name, value in given.items() if value is not None}})
 
     @property
@@ -124,7 +123,7 @@ class CheckOptions(RunOptions):
 
     @property
     def repeat(self) -> Repeat:
-        known = {**vars(self), "history": str(self.place)}
+        known = {**vars(self), "place": str(self.place)}
         return Repeat(**{name: known[name] for name in Repeat.__struct_fields__})
 
 
