@@ -106,7 +106,7 @@ def test_a_slower_service_is_found_and_may_be_accepted(loadtest, serve, tmp_path
     assert (comparison.word, comparison.confirmed) == ("regressed", True)
     assert comparison.runs[-2:] == (suspect.id, rerun.id)
     found = checks.load_suspects(latest.parent / suspect.id)
-    assert {key.metric for key in found.keys} == {Metric.EXECUTION_TIME_P50}
+    assert {each.key.metric for each in found.suspects} == {Metric.EXECUTION_TIME_P50}
     assert not [path for path in tmp_path.rglob("*.json*") if b"k3y-0451" in path.read_bytes()]
 
     accepted = loadtest("regression", "accept", LATEST, "--reason", "it naps longer now", "--history", str(place))
