@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
 from loadtest import words
+from loadtest.analysis.columns import StageKey
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import OperationStage
 from loadtest.analysis.run_record import Record
@@ -58,11 +59,9 @@ class _Row:
 
 def draw_decomposition(findings: Findings) -> Drawing | Point:
     """Draw a panel for each traffic entry, with a bar for each stage."""
-    record, found = findings.record, {}
-    for name in record.info.traffic:
-        bars = [_row(key.stage.name, record, key.place, key.operation) for key in record.stages(traffic=name)]
-        if bars := [bar for bar in bars if bar.n]:
-            found[name] = bars
+    record = findings.record
+    rows = {name: [_row(record, key) for key in record.stages(traffic=name)] for name in record.info.traffic}
+    found = {name: bars for name, row in rows.items() if (bars := [bar for bar in row if bar.n])}
     if not found:
         return Point("Mean time by part", "no operation succeeded")
     shown, left_out = deciding(findings, found)
@@ -105,27 +104,27 @@ def _table(name: str, bars: list[_Row]) -> Table:
     return table_of(f"Means of {name}", columns, bars)
 
 
-def _row(stage: str, record: Record, stage_index: int, operation: str) -> _Row:
+def _row(record: Record, key: StageKey) -> _Row:
     lag, retries, total, submit, lower = (
-        record.means.mean(stage_index, name) or 0.0
+        record.means.mean(key.place, name) or 0.0
         for name in ("start_lag", "retries", "response", "submit", "pending_lower")
     )
-    execution = record.means.mean(stage_index, "execution")
+    execution = record.means.mean(key.place, "execution")
     parts: list[tuple[str, float, str]] = [("start lag", lag, "lag")]
-    if written_entry(record.info, record.vocabulary.stage_keys[stage_index].traffic).retries:
+    if written_entry(record.info, key.traffic).retries:
         parts += [(_RETRIES, retries, "retries")]
     lag += retries
-    if operation == Operation.SYNC_RUN:
+    if key.operation == Operation.SYNC_RUN:
         spent = min(execution or 0.0, total - lag)
         parts += [("execution", spent, "execution"), ("overhead", total - lag - spent, "overhead")]
-    elif operation in POLLED_OPERATIONS:
+    elif key.operation in POLLED_OPERATIONS:
         sure = max(0.0, lower - lag - submit)
         parts += [("submit", submit, "overhead"), (JobState.PENDING, sure, "execution")]
         parts += [("between polls", max(0.0, total - lag - submit - sure), "between")]
     else:
         parts += [("service", total - lag, "overhead")]
         execution = None
-    return _Row(stage, int(record.means.n[stage_index]), tuple(parts), execution)
+    return _Row(key.stage.name, int(record.means.n[key.place]), tuple(parts), execution)
 
 
 def _looks(colour: str) -> dict[str, dict[str, Any]]:

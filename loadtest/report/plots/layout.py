@@ -50,14 +50,11 @@ class Ticks(Artist):
     """Grid, ticks, tick labels and label of one axis of a panel. They keep the style in which they were made.
 
     They replace the axis's own artists. Ticks are paths, and one text object draws all labels.
-
-    Attributes:
-        labelled: whether tick labels are drawn. If panels share an axis, only the last panel has labels.
     """
 
     def __init__(self, axis: XAxis | YAxis) -> None:
         super().__init__()
-        self._axis, self._is_y, self.labelled = axis, axis.axis_name == "y", True
+        self._axis, self._is_y = axis, axis.axis_name == "y"
         rc = mpl.rcParams
         self._grid = rc["grid.linewidth"], rc["grid.color"]
         self._widths, self._colour = (rc["xtick.major.width"], rc["xtick.minor.width"]), rc["xtick.color"]
@@ -80,7 +77,7 @@ class Ticks(Artist):
         """Return the look of grid, ticks and labels, and which of them are drawn, by Matplotlib's parameter names."""
         near = "left" if self._is_y else "bottom"
         given = {"length": _TICK_PT, "rotation": 0, "labelcolor": self._colour} | self._axis.get_tick_params()
-        return given | {"ticks": given[near], "labels": self.labelled and given[f"label{near}"]}
+        return given | {"ticks": given[near], "labels": given[f"label{near}"]}
 
     def get_window_extent(self, renderer: Any = None) -> Bbox:
         """Return the box of the panel and the axis's label, because notebooks crop figures to such boxes."""
@@ -228,5 +225,5 @@ def grid(heights_in: Sequence[float], columns: int, *, share_x: bool) -> tuple[F
         panels.append(figure.add_axes((0.1, 0.1, 0.8, 0.8), sharex=above, label=str(place)))
         layout.ticks[panels[-1]] = Ticks(panels[-1].xaxis), Ticks(panels[-1].yaxis)
         if above is not None:
-            layout.ticks[above][0].labelled = False
+            above.tick_params(axis="x", labelbottom=False)  # only the last of these panels has tick labels
     return figure, panels

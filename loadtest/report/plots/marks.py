@@ -1,6 +1,5 @@
 """Common marks of plots over time: stages, server windows, thresholds, percentiles of bins, and the time axis."""
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from loadtest.record.run_info import StagePlan
 from loadtest.report.plots import style
 from loadtest.report.plots.layout import text_in
 from loadtest.stats.order_statistics import interval_ranks, rank
+from loadtest.threshold import parse_threshold
 
 _MOST_MARKS: Final = 24
 """Window boundaries are drawn only if there are at most this many; more would merge."""
@@ -34,7 +34,6 @@ _NAME_LINES: Final = 3
 _LINE_PT: Final = 9.0
 _PANEL_PT: Final = 105.0
 """Minimum height in points, without labels, of a panel with stage names."""
-_UPPER: Final = re.compile(r"\s*response_time\.(?P<statistic>\w+)\s*<=?")
 _FAR: Final = 8.0
 """A threshold above this multiple of the highest value gets no line, because the line would compress the rest."""
 
@@ -191,9 +190,10 @@ def upper_bounds(findings: Findings, traffic: str | None = None) -> list[UpperBo
     plan = None if traffic is None else findings.record.info.traffic[traffic]
     return [
         # Value plus margin is the longest allowed time, also for a threshold relative to another figure.
-        UpperBound(one, match["statistic"], one.value + one.margin, one.value)
+        UpperBound(one, threshold.metric.partition(".")[2], one.value + one.margin, one.value)
         for one in findings.judged
-        if (match := _UPPER.match(one.require)) and one.value is not None and one.margin is not None
+        if (threshold := parse_threshold(one.require)).operator in ("<", "<=") and one.value is not None
+        if threshold.metric.startswith("response_time.") and one.margin is not None
         if plan is None or (one.traffic in {None, traffic} and one.operation in {None, plan.operation})
         if plan is None or one.stage in {None, *(stage.name for stage in plan.stages)}
     ]
