@@ -21,7 +21,6 @@ from loadtest.record.generator_limits import (
     CPU_SECONDS,
     DISPATCH_LAG_MS,
     LAG_LIMIT,
-    PAUSE_MS,
     USERS_LIMIT,
     WAITED_SHARE,
     excess_pauses,
@@ -258,8 +257,6 @@ def _cpu(cpu: list[CpuSample]) -> Light:
 
 
 def _pauses(name: str, sending: list[GeneratorInfo], get: Callable[[GeneratorInfo], PauseInfo]) -> Light:
-    if not sending:
-        return Light(name, "no data yet", f"longest ≤ {PAUSE_MS:.0f} ms", None)
     worst = max(sending, key=lambda one: excess_pauses(one, get))
     pauses = get(worst)
     value = f"longest {pauses.longest_ms:.0f} ms, {pauses.total_ms:.0f} in all" if pauses.count else "none long"
