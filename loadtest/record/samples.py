@@ -137,26 +137,26 @@ class Packer:
             arrays.append(self._array(column, field))
         rest()
         # Dictionaries come last, because packing during a rest may add words, and dictionaries must not shrink.
+        return self._with_dictionaries(arrays)
+
+    def adopt(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Return another packer's batch with this packer's dictionaries."""
+        arrays = batch.columns
+        for name, known in self._words.items():
+            column = batch[name]
+            theirs = column.dictionary.to_pylist()
+            places = pa.array([known.setdefault(word, len(known)) for word in theirs], pa.int32())
+            arrays[_PLACES[name]] = places.take(column.indices)
+        return self._with_dictionaries(arrays)
+
+    def _with_dictionaries(self, arrays: list[pa.Array]) -> pa.RecordBatch:
+        """Return a batch of columns, in which words are still indices."""
         for name, known in self._words.items():
             if len(self._dictionaries[name]) < len(known):
                 self._dictionaries[name] = pa.array(list(known), pa.string())
             place = _PLACES[name]
             arrays[place] = pa.DictionaryArray.from_arrays(arrays[place], self._dictionaries[name])
         return pa.record_batch(arrays, schema=SCHEMA)
-
-    def adopt(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Return another packer's batch with this packer's dictionaries."""
-        columns = []
-        for name, column in zip(SCHEMA.names, batch.columns, strict=True):
-            known = self._words.get(name)
-            if known is None:
-                columns.append(column)
-                continue
-            theirs = column.dictionary.to_pylist()
-            places = pa.array([known.setdefault(word, len(known)) for word in theirs], pa.int32())
-            words = pa.array(list(known), pa.string())
-            columns.append(pa.DictionaryArray.from_arrays(places.take(column.indices), words))
-        return pa.record_batch(columns, schema=SCHEMA)
 
     def _array(self, column: tuple[Any, ...], field: pa.Field) -> pa.Array:
         known = self._words.get(field.name)
