@@ -183,7 +183,7 @@ def _print_next(folder: Path, request: CurlRequest | None, name: str) -> None:
         if request.endpoint and request.loopback:
             click.echo(f"next    export {ENDPOINT_VARIABLE}={request.endpoint}")
         if not request.loopback:
-            click.echo(f"next    write the owner who agreed to the load into {_TARGETS_FILE}")
+            click.echo(f"next    in {_TARGETS_FILE}, name the owner who agreed to the load")
     elsewhere = folder != Path()
     if elsewhere:
         click.echo(f"next    cd {shlex.quote(str(folder))}")

@@ -67,7 +67,7 @@ def confirm(file: Path, **options: Any) -> int:
     """Run the scenario of SUSPECTS again. Only the suspected metrics can confirm the regression.
 
     SUSPECTS is the suspects.json of `check --no-rerun`. Another machine gives the best evidence. Exit codes: 4
-    confirmed, 0 not confirmed, 6 inconclusive. Both runs join the history.
+    confirmed, 0 not confirmed, and else as for `check`. Both runs join the history.
     """
     found = load_suspects(file)
     return check_run(CheckOptions.repeating(found.repeat, **options), found)

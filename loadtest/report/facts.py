@@ -213,7 +213,7 @@ def _rejections(findings: Findings) -> Iterator[str]:
     assumed = all(each.assumed for each in limits)
     has = {
         "limiter, error codes, Retry-After, recovery: no request got 429": rejected,
-        f"Retry-After: none of {count(rejected)} 429s carried it": retry_after or not rejected,
+        f"Retry-After: no 429 carried it ({count(rejected)} in all)": retry_after or not rejected,
         f"wrong decisions: {findings.record.expectation.why_not or 'no limiter is assumed'}": assumed,
         "accepted requests per window: the limiter does not count in windows": any(each.windows for each in limits),
         "other rate-limit headers: no response had any": any(each.headers.n for each in limits),

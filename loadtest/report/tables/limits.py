@@ -50,7 +50,7 @@ def _remarks(name: str, found: LimitObserved429, findings: Findings) -> str:
             f"{seconds(inferred.blocked_s)}: the window is longer, rejected requests count, or the key is banned."
         )
     if inferred.n > inferred.rejected > 0:
-        return f"The limit’s {counted(inferred.rejected, '429')} are too few, or too near its edge, to name a limiter."
+        return f"No limiter can be named: too few of {counted(inferred.n, 'decision')} distinguish limiters."
     if inferred.rejected:
         return f"All {count(inferred.n)} responses were 429s, so any limiter fits."
     return f"None of {count(inferred.n)} responses was a 429, so any limiter fits."
