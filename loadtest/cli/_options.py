@@ -1,5 +1,6 @@
 """Options that several verbs share."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -33,6 +34,16 @@ class _Written(click.ParamType[_Value]):
             return self._parse(value)
         except ValueError as error:
             raise InputError(f"{param.opts[0] if param else value}: {error}") from None
+
+
+class NumberRange(click.FloatRange):
+    """A number option that rejects ``nan``. The option's bounds would accept it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value} is not a number.", param, ctx)
+        return number
 
 
 def _absolute(rate: Rate) -> float:
@@ -103,7 +114,7 @@ SHARED: Final[dict[str, Decorator]] = {
         "--processes",
         type=click.IntRange(0, _MOST_WORKERS),
         default=0,
-        help="Number of worker processes on this machine that send the load.",
+        help="NumberRange of worker processes on this machine that send the load.",
     ),
     "as_json": click.option("--json", "as_json", is_flag=True, help="Print JSON."),
     "master": click.option("--master", is_flag=True, help="Wait for workers on other machines (`loadtest worker`)."),
@@ -113,7 +124,7 @@ SHARED: Final[dict[str, Decorator]] = {
     "expect_workers": click.option(
         "--expect-workers",
         type=click.IntRange(1, _MOST_WORKERS),
-        help="Number of workers that a master waits for.  [default: 1]",
+        help="NumberRange of workers that a master waits for.  [default: 1]",
     ),
 }
 RUNNING: Final = ("host", "target", "targets", "yes")

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from loadtest.cli._options import TARGET, shared
+from loadtest.cli._options import TARGET, NumberRange, shared
 from loadtest.runs.capacity import find_capacity
 
 
@@ -15,7 +15,7 @@ from loadtest.runs.capacity import find_capacity
 @click.option(
     "--max-runs", type=click.IntRange(2, 200), help="Maximum number of runs.  [default: 10; none with --minutes]"
 )
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Run for this time to narrow the range.")
+@click.option("--minutes", type=NumberRange(min=0, min_open=True), help="Run for this time to narrow the range.")
 @click.option(
     "--max-requests",
     type=click.IntRange(min=1),

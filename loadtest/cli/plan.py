@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import click
 
-from loadtest.cli._options import DURATION, LOAD, shared
+from loadtest.cli._options import DURATION, LOAD, NumberRange, shared
 from loadtest.console import print_json
 from loadtest.errors import InputError
 from loadtest.runs.target import ScenarioOptions, plan_of
@@ -22,7 +22,7 @@ _TIME: Final = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?"
 @click.option("--keys", type=click.IntRange(1, 1000), help="Number of API keys that share the traffic.")
 @click.option("--start", metavar="HH:MM:SS.s", help="UTC time of the first arrival.  [default: unknown]")
 @click.option("--job-duration", "job_s", type=DURATION, help="Duration of each job or run.")
-@click.option("--price-per-execution", "price", type=click.FloatRange(min=0), help="Price of one workflow execution.")
+@click.option("--price-per-execution", "price", type=NumberRange(min=0), help="Price of one workflow execution.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole plan as JSON.")
 def command(
     *, keys: int | None, start: str | None, job_s: float | None, price: float | None, as_json: bool, **given: Any

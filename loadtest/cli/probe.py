@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from loadtest.cli._options import LIMIT, TARGET, shared
+from loadtest.cli._options import LIMIT, TARGET, NumberRange, shared
 from loadtest.contract import LIMIT_NAMES
 from loadtest.runs.probe import probe
 
@@ -19,7 +19,7 @@ from loadtest.runs.probe import probe
     multiple=True,
     help="Compare with this limit instead of the documented one, such as retrieval=50/10s.",
 )
-@click.option("--rate", type=click.FloatRange(1, 1000), default=100.0, show_default=True, help="Maximum requests/s.")
+@click.option("--rate", type=NumberRange(1, 1000), default=100.0, show_default=True, help="Maximum requests/s.")
 @click.option("--workflow", metavar="NAME", help="Run this workflow if a limit ignores requests that execute nothing.")
 @click.option("--save", metavar="NAME", help="Write limits that are as documented into this entry of targets.toml.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON, and write no files.")

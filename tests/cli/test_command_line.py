@@ -100,6 +100,11 @@ def test_a_verbs_result_is_the_exit_code(verb: Any, result: Any, code: int) -> N
         (["run", "tour", "-t", "3"], "'3' is not a duration"),
         (["run", "tour", "--seed", "-1"], "--seed: '-1' is not a whole number of at least 0"),
         (["plan", "tour", "--keys", "0"], "--keys: '0' is not a whole number from 1 to 1,000"),
+        (
+            ["plan", "tour", "--price-per-execution", "nan"],
+            "--price-per-execution: 'nan' is not a number of at least 0",
+        ),
+        (["probe", "--rate", "nan"], "--rate: 'nan' is not a number from 1 to 1,000"),
         (["export", "latest", "--to", "parkuet"], "--to: 'parkuet' is not valid here; did you mean 'parquet'?"),
         (["run", "tuor"], "Did you mean 'tour'?"),
         (["run", "tour", "--set", "sed=1"], "sed: unknown key; did you mean 'seed'?"),
