@@ -114,7 +114,7 @@ SHARED: Final[dict[str, Decorator]] = {
         "--processes",
         type=click.IntRange(0, _MOST_WORKERS),
         default=0,
-        help="NumberRange of worker processes on this machine that send the load.",
+        help="Number of worker processes on this machine that send the load.",
     ),
     "as_json": click.option("--json", "as_json", is_flag=True, help="Print JSON."),
     "master": click.option("--master", is_flag=True, help="Wait for workers on other machines (`loadtest worker`)."),
@@ -124,7 +124,7 @@ SHARED: Final[dict[str, Decorator]] = {
     "expect_workers": click.option(
         "--expect-workers",
         type=click.IntRange(1, _MOST_WORKERS),
-        help="NumberRange of workers that a master waits for.  [default: 1]",
+        help="Number of workers that a master waits for.  [default: 1]",
     ),
 }
 RUNNING: Final = ("host", "target", "targets", "yes")
