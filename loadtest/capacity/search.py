@@ -69,7 +69,7 @@ _FLAT: Final = 1.25
 _GROWTH_MS: Final = 5.0
 """Smaller growth of a median does not count, because other processes lengthen medians of 1 ms by several ms."""
 _OWN: Final = 0.97
-"""Share of the retrieval limit. If jobs that do not wait need less than this share, waiting exhausted the limit."""
+"""Share of the accepted polls. If jobs that do not wait need a smaller share, waiting jobs exhausted the limit."""
 
 
 class StageCounts(NamedTuple):
@@ -217,10 +217,10 @@ def _alike(slower: Level, faster: Level) -> bool:
 
 
 class LimitForecast:
-    """Forecasts each limit's share of 429s at multiples of a scenario's rate, and guesses the limits' multipliers.
+    """Forecasts each limit's share of 429s at multiples of a scenario's rate, and guesses where each limit is met.
 
-    The scenario has only the judged stage. The forecast assumes that the stage starts together with a window. Another
-    start gives the same shares, because whole windows are judged.
+    The scenario has only the judged stage. The forecast assumes that this stage and a window of the limiter start
+    together. Another start of the windows gives the same shares, because whole windows are judged.
     """
 
     def __init__(self, question: Question) -> None:
@@ -234,7 +234,10 @@ class LimitForecast:
         self._shares = cache(self._rejected_shares)
 
     def guesses(self, levels: Sequence[Level] = ()) -> list[Guess]:
-        """Return a guess for each limit that the scenario uses. Levels with this bottleneck measure the limit."""
+        """Return guesses for the limits that the scenario uses, without limits that no multiplier in range meets.
+
+        If a limit was the bottleneck of any of ``levels``, its guess is computed from these levels.
+        """
         found = {name: self._measured(name, levels) or self._highest(name) for name in self._drawn}
         return [
             Guess(multiplier=multiplier, constraint=kind_of(name, self._question.scenario), limit=name)
@@ -243,7 +246,9 @@ class LimitForecast:
         ]
 
     def _measured(self, name: LimitName, levels: Sequence[Level]) -> float | None:
-        """Return the median multiplier from levels with this bottleneck; None if there is no such level.
+        """Return the median multiplier at which levels limited by ``name`` met that limit.
+
+        It is None if there is no such level, or if the multiplier is out of range.
 
         The forecast may reach a level's share of rejected first requests at another multiplier. The real limit then
         differs from the assumed limit by the ratio of both multipliers. The forecast of polls is less exact, because
@@ -264,9 +269,9 @@ class LimitForecast:
         return multiplier if LOWEST <= multiplier <= HIGHEST else None
 
     def _highest(self, name: LimitName, tolerance: float | None = None) -> float | None:
-        """Return the highest multiplier with at most a tolerated share of 429s; None if every multiplier has so few.
+        """Return the highest multiplier whose share of 429s is tolerated; None if the share always is.
 
-        Thresholds set the default tolerance. The method is bisection in log-rate.
+        ``tolerance`` is a share (0-1). Its default is from the thresholds. The method is bisection in log-rate.
         """
         tolerance = self._allowed.get(name, 0.0) if tolerance is None else tolerance
         low = high = LOWEST

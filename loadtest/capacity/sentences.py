@@ -21,7 +21,7 @@ _NEARLY: Final = 0.9
 
 
 class EarlyStopError(Exception):
-    """Ends a search early. ``words`` give the reason as the end of a sentence. Without an answer, ``code`` applies."""
+    """Ends a search early. ``words`` end a sentence with the reason. ``code`` is the exit code without an answer."""
 
     def __init__(self, words: str, code: ExitCode) -> None:
         super().__init__(words)
@@ -38,7 +38,7 @@ class CapacityAnswer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """The load of a search and its limits.
+    """The load that a search offers, and the assumed limits.
 
     ``base_rates`` are operations/s of each entry at multiplier 1; ``expected`` are the forecast's guesses. ``probe`` is
     a ``loadtest probe`` command without the limit's name. It is empty for an embedded target.

@@ -14,15 +14,16 @@ from loadtest.limits.loads import LOADS, SLACK, Loads, RequestLog, bucket_loads
 from loadtest.units import Limit
 
 _STEPS: Final = 31
-"""Number of clock shifts in a grid. The first grid covers ± 0.6 s in steps of 0.04 s. The second is 15 times finer."""
+"""Number of clock shifts in a grid. If a clock may be wrong by 0.6 s, the first grid has steps of 0.04 s. The second
+grid is 15 times finer."""
 _PHASED: Final = 10_000
-"""At most this many requests are used to fit the shift of wall-aligned windows. More would take too long."""
+"""At most this many requests are used to fit a clock shift. More would take too long."""
 _NEAR_RATED: Final = 2000
 """At most this many requests are used to fit a rate. More would take too long."""
 _NEAR: Final = 0.02
 """Rates are tried if they differ from the documented rate by at most this share. nginx's rate differs by 1 %."""
 TOGETHER_S: Final = 0.02
-"""Requests of a burst are at most this many seconds apart, as in `analysis.rejections.BURST_SPAN_S`."""
+"""Requests sent within this many seconds may reach the server in any order (`analysis.rejections.BURST_SPAN_S`)."""
 _BURSTS_MOST: Final = 6
 """At most this many burst sizes are tried if requests arrived in an unknown order. More would take too long."""
 _RENEWALS: Final = 200
@@ -30,10 +31,10 @@ _RENEWALS: Final = 200
 
 
 def candidates(requests: RequestLog, assumed: LimiterSpec, offset: float, reach: float) -> list[Fit]:
-    """Compare every algorithm with the record. Fits with fitted parameters are added if they may explain more.
+    """Return the fits of every algorithm to the recorded decisions, best first.
 
-    The burst of the ``assumed`` limiter is tried too. ``offset`` is the server's clock minus ours, and ``reach`` is its
-    uncertainty. Both are in s. At least one request must have been rejected.
+    The burst and phase of the ``assumed`` limiter are tried too. ``offset`` is the server's clock minus ours, and
+    ``reach`` is its uncertainty. Both are in s. At least one request must have been rejected.
     """
     count = requests.limit.count
     bursts = {count, assumed.burst if assumed.round_down and assumed.burst else count}
@@ -82,7 +83,8 @@ def _counted(requests: RequestLog, spec: LimiterSpec, loads: Loads, shift: float
 def _any_phase(requests: RequestLog, offset: float, reach: float) -> Iterator[Fit]:
     """Fit fixed windows with the phase at which most windows may have begun.
 
-    A window begins between a rejection and the next accepted request. Phases that clock error may explain are skipped.
+    A window begins between a rejection and the next accepted request. Nothing is yielded if this phase differs from 0
+    by no more than the clock error.
     """
     window, times = requests.limit.window, requests.times
     after = np.flatnonzero(requests.rejected[:-1] & requests.accepted[1:])
@@ -145,7 +147,7 @@ def _best_shift(scores: dict[float, tuple[float, float]], wanted: int, offset: f
 
 
 def _with_burst(requests: RequestLog, assumed: LimiterSpec) -> Iterator[Fit]:
-    """Fit buckets with each rate and burst."""
+    """Fit all algorithms with a burst, at each rate of ``_rates`` and with several bursts."""
     limit = requests.limit
     for each, fitted in _rates(requests):
         loads = bucket_loads(requests, each.rate)
@@ -162,9 +164,9 @@ def _each_burst(
     fitted: tuple[Fitted, ...],
     loads: Loads | None,
 ) -> Iterator[Fit]:
-    """Fit all algorithms with a burst. If ``loads`` is None, fit their variants that count rejections.
+    """Fit all algorithms with a burst. If ``loads`` is None, fit only their variants that count rejections.
 
-    The algorithms decide alike. Only a queue is also judged by whether accepted requests were delayed.
+    The algorithms decide alike, so one comparison serves all. A queue is also judged by accepted requests' delays.
     """
     counting = loads is None
     buckets = [each for each in ALGORITHMS.values() if each.has_burst and counting in each.variants]
@@ -181,7 +183,7 @@ def _each_burst(
 
 
 def _bursts(limit: Limit, assumed: LimiterSpec, best: Iterable[int]) -> dict[int, tuple[Fitted, ...]]:
-    """Return the default, the assumed and the best bursts, each with the names of the parameters fitted for it."""
+    """Return the bursts to try. A ``best`` burst counts as fitted unless it is also a default or the assumed burst."""
     own = [each.default_burst(limit) for each in ALGORITHMS.values() if each.default_burst]
     fitted: dict[int, tuple[Fitted, ...]] = dict.fromkeys(best, ("burst",))
     return fitted | dict.fromkeys([*own, *([assumed.burst] if assumed.burst else [])], ())
@@ -190,7 +192,7 @@ def _bursts(limit: Limit, assumed: LimiterSpec, best: Iterable[int]) -> dict[int
 def _first_bursts(requests: RequestLog, loads: Loads) -> range:
     """Return the burst sizes that the acceptances before the first rejection permit.
 
-    Until a rejection, it does not matter whether rejected requests count.
+    Before the first rejection, loads are the same whether or not rejected requests count.
     """
     first = int(np.argmax(requests.rejected))
     # Requests sent together reach the server in any order.

@@ -21,13 +21,13 @@ from loadtest.units import Limit
 _HELD_FROM_S: Final = 0.02
 """A queue is noticed only if it would delay a request by more than this, in s. A network delays by a few ms."""
 _HELD_ENOUGH: Final = 10
-"""``held`` returns a correlation only if at least this many requests would have waited for ``_HELD_FROM_S``."""
+"""``held`` returns a correlation only if at least this many requests would have waited longer than ``_HELD_FROM_S``."""
 _ERROR: Final = 0.01
-"""Assumed share of decisions that deviate by chance. It sets the penalty of a contradiction."""
+"""Assumed share of decisions that contradict the true limiter. It sets the penalty of a contradiction."""
 BAR: Final = 0.95
 """Share of the decided 429s, and of the decided accepted requests, that a limiter must predict (docs/metrics.md)."""
 _UNLIKELY: Final = -2.0
-"""A limiter does not fit if log10 of the record's probability is lower than this, which stands for 1 in 100."""
+"""A limiter does not fit if so many contradictions have a lower log10 probability than this, which is 1 in 100."""
 SIGNIFICANT: Final = -3.0
 """A limiter or a value of a parameter is excluded if log10 of the sign test's probability is at most this."""
 _LOOKED: Final = 10_000
@@ -35,11 +35,11 @@ _LOOKED: Final = 10_000
 _RATES: Final = np.unique(np.concatenate((np.linspace(-0.02, 0.02, 17), np.linspace(-0.3, 0.3, 25))))
 """Relative differences of the tried rates from the best rate."""
 _SHIFTS_S: Final = (-0.1, -0.03, -0.01, 0.0, 0.01, 0.03, 0.1)
-"""Differences in s of the tried clock shifts from the best shift. The largest exceed the step of fitting, 0.04 s."""
+"""Differences in s of the tried clock shifts from the best shift. The largest exceed the first grid's step, 0.04 s."""
 _PHASES: Final = 7
 """Number of phases that are tried within the interval of possible phases."""
 EVIDENCE: Final = 6.9
-"""A limiter is excluded if its log-likelihood is this far below the best, which is about 1000 to 1."""
+"""A fit is clearly worse than another if its log-likelihood is this much lower, which is about 1000 to 1."""
 _FURTHER: Final = 6
 """Thresholds up to twice the best plus this number are tried, because twice a small threshold is too few."""
 
@@ -48,14 +48,15 @@ Fitted = Literal["count", "burst", "shift", "rate", "phase"]
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """One limiter's fit to the recorded decisions. Counts include only requests with an answer.
+    """One limiter's fit to the recorded decisions. Counts include only ``RequestLog.known`` requests.
 
     Attributes:
         shift_s: the server's clock minus ours, for limiters that follow the server's clock; otherwise None.
         right: decisions that the limiter predicts.
         wrongly_rejected: requests rejected although the limiter had room.
         wrongly_admitted: requests accepted although the limiter was exhausted.
-        undecidable: requests that the limiter cannot predict within the tolerance of times. It decides all others.
+        undecidable: requests on which the limiter's decision depends on the exact times, within their tolerance. It
+            decides all other requests.
         rejected: rejected requests among those that the limiter decides; ``accepted`` likewise.
         not_held: accepted requests that were faster than a queue's delay. They count as wrong.
         score: log-likelihood, minus half the logarithm of n for each fitted parameter (after Schwarz's criterion).
@@ -88,8 +89,8 @@ class Fit:
     def fits(self) -> bool:
         """Whether the limiter predicts ``BAR`` of the decided 429s, and of the decided accepted requests.
 
-        Sampling error is allowed for. The result is False only if a limiter that predicts ``BAR`` would have so many
-        contradictions with a probability below 1 %.
+        Sampling error is allowed for: the result is False only if a limiter that predicts ``BAR`` would have so many
+        contradictions with a probability below 1 %, or if the limiter decides no request.
         """
         likely = all(log10_at_most(n - wrong, n, BAR) >= _UNLIKELY for wrong, n in self._sides)
         return likely and self.rejected + self.accepted > 0
@@ -198,13 +199,13 @@ def may_fit(requests: RequestLog, loads: Loads) -> bool:
         bisect_left(range(n + 1), True, key=lambda wrong, n=n: log10_at_most(n - wrong, n, BAR) < _UNLIKELY)  # type: ignore[misc]
         for n in (len(needs), len(refutes))
     ]
-    # The smallest threshold that few accepted requests contradict has the fewest contradicting rejections.
+    # Of the thresholds that few enough accepted requests contradict, the fewest rejections contradict the smallest.
     threshold = np.sort(np.append(needs, 1.0))[-many[0]]
     return bool(np.count_nonzero(refutes <= threshold) < many[1])
 
 
 def compare_with(requests: RequestLog, spec: LimiterSpec, shift: float) -> Fit:
-    """Compare one limiter that has the assumed count with the record.
+    """Compare a limiter that has the count of ``requests.limit`` with the recorded decisions.
 
     ``shift`` is the server's clock minus ours, in s. Only limiters that follow the server's clock depend on it.
     """
@@ -228,7 +229,7 @@ def unheld_by_queue(requests: RequestLog, loads: Loads, limit: Limit) -> Bools:
 def held(requests: RequestLog) -> float | None:
     """Return Pearson's correlation between accepted requests' durations and their waits in a queue.
 
-    It is None if too few requests would have waited.
+    It is None if too few requests would have waited, or if all waits or all durations are equal.
     """
     wait = bucket_loads(requests, requests.limit.rate)[0] / requests.limit.rate
     passed = requests.accepted & requests.judged
@@ -241,8 +242,9 @@ def held(requests: RequestLog) -> float | None:
 def with_intervals(requests: RequestLog, fit: Fit, offset: float, reach: float) -> Fit:
     """Return a fit with an interval for its burst, and for its count or rate if the documented value is excluded.
 
-    A value is excluded if it explains significantly fewer decisions, even with the best other parameters. ``offset`` is
-    the server's clock minus ours, and ``reach`` is its uncertainty. Both are in s.
+    If the documented count is not excluded, the returned fit has this count. A value is excluded if it explains
+    significantly fewer decisions, even with the best other parameters. ``offset`` is the server's clock minus ours, and
+    ``reach`` is its uncertainty. Both are in s.
     """
     if not {"count", "burst", "rate"} & {*fit.fitted}:
         return fit
@@ -260,7 +262,7 @@ def with_intervals(requests: RequestLog, fit: Fit, offset: float, reach: float) 
 
 
 def count_interval(requests: RequestLog, fit: Fit, offset: float, reach: float) -> tuple[float, float]:
-    """Return the smallest and largest count per window that the decisions do not exclude, even if it was not fitted."""
+    """Return the smallest and largest count per window that are not excluded. ``fit`` may have any count."""
     thresholds, rates = _not_excluded(requests, replace(fit, fitted=(*fit.fitted, "count")), offset, reach)
     if rates is None:
         return thresholds
@@ -287,7 +289,7 @@ def _not_excluded(
 
 
 def _neighbours(fit: Fit, offset: float, reach: float) -> Iterator[tuple[LimiterSpec, Limit, float]]:
-    """Yield the limiter with other values of its rate, clock shift or phase."""
+    """Yield the limiter with several values of its fitted rate, phase or clock shift; as it is if none was fitted."""
     spec, limit, shift = fit.spec, fit.limit, fit.shift_s or 0.0
     if {"rate", "count"} & {*fit.fitted} and ALGORITHMS[spec.algorithm].has_burst:
         yield from ((spec, Limit(limit.count, limit.window / (1 + by)), shift) for by in _RATES.tolist())

@@ -1,9 +1,9 @@
 """Inference of the limiter in force. The recorded decisions are compared with every known algorithm.
 
-A limiter is excluded if a better limiter contradicts significantly fewer decisions. The exact sign test compares the
-decisions that contradict only one of the two. Its probability must be below 1 in 1000. Requests of one run are not
-independent, so the test is a measure and not a proof. The traffic does not distinguish the remaining limiters. If even
-the best limiter leaves too many decisions unexplained, none fits.
+A limiter is excluded if significantly fewer decisions contradict a better limiter. The exact sign test compares the
+decisions that contradict only one of the two limiters. Its probability must be at most 1 in 1000. Requests of one run
+are not independent, so the test is a measure and not a proof. The traffic does not distinguish the remaining limiters.
+If even the best limiter leaves too many decisions unexplained, none fits.
 """
 
 import math
@@ -23,10 +23,11 @@ InferenceOutcome = Literal["nothing", "named", "several", "none"]
 FITTED: Final = 50_000
 """Algorithms are compared with the first requests of each limit, at most this many."""
 _LEAST_REJECTED: Final = 10
-"""Fewer 429s cannot show that the count differs from the documented count. They exclude no limiter, because the sign
-test needs 2⁻¹⁰ < 1 in 1000."""
+"""A fit with another count than the documented count must decide at least this many 429s. Fewer contradictions exclude
+no limiter in the sign test: 2⁻¹⁰ is the first probability below 1 in 1000."""
 _ALIGNED_S: Final = 2.0
-"""Possible phases that span at most this many s are not shown: each of two clocks may be wrong by 1 s."""
+"""Only an interval of phases wider than this, in s, is also given to other fits of a fixed window. Each of two clocks
+may be wrong by 1 s."""
 _HELD: Final = 0.9
 """A higher correlation shows that a queue delayed accepted requests."""
 
@@ -45,11 +46,11 @@ class Inference:
         next: the best excluded limiter.
         against: number of decisions that contradict only ``next``, and of those that contradict only ``best``.
         log10_p: log10 of the p-value of the sign test between ``next`` and the best limiter.
-        held: correlation between accepted requests' durations and their position in a queue.
+        held: correlation between accepted requests' durations and their waits in a queue, if known.
         n: number of compared decisions. ``rejected`` counts the 429s among them.
         every: all candidates, best first.
-        blocked_s: seconds from a limiter's first 429 to its last request, the longest of all limiters. None if a
-            limiter accepted a request after its first 429.
+        blocked_s: the longest time in s from a limiter's first 429 to the last request to this limiter. None if no
+            request followed a 429, or if a later request was accepted.
     """
 
     word: InferenceOutcome
@@ -72,7 +73,7 @@ class Inference:
 
     @property
     def other_counts(self) -> tuple[int, int] | None:
-        """The smallest and largest count of all named limiters; None if any has the documented count."""
+        """The smallest and largest count of the named limiters; None if any has the documented count, or for none."""
         held = [counts for fit in self.named if (counts := counts_of(fit)) is not None]
         if not held or len(held) < len(self.named):
             return None
@@ -149,7 +150,10 @@ def _not_excluded(pool: list[Fit], requests: RequestLog) -> list[Fit]:
 
 
 def _blocked(requests: RequestLog) -> float | None:
-    """Return the seconds from a limiter's first rejection to its last request; None if it accepted a later request."""
+    """Return the longest time in s from a limiter's first rejection to the last request to this limiter.
+
+    It is None if no request followed a rejection, or if a later request was accepted.
+    """
     lasted = 0.0
     for part in np.split(np.arange(len(requests.times)), requests.begins[1:]):
         rejected = part[requests.rejected[part]]
@@ -172,7 +176,8 @@ def _decides_enough(fit: Fit, n: int, rejected: int) -> bool:
 def _undecided(fit: Fit, left: list[Fit]) -> bool:
     """Whether to keep a limiter that decides no 429.
 
-    Either no decision contradicts it and its algorithm is left, or it beats the best limiter that is left.
+    Either no decision contradicts it and another fit of its algorithm is left, or it explains significantly more
+    decisions than the best limiter that is left.
     """
     uncontradicted = any(_kind(fit) == _kind(other) for other in left) and not fit.wrong.any()
     return uncontradicted or sign_test(*compare(fit, left[0])) <= SIGNIFICANT
@@ -203,7 +208,7 @@ def _kind(fit: Fit) -> tuple[str, bool]:
 
 
 def _with_phases(fit: Fit, left: list[Fit]) -> Fit:
-    """Return a fixed window's fit with a wide interval of phases that fits as well, if any."""
+    """Give a fixed window's fit the first wide interval of phases of the fits that are ``left``, if there is any."""
     wide = [each.phases for each in left if each.phases and each.phases[1] - each.phases[0] > _ALIGNED_S]
     return replace(fit, phases=wide[0]) if wide and fit.spec.algorithm == "fixed-window" else fit
 

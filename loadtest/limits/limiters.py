@@ -1,9 +1,9 @@
 """Rate limiters as state machines.
 
-Windows are fixed, slide exactly, or slide by an estimate. Buckets accept B requests at once and ρ = N/W per second
-thereafter. Their state is a number of tokens, or a time that runs ahead (GCRA and the leaky queue). It is stored *as of
-the last request*, because absolute unix times are large and would lose precision. A concurrency limit counts requests
-in progress.
+Windows are fixed, or slide, either exactly (a log) or approximately (a counter). Buckets accept B requests at once and
+ρ = N/W per second thereafter. A bucket's state is its number of tokens; in GCRA and the leaky queue, it is the time by
+which the schedule runs ahead. The state is stored *as of the last request*, because absolute unix times are large and
+would lose precision. A concurrency limit counts requests in progress.
 """
 
 import math
@@ -48,8 +48,7 @@ decided: Final[Callable[[tuple[bool, int, float, float, float]], Decision]] = pa
 class Limiter:
     """Base class of limiters. A limiter decides on requests one by one, in order of time.
 
-    If the clock is set back, a limiter treats it as stopped. Requests counted earlier then stay counted for at most
-    their full time after the step back.
+    If the clock is set back, requests counted earlier stay counted, for at most their usual time after the step back.
     """
 
     __slots__ = ()
@@ -78,7 +77,8 @@ def window_of(now: float, window: float, phase: float) -> tuple[float, float]:
     One formula gives both, so that neighbouring windows share their boundary exactly.
     """
     index = (now - phase) // window
-    if now >= (index + 1) * window + phase:  # floor and product can differ by one bit
+    # Because of rounding, ``now`` can lie just outside the window with this index.
+    if now >= (index + 1) * window + phase:
         index += 1
     elif now < index * window + phase:
         index -= 1
@@ -249,7 +249,7 @@ class SlidingCounter(Limiter):
 class TokenBucket(Limiter):
     """A bucket of B tokens. It is refilled with ρ = N/W tokens per second, and each request takes a token.
 
-    If it is full at the start, it accepts min(λT, B + ρT) over T seconds of even load at rate λ.
+    A bucket that is full at the start accepts min(λT, B + ρT) over T seconds of even load at rate λ.
 
     If rejected requests take tokens too (``count_rejected``), the bucket stops at −B, so that a pause restores it.
     """
@@ -299,10 +299,10 @@ class Gcra(Limiter):
     """The generic cell rate algorithm (ITU-T I.371).
 
     Each accepted request advances a theoretical arrival time by T₁ = W/N. A request that comes more than (B − 1)T₁
-    before this time is rejected. A token bucket of B tokens decides the same. With B = 1, it accepts a share of 1/⌈r⌉
-    of an even load at r times the limit.
+    before this time is rejected. A token bucket of B tokens decides the same. With B = 1, a GCRA accepts a share of
+    1/⌈r⌉ of an even load at r times the limit.
 
-    If rejected requests advance the time too (``count_rejected``), it runs at most 2B·T₁ ahead, so that a pause
+    If rejected requests advance the time too (``count_rejected``), the time runs at most 2B·T₁ ahead, so that a pause
     restores the limiter.
     """
 

@@ -1,13 +1,12 @@
 """Each algorithm's load at each request, given the requests accepted so far.
 
-If a replay followed its own decisions, one wrong decision would spoil all later ones. Here, a limiter's state follows
-from the *recorded* acceptances, and only the next decision is predicted. Each decision is therefore separate evidence.
+If a replay followed its own decisions, one wrong decision would spoil all later decisions. Here, a limiter's state
+follows from the *recorded* acceptances, and only the next decision is predicted. Each decision is separate evidence.
 A request was wrongly rejected if the limiter had room for it, and wrongly admitted if the limiter had none.
 
 The arrival of a request at the server is known within a tolerance, and the decision on an unanswered request is
-unknown. Each algorithm therefore gives bounds on the load. If a load within the bounds would accept a request and
-another load would reject it, the decision is undecidable. An algorithm accepts a request if load + 1 ≤ its threshold
-(N, or the burst).
+unknown. Each algorithm therefore gives bounds on the load. An algorithm accepts a request if load + 1 ≤ its threshold
+(N, or the burst). A decision is undecidable if one bound leads to an acceptance and the other to a rejection.
 """
 
 import math
@@ -38,8 +37,8 @@ _EDGE: Final = 1e-12
 class RequestLog:
     """The requests of all limiters of one limit, for example of one limiter per key.
 
-    The limiters follow each other on one time axis in s. The axis differs from the wall clock by a whole number of
-    windows. Idle windows separate the limiters, so that they are independent.
+    Each limiter's requests follow the previous limiter's requests on one time axis in s. A limiter's times differ from
+    the wall clock by a whole number of windows. Idle windows separate the limiters, so that they are independent.
 
     Attributes:
         times: send time of each request, ascending.
@@ -85,7 +84,7 @@ class RequestLog:
 
     @cached_property
     def decisions(self) -> tuple[Ints, Ints]:
-        """The places of accepted and of rejected requests in the record."""
+        """The indices of the ``known`` requests that were accepted, and of those that were rejected."""
         return np.flatnonzero(self.known & ~self.rejected), np.flatnonzero(self.known & self.rejected)
 
     @cached_property
@@ -116,7 +115,7 @@ class _Counted:
     Attributes:
         least: ``[n + 1]``, the number of requests before each index that certainly count.
         most: ``[n + 1]``, the number of requests before each index that possibly count.
-        before: (least, most) before each request. These include requests that may have overtaken it.
+        before: (least, most) before each request, if requests may have arrived in another order than they were sent.
     """
 
     def __init__(self, requests: RequestLog, *, all_count: bool) -> None:
@@ -136,7 +135,10 @@ class _Counted:
         self.before = (least, (self.most[:n] + overtaken).astype(float))
 
     def since(self, early: Ints, late: Ints) -> Loads:
-        """Return bounds on the number counted before each request, from an index between ``early`` and ``late`` on."""
+        """Return bounds on the number of requests counted before each request.
+
+        Counting starts at an index between ``early`` and ``late``.
+        """
         return np.maximum(self.before[0] - self.least[late], 0.0), self.before[1] - self.most[early]
 
 
@@ -173,12 +175,12 @@ class _Windows:
         numbers, self._firsts = numbers[used], firsts[used]
         self._sizes = ends[used] - self._firsts
         follows = np.flatnonzero(numbers[1:] == numbers[:-1] + 1)
-        self._befores = self._firsts.copy()  # first request of the previous window, or its own without such a window
+        self._befores = self._firsts.copy()  # index of the previous window's first request; without one, of its own
         self._befores[follows + 1] = self._firsts[follows]
         self._left = np.minimum(np.maximum(np.repeat(numbers + 1, self._sizes) - times / window, 0.0), 1.0)
 
     def loads(self, counted: _Counted, may: float) -> tuple[Loads, Loads]:
-        """Return the counts of each request's window, and the weighted counts of the previous window.
+        """Return bounds on the count of each request's window, and on the weighted count of the previous window.
 
         ``may`` is the largest difference between a request's delay and that of its window's first request, in windows.
         """
@@ -207,13 +209,16 @@ class _Axis:
         self.loads = lru_cache(maxsize=2 if small else 0)(self._loads)
 
     def _loads(self, shift: float, counted: _Counted) -> list[tuple[Loads, Loads]]:
-        """Return ``_Windows.loads`` for clocks that are ``shift`` s ahead, within the tolerance."""
+        """Return ``_Windows.loads`` for each clock of ``_at``."""
         windows, may = self._windows(shift), self._reach / self._window
         # If one clock stands for all three, its error is added to a request's delay.
         return [each.loads(counted, may if len(windows) > 1 else 2 * may) for each in windows]
 
     def _at(self, shift: float) -> list[_Windows]:
-        """Return the windows of three clocks, or of one clock if all have the same windows."""
+        """Return the windows of three clocks: ``shift`` s ahead, and at both ends of the tolerance.
+
+        If all three have the same windows, only those of the middle clock are returned.
+        """
         shifts = (shift - self._reach, shift, shift + self._reach)
         numbers = self._numbers(*(math.floor(each / self._window) for each in shifts[::2]))
         begins = (numbers - _EDGE) * self._window

@@ -29,7 +29,7 @@ def replay(spec: LimiterSpec, limit: Limit, times: Floats, ends: Floats | None =
         held = ends.tolist() if ends is not None and spec.algorithm == CONCURRENCY else None
         return np.asarray(limits.replay(limits.make(spec, limit), times.tolist(), held), bool)
     window = np.floor_divide(times - spec.phase, limit.window)
-    # Floor and product can differ by one bit. A time at a boundary then belongs to the next window, as in FixedWindow.
+    # Because of rounding, a time at a boundary can get the previous window's number. It belongs to the next window.
     window = np.where(times >= (window + 1) * limit.window + spec.phase, window + 1, window)
     first = np.concatenate(([True], window[1:] != window[:-1])) if len(times) else np.zeros(0, bool)
     position = np.arange(len(times))
@@ -67,7 +67,10 @@ class LimiterReplay:
         return float(self.windows.max())
 
     def taken(self, cases: Ints, limiters: Ints) -> "LimiterReplay":
-        """Return a copy of some cases of some limiters. It has one column and can be replayed at many times."""
+        """Return a copy of the limiters at pairs of case and limiter.
+
+        The copy has the shape (pairs, 1), so that a burst can be tried at many times at once.
+        """
         other = object.__new__(type(self))
         other.__dict__ = {
             name: value[..., cases, limiters, None] if isinstance(value, np.ndarray) else value
@@ -76,7 +79,10 @@ class LimiterReplay:
         return other
 
     def choose(self, cases: Ints, limiters: Ints) -> None:
-        """Replace the cases of some limiters by ``cases``, an array of shape (cases, some)."""
+        """Replace the cases of the given limiters by copies of the cases whose indices are in ``cases``.
+
+        The shape of ``cases`` is (cases, number of given limiters).
+        """
         for name, value in vars(self).items():
             if isinstance(value, np.ndarray) and name not in {"counts", "windows"}:
                 value[..., limiters] = value[..., cases, limiters]

@@ -106,7 +106,10 @@ class Hypotheses:
 
     @property
     def fills_each_second(self) -> bool:
-        """Whether each second refills all but at most 2 requests, so that the bucket is shown as a window of 1 s."""
+        """Whether the bucket is shown as a window of 1 s: each second refills all but at most 2 of its tokens.
+
+        The documented window is then at most 1 s, too.
+        """
         stepped = self.bucket and self.round_down and not self.count_rejected
         if not stepped or self._documented.window > _SHORT_S:
             return False
