@@ -110,7 +110,7 @@ def _environment(info: RunInfo, base: Path) -> Environment:
 
 def _make_load(engine: Engine, runner: LocalRunner | MasterRunner, info: RunInfo) -> None:
     """Start a run's users, and wait until the run no longer needs them."""
-    # Locust begins the run in its own greenlet. Without this, `done` would still be set from the previous run.
+    # Locust calls the engine later, in another greenlet. Until then, `done` would still be set from the previous run.
     engine.done.clear()
     users = sum(plan.users for plan in info.traffic.values())
     runner.start(users, spawn_rate=users)
@@ -121,7 +121,10 @@ def _make_load(engine: Engine, runner: LocalRunner | MasterRunner, info: RunInfo
 def _runner(
     environment: Environment, options: argparse.Namespace, keys: int
 ) -> Iterator[tuple[LocalRunner | MasterRunner, Mailbox | None]]:
-    """Yield Locust's runner, and a mailbox if there are workers, once they have connected. Stop them afterwards."""
+    """Yield Locust's runner, and a mailbox if workers send the load.
+
+    Before that, wait until the workers have connected. Afterwards, stop the workers that this process started.
+    """
     if not options.processes and options.bind is None:
         yield environment.create_local_runner(), None
         return
@@ -150,7 +153,7 @@ def _await_workers(mailbox: Mailbox, processes: list["subprocess.Popen[bytes]"],
                 error.exit_code = ExitCode.INTERRUPTED
                 raise error
             if any(process.poll() is not None for process in processes):
-                raise AbortedError("a worker process ended at once; see load.log")
+                raise AbortedError("a worker process ended before all workers were connected; see load.log")
             if processes and time.monotonic() - begun > _PATIENCE:
                 raise AbortedError(f"only {connected} of {expected} worker processes connected within {_PATIENCE:g} s")
             if time.monotonic() - reported > _REPORT_EVERY:
@@ -175,26 +178,26 @@ def _listen(environment: Environment, host: str, port: int) -> MasterRunner:
 
 @dataclass
 class _Target:
-    """State of one base URL after its last block. Both sides may have the same URL."""
+    """State of a target's URL after the latest block that ran against it. Base and head may have the same URL."""
 
     ended_unix_s: float = 0.0
     used: list[BudgetUse] = field(default_factory=list)
     """Part of the request budget that each block used."""
     budget: RequestBudget | None = None
-    """Request budget of the last block. None if this process has run no block against the URL."""
+    """Request budget of the latest block. None if this process has run no block against the URL."""
 
 
 class _Blocks:
     """Runs the blocks of one series of a comparison, with one set of user classes.
 
-    One process runs all blocks, so the same warm generator measures both sides.
+    One process runs all blocks, so the same warm generator measures base and head.
     """
 
     def __init__(self, directory: Path, series: int, base: Path) -> None:
         self._directory, self._base = directory, base
         self._plan = comparison.load(directory)
         self._blocks = self._plan.of(series)
-        # Both sides have the same traffic and therefore the same users.
+        # Base and head have the same traffic and therefore the same users.
         self._environment = _environment(self._info(self._blocks[0]), base)
         self._interrupted = Event()
         self._targets = defaultdict[str, _Target](_Target)
@@ -206,7 +209,7 @@ class _Blocks:
         """Run all blocks, but stop after a block that ends early. Return the exit code, 0 or ``BUG``."""
         runner = self._environment.create_local_runner()
         self._environment.events.init.fire(environment=self._environment, runner=runner, web_ui=None)
-        # The engine makes a session for each block of the loop below.
+        # The engine calls this function in each block, after the loop below has set `block` and `info`.
         engine = Engine(self._environment, lambda: self._make_session(block, info), on_progress=_write)
 
         def interrupt() -> None:
@@ -251,11 +254,11 @@ class _Blocks:
         return Session(self._environment, directory, info, endpoint, base=self._base, control=control)
 
     def _await_silence(self, number: int, block: Block, info: RunInfo) -> None:
-        """Wait until the target's limits no longer count requests of the previous block."""
+        """Announce a block, and wait until the target's limits no longer count requests of the previous block."""
         target = self._targets[info.target.url]
         silence = self._plan.silence_s
         if info.target.budget is not None and target.budget is None:
-            # An earlier process sent the last requests, so this process does not know how much of a limit is left.
+            # Another process may have sent requests, so this process does not know how much of a limit is left.
             silence = max(silence, *(limit.window for limit in info.target.limits.values()))
         left = max(0.0, target.ended_unix_s + silence - time.time())
         begins = BlockBegins(
@@ -277,7 +280,7 @@ class _Blocks:
 
 
 def _end_early(interrupt: Callable[[], None]) -> None:
-    """End the load on a signal, or when the parent process ends."""
+    """End the load on a signal, or when standard input closes because the parent process has ended."""
     on_end_of(sys.stdin.fileno(), interrupt)
     on_signals(interrupt)
 

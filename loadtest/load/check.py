@@ -18,12 +18,15 @@ from loadtest.scenario import load_scenario
 
 
 def mistakes(path: Path) -> list[str]:
-    """Return the errors in the files and user classes that a scenario names. Each error states the scenario's key."""
+    """Return the errors in the files and user classes that a scenario names.
+
+    Each error states the key in the scenario that names the file or class.
+    """
     loaded = load_scenario(path)
     base = path.parent
     entries = loaded.scenario.traffic
     if any(traffic.user is not None for traffic in entries.values()):
-        # Locust patches the interpreter, so it is imported before other modules of this package.
+        # Locust patches the interpreter, so it is imported before the other modules of this folder.
         import locust  # noqa: F401, PLC0415 - slow to import, and only user classes need it
     from loadtest.load.payloads import read_inputs, read_job_ids, read_schema  # noqa: PLC0415 - must follow Locust
 

@@ -174,7 +174,7 @@ class Partition:
 
 
 class Dispatcher:
-    """Offers the arrivals of a partition, by default all, at their intended starts. ``note`` counts them."""
+    """Offers the arrivals of a partition, by default all arrivals, at their intended starts. ``note`` counts them."""
 
     def __init__(
         self,
@@ -211,7 +211,10 @@ class Dispatcher:
         latest = deque([-_GRAIN_NS * _DENSE], _DENSE)
 
         def offer_due() -> int | None:
-            """Offer due arrivals. Return the time (ns) of the next call, or None if no arrival may be offered now."""
+            """Offer due arrivals. Return the time (ns) of the next call.
+
+            Return None after the last arrival, at the cut, or while arrivals are held.
+            """
             nonlocal following
             for _ in range(_YIELD_EVERY):
                 if following is None or following.intended_ns >= partition.until_ns:

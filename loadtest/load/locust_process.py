@@ -49,12 +49,13 @@ class LocustProcess:
 
     def __init__(self, test: LocustTest) -> None:
         self.test = test
-        # `loadtest ui` keeps this descriptor open, and expects exit code 0 rather than the verdict's.
+        # `loadtest ui` holds the other end of this socket open while it runs. Under `loadtest ui`, the exit code is 0
+        # instead of the verdict's.
         self._parent_fd = int(os.environ.get("LOADTEST_PARENT_FD", "-1"))
         self.reports = Reports(plots=os.environ.get("LOADTEST_PLOTS", "1") != "0")
 
     def check_target(self) -> None:
-        """Check the target before Locust forks or listens. If a run starts by itself, send a preflight too.
+        """Check the target before Locust forks or listens. With --headless or --autostart, also send a preflight.
 
         If the target must not be loaded, or cannot be, ``LoadtestError`` is raised.
         """
@@ -67,7 +68,7 @@ class LocustProcess:
             test.check(test.url)
 
     def set_up(self, environment: Environment, web_ui: WebUI | None = None, **_: Any) -> None:
-        """Let an engine run the tests of Locust's environment from now on."""
+        """Let an engine run the tests of Locust's environment. In a worker process, a ``Worker`` takes part in them."""
         runner = environment.runner
         if isinstance(runner, WorkerRunner):
             self._take_part(environment, runner)
@@ -122,7 +123,7 @@ class LocustProcess:
             on_refused=lambda why: logger.error("This worker cannot take part: %s", why),
         )
         on_signals(worker.interrupt)
-        # Locust's worker ends with its runner.
+        # Locust's worker process ends when its runner quits.
         worker.left.rawlink(lambda _: gevent.spawn(runner.quit))
 
     def _make_session(self, environment: Environment) -> Session:
@@ -131,7 +132,7 @@ class LocustProcess:
         return session
 
     def _finish(self, environment: Environment, engine: Engine) -> None:
-        """Close and report the last run before Locust ends. The run's verdict sets the exit code."""
+        """Close and report the last run before Locust ends, and set the exit code."""
         if engine.phase != "over" and environment.runner is not None:
             environment.runner.stop()
         # Headless Locust would repeat its table until the report is made. It still prints the final table.
@@ -146,7 +147,7 @@ class LocustProcess:
         environment.process_exit_code = code
 
     def _end(self, environment: Environment) -> None:
-        """Print the first screen of the report, and label the file of ``--html``, whose name is now final."""
+        """Print the first screen of the report, and label Locust's own report (``--html``)."""
         self.reports.print_kept()
         options = environment.parsed_options
         if options is not None and options.html_file and (path := Path(options.html_file)).is_file():

@@ -50,7 +50,7 @@ class Pool:
         self.backlog: deque[Arrival] = deque()
         """Due arrivals that wait for a user."""
         self.on_scarce: Callable[[], None] = lambda: None
-        """Called after an arrival if the pool is ``scarce`` (see ``Growth``)."""
+        """Called after an offered arrival if the pool is ``scarce``. ``Growth`` sets it."""
         self._closed = False
         # Greenlets of idle users by identity, the most recent last. Removing a user from a list would need a search.
         self._idle: dict[int, Any] = {}
@@ -74,7 +74,7 @@ class Pool:
 
     @property
     def scarce(self) -> bool:
-        """Whether the pool may grow and has fewer idle users than a tenth of its size (at least 5, at most half)."""
+        """Whether the pool can grow and has too few idle users."""
         reserve = max(1, min(self.size // 2, max(5, self.size // 10)))
         return self.size < self.cap and len(self._idle) < reserve and not self._closed
 

@@ -77,7 +77,7 @@ class WorkflowUser(locust.User):
             operation.finish(Outcome.TIMED_OUT, Reason.DRAIN)
             raise
         except Exception as error:
-            # The error is the generator's, not the target's. The arrival counts, and the run is aborted.
+            # The error is the generator's, not the target's. The arrival is recorded as failed, and the run is aborted.
             operation.finish(Outcome.FAILED, Reason.HARNESS_ERROR)
             if self.session.bug is None:
                 # Only the first error is raised again, so that Locust logs one traceback.
@@ -89,7 +89,7 @@ class WorkflowUser(locust.User):
         raise NotImplementedError
 
     def conclude(self, operation: RunningOperation, answer: Answer) -> None:
-        """Finish an operation with the outcome, job state and result of its last answer."""
+        """Finish an operation as its last answer says. If the answer is ok but not as expected, the operation fails."""
         reason = self._failure(operation, answer) if answer.outcome == Outcome.OK else None
         if reason is None:
             operation.finish_as(answer)
@@ -97,7 +97,7 @@ class WorkflowUser(locust.User):
             operation.finish(Outcome.FAILED, reason)
 
     def _failure(self, operation: RunningOperation, answer: Answer) -> Reason | None:
-        """Return the reason why an operation failed, although its last answer is ok."""
+        """Return why an operation failed although its last answer is ok, or None if it did not fail."""
         if operation.contradiction:
             return operation.contradiction
         wanted = self.entry.traffic.expect.job or JobState.COMPLETED
@@ -251,7 +251,7 @@ def find_class(name: str, traffic: Traffic, base: Path) -> type[WorkflowUser]:
 
 
 def _blame(user_class: type, error: Exception) -> str | None:
-    """Return a clause about the place where the scenario's own class raised an error, or None if it did not."""
+    """Return a clause about the line of the scenario's own class that raised an error, or None for other errors."""
     if user_class in USER_CLASSES.values():
         return None
     file = inspect.getfile(user_class)

@@ -30,9 +30,10 @@ _FLUSH: Final = 0.2
 
 
 def main(master: tuple[str, int], base: Path, *, with_parent: bool) -> int:
-    """Take part in a master's runs until the master ends. With a parent, also end when standard input closes.
+    """Take part in a master's runs until the master ends or this worker leaves. Return the exit code.
 
-    If no master answers or the master rejects this worker, ``LoadtestError`` is raised.
+    With a parent, the worker also ends when standard input closes. If no master answers or this worker cannot take
+    part, ``LoadtestError`` is raised.
     """
     setup_logging("INFO", None)
     warm_up_without_pandas()
@@ -66,7 +67,7 @@ def main(master: tuple[str, int], base: Path, *, with_parent: bool) -> int:
 
 
 def _leave_with_parent() -> None:
-    # The master has ended, so nothing can be handed back.
+    # The parent was also the master, so nothing can be handed back.
     gevent.sleep(_FLUSH)
     os._exit(int(ExitCode.INTERRUPTED))
 

@@ -1,4 +1,4 @@
-"""The master's view of a run's workers: the assignments of the schedule, and the transfer of samples into the record.
+"""The assignments of the schedule to the workers of a run, and the transfer of the workers' samples into the record.
 
 The assignment changes in two steps, so that each arrival is sent exactly once. First the master proposes a cut: a
 moment slightly ahead of now. A worker that agrees offers nothing from the cut on. Once all workers have agreed,
@@ -43,7 +43,10 @@ _unpack = msgspec.msgpack.Decoder(list[Sample]).decode
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """From ``from_ns`` (since the epoch) on, ``workers`` share the schedule in this order."""
+    """The workers that share the schedule from ``from_ns`` (since the epoch) on.
+
+    A worker's place in ``workers`` determines its arrivals.
+    """
 
     number: int
     from_ns: int
@@ -58,7 +61,7 @@ class Reassignment:
     cut_ns: int
     waiting: set[str] = field(default_factory=set)
     too_late_ns: int | None = None
-    """Set if a worker had passed the cut, or may have. The next cut must be later than this."""
+    """Set if a worker may have passed the cut. The next cut must be later than this time (ns since the epoch)."""
 
 
 class Assigner:
@@ -94,7 +97,7 @@ class Assigner:
             change.too_late_ns = max(reached_ns, change.too_late_ns or 0)
 
     def step(self, now_ns: int, margin_ns: int, alive: set[str]) -> Reassignment | Assignment | None:
-        """Return a change to propose to its waiting workers, or a new assignment for all workers, or None.
+        """Return a reassignment to propose to its ``waiting`` workers, a new assignment to send to all, or None.
 
         ``now_ns`` is since the epoch, and a new cut is at least ``margin_ns`` ahead of it.
         """
@@ -146,12 +149,12 @@ class Member:
     """Time since the epoch when it left or was lost."""
     lost: bool = False
     returned: int = 0
-    """Number of returns after a loss. Arrivals from before a loss may be missing."""
+    """Number of times that it returned after a loss. Samples of arrivals from before the loss may be missing."""
     leaving: bool = False
     closed: bool = False
     """Whether it has sent all its samples."""
     handed: int = 0
-    """Number of arrivals that it received from other workers."""
+    """Number of other workers' arrivals that the master has sent to it."""
     cpu: list[CpuSample] = field(default_factory=list)
 
     def described(self, samples: int) -> WorkerInfo:
@@ -180,7 +183,7 @@ class Outbox:
         self._packed: list[bytes] = []
         """Packed samples that are not yet in a batch."""
         self._kept: dict[int, tuple[Batch, int]] = {}
-        """Batches by number, each with the monotonic time of its last sending. The time is 0 before that."""
+        """Batches by number, each with the monotonic time (ns) when it was last sent, or 0 if it was never sent."""
 
     def write(self, samples: list[Sample], rest: Callable[[], None] = lambda: None) -> None:
         packed = []
@@ -203,7 +206,7 @@ class Outbox:
         return not self._packed and not self._kept
 
     def take(self) -> Batch | None:
-        """Return the oldest batch that must be sent now, or None. The newest samples become a new batch."""
+        """Put the newest samples into a new batch. Return the oldest batch that must be sent now, or None."""
         now = time.monotonic_ns()
         if self._packed:
             self._number += 1
@@ -228,7 +231,7 @@ class Collector:
         self.last = Counter[str]()
         """Number of the batch that was recorded last from each worker."""
         self._arrivals = defaultdict[str, bytearray](bytearray)
-        """One byte for each arrival of a traffic entry: 1 if it is recorded."""
+        """By traffic entry, one byte for each arrival: 1 if the arrival is recorded."""
         self._repeated = 0
         self._duplicates = DuplicateJobIds()
         self._recorder = recorder
@@ -261,12 +264,13 @@ class Collector:
     def record_lost(
         self, session: "Session", members: Mapping[str, Member], assignments: Sequence[Assignment], ended_ns: int | None
     ) -> None:
-        """Record every assigned arrival without a sample as lost, once all samples of the workers have arrived.
+        """Record as lost every assigned arrival that has no sample.
 
-        If the run was cut short, the workers had to stop offering at ``ended_ns`` (since the epoch).
+        Call this after all samples of the workers have arrived. If the run was cut short at ``ended_ns`` (since the
+        epoch), arrivals from that time on do not count as lost.
         """
         finished = session.info.end == "finished"
-        # If the run was cut short, only workers that are gone can leave arrivals without a sample.
+        # If the run was cut short, only workers that were gone at some time can leave arrivals without a sample.
         gone = {each.worker for each in members.values() if each.gone_ns is not None or each.returned}
         for schedule in session.schedules:
             entry = session.entries[schedule.traffic]
@@ -314,7 +318,7 @@ class DuplicateJobIds:
     def __init__(self) -> None:
         self._accepted = JobNumbers()
         self._found: set[tuple[str, int | None]] = set()
-        """Traffic and number of arrivals that got a duplicate id. Their operations are not recorded yet."""
+        """Traffic entry and number of arrivals that got a duplicate id, and whose operations are not recorded yet."""
 
     def correct(self, sample: Sample) -> None:
         """Note an accepted job, or mark an operation with a duplicate job id as failed."""

@@ -27,7 +27,7 @@ _TICK: Final = 0.05
 _LEAST_MARGIN_NS: Final = 300_000_000
 _ASLEEP_NS: Final = 1_000_000_000
 _PREPARING_NS: Final = 30_000_000_000
-"""Before the epoch, a worker counts as lost after this long a silence, because creating its users takes time."""
+"""Before the run begins, a worker may be silent for this long, because creating its users takes time."""
 _CLOSE_PATIENCE: Final = 15.0
 WORKERS_GONE: Final = "every worker was lost, or has left"
 
@@ -62,7 +62,7 @@ class DistributedGenerator:
 
     @property
     def lead_ns(self) -> int:
-        """The epoch is set this many ns ahead, so that it reaches every worker in time."""
+        """The epoch is announced this many ns before it, so that every worker receives it in time."""
         return 2 * self._margin_ns
 
     @property
@@ -77,7 +77,10 @@ class DistributedGenerator:
 
     @property
     def offered_all(self) -> bool:
-        """Whether each worker has offered all its arrivals. A report from before the last assignment does not count."""
+        """Whether each worker has offered all its arrivals.
+
+        A report from before the last assignment counts only if the worker is leaving or the run was stopped.
+        """
         last, stopped = self._assigner.assignments[-1].number, self._ended_ns is not None
         return all(
             member.joined_ns is None
@@ -201,7 +204,7 @@ class DistributedGenerator:
 
     @property
     def _margin_ns(self) -> int:
-        """Announcements are made this many ns ahead: several round trips of the slowest worker."""
+        """A cut is announced this many ns before it: several round trips to the slowest worker, but at least 0.3 s."""
         away = max((member.report.uncertainty_ns for member in self._alive()), default=0)
         return max(_LEAST_MARGIN_NS, 4 * away)
 

@@ -1,8 +1,7 @@
 """Messages between the master and the workers of a run. They are the bodies of one kind of Locust message.
 
-A worker connects (``Hello``), receives the run (``Setup``), and reports twice a second until it is done
-(``WorkerReport``). The master acknowledges each report. No message contains an API key. Both sides must have the same
-version of this package.
+A worker connects (``Hello``), receives the run (``Setup``), and then sends reports (``WorkerReport``). The master
+acknowledges each report. No message contains an API key. Master and workers must have the same version of this package.
 """
 
 from collections.abc import Callable
@@ -58,7 +57,7 @@ class WorkerReport(RunMessage, tag=True, kw_only=True):
     sent_ns: int
     """Sending time on the worker's monotonic clock."""
     ready: bool = False
-    """Whether each of its users has requested its first arrival, and the offset of its clock is known."""
+    """Whether all its users have asked for their first arrival, and the offset of its clock is known."""
     waiting: bool = True
     """Whether it waits for a part of the schedule."""
     assignment: int = 0
@@ -164,7 +163,7 @@ class ProposeCut(RunMessage, tag=True):
 
 
 class Assign(RunMessage, tag=True, kw_only=True):
-    """From ``from_ns`` on, ``workers`` share the schedule in this order."""
+    """A new assignment. From ``from_ns`` on, ``workers`` share the schedule. A worker's place determines its arrivals."""
 
     number: int
     epoch_ns: int
@@ -207,12 +206,12 @@ class Acknowledge(RunMessage, tag=True):
     batch: int
     """Number of the worker's last batch in the record."""
     rejoin: bool = False
-    """Whether the worker had counted as lost. Its part of the schedule was then reassigned."""
+    """Whether the worker had counted as lost. It must then offer nothing until its next assignment."""
 
 
 FromMaster = Refuse | Setup | KnownJobs | ProposeCut | Assign | TakeOver | Stop | Close | Acknowledge
 
 encode = msgspec.msgpack.Encoder().encode
 from_worker: Callable[[bytes], FromWorker] = msgspec.msgpack.Decoder(FromWorker).decode
-"""Decode a message. Like ``from_master``, it raises ``msgspec.MsgspecError`` for a message of another version."""
+"""Decode a message. Like ``from_master``, it raises ``msgspec.MsgspecError`` if the message has an unknown form."""
 from_master: Callable[[bytes], FromMaster] = msgspec.msgpack.Decoder(FromMaster).decode

@@ -104,7 +104,7 @@ class UserDispatcher:
 
     def __init__(self, worker_nodes: list[WorkerNode], user_classes: list[type[User]], *, mailbox: Mailbox) -> None:
         self.dispatch_in_progress = True
-        """While this is true, Locust moves no users when workers come or go (see ``give_users``)."""
+        """While this is true, Locust moves no users when workers come or go (see ``Mailbox.give_users``)."""
         self._user_counts = {each.__name__: int(each.fixed_count) for each in user_classes}
         self._mailbox = mailbox
         self._nobody: dict[str, dict[str, int]] = {node.id: {} for node in worker_nodes[:1]}
@@ -137,5 +137,5 @@ class UserDispatcher:
 
 
 def part_of(users: int, workers: int) -> int:
-    """Return the number of users of one worker, rounded up."""
+    """Return a worker's number of users: an equal share of ``users``, rounded up."""
     return -(-users // workers)

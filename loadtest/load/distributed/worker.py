@@ -46,7 +46,7 @@ _LEAVE_PATIENCE: Final = 10.0
 
 
 class WorkerRun:
-    """A worker's part of one run. Raises ``LoadtestError`` if the target is not allowed here or a file is missing."""
+    """A worker's part of one run. The constructor raises ``LoadtestError`` if the worker cannot take part."""
 
     def __init__(
         self, environment: Environment, setup: protocol.Setup, keys: Sequence[str], workflow_endpoint: str, base: Path

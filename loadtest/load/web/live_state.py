@@ -65,7 +65,7 @@ class LiveRun:
     def shown(self) -> dict[str, Any]:
         """Description of the run. The windows of limits are known only some time after the epoch."""
         if not self._clock_known:
-            # Later the clock's offset becomes more precise, but the edge stays, so that windows do not jump.
+            # Later the clock's offset becomes more precise, but ``edge_s`` stays, so that windows do not jump.
             self._clock_known = self.session.info.epoch_unix_ns is not None and self._generator.clock is not None
             self._shown = _shown(self.session, self._generator)
         return self._shown
@@ -152,7 +152,10 @@ def _shown(session: Session, generator: LoadGenerator) -> dict[str, Any]:
 
 
 def _edge_s(info: RunInfo, assumed: AssumedLimits, window_s: float, clock: ClockInfo | None) -> float | None:
-    """Return the start of the first window after the epoch. None if windows are not aligned or the clock is unknown."""
+    """Return the start (s) of the first rate-limit window after the epoch.
+
+    Return None if windows are not aligned to the server's clock, or its offset is unknown.
+    """
     if not (assumed.windowed and assumed.spec.on_clock) or info.epoch_unix_ns is None or clock is None:
         return None
     return round((assumed.spec.phase - info.window_phase_s(window_s, clock.offset_s)) % window_s, 3)
@@ -193,7 +196,7 @@ def _threshold(threshold: Threshold, watched: LiveThreshold | None, elapsed: flo
     note = "judged in the report"
     if watched is not None:
         value, now = watched.now(elapsed)
-        # A count that only grows can pass a lower bound for good. If it has not passed yet, this proves nothing.
+        # A metric that only grows may still reach its lower bound later, so "fail" is not shown for it.
         grows = METRICS[threshold.metric].grows and threshold.operator in {">", ">="}
         if threshold.reference is None and threshold.operator != "within" and not (grows and now == "fail"):
             judgement = now

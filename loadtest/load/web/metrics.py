@@ -55,7 +55,7 @@ class RunMetrics(Collector):
 
 
 def _families(session: Session, generator: LoadGenerator, *, over: bool) -> list[_Family]:
-    """Return the metrics of a run. Each row has the values of the labels, then the arguments of this kind of metric."""
+    """Return the metrics of a run. Each row has the arguments of ``add_metric``: the label values, then the figures."""
     info = session.info
     live = session.live
     about = {"run": info.id, "scenario": info.scenario.name, "target": info.target.url}

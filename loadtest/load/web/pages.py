@@ -3,8 +3,8 @@
 The additional pages are the live page "Workflow API", the runs with their reports, and ``/metrics``. On Locust's
 pages, the form shows the scenario, the tables get another tab, and the report gets a label.
 
-Only pages of this origin have access. Locust itself accepts any Host and Origin. So any page in the same browser could
-start load: by a cross-origin POST to ``/swarm``, or after rebinding its name to 127.0.0.1.
+Only pages of this origin have access. Locust itself accepts any Host and Origin. Without the protection, any page in
+the same browser could start load: by a cross-origin POST to ``/swarm``, or after rebinding its name to 127.0.0.1.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,7 +34,7 @@ _LIVE_POLICY: Final = (
     "default-src 'none'; script-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-# A report is self-contained, so it needs no access to this origin. Pages with access can start load.
+# A report is self-contained, so it needs no access to this origin. A page with access could start load.
 _REPORT_POLICY: Final = (
     "sandbox allow-scripts allow-popups allow-downloads; default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
     "script-src 'unsafe-inline'; frame-ancestors 'none'"
@@ -335,7 +335,7 @@ def state_text(run: StartedRun) -> str:
 
 
 def labelled(page: str, runs: Sequence[StartedRun]) -> str:
-    """Add a label to Locust's own report that refers to the run's report."""
+    """Add a label to Locust's own report. The label names the report of the last run."""
     where: Any = Markup("")
     if runs:
         where = Markup(" The run’s report is <code>{}</code>.").format(str(runs[-1].directory / "report.html"))
