@@ -204,7 +204,7 @@ class DistributedGenerator:
 
     @property
     def _margin_ns(self) -> int:
-        """A cut is announced this many ns before it: several round trips to the slowest worker, but at least 0.3 s."""
+        """A cut is announced this many ns before it: two round trips to the slowest worker, but at least 0.3 s."""
         away = max((member.report.uncertainty_ns for member in self._alive()), default=0)
         return max(_LEAST_MARGIN_NS, 4 * away)
 

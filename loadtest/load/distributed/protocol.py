@@ -163,7 +163,7 @@ class ProposeCut(RunMessage, tag=True):
 
 
 class Assign(RunMessage, tag=True, kw_only=True):
-    """A new assignment. From ``from_ns`` on, ``workers`` share the schedule. A worker's place determines its arrivals."""
+    """A new assignment. From ``from_ns`` on, ``workers`` share the schedule. Their order sets their shares."""
 
     number: int
     epoch_ns: int
