@@ -1,8 +1,8 @@
 """Rows of a record as NumPy columns.
 
-A word is stored as its place in the ``Vocabulary`` of the record. Numbers are float64, with NaN for null, and are exact
-to the ns for 104 days. Each column is converted and sorted once per chunk, on first use. The rows of a stage are slices
-of the columns. Other selections copy the columns that they need.
+A word is stored as its place in the ``Vocabulary`` of the record. Numbers are float64, with NaN for null, so times are
+exact to the ns for 104 days. Each column is converted and sorted once per chunk, on first use. The operations or
+requests of a stage are a slice of each column. Other selections copy the columns that they need.
 """
 
 from collections.abc import Callable, Sequence
@@ -43,9 +43,9 @@ class Vocabulary:
     Attributes:
         words: all words so far, by column. Outcomes begin with ``OUTCOMES``, and kinds begin with ``KINDS``.
         stage_keys: every stage of every entry, the warm-up included.
-        entry_of: for each stage, the place of its entry.
+        entry_of: for each stage, the index of its traffic entry in ``entries``.
         in_figures: for each stage, whether figures include it; False at -1, which stands for the set-up.
-        meaningful: whether a pass over the record found no meaningless row. Further passes then skip this check.
+        meaningful: whether a pass over the record found no meaningless row. Later passes then do not look for any.
         imported: whether the record was made from a log. A log has no intended starts, so starts replace them.
         most_arrivals: for each entry, the number of offered arrivals; in a killed run, an upper bound from the plan.
     """
@@ -74,7 +74,10 @@ class Vocabulary:
         return np.array([known[word] for word in words], np.int32)
 
     def of_dictionary(self, name: str, dictionary: pa.Array) -> NDArray[np.int32]:
-        """Return the integers of a dictionary's words, then -1. Cached, because most batches share a dictionary."""
+        """Return the integers of a dictionary's words, and -1 for null after them.
+
+        The result is cached, because most batches share a dictionary.
+        """
         last = self._last.get(name)
         if last is None or not last[0].equals(dictionary):
             codes = np.append(self.codes(name, dictionary.to_pylist()), np.int32(-1))
@@ -92,7 +95,7 @@ class Vocabulary:
 def _most_arrivals(plan: TrafficPlan) -> float:
     if plan.offered is not None:
         return plan.offered
-    # Random arrivals may exceed the plan. The factor is generous: it only has to bound the memory.
+    # Random arrivals may exceed the plan. A generous bound is enough, because it only limits memory.
     return min(2 * sum(stage.arrivals for stage in plan.stages) + 1e6, 1e10)
 
 
@@ -115,12 +118,10 @@ _FEW: Final = 12
 class Columns:
     """The columns of a few record batches. Operations come before requests, each sorted by stage.
 
-    The operations or requests of a stage are therefore a slice.
-
     Attributes:
         order: place of each row in the batches. Operations or requests of a stage keep the order of the record.
         stage_index: each row's stage; -1 for the set-up.
-        operations: slice of the operations that belong to a stage. The slice ``requests`` includes the set-up.
+        operations: slice of the operations that belong to any stage. The slice ``requests`` includes the set-up.
     """
 
     def __init__(self, batches: list[pa.RecordBatch], vocabulary: Vocabulary) -> None:

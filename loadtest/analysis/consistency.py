@@ -37,10 +37,10 @@ from loadtest.record.samples import SETUP
 from loadtest.schedule import TrafficSchedule
 
 NAMED: Final = 5
-"""At most this many rows of each kind are named."""
+"""At most this many rows of each inconsistency are named."""
 _STATUSES: Final = (100, 999)
 _MOST_OK: Final = 599
-"""HTTP defines no status above this, so no entry expects a higher status."""
+"""HTTP defines no status above this, so no traffic entry can expect a higher status."""
 _IN_ORDER: Final = (
     ("user_free", "start"), ("start", "first_byte"), ("first_byte", "end"), ("start", "accepted_start"),
     ("accepted_start", "accepted_end"), ("accepted_end", "end"), ("pending_seen", "end"),
@@ -310,12 +310,11 @@ _MOMENTS: Final = ("start", "intended_start")
 
 
 class Arrivals:
-    """Collects the first and last moments of arrivals by traffic entry, without the warm-up.
+    """Collects the first and last moments of sent operations by traffic entry, without the warm-up.
 
     Attributes:
-        last: the last moment of the record, in ns since the epoch.
-        first_of: earliest moment of each entry's sent operations, by column of ``_MOMENTS``, in ns. ``last_of`` has the
-            latest.
+        last: the latest start or end in the whole record, in ns since the epoch.
+        first_of: each entry's earliest moment in ns, by column of ``_MOMENTS``. ``last_of`` has the latest.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -336,7 +335,7 @@ class Arrivals:
 
 _BIN_S: Final = 0.1
 _ENOUGH: Final = 5
-"""Least mean number of arrivals per bin. With fewer arrivals, counts differ even in a perfect schedule."""
+"""Least mean number of arrivals per bin. With fewer arrivals, no spread is stated: even perfect counts would vary."""
 
 
 class Evenness(Result, frozen=True, kw_only=True):
@@ -345,7 +344,7 @@ class Evenness(Result, frozen=True, kw_only=True):
     Attributes:
         gap_error_ms: absolute difference between the gap of two successive starts and that of their intended starts.
         bins_sent: sd ÷ mean of the number of starts per 100 ms; None with too few arrivals.
-        bins_intended: sd ÷ mean of the number of intended starts per 100 ms. A perfect run has equal ``bins_sent``.
+        bins_intended: the same for intended starts. In a perfect run, it equals ``bins_sent``.
     """
 
     gap_error_ms: Summary

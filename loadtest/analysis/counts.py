@@ -33,7 +33,7 @@ _DENSE: Final = 100_000
 
 
 class OperationCell(NamedTuple):
-    """Operations that differ only in their times. Words are integers of the vocabulary, with -1 for null."""
+    """Operations with equal fields. Words are integers of the vocabulary, with -1 for null. ``sent`` is 0 or 1."""
 
     outcome: int
     sent: int
@@ -42,11 +42,11 @@ class OperationCell(NamedTuple):
 
 
 class RequestCell(NamedTuple):
-    """Requests that differ only in their times.
+    """Requests with equal fields.
 
     Attributes:
         status: HTTP status, or ``NO_ANSWER``.
-        stretch: index of the period between two stage boundaries in which they were sent; -1 outside all periods.
+        stretch: index of the period of sending; periods lie between successive stage boundaries. -1 outside of them.
     """
 
     kind: int
@@ -147,7 +147,7 @@ class Counts:
 
     @cached_property
     def on_limit(self) -> "dict[str, Counter[int]]":
-        """Number of requests by limit name and key, set-up included. Read this only after the scan."""
+        """Number of requests by limit name and key, set-up included. Read this only after the last ``add``."""
         found: dict[str, Counter[int]] = defaultdict(Counter)
         for cells in self.requests.values():
             for cell, count in cells.items():
@@ -216,7 +216,8 @@ class Means:
     def __init__(self, vocabulary: Vocabulary) -> None:
         stages = len(vocabulary.stage_keys)
         self.n = np.zeros(stages, np.int64)
-        # Each array has the sums of the known values, and their numbers; for bytes, the numbers of all requests.
+        # The first row has the sum of the known values by stage. The second row has the number of known values, but for
+        # "bytes" the number of all requests.
         self._sums = {name: np.zeros((2, stages)) for name in (*_PARTS, "bytes")}
 
     def add(self, chunk: Chunk) -> None:
@@ -236,7 +237,7 @@ class Means:
 
 
 JOBS: Final = 5_000_000
-"""At most this many jobs are tracked. Later jobs are ignored."""
+"""Tracking stops when a merge finds more jobs than this."""
 _COMPACT: Final = 2_000_000
 _GONE: Final = 404
 _ACCEPTED, _COMPLETED, _FAILED, _LOST = (np.uint8(1 << bit) for bit in range(4))
@@ -247,6 +248,8 @@ _JOB: Final = {"id": np.uint64, "seen": np.uint8, "ended": np.float64, "pending_
 class Ledger(Result, frozen=True, kw_only=True):
     """Jobs that the run submitted, set-up and warm-up included. ``submitted`` is the sum of the next five fields.
 
+    ``back_to_pending`` and ``changed`` also count jobs of earlier runs that this run polled.
+
     Attributes:
         failed: jobs that a response showed as failed, and no response as completed.
         pending: jobs that are neither lost nor shown as ended by a response.
@@ -254,7 +257,7 @@ class Ledger(Result, frozen=True, kw_only=True):
         duplicated: submits whose response had the id of an earlier job.
         back_to_pending: jobs that a response showed as ended, and a later response as pending.
         changed: jobs that one response showed as completed and another as failed.
-        complete: whether every job was tracked. At most ``JOBS`` jobs are tracked.
+        complete: whether every job was tracked. Tracking stops after ``JOBS`` jobs.
     """
 
     submitted: Count
@@ -269,7 +272,10 @@ class Ledger(Result, frozen=True, kw_only=True):
 
 
 class JobTracker:
-    """Tracks jobs by a 64-bit hash of their ids. Two of five million ids share a hash with a probability of 1e-6."""
+    """Tracks jobs by a 64-bit hash of their ids.
+
+    Among five million ids, the probability that any two have the same hash is 1e-6.
+    """
 
     def __init__(self) -> None:
         self._complete = True
@@ -309,7 +315,7 @@ class JobTracker:
     def result(self) -> Ledger:
         self._compact()
         (jobs,) = self._parts
-        # A run may also poll jobs of earlier runs. The ledger counts only the run's own jobs.
+        # A run may also poll jobs of earlier runs. The states of those jobs are not counted.
         own, completed, failed, gone = (jobs["seen"] & bit > 0 for bit in (_ACCEPTED, _COMPLETED, _FAILED, _LOST))
         ended = completed | failed
         return Ledger(
@@ -339,7 +345,7 @@ class JobTracker:
 
 
 def _hashes(ids: pa.Array) -> NDArray[np.uint64]:
-    """Return a hash of each non-null id. Its groups of 8 bytes are mixed as in splitmix64 (Steele, OOPSLA 2014)."""
+    """Return a hash of each id. Groups of 8 bytes are mixed as in splitmix64 (Steele, OOPSLA 2014)."""
     offsets = np.frombuffer(ids.buffers()[1], np.int32, len(ids) + ids.offset + 1)[ids.offset :]
     lengths = np.diff(offsets)
     if not lengths.any():  # only in a damaged record are all ids empty
@@ -362,7 +368,7 @@ def _hashes(ids: pa.Array) -> NDArray[np.uint64]:
 FIRST_PENDING: Final = 20
 """A report names at most this many pending jobs."""
 _LONGEST: Final = 200
-"""A job id is cut to this many characters, because the target chooses it."""
+"""A job id is cut to this many characters, because the target chooses its length."""
 
 
 class PendingJob(NamedTuple):

@@ -1,8 +1,8 @@
 """Analysis of a record's 429s: sent requests as a table and as logs of limiters, and the assumed limiter's replay.
 
-The phase of wall-aligned windows is as uncertain as the server's clock. The limiter is therefore replayed at several
-clock shifts within the uncertainty. The shift that predicts the most observed decisions is kept. For a concurrency
-limit, the time between a request's end at the server and at the client is fitted in the same way.
+The phase of wall-aligned windows is as uncertain as the server's clock. A limiter with such windows is therefore
+replayed at several clock shifts within the uncertainty, and the replay that predicts the most observed decisions is
+kept. For a concurrency limit, the time between a request's end at the server and at the client is fitted in this way.
 """
 
 from collections import defaultdict
@@ -35,7 +35,7 @@ _COLUMNS: Final = {
     **dict.fromkeys(("start", "end", "status", "key_index", "parent_arrival", "execution_time_ms"), np.float64),
     **dict.fromkeys(("traffic", "mistake"), np.int16),
     "outcome": np.int8,
-    **dict.fromkeys(("error_code", "retry_after"), np.int32),  # a target may send very many different texts
+    **dict.fromkeys(("error_code", "retry_after"), np.int32),  # 16 bits are too few: a target chooses these texts
     "stage_index": np.int64,
     "kind": np.int8,
     "limit": np.int8,
@@ -45,7 +45,7 @@ _COLUMNS: Final = {
 class SentRequests:
     """Sent requests. Set-up and warm-up also use quota, so they are included.
 
-    ``rate_headers`` has rate-limit headers of responses, as lines of ``name: value``, by place in ``table``.
+    ``rate_headers`` has the rate-limit headers of a response as lines of ``name: value``, by the row of ``table``.
     """
 
     def __init__(self) -> None:
@@ -105,13 +105,13 @@ BURST_SPAN_S: Final = 0.02
 _BURST_SIZE: Final = 5
 """In a burst of at least this many requests to one limiter, the order of arrival is unknown.
 
-A burst ends at a gap of ``BURST_GAP_S``, or after ``BURST_SPAN_S``.
+A burst ends before a gap of more than ``BURST_GAP_S``, or after ``BURST_SPAN_S``.
 """
 _LEAST_S: Final = 0.001
 _MOST_S: Final = 0.25
-"""The assumed time from sending a request to the server's decision is within these limits, in s."""
+"""Bounds in s of the assumed time from sending a request to the server's decision."""
 _SILENCE: Final = 50
-"""Idle windows between two limiters in a joined log, so that a replay starts each limiter afresh.
+"""Number of idle windows between two limiters in a joined log, so that a replay starts each limiter afresh.
 
 A bucket in debt needs 2 × burst ÷ count windows to refill.
 """
@@ -140,8 +140,8 @@ def limiter_requests(
         start, status = sent["start"][place], sent["status"][place]
         took = _took(sent[place]) if assumed_limits.spec.algorithm == CONCURRENCY else sent["end"][place] - start
         times = start / 1e9 + epoch
-        # Requests sent within a few ms on different connections arrive in any order. A replay can predict only the
-        # number of accepted requests, so these come first in a burst.
+        # Requests sent within a few ms on different connections arrive in any order. A replay can predict only how many
+        # of them are accepted, so a large burst's rejected requests are moved to its end.
         bursts, crowded = in_bursts(times)
         order = np.lexsort((np.arange(len(times)), crowded & (status == THROTTLED_STATUS), bursts))
         ends = np.fmax(times, (start + took)[order] / 1e9 + epoch)
@@ -157,7 +157,7 @@ def limiter_requests(
 
 
 def _by_limiter(sent: NamedColumns, counted: Ints, assumed_limits: AssumedLimits) -> Iterator[tuple[str, float, Ints]]:
-    """Yield each assumed limiter's limit, key (0 if keys share the limit) and requests, in the order of sending."""
+    """Yield each assumed limiter's limit, its key (0 if keys share the limit), and its requests by time of sending."""
     ordered = counted[np.argsort(sent["start"][counted], kind="stable")]
     limits = [each for each in LIMIT_NAMES if each in assumed_limits.limits]
     names = list(dict.fromkeys(map(assumed_limits.drawn_on, limits)))
@@ -183,7 +183,8 @@ def log_of(limit: Limit, times: Floats, ends: Floats, status: Floats, place: Int
 def _took(rows: NamedColumns) -> Floats:
     """Return each request's duration in ns, for replays of a concurrency limit.
 
-    A replay may accept a rejected request, so it has the duration of the last accepted request of its entry and kind.
+    A request that was rejected or has no end gets the duration of the accepted request before it (or else the first),
+    of the same traffic entry and kind, because a replay may accept it.
     """
     took: Floats = rows["end"] - rows["start"]
     for _, at in groups(rows["traffic"].astype(np.int64) * len(KINDS) + rows["kind"]):
@@ -195,7 +196,7 @@ def _took(rows: NamedColumns) -> Floats:
 
 
 def in_bursts(times: Floats) -> tuple[Ints, Bools]:
-    """Return the index of each request's burst, and whether the burst is so large that its order is unknown.
+    """Return the index of each request's burst, and whether the burst is so large that the order of arrival is unknown.
 
     Send times are in s and ascend.
     """
@@ -208,7 +209,7 @@ def in_bursts(times: Floats) -> tuple[Ints, Bools]:
 
 
 def decision_delay(logs: list[RequestLog]) -> float:
-    """Return the assumed maximum time from a request's start to its decision, in s. 90 % of the 429s take less time."""
+    """Return the 90 % quantile of the 429s' durations, in s: the assumed longest time from a start to the decision."""
     took = np.concatenate([(log.ends - log.times)[log.rejected] for log in logs])
     return float(np.clip(np.quantile(took, 0.9), _LEAST_S, _MOST_S)) if len(took) else _LEAST_S
 
@@ -227,7 +228,7 @@ def join(logs: list[RequestLog], tolerance_s: float) -> RequestLog:
 
 
 def concatenated(logs: list[RequestLog], order: Ints | slice = slice(None)) -> dict[str, Any]:
-    """Return the columns of several logs, one log after another or in another order."""
+    """Join the columns of several logs, one log after another, and arrange the rows by ``order``."""
     names = ("times", "ends", "rejected", "answered", "judged", "place")
     return {name: np.concatenate([getattr(log, name) for log in logs])[order] for name in names}
 
@@ -276,7 +277,7 @@ def expect(info: RunInfo, sent: NamedColumns, logs: list[RequestLog], clock: tup
         own = log.judged
         place, refused, was_429, answered = log.place[own], ~allowed[own], log.rejected[own], log.answered[own]
         rejected[place] = refused
-        # Reordering a burst leaves its send times in place, so one replay is compared with both orders.
+        # A burst's requests were reordered, but not its times. One replay therefore applies to both orders.
         order = np.lexsort((place, start[place]))
         reordered += int((order != np.arange(len(order))).sum())
         agreed_as_sent += int(((refused == was_429[order]) & answered[order]).sum())
@@ -291,11 +292,11 @@ def expect(info: RunInfo, sent: NamedColumns, logs: list[RequestLog], clock: tup
 
 
 _Tried = tuple[int, float, list[Bools]]
-"""The number of observed decisions that a replay predicts, its clock shift, and its decisions by limiter."""
+"""The number of observed decisions that a replay predicts, its clock shift, and the accepted requests by limiter."""
 
 
 def _fit(assumed_limits: AssumedLimits, logs: list[RequestLog], clock: tuple[float, float]) -> _Tried:
-    """Return the replay that agrees best; of equal replays, the nearest to the measured clock offset."""
+    """Return the replay that predicts most decisions; if several do, that nearest to the measured clock offset."""
     offset, reach = clock
     if assumed_limits.spec.algorithm == CONCURRENCY:
         tried = [_try(assumed_limits.spec, logs, offset, lead) for lead in _LEADS_S]
