@@ -1,6 +1,6 @@
 """Text for compared metrics and their findings: values, differences, intervals and sentences.
 
-A finding is one change of a traffic entry, with all metrics that show it.
+A finding is one change in a traffic entry and stage, with all metrics that show it.
 """
 
 import math
@@ -32,19 +32,19 @@ _ORDERED: Final = (
     Metric.OVERHEAD_P50,
     Metric.GOODPUT,
 )
-"""The cause of a finding is the first of these metrics that became worse."""
+"""The cause of a finding of kind ``grown`` is the first of these metrics that became worse."""
 _TAILS: Final = frozenset({Metric.EXECUTION_TIME_P95, Metric.RESPONSE_TIME_P95, Metric.TIME_TO_RESULT_P95})
 _KINDS: Final[dict[Metric, FindingKind]] = {Metric.ERROR_RATE: "failing", Metric.THROTTLED_RATE: "throttled"}
 _SYMPTOM_LEVEL: Final = 0.05
 """The p of a symptom is at most this, without adjustment for other metrics."""
 _PART: Final = 0.25
-"""A contribution is important if it is at least this share of the suspected change."""
+"""404s or do-nothing workflows explain part of a slow-down if they slowed down by at least this share of it."""
 _MOST: Final = 3
-"""At most this many items are listed after the first finding."""
+"""``summary`` lists at most this many items after the first finding."""
 
 
 def gated(comparison: RunComparison) -> tuple[MetricComparison, ...]:
-    """Return the metrics that decide the verdict. Metrics that still lack earlier runs are included."""
+    """Return the metrics that the verdict may use, including those that are still learning."""
     return tuple(one for one in comparison.metrics if one.gated or one.suspect or one.verdict == "learning")
 
 
@@ -72,13 +72,13 @@ def listed(items: Sequence[str], most: int = 4) -> str:
 
 
 def in_percent(one: MetricComparison) -> bool:
-    """Whether a metric's minimum effect is 5 %. Shares, and short or polled times, have another minimum effect."""
+    """Whether a metric's minimum effect is 5 %. Shares, and times below 20 ms or 20 poll intervals, have another."""
     nature, ms = one.nature, max(LEAST_MS, one.resolution_ms)
     return nature.scale == "log" and (nature.unit != "ms" or (one.base or 0.0) * math.expm1(LEAST_RATIO) >= ms)
 
 
 def detectable_ms(one: MetricComparison) -> float:
-    """Return the minimum detectable growth of a time, in ms."""
+    """Return the minimum detectable growth of a time, in ms; 0 if it is unknown."""
     return ((one.detectable or 1.0) - 1) * (one.base or 0.0)
 
 
@@ -152,7 +152,7 @@ def detectable(one: MetricComparison) -> str:
 
 
 def size(log_ratio: float) -> str:
-    """Format the size of a log ratio: ``12 %``."""
+    """Format a log ratio as a change without a plus sign: ``12 %``."""
     return percent(math.exp(log_ratio)).removeprefix("+")
 
 
@@ -178,7 +178,8 @@ def is_share(one: MetricComparison) -> bool:
 def worsening(one: MetricComparison) -> float:
     """Return a sort key: the log ratio of a worsening, negative if the metric improved.
 
-    Times below 20 ms count as 20 ms. Otherwise the shortest times, which vary most, would always come first.
+    The growth of a time below 20 ms is divided by 20 ms. Otherwise the shortest times, which vary most, would always
+    come first.
     """
     if one.ratio is None or one.ratio <= 0:
         return 0.0
@@ -188,7 +189,7 @@ def worsening(one: MetricComparison) -> float:
 
 
 def telling(one: MetricComparison) -> tuple[bool, float]:
-    """Return a sort key that grows with the change. Short times, polled times and shares have the smallest keys."""
+    """Return a sort key that grows with the worsening. Metrics without ``in_percent`` have the smallest keys."""
     return in_percent(one), worsening(one)
 
 
@@ -198,10 +199,10 @@ def factor(ratio: float) -> str:
 
 
 def find(metrics: Sequence[MetricComparison], worse: Sequence[MetricComparison]) -> tuple[ChangeFinding, ...]:
-    """Return a finding for each share that became worse, and a finding for all worse times of an entry and stage.
+    """Return a finding for each share of ``worse``, and a finding for all its times and goodput of an entry and stage.
 
-    The entry's other metrics that became worse are symptoms: they show where the time was lost. Errors come first, then
-    429s, then times by the lower bound of their growth (95 %, in ms), the largest first. Goodput counts as a time.
+    The entry's other metrics that became worse are symptoms: they show where the time was lost. Findings of errors come
+    first, then those of 429s. The rest follow by the lower bound of the cause's difference (95 %), the largest first.
     """
     found = [_finding(metrics, one, []) for one in worse if one.metric not in _ORDERED]
     for entry in dict.fromkeys((one.traffic, one.stage) for one in worse if one.metric in _ORDERED):
@@ -246,7 +247,7 @@ def _finding(
 
 
 def summary(findings: Sequence[ChangeFinding], metrics: Sequence[MetricComparison]) -> str:
-    """Describe the first finding in a sentence without a full stop, and name the others."""
+    """Return the first finding's sentence, without a full stop, and the causes of the other findings."""
     causes = [one.cause for one in findings[1:]]
     named = [f"{full_name(one, metrics)} {difference(one.metric, one.difference)}" for one in causes]
     text = findings[0].sentence if findings else ""
@@ -258,7 +259,7 @@ def attribution(
 ) -> tuple[str, ...]:
     """Return sentences on whether 404s and do-nothing workflows became slower, too, as a hint to the cause.
 
-    A sentence appears only if the 95 % interval of the change in ms lies wholly below or above a quarter of the
+    A sentence appears only if the 95 % intervals of all their changes lie below, or all above, a quarter of the
     suspected change. ``runs`` are the last runs of both sides, because a workflow may do nothing on one side only.
     """
     texts = []
@@ -276,7 +277,7 @@ def attribution(
             "this part is lost outside the workflows",
         ),
     ):
-        # Compare with the first metric in ms that grew in another entry.
+        # Compare with the first finding outside ``entries`` whose cause is a time.
         grown = (one.cause for one in findings if one.kind == "grown" and one.traffic not in entries)
         suspect = next((one for one in grown if one.nature.unit == "ms"), None)
         if suspect is None or suspect.difference is None or not (seen := _intervals(metrics, entries, suspect)):
@@ -306,7 +307,7 @@ def _intervals(
 
 
 def would_have_seen(found: Sequence[MetricComparison]) -> str:
-    """Return a sentence with the smallest slow-down that would have been noticed in any entry, in 80 % of cases."""
+    """Return a sentence with the smallest slow-down that would be noticed in 80 % of cases, whatever its entry."""
     entries: defaultdict[tuple[str, str], list[MetricComparison]] = defaultdict(list)
     for one in found:
         if one.nature.unit == "ms" and one.detectable:

@@ -1,8 +1,8 @@
 """The audit of a history: its changes, the rule's false-alarm rate, and the minimum detectable changes.
 
-The rule is replayed only on stretches of runs without a step or trend. The rule compares each run with the runs before
-it, and near the beginning with its neighbours. If a regression is suspected, the next run serves as the rerun. A real
-rerun follows within minutes, so a real rerun shares more of the environment.
+The rule is replayed only on stretches of runs without a step or trend. It compares each run with the runs before it,
+and each of a stretch's first 30 runs with the others of these 30. If a regression is suspected, the next run serves as
+the rerun. A real rerun follows within minutes, so it shares more of the environment with the suspected run.
 """
 
 import statistics
@@ -48,7 +48,7 @@ class Sensitivity(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         value: value of the metric, in its unit.
         sd: standard deviation between runs, on the metric's scale.
-        detectable: the worsening that is found in 80 % of cases, as a ratio; None if unknown.
+        detectable: the smallest worsening that is found in 80 % of cases, as a ratio; None if unknown.
         detectable_value: value of a share after the minimum detectable change.
     """
 
@@ -67,11 +67,11 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         replayed: number of replayed checks, at most ``MOST_REPLAYS``.
-        calm: number of runs that could be replayed, because their stretch is long enough and has no change.
+        calm: number of runs that could be replayed: no odd runs, in long enough stretches without a step or trend.
         segments: number of baseline periods.
         changes: steps, trends and odd runs within the baseline periods, oldest first.
-        false_alarms: checks whose suspected regression the next run confirmed, although nothing changed.
-        reruns: checks that suspected a regression. Each would have cost a rerun.
+        false_alarms: replayed checks whose suspected regression the rerun confirmed, although nothing changed.
+        reruns: replayed checks that suspected a regression. Each would have cost a rerun.
         metrics: minimum detectable changes in the latest replayed stretch.
     """
 
@@ -87,7 +87,7 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def audit(history: History, track: Callable[[Sequence[int]], Iterable[int]] = iter) -> Audit:
-    """Find the changes in a history, and apply the rule again to the runs between them. ``track`` shows progress."""
+    """Find the changes in a history, and replay the rule on the runs between them. ``track`` shows progress."""
     accepted = [each for each in history.runs if each.status == "accepted"]
     cut = (part for group in _comparable(accepted) for part in segments(group))
     parts = [[_testable(each.measurements) for each in part] for part in cut]

@@ -5,11 +5,11 @@ change, the minimum detectable change, and whether the change matters.
 
 The p of a share is computed from counts, because log odds are imprecise for rare events. After 0 errors in 3,000
 requests, 12 in 600 are clearly a rise, but the change in log odds has a standard error of 1.4. Fisher's exact test
-gives a normal deviate. The signed root of the deviance replaces it if events are very many, or if 429s are expected
-(McCullagh & Nelder, "Generalized Linear Models", 1989, §4.4). The expected log odds are then an offset. The deviate is
-divided by the root of the overdispersion (§4.5), because rates vary between runs by more than counting error. Student's
-t then has Satterthwaite's degrees of freedom. The interval of the difference is Newcombe's (1998), from Wilson
-intervals at effective counts.
+gives a normal deviate. With more than 2,000 events, or if expected shares of 429s differ, the signed root of the
+deviance replaces it (McCullagh & Nelder, "Generalized Linear Models", 1989, §4.4), with the expected log odds as an
+offset. The deviate is divided by the root of the overdispersion (§4.5), because rates vary between runs by more than
+counting error. Student's t then has Satterthwaite's degrees of freedom. The interval of the difference is Newcombe's
+(1998), from Wilson intervals with sample sizes divided by the overdispersion.
 """
 
 import math
@@ -52,7 +52,7 @@ CONFIDENCE: Final = 0.975
 _STEPS: Final = 5
 """The smallest detectable share is found in this many iterations, because its variance depends on the share."""
 _MOST_DF: Final = 1e4
-"""With more degrees of freedom than this, Student's t is treated as normal."""
+"""Degrees of freedom are limited to this. Student's t is then practically normal."""
 _MOST_PRIOR_DF: Final = 8
 """In ``estimate``, s₀² has at most this many degrees of freedom. Chosen with ``bench/regression_power.py``."""
 ALIKE: Final = math.log(3.0)
@@ -116,7 +116,7 @@ class MetricChange:
         variance: the variance that all tests use. ``estimate`` sets it, and its degrees of freedom ``df``.
         parts: two factors that turn ``variance`` into the variance of the base side's mean, and of the head.
         penalty: p is multiplied by this, because the metric is tested against several baselines.
-        weight: the metric's share of α is proportional to this. A p50 has 1; a metric that is not tested has 0.
+        weight: the metric's share of α is proportional to this; 0 if the metric is not tested.
         anchored: whether the baseline is the first runs of its period instead of the latest, to find slow drift.
         rise: the user's own minimum rise of a share.
     """
@@ -165,12 +165,12 @@ class TimeChange(MetricChange):
 
     @property
     def se(self) -> float:
-        """Standard error of ``delta``. ``delta`` ÷ ``se`` has Student's t distribution."""
+        """Standard error of ``delta``. If nothing changed, ``delta`` ÷ ``se`` has Student's t distribution."""
         return math.sqrt(self.variance * sum(self.parts))
 
     @property
     def worse(self) -> float:
-        """``delta``, negated for metrics such as goodput."""
+        """``delta``, negated for metrics that become worse by falling, such as goodput."""
         return self.nature.worse * self.delta
 
     def p(self, *, better: bool = False) -> float:
@@ -206,9 +206,9 @@ class TimeChange(MetricChange):
         return max(LEAST_RATIO, math.log1p(max(LEAST_MS, self.resolution_ms) / self.base))
 
     def detectable(self, level: float, power: float) -> float | None:
-        """The smallest worsening that is found with the given power (0-1), as a ratio. None if there is none.
+        """The smallest worsening that is found with the given power (0-1), as a ratio. None if it is out of range.
 
-        A worsening is found if the one-sided p is at most ``level``.
+        A worsening is found if the one-sided p is at most ``level`` and it reaches the minimum effect.
         """
         critical = student(1 - level / self.penalty, self.df) * self.se
         least = max(critical, self._least_effect) + student(power, self.df) * self.se
@@ -277,7 +277,7 @@ class ShareChange(MetricChange):
         return self.difference_interval()[1] < _UNCHANGED_SHARE
 
     def detectable(self, level: float, power: float) -> float | None:
-        """The smallest rise that is found with the given power, as an odds ratio. None if there is none."""
+        """The smallest rise that is found with the given power, as an odds ratio. None if the share would exceed 1."""
         n, of_base = (sum(one.n for one in side) for side in (self.head_counts, self.base_counts))
         rate, varies = common_log_odds(self.base_counts, half=True), sum(self.varies)
         share = before = expit(rate + self._offset)

@@ -34,14 +34,14 @@ IMPROVED_AGAIN: Final = "improved, and again in"
 """If a check starts a baseline period by itself, the decision's reason begins with this."""
 _DIGITS: Final = 7
 _GROWTH_RUNS: Final = 5
-"""Growth compares the median of the latest runs with the median of the first runs, this many of each."""
+"""Growth compares the median of the latest runs with the median of the first runs, at most this many of each."""
 
 
 class RunLine(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", tag="run", omit_defaults=True):
     """A run as it was recorded. Recorded runs are never rewritten.
 
     Attributes:
-        recorded: time in UTC, ISO 8601.
+        recorded: time when the line was made, in UTC, ISO 8601.
         verdict: verdict of the run's comparison with the runs accepted at that time.
         status: status before any decision.
         confirms: for a rerun, the id of the suspected run.
@@ -60,7 +60,7 @@ class DecisionLine(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", 
     """A decision on a run, by the user or by a check.
 
     Attributes:
-        recorded: time in UTC, ISO 8601. If a run has several decisions, the last counts.
+        recorded: time of the decision in UTC, ISO 8601. If a run has several decisions, the last counts.
         run: the run's id.
         new_segment: whether the service changed with this run. Later runs are then not compared with runs before it.
     """
@@ -103,7 +103,7 @@ class History(NamedTuple):
         return next((each for each in self.runs if each.id == run), None)
 
     def with_rerun(self, run: str) -> list[HistoryRun]:
-        """A suspected run and its reruns, because a decision applies to all of them."""
+        """The suspected run and its reruns, if ``run`` is any of them. A decision applies to all of them."""
         found = self.find(run)
         suspect = "" if found is None else found.line.confirms or found.id
         return [each for each in self.runs if suspect and suspect in {each.id, each.line.confirms}]
@@ -111,7 +111,7 @@ class History(NamedTuple):
     def evidence(self, run: RunMeasurements) -> tuple[list[RunMeasurements], list[RunMeasurements]]:
         """The runs with which a run is compared, and further runs used only for their noise. Oldest first.
 
-        The first list has the comparable accepted runs of the run's baseline period, the second those of the previous
+        The first list has the comparable accepted runs of the latest baseline period, the second those of the previous
         period. If no run is comparable, the first list has all accepted runs. The comparison then names the field that
         differs.
         """
@@ -170,10 +170,10 @@ def segments(runs: Sequence[HistoryRun]) -> list[list[HistoryRun]]:
 
 
 def growth(history: History) -> str:
-    """Return a sentence about the growth of response times since the first accepted run, over all baseline periods.
+    """Return a sentence about the growth of response times over all baseline periods.
 
-    The sentence shows the sum of many small accepted changes. It is empty if no earlier accepted run is comparable with
-    the latest.
+    The sentence shows the sum of many small accepted changes. It begins with the first accepted run that is comparable
+    with the latest, and is empty if there is none, or no response time.
     """
     accepted = [each for each in history.runs if each.status == "accepted"]
     alike = [each for each in accepted if not mismatch(each.measurements, accepted[-1].measurements)]

@@ -168,7 +168,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 class _Schemas(msgspec.Struct):
-    """The schema version of a line. ``run`` has the version of its measurements, or is the id of a run."""
+    """The schema version of a line. In a run's line, ``run`` has that of the measurements; a decision has an id."""
 
     schema: int
     run: "_Schemas | str"

@@ -124,7 +124,7 @@ class TargetIdentity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GeneratorIdentity(msgspec.Struct, frozen=True, kw_only=True):
-    """The load generator. Within a history, the machine may change, unless the target is embedded."""
+    """The load generator: its machine and the number of its workers."""
 
     os: str
     cpu: str
@@ -141,7 +141,7 @@ class ControlMeasurement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunMeasurements(msgspec.Struct, frozen=True, kw_only=True):
-    """A run's data for comparisons. An empty version or digest is unknown and matches every value.
+    """A run's data for comparisons. An empty version, ``definition`` or ``files`` is unknown and matches every value.
 
     Attributes:
         started: time in UTC, ISO 8601.
@@ -263,8 +263,9 @@ FACTS: Final = (
 def mismatch(base: RunMeasurements, head: RunMeasurements, *, paired: bool = False) -> str:
     """Describe the first difference that makes two runs incomparable. Empty if there is none.
 
-    The generator's machine must be the same only if an embedded target shares it. Otherwise the machine may change:
-    hosted runners change processors from job to job, and each run's validity judges its generator.
+    The generator's machine must be the same only if an embedded target shares it, or if the scenario requires it.
+    Otherwise the machine may change, because hosted runners change processors from job to job, and each run's validity
+    judges its generator.
 
     Args:
         base: an earlier run, or the base side of a pair.

@@ -54,8 +54,8 @@ def block_order(seed: int, pairs: int) -> tuple[Side, ...]:
 def compare_pairs(pairs: Sequence[_Pair], *, title: str = "", discarded: int = DISCARDED) -> RunComparison:
     """Compare two sides by the differences between the blocks (base, head) of each pair, in order of time.
 
-    The comparison is inconclusive until it excludes a worsening by 10 %, or for shares by 2 points. The first
-    ``discarded`` of the pairs are left out.
+    Without a regression, the comparison is inconclusive until it excludes a worsening by 10 %, or for shares by 2
+    points. The first ``discarded`` of the pairs are left out.
     """
     counted_pairs = pairs[discarded:]
     valid = [pair for pair in counted_pairs if pair[0].valid and pair[1].valid]
@@ -77,7 +77,7 @@ def compare_pairs(pairs: Sequence[_Pair], *, title: str = "", discarded: int = D
 
 
 def _compare_blocks(pairs: Sequence[_Pair]) -> tuple[list[AnyChange], list[MetricComparison], set[Key]]:
-    """Return the changes of tested metrics, the untested metrics, and the keys that only lack values of the head."""
+    """Return changes of tested metrics, the untested metrics, and keys untested only because the head lacks them."""
     columns: defaultdict[Key, list[tuple[Measurement, Measurement | None]]] = defaultdict(list)
     for base, head in pairs:
         others = head.by_key()
@@ -116,8 +116,8 @@ def _unfit(base: Measurement, head: Measurement | None) -> str:
 def _change(column: Sequence[tuple[Measurement, Measurement]], weight: float) -> AnyChange:
     """Return the mean difference of the pairs, with limited outliers. The standard error is s ÷ √n.
 
-    s² is the larger of two variances: between pairs, and within pairs (estimated from each block). The first is too
-    small if a few differences agree by chance. For shares, s² is the variance beyond counting error.
+    The observed s² is the larger of two variances: between pairs, and within pairs (estimated from each block). The
+    first is too small if a few differences agree by chance. For shares, s² is the variance beyond counting error.
     """
     n, bases, heads = len(column), [base for base, _ in column], [head for _, head in column]
     within = statistics.fmean(base.known_se**2 + head.known_se**2 for base, head in column)

@@ -26,11 +26,11 @@ class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         base: value of the base side, in the metric's unit: the mean over the pairs or the history.
         difference: head − base, in the metric's unit.
-        difference_interval: 95 % interval of ``difference``; None if no sound interval exists.
+        difference_interval: 95 % interval of ``difference``; None if the metric was not tested.
         ratio: head ÷ base for times and rates, the odds ratio for shares.
         ratio_interval: 95 % interval of ``ratio``.
         p: one-sided p value, small if the metric became worse; None if the metric was not tested.
-        p_adjusted: ``p``, adjusted for all tested metrics by Holm's method.
+        p_adjusted: ``p``, adjusted for all tested metrics by Holm's method; in a rerun, ``p`` of a suspected metric.
         detectable: the smallest worsening that this comparison finds in 80 % of cases, as a ratio. Below 1 if less is
             worse; None if unknown.
         detectable_value: for a share, the head's value after the minimum detectable change.
@@ -39,9 +39,9 @@ class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
         suspect: whether a rerun must confirm that the metric became worse.
         drift: whether the baseline is the first runs of its period instead of the latest, to find slow drift.
         gated: whether the verdict may use the metric.
-        why: why the metric is not gated, not comparable or inconclusive; empty otherwise.
+        why: why the metric is not tested or inconclusive, or why its change does not count; empty otherwise.
         earlier: values of the base side in order, for plots; ``later`` has those of the head side.
-        resolution_ms: the poll interval in ms. Smaller differences count as zero.
+        resolution_ms: the poll interval in ms. Smaller differences do not count.
     """
 
     traffic: str
@@ -148,6 +148,6 @@ def save(comparison: RunComparison, directory: Path) -> None:
 
 
 def load(directory: Path, error: type[LoadtestError] = RecordError) -> RunComparison:
-    """Read ``comparison.json``; raises the ``error``."""
+    """Read ``comparison.json``; raises ``error``."""
     remedy = "Repeat the comparison."
     return read_versioned(directory / FILE_NAME, RunComparison, SCHEMA_VERSION, remedy=remedy, error=error)

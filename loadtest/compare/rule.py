@@ -43,7 +43,7 @@ _PENALTIES: Final = (1.25, 5.0)
 _SE_FACTOR: Final = 1.3
 """In runs of a few minutes, time blocks underestimate the standard error by this factor."""
 WINDOW: Final = 20
-"""To find a sudden change, a run is compared with this many of the latest runs."""
+"""To find a sudden change, a run is compared with at most this many of the latest runs."""
 ANCHOR: Final = 10
 """To find a slow drift, a run is compared with this many of the first runs of the baseline period."""
 ANCHORED_FROM: Final = 15
@@ -103,8 +103,8 @@ def _compare_run(
 ) -> tuple[list[AnyChange], list[MetricComparison]]:
     """Return the changes of the tested metrics of a run, and the metrics that are not tested.
 
-    A change is relative to the latest runs, or to the first runs if its p is smaller there. The second list has a
-    metric that ``run`` lacks if most earlier runs have it, or if it is ``suspected``.
+    A change is relative to the latest runs, or to the first runs if its p is smaller there. A metric that ``run`` lacks
+    is in the second list if most earlier runs have it, or if it is ``suspected``.
     """
     columns, before = _columns(history), _columns(noise[-WINDOW:])
     latest, anchored = [], []

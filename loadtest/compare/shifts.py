@@ -1,9 +1,9 @@
 """Changes inside a history: steps, trends and odd runs of a metric.
 
 The noise is estimated from successive differences, because a few steps hardly affect them. The estimate is shrunk
-towards the metric's assumed noise. A stretch is split where two means fit best (binary segmentation, Scott & Knott,
-1974). If a straight line fits better, the stretch is a trend. Significance levels are adjusted for the number of places
-and metrics (Bonferroni).
+towards the metric's assumed noise. A stretch of runs is split where two means fit best (binary segmentation, Scott &
+Knott, 1974). If a straight line fits better, the stretch is a trend. Significance levels are adjusted for the number of
+places and metrics (Bonferroni).
 """
 
 import math
@@ -26,7 +26,7 @@ ALL: Final = "all entries"
 _LEVEL: Final = 0.0025
 """A change is found if its p, adjusted for all places and metrics of a stretch, is at most this."""
 _SHORTEST: Final = 3
-"""A step has at least this many runs on each side. Fewer runs are odd runs."""
+"""A step has at least this many runs on each side. Fewer deviating runs can only be odd runs."""
 _ODD: Final = 3, 8
 """At most 3 in 8 runs can be odd runs, and at most 8 in all. More deviating runs are a second level, not outliers."""
 _MOST_DF: Final = 12
@@ -45,9 +45,9 @@ class HistoryChange(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         run: the first run with the change, or the first run of the trend.
         started: start of ``run`` in UTC, ISO 8601.
-        until: start of the last run of a trend; otherwise equal to ``started``.
+        until: start time of a trend's last run; otherwise equal to ``started``.
         runs: number of runs in a trend, or after a step; 1 for an odd run.
-        change: after ÷ before for times, after − before for shares.
+        change: value after ÷ value before for times, after − before for shares.
         interval: 95 % interval of ``change``.
         also: number of other metrics with the same change.
     """
@@ -94,7 +94,10 @@ class _Found(NamedTuple):
 
 
 def find_changes(runs: Sequence[RunMeasurements]) -> tuple[list[HistoryChange], list[list[RunMeasurements]]]:
-    """Return the changes in a stretch of comparable runs, in order of time, and the parts without a change."""
+    """Return the changes in a stretch of comparable runs, in order of time, and the parts without a change.
+
+    The parts lie between steps and trends, and lack odd runs.
+    """
     every = _series(runs)
     level = _LEVEL / len(every) if every else 0.0
     found: list[_Found] = []
@@ -170,7 +173,7 @@ def _series(runs: Sequence[RunMeasurements]) -> list[_Series]:
         # The mean is the time of a typical entry, so the minimum effect in ms applies to it.
         mean = np.mean([one.scores for one in whole], axis=0)
         key, interval = Key(ALL, "", Metric.RESPONSE_TIME_P50), max(one.resolution_ms for one in whole)
-        # Half of the variance may be common to all entries, so their mean keeps it.
+        # Half of the variance may be common to all entries, so their mean keeps this half.
         made.append(_Series(key, list(range(len(runs))), mean, mean, whole[0].prior / 2, interval))
     return made
 
@@ -188,10 +191,10 @@ def _shifts(one: _Series, level: float, rest: Floats) -> list[_Found]:
 
 
 def _odd_runs(one: _Series, rests: Floats, level: float) -> Iterator[_Found]:
-    """Yield the runs that are slower, or faster, than all other runs by more than chance (p ≤ ``level``) explains.
+    """Yield the runs with higher, or lower, values than all other runs, by more than chance (p ≤ ``level``) explains.
 
-    ``rests`` has residuals by series and run. The first row is the metric, the others are similar entries. The noise is
-    the variance within the odd runs and within all other runs. Runs may be few, so similar entries add their variance
+    ``rests`` has residuals by series and run: first those of ``one``, then those of similar entries. The noise is the
+    variance within the odd runs and within all other runs. Runs may be few, so similar entries add their variance
     within the same two groups. Odd runs that several entries share therefore do not inflate the noise.
     """
     others, n = len(rests) - 1, rests.shape[1]
@@ -230,7 +233,10 @@ def _most_odd(n: int) -> int:
 
 
 def _split(one: _Series, begin: int, end: int, noise: _Noise, fitted: Floats) -> tuple[list[_Found], list[int]]:
-    """Return the changes between runs ``begin`` and ``end``, and all steps' places. Write fits to ``fitted``."""
+    """Return the changes between runs ``begin`` and ``end``, and the places of all significant steps.
+
+    Write the fitted values to ``fitted``.
+    """
     scores, n, (variance, df, level) = one.scores[begin:end], end - begin, noise
     fitted[begin:end] = np.median(scores)
     found: list[_Found] = []
@@ -276,21 +282,21 @@ def _p(square: float, df: float) -> float:
 
 
 def _scale(one: _Series, variance: float) -> float:
-    """Return the standard deviation of the sizes. For shares, estimate it from successive differences."""
+    """Return the noise of the sizes (standard deviation). For shares, estimate it from successive differences."""
     return math.sqrt(variance) if one.sizes is one.scores else float(np.std(np.diff(one.sizes))) / math.sqrt(2)
 
 
 def _found(
     one: _Series, kind: _Kind, at: tuple[int, int, int], effect: tuple[float, float], strength: float
 ) -> list[_Found]:
-    """Return a change if it reaches the minimum effect in either direction.
+    """Return a list with the change, or an empty list if the change is below the minimum effect.
 
     Args:
         one: the metric.
         kind: the change's kind.
-        at: the first and the last run of the change, and a run whose value shows its size.
+        at: indexes of the first and last run of the change, and of a run whose value is the value after the change.
         effect: the size of the change, and half the width of its interval.
-        strength: the strongest of several equal changes is kept.
+        strength: if several metrics show the same change, the strongest is kept.
     """
     nature, (size, half), value = NATURES[one.key.metric], effect, float(one.sizes[at[2]])
     if one.of_share:

@@ -5,11 +5,11 @@ Two rules judge each metric: Holm's procedure over the tested metrics, and the m
 - ``regressed`` (4): A metric became worse beyond chance and by at least the minimum effect. Against a history, the
   rerun confirmed it.
 - ``pass`` (0): No metric is suspected, or the rerun confirmed none. The sentence gives the minimum detectable changes.
-- ``learning`` (0): There are fewer than five comparable accepted runs, so nothing is judged.
+- ``learning`` (0): Too few comparable accepted runs exist (five are needed, or two in a later baseline period).
 - ``inconclusive`` (6): The user must act. A suspected metric awaits its rerun, the rerun could not measure it, or the
   environment changed, too. Or no metric could be tested, pairs do not exclude +10 %, or the head lacks a tested metric.
 - ``not comparable`` (3): The runs differ in scenario or target, or the embedded target's machine differs.
-- ``invalid`` (3): The run itself is invalid.
+- ``invalid`` (3): The run itself is invalid, or too few pairs are valid.
 
 Against a history, a metric that varies too much is ``inconclusive``, but the overall verdict is not. Otherwise every
 run of a noisy service would be inconclusive, and users would switch the check off.
@@ -51,7 +51,7 @@ _WEIGHTS: Final = {
     Metric.TIME_TO_RESULT_P95: 0.25,
     **{metric: 1.0 for metric, nature in NATURES.items() if nature.unit == "share"},
 }
-"""A metric's share of α is proportional to its weight. A p95 varies more, so it needs a larger change anyway."""
+"""A metric's share of α is proportional to its weight. A p95 gets less, because it varies more and finds less."""
 _HIDDEN: Final = 0.05
 """A poll interval above this share of the response time hides changes of executionTime."""
 TESTABLE: Final = frozenset({*_WEIGHTS, Metric.EXECUTION_TIME_P50})
@@ -61,7 +61,7 @@ _ORDER: Final = {metric: place for place, metric in enumerate(Metric)}
 _CONTROLS: Final = {"CPU loop": (0.03, 1.05, 0.0), "dispatch lag p99": (0.30, 1.5, 1.0)}
 """For each control: its assumed sd between runs (log scale), and the smallest ratio and growth in ms that count."""
 _CONTROL_LEVEL: Final = 0.01
-"""A control moved if its one-sided p (Student's t, shrunk sd) is at most this and it grew by both of its minima."""
+"""A control moved if its one-sided p (Student's t, shrunk sd) is at most this and it grew by at least both minima."""
 _LEAST_CONTROLS: Final = 3
 """Controls are compared only if at least this many runs or pairs have them."""
 _EXIT_CODES: dict[ComparisonVerdict, ExitCode] = {
@@ -75,7 +75,10 @@ _EXIT_CODES: dict[ComparisonVerdict, ExitCode] = {
 
 
 class Levels(NamedTuple):
-    """Maximum p of a worsening: in the first run (adjusted by Holm), and in the rerun, if any. The power is 0-1."""
+    """Maximum p of a worsening in the first run (``family``, adjusted by Holm) and in the rerun, if any (``confirm``).
+
+    Minimum detectable changes are found with the probability ``power``.
+    """
 
     family: float
     confirm: float | None
@@ -131,10 +134,10 @@ def judge_family(
 ) -> tuple[MetricComparison, ...]:
     """Judge each metric, and sort the metrics by traffic entry, stage and metric.
 
-    A tested metric *regressed* if its p by Holm is at most ``levels.family`` and it reaches the minimum effect. If a
-    rerun decides, the metric is only *suspected*. In the rerun, a metric of ``confirming`` *regressed* if its p is at
-    most ``levels.confirm`` and it reaches the minimum effect again. Metrics that are only ``shown`` stay as they are,
-    but those of ``confirming`` remain suspected.
+    A tested metric *regressed* if its p by Holm is at most ``levels.family`` and it reaches the minimum effect. If
+    ``levels.confirm`` is set, the first run makes it only *suspected*. In the rerun, a metric of ``confirming``
+    *regressed* if its p is at most ``levels.confirm`` and it reaches the minimum effect again. Metrics that are only
+    ``shown`` stay as they are, but those of ``confirming`` remain suspected.
 
     Holm's method counts only tests that can find a change (Tarone, "A modified Bonferroni method for discrete data",
     Biometrics 1990). A share without events on either side, such as most error rates, has no such test.
