@@ -101,7 +101,7 @@ class AssumedLimits:
         return f"{in_words(self.spec)}, {_WHOSE[self.spec.scope]}"
 
     def limit_on(self, name: str) -> Limit:
-        """Return the limit in force for requests of a limit name, or of ``ALL``. An unknown limit raises KeyError."""
+        """Return the assumed limit on requests of a limit name, or on ``ALL`` requests."""
         if self.one_for_all and self.limit_all is not None:
             return self.limit_all
         return self.limits[LimitName(name)]

@@ -58,7 +58,8 @@ COUNTS: Final[dict[str, Callable[[Cell], bool]]] = {
     "requests.throttled": lambda cell: cell.status == THROTTLED_STATUS,
     "requests.errors": lambda cell: cell.outcome in ERRORS,
 }
-"""The counts that are metrics, each with a test that selects its cells. The prefix says which rows are counted."""
+"""The counts that are metrics, each with a test that selects its cells. The prefix names the rows: operations or
+requests."""
 PARTS: Final[dict[str, Callable[[Cell], bool]]] = {
     **COUNTS,
     "requests.first": lambda cell: cell.kind in FIRST_KINDS,

@@ -21,7 +21,8 @@ DEFAULT_PORT: Final = 8000
 def program(*, elsewhere: bool = False) -> str:
     """Return ``loadtest`` if the shell finds this installation under that name, or else the path of its script.
 
-    With ``elsewhere``, the path is absolute, so that the command works in another folder.
+    Without a script, it is ``python -m loadtest.cli``. With ``elsewhere``, the path is absolute, so that the command
+    works in another folder.
     """
     script = Path(sys.executable).parent / _NAME
     if not script.exists():
@@ -49,7 +50,7 @@ def complain(message: object) -> None:
 
 
 def option_words(**options: object) -> list[str]:
-    """Return options as the words of a command. Those with the value None, False, ``""`` or ``()`` are left out.
+    """Return options as the words of a command. Options with the value None, False, ``""`` or ``()`` are left out.
 
     A tuple repeats its option, and True makes a flag.
     """

@@ -110,7 +110,7 @@ def limit(count_: int, window_s: float) -> str:
 
 
 def limited(name: str) -> str:
-    """Return the requests that a limit applies to: its name, or ``all requests``."""
+    """Return the words for the requests that a limit counts: the limit's name, or ``all requests``."""
     return "all requests" if name == ALL else name
 
 

@@ -60,7 +60,8 @@ class Gate:
     Args:
         number: number of this client, from 0. Clients that know of each other send in turns, by their clocks.
         clients: number of clients that share the limit, as far as this client knows.
-        pace: the first pace, as a multiple of the documented pace. If it is None, the gate follows its replicas.
+        pace: the first pace, as a multiple of the documented pace. If it is None, the gate follows its replicas, or
+            starts at the documented pace if clients send in turns.
     """
 
     def __init__(
@@ -206,7 +207,10 @@ class Gate:
 def gates(
     work: Work, limits: Limits, pace: float | None, scheduler: Scheduler, number: int, *, told: bool = True
 ) -> Mapping[LimitName, Gate]:
-    """Return a client's gates for submits and polls. Both share a gate if the limits are shared."""
+    """Return a client's gates for submits and polls. Both share a gate if the limits are shared.
+
+    If ``told`` is False, the client does not know that other clients share the limits.
+    """
     number, clients = (number, work.clients) if told else (0, 1)
     make = partial(Gate, scheduler, work, limits, number=number, clients=clients, pace=pace)
     first = make(work.submit)

@@ -67,7 +67,10 @@ aws: Final = waits(Retry.model_validate({"policy": "exponential", "max": "20s", 
 
 
 def retry_after(attempt: int, elapsed: float, draw: float, stated: float | None) -> float | None:
-    """Wait as long as the 429 states, and up to a tenth longer, or up to 1 s longer if that is more."""
+    """Wait as long as the 429 states, and up to a tenth longer, or up to 1 s longer if that is more.
+
+    If the 429 states no wait, the wait is that of ``full_jitter``.
+    """
     return full_jitter(attempt, elapsed, draw, None) if stated is None else stated + draw * max(1.0, stated / 10)
 
 

@@ -33,7 +33,7 @@ class SimulatedEnd:
 
     Attributes:
         seconds: time of the last result; infinite if a job has no result.
-        last_s: time of the last result that was seen.
+        last_s: time of the last result, even if other jobs have no result; 0 without results.
         wait_p95_s: 95th percentile of the times from a job's acceptance to its result; infinite without results.
     """
 
@@ -99,7 +99,7 @@ class Simulation(Scheduler):
 class _Client:
     """A client. Without a schedule, it starts all jobs immediately if it has gates.
 
-    Without gates, it starts ``in_flight`` jobs, and another job whenever a job ends.
+    With neither a schedule nor gates, it starts ``in_flight`` jobs, and another job whenever a job ends.
     """
 
     def __init__(self, simulation: Simulation, number: int) -> None:

@@ -57,7 +57,10 @@ class Candidate(NamedTuple):
         return clients * (limit.window / limit.count + jitter_s)
 
     def stricter(self, jitter_s: float) -> "Candidate":
-        """Return a stricter limiter. This candidate accepts all its requests, even if times vary by ``jitter_s``."""
+        """Return a stricter limiter for a client's replica.
+
+        This candidate accepts every request that the stricter limiter accepts, even if times vary by ``jitter_s``.
+        """
         spec, limit = self
         if spec.on_clock:  # The gate sends no requests near the edges of this limiter's windows.
             return self

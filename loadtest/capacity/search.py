@@ -192,8 +192,9 @@ def _free(levels: Sequence[Level], *, repeats: bool) -> Bools:
 def hopeless(levels: Sequence[Level]) -> tuple[Level, Level] | None:
     """Return two failed levels whose failure does not depend on the rate; None if there are none.
 
-    The slower level has about half the rate, or the lowest rate that can be judged. Its result is hardly better. If
-    requests waited, the levels' times are compared. Otherwise, the shares of operations that succeeded are compared.
+    The slower level has at most 0.55 of the faster level's rate, or 0.78 of it if slower runs cannot be judged. Its
+    result is hardly better. If the service was the bottleneck, the levels' times are compared. Otherwise, the shares of
+    operations that succeeded are compared.
     """
     counted = outcomes(levels)
     failed = sorted((level for level, passed in counted if not passed), key=attrgetter("multiplier"))

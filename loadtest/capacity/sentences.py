@@ -57,7 +57,7 @@ class Offered:
 
 
 def stopping(levels: Sequence[Level], middle: float) -> Level | None:
-    """Return the slowest failed level from ``middle`` on, or else the fastest. This level shows the bottleneck."""
+    """Return the level that shows the bottleneck: the slowest failed level from ``middle`` on, or else the fastest."""
     failed = sorted((level for level, passed in outcomes(levels) if not passed), key=attrgetter("multiplier"))
     return next((level for level in failed if level.multiplier >= middle), failed[-1] if failed else None)
 
@@ -175,7 +175,7 @@ def _no_answer(levels: Sequence[Level]) -> str:
 
 
 def _times(pair: Sequence[Level]) -> str:
-    """Format the times of two levels in parentheses; empty if requests did not wait."""
+    """Format the times of two levels in parentheses; empty if the service was not the bottleneck."""
     texts = [duration_ms(max(e.typical_ms or 0 for e in level.entries.values())) for level in pair]
     slow = pair[0].constraint == Constraint.SERVICE
     return f" (p95 {joined(texts)}): requests do not wait for each other, the service itself takes longer" * slow

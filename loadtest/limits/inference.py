@@ -73,7 +73,7 @@ class Inference:
 
     @property
     def other_counts(self) -> tuple[int, int] | None:
-        """The smallest and largest count of the named limiters; None if any has the documented count, or for none."""
+        """Smallest and largest count of the named limiters; None without any, or if any has the documented count."""
         held = [counts for fit in self.named if (counts := counts_of(fit)) is not None]
         if not held or len(held) < len(self.named):
             return None

@@ -170,8 +170,8 @@ class SlidingCounter(Limiter):
 
     Let f be the elapsed part of the window, p the requests in the previous window and c those in this window. A request
     is accepted if p(1 − f) + c + 1 ≤ N. In each window of even load λ it accepts min(λW, N − p(1 − f)), with f at the
-    last request. A saturated limiter accepts N in its first window, and N − 1 in each later window. If rejected
-    requests count, it accepts almost none after the first N while λ > N/W.
+    last accepted request. A saturated limiter accepts N in its first window, and N − 1 in each later window. If
+    rejected requests count, it accepts almost none after the first N while λ > N/W.
 
     Args:
         count_rejected: whether p and c include rejected requests.

@@ -94,7 +94,7 @@ class Sender:
     async def volley(self, send: VolleyOrder, limit: LimitName, *, first: bool = False) -> list[ProbeAnswer]:
         """Send a burst, and wait for its answers within the probe's patience.
 
-        Raises ``TargetError`` if a request failed, or the first answer is not from this API.
+        Raises ``TargetError`` if a request failed, or if the first answer rejects the key or is not from this API.
         """
         await asyncio.sleep(max(0.0, send.at - self.now()))
         other = max((each for each in LIMIT_NAMES if each != limit), key=lambda each: DOCUMENTED[each].rate)
@@ -301,7 +301,7 @@ def _busy(replies: Sequence[Sent], again: int) -> list[str]:
 async def probe(order: ProbeOrder, tell: Callable[[ProbeMessage], None]) -> None:
     """Probe all limits of an order, one after the other.
 
-    Raises ``LoadtestError`` if the target may not be loaded, or is not this API.
+    Raises ``LoadtestError`` if the target may not be loaded, fails to answer, or is not this API.
     """
     client = TargetClient(order, "probe")
     sender = Sender(client)

@@ -40,7 +40,7 @@ class VolleyOrder:
     Attributes:
         at: earliest start, in unix seconds of our clock.
         patience: seconds to wait for a further answer. Unanswered requests then count as accepted.
-        held: whether a queue holds accepted requests. The probe then does not wait for their answers.
+        held: whether a queue holds accepted requests. The wait for answers is then ``patience`` in total.
         spread: seconds over which the requests are spread; 0 to send them together.
     """
 
@@ -220,7 +220,7 @@ class BurstSender:
         self._past = ProbeEvidence()
         self._begin = self._now = now
         self._trip = _TRIP_S
-        """The longest time from a request to its rejection, in s."""
+        """The longest time in s from a request to its rejection, or from the first request to its answer."""
         self._held: bool | None = None
         """Whether accepted requests are held, as in a queue; None during the first burst."""
         self._took: list[float] = []
@@ -267,9 +267,9 @@ class BurstSender:
         return max(1, min(-(-self.documented.count // parts), int(self._rate * max(2 * PATIENCE_S, self._trip))))
 
     def _burst(self, at: float, count: int, *, whole: bool = False) -> Exchange[bool]:
-        """Send up to ``count`` requests in parts, as fast as allowed, and return whether some were rejected.
+        """Send up to ``count`` requests in parts, at the maximum rate, and return whether any were rejected.
 
-        Stop at rejections unless ``whole``.
+        Unless ``whole``, stop after a part with rejections.
         """
         size, passed, rejected, last, spread = self._size, 0, 0, -math.inf, 0.0
         while count > 0 and self._left > 0 and (whole or not rejected):

@@ -304,8 +304,8 @@ def best(
     """Return the experiment that separates the most pairs of cases for its cost; None if it separates none.
 
     A case is a likely limiter of a rival model. ``most`` is the largest size of a burst, slightly above the requests
-    that are accepted at once. ``left`` requests remain. A burst's requests arrive within ``blur`` s. ``until`` is the
-    latest time of the last burst. The cost is relative to the requests and seconds of a whole probe (``budget``).
+    that are accepted at once. ``left`` requests remain. Bursts are at least ``blur`` s apart. ``until`` is the latest
+    time of the last burst. The cost is relative to the requests and seconds of a whole probe (``budget``).
     ``lasts`` returns the seconds over which bursts of given sizes arrive.
     """
     chance = np.random.default_rng(left)
@@ -328,8 +328,8 @@ def best(
 def _separated(seen: Sequence[tuple[Floats, Floats]], counts: Floats) -> Floats:
     """Return the share of pairs of cases that each experiment separates, over all models.
 
-    An experiment separates two cases if they accept different numbers of requests in a burst. Pairs of cases of one
-    model count less. They count least if their parameters are equal and only their offsets differ.
+    An experiment separates two cases if the numbers of requests that they accept of a burst differ by at least 1 and by
+    at least 2 % of the burst. Pairs of cases of one model count less. They count least if only their offsets differ.
     """
     noticed = np.maximum(1.0, SAME * counts)[:, None, None].astype(np.float32)
     separated = np.zeros(counts.shape[1])

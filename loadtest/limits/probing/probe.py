@@ -70,7 +70,7 @@ class Prober(BurstSender):
         self._begin_experiment()
         first = yield from self._volley(begin, 1)
         filled = yield from self._burst(self._now, round(1.1 * documented.count) + 1)
-        if not filled:  # twice the count in one window exceeds the limit at any phase
+        if not filled:  # more than twice the count in one window exceeds the limit at any phase
             filled = yield from self._burst(self._now, round(1.5 * documented.count))
         if not filled:
             why = f"none of {self._requests} requests were rejected"
@@ -110,14 +110,14 @@ class Prober(BurstSender):
     def _weigh(self) -> None:
         """Weigh all models, and remove those that are far less likely than the best.
 
-        A removed model is far less likely even if any single experiment is left out.
+        A removed model is much less likely, whichever single experiment is left out.
         """
         for model in self.models:
             model.weigh(self._past)
         self.models = [each for each in self.models if len(each.rows)]
         self.models.sort(key=lambda each: -each.best)
         top, kept = self.models[0], []
-        # Another client's requests can look like another rate, or like another phase of windows.
+        # Another client's requests can look like another rate or phase, so such a limiter excludes others less easily.
         least, most = top.rates
         usual = least * (1 - SAME) <= self.documented.rate <= most * (1 + SAME) and top.phase is None
         far = FAR if usual else 2 * FAR
