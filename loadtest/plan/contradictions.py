@@ -34,7 +34,7 @@ _DRAWS: Final = 1001
 _SAME: Final = 0.01
 """The start of the run matters only if it changes the share of 429s by more than this."""
 _OF_PROCESS: Final = 8_000
-"""Arrivals/s that one process sends on a core (docs/scale.md)."""
+"""Arrivals/s that one process can send on one core (docs/scale.md)."""
 _OF_MASTER: Final = 28_000
 """Arrivals/s that a master can receive from its workers (docs/scale.md)."""
 _BEFORE_S: Final = 1e-6
@@ -45,7 +45,7 @@ _REFUSALS: Final[dict[str, tuple[str, str | None]]] = {
     "requests.throttled_rate": ("rejected", "requests"),
     "requests.throttled": ("rejected", None),
 }
-"""Metrics that 429s determine. Each has a count of the replay and, if it is a share, the count that divides it."""
+"""Metrics that 429s determine. The values name the metric's count in ``ReplayCounts`` and, for a share, its divisor."""
 
 
 class Contradiction(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,13 +55,13 @@ class Contradiction(msgspec.Struct, frozen=True, kw_only=True):
     """``workflow``, ``retrievals``, ``polls``, ``retry``, ``percentile``, ``pool``, ``window``, ``threshold``,
     ``multiplier``, ``wait``, ``polling``, ``generator``, ``budget``."""
     key: str
-    """The scenario's key, as --set names it."""
+    """Dotted key in the scenario, as ``--set`` takes it."""
     message: str
     remedy: str
 
 
 def contradictions(question: Question, forecast: Forecast) -> list[Contradiction]:
-    """Return all contradictions of a plan, in the order in which to fix them."""
+    """Return all contradictions of a plan, without duplicates."""
     found = [
         *unknown_workflows(question.scenario),
         *_multiplier(question),
@@ -71,7 +71,7 @@ def contradictions(question: Question, forecast: Forecast) -> list[Contradiction
     ]
     if forecast.phases:
         found += [*_waits(forecast), *_read_back(question, forecast), *_seldom_polled(forecast)]
-        # A throttle fault rejects requests, too. Then the limits alone do not determine the 429s.
+        # With a throttle fault, the limits alone do not determine the 429s.
         throttles = any(fault.kind == "throttle" for fault in question.scenario.target.settings.fault)
         for number, entry in enumerate(question.scenario.threshold):
             threshold, key = entry.parsed, f"threshold.{number}"
@@ -88,9 +88,10 @@ def spoilt_by_duration(found: Iterable[Contradiction]) -> list[Contradiction]:
 
 
 def unknown_workflows(scenario: Scenario) -> Iterator[Contradiction]:
-    """Yield a contradiction for each workflow that the reference API does not have, unless an error is expected.
+    """Yield a contradiction for each entry whose workflow the reference API does not have.
 
-    If the scenario names a module of workflows, only the target knows them, and nothing is yielded.
+    Entries that expect a status, or a 404 in a stage, are skipped. Nothing is yielded if the scenario names modules of
+    workflows, because only the target knows the workflows in these modules.
     """
     if scenario.target.settings.workflows:
         return
@@ -187,7 +188,7 @@ def _retries(question: Question) -> Iterator[Contradiction]:
 
 
 def _waits(forecast: Forecast) -> Iterator[Contradiction]:
-    """Yield entries whose requests a limiter's queue would delay beyond the client's time-out."""
+    """Yield a contradiction for each entry whose requests a limiter's queue would delay beyond ``timeout``."""
     for index, entry in enumerate(forecast.made):
         longest = max(float(seen.longest_delay[index]) for seen in forecast.phases)
         if longest > entry.traffic.timeout:
@@ -201,7 +202,7 @@ def _waits(forecast: Forecast) -> Iterator[Contradiction]:
 
 
 def _read_back(question: Question, forecast: Forecast) -> Iterator[Contradiction]:
-    """Yield stages whose jobs need more retrievals than the limit accepts, or whose polls exceed the limit."""
+    """Yield a contradiction for each stretch whose jobs need more retrievals, or more polls, than the limit allows."""
     assumed = question.assumed
     keys = {key for plan in question.plans.values() for key in plan.keys}
     allowed = assumed.rate_of_keys(LimitName.RETRIEVAL, len(keys)) * 60
@@ -242,7 +243,7 @@ def _read_back(question: Question, forecast: Forecast) -> Iterator[Contradiction
 
 
 def _seldom_polled(forecast: Forecast) -> Iterator[Contradiction]:
-    """Yield entries whose polling interval is longer than their jobs. Response times then mostly show the interval."""
+    """Yield a contradiction for each entry whose polling interval is longer than its median job."""
     for entry in forecast.made:
         interval = entry.traffic.polling.interval
         polled = entry.plan.operation in POLLED_OPERATIONS
@@ -260,7 +261,7 @@ def _seldom_polled(forecast: Forecast) -> Iterator[Contradiction]:
 
 
 def _jobs_made(question: Question, forecast: Forecast, at: int) -> tuple[float, float]:
-    """Return a stretch's accepted submits per minute, and its requests per minute on the retrieval limit."""
+    """Return a stretch's accepted submits per minute, and its requests per minute that use the retrieval limit."""
     submit, stretch = LIMIT_NAMES.index(LimitName.ASYNC_SUBMIT), forecast.stretches[at]
     on = [LIMIT_NAMES.index(name) for name in question.assumed.together(LimitName.RETRIEVAL)]
     minutes = (stretch.end - stretch.start) / 60 * len(forecast.phases)
@@ -270,9 +271,10 @@ def _jobs_made(question: Question, forecast: Forecast, at: int) -> tuple[float, 
 
 
 def _windows(question: Question, forecast: Forecast, threshold: Threshold) -> Iterator[Contradiction]:
-    """Yield stages that are shorter than a window and whose 429s depend on when the run starts.
+    """Yield a contradiction for each entry whose judged stages are together shorter than a window.
 
-    The 429s of a rate above a limit always depend on the start. For other stages, the forecast shows it.
+    Entries whose 429s do not depend on the run's start are skipped. The 429s of a rate above a limit always depend on
+    the start. For other stages, the forecast's phases show whether the 429s depend on it.
     """
     if threshold.metric not in _REFUSALS or not question.assumed.windowed:
         return
@@ -332,7 +334,7 @@ def _decided(forecast: Forecast, threshold: Threshold, stages: list[int], key: s
 
 
 def samples(forecast: Forecast, stage_numbers: list[int], *, sent: bool = False) -> int:
-    """Return the least number of latencies in some stages over all phases. ``sent`` includes throttled operations."""
+    """Return the number of latencies in some stages, in the phase with the fewest. ``sent`` adds the throttled."""
     values = forecast.counts("operations", stage_numbers) - forecast.counts(Outcome.DROPPED, stage_numbers)
     if not sent:
         values -= forecast.counts(Outcome.THROTTLED, stage_numbers)

@@ -31,9 +31,11 @@ from loadtest.seeded_random import seeded_random
 PHASES: Final = 24
 SEEDS: Final = 200
 _BUDGET: Final = 600_000
-"""All phases together replay at most this many requests (about a second). The same holds for all seeds together."""
+"""Requests that the replays of all phases may have together (1 s of computing). The fewest phases always run.
+
+The replays with other seeds have an equal budget of their own."""
 MAX_REPLAYED: Final = 1_500_000
-"""If the smallest useful set of replays has more arrivals than this (about 4 s of computing), nothing is replayed."""
+"""If the fewest phases and seeds together have more arrivals than this (about 4 s of computing), none is replayed."""
 _FEWEST_PHASES, _FEWEST_SEEDS = 3, 4
 _GOLDEN: Final = (math.sqrt(5) - 1) / 2
 Over = Literal["start", "durations", "nothing"]
@@ -51,8 +53,8 @@ class _Operation(NamedTuple):
 
 
 _Due = tuple[float, int, _Operation, int, float | None]
-"""A future retry or poll: its time, a serial number that orders equal times, its operation, the number of such requests
-sent before, and the time of the accepted submit (None for a retry). Millions are created, so it is a plain tuple."""
+"""A future retry or poll: its time, a serial number that orders equal times, its operation, the operation's attempts
+or polls so far, and the time when its submit was answered (None for a retry). A replay may create millions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ class ReplayCounts:
 
 
 class _Replay:
-    """A replay of an offer, which can run only once. ``epoch`` (unix s) sets the phase of the limiters' windows."""
+    """A replay of an offer. Call ``run`` only once. ``epoch`` (unix s) sets the phase of the limiters' windows."""
 
     def __init__(self, question: Question, entries: list[PlannedEntry], offer: Offer, epoch: float) -> None:
         self._question = question
@@ -276,8 +278,8 @@ class Forecast:
 
     Attributes:
         stretches: the periods between stage boundaries, without the warm-up.
-        operations: exact number of arrivals by stage.
-        phases: replays of this schedule, which differ in ``over``. Empty if no replay was possible.
+        operations: number of arrivals by stage; the expected number if no replay was possible.
+        phases: replays with the scenario's seed, which differ in ``over``. Empty if no replay was possible.
         others: replays with other seeds. Empty unless arrivals are random.
         why_not: a sentence that says why no replay was possible. Empty otherwise.
     """
@@ -316,8 +318,8 @@ def forecast(question: Question, most_seeds: int = SEEDS) -> Forecast:
     """Replay a run. Random arrivals are also replayed with at most ``most_seeds`` other seeds.
 
     The phase of the server's windows is unknown before a run. The schedule is therefore replayed at many phases, which
-    are spread evenly over the longest window. If the start is given, or if there are no windows, one replay suffices.
-    If only concurrency is limited, the replays change the unknown durations of workflows instead.
+    are spread evenly over the longest window. If the start is given, or does not matter, one replay suffices.
+    Under a concurrency limit, the replays change the random durations of workflows instead.
     """
     scenario = question.scenario
     durations = {

@@ -29,7 +29,7 @@ class Question:
         retry_after: ratio of a 429's ``Retry-After`` to the true wait. None if 429s do not have this header.
         as_date: whether ``Retry-After`` is a date instead of seconds.
         start: seconds from midnight UTC to the epoch. None if the start is unknown.
-        job_s: duration of workflows in s. If None, it is derived from the scenario.
+        job_s: duration of all workflows in s. If None, ``job_duration`` derives a duration for each entry.
     """
 
     scenario: Scenario
@@ -51,7 +51,7 @@ class Question:
 
     @property
     def held(self) -> bool:
-        """Whether limiters depend on the duration of runs."""
+        """Whether the limiters limit concurrency, so that the duration of runs matters."""
         return self.assumed.spec.algorithm == CONCURRENCY
 
     @property
@@ -79,7 +79,7 @@ def job_duration(traffic: Traffic, given_s: float | None = None) -> JobDuration:
     """Return the assumed duration of an entry's workflows.
 
     ``given_s`` (s) sets the duration. Without it, the parameters of the reference server's ``sleep`` and ``cpu``
-    determine the duration. Jobs of other workflows are assumed to end before their first poll.
+    determine the duration. All other workflows are assumed to end at once.
     """
     what = "jobs" if traffic.operation in POLLED_OPERATIONS else "runs"
     if given_s is not None:

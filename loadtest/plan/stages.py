@@ -83,8 +83,8 @@ def wanted_users(traffic: Traffic, stages: Sequence[StagePlan]) -> int:
 def pool_size(traffic: Traffic, stages: Sequence[StagePlan]) -> tuple[int, int]:
     """Return the initial and the maximum number of users in an entry's pool.
 
-    The pool starts with ``wanted_users``, at most ``FIRST_USERS``. A burst raises this bound to its own size, up to
-    ``DEFAULT_SIZE``. The pool never exceeds the scenario's ``max_users``.
+    The pool starts with ``wanted_users``, at most ``FIRST_USERS``. A larger burst raises this bound to its own size, up
+    to ``DEFAULT_SIZE``. The pool never exceeds the scenario's ``max_users``.
     """
     cap = min(traffic.max_users or MAX_USERS, _most_arrivals(traffic, stages))
     first = max(FIRST_USERS, min(_largest_burst(stages) + 1, DEFAULT_SIZE))
@@ -143,7 +143,7 @@ def _stages(scenario: Scenario, traffic: Traffic, limit: Limit, quotas: int) -> 
             )
             at += stage.duration
     if traffic.recording is not None:
-        # The entry has one stage, without a rate, and no warm-up.
+        # An entry with recorded arrivals has one stage, without a rate, and no warm-up.
         plans[0].rate = plans[0].rate_to = len(traffic.recording.keys) / plans[0].duration_s
     return plans
 
@@ -164,7 +164,7 @@ def _most_arrivals(traffic: Traffic, stages: Sequence[StagePlan]) -> int:
 
 
 def _most(traffic: Traffic, mean: float) -> int:
-    """Return the most arrivals, given the ``mean``. Poisson arrivals exceed it with a probability below 1 in 10,000."""
+    """Return the ``mean``, rounded up. For Poisson arrivals, four standard deviations are added to the mean."""
     return math.ceil(mean + (4.0 if traffic.arrivals == "poisson" else 0.0) * math.sqrt(mean))
 
 
@@ -196,7 +196,7 @@ class LimitDemand:
         return any(rate > most or burst > at_once for rate, burst in asked)
 
     def _edges(self, plan: TrafficPlan, stage: StagePlan) -> list[float]:
-        """Return the times at which the slope of an entry's demand changes."""
+        """Return the times at which the slope of an entry's demand changes because of a stage."""
         edges = [stage.start_s, stage.end_s]
         if plan.operation in POLLED_OPERATIONS and stage.rate != stage.rate_to:
             # Submits above their limit are rejected and cause no polls. Where the rate passes this limit, the demand
@@ -213,12 +213,15 @@ class LimitDemand:
         return {max(start, plan.key_start) for start in starts if start < plan.keys.stop}
 
     def _asked(self, limit: str, key: int, at: float, inside: float) -> tuple[float, float]:
-        """Return the demand on a key's limiter: requests/s at ``at``, and the burst of the stages at ``inside``."""
+        """Return the demand on a key's limiter: requests/s at ``at``, and the requests that arrive at once.
+
+        ``inside`` is a time within the stages that count, because ``at`` may be a boundary between stages.
+        """
         names = self.assumed.together(limit)
         rate = burst = 0.0
         for plan in self.plans:
             stage = plan.stage_at(inside)
-            # An operation's first request or its polls count against a limit. A burst's polls come as a burst, too.
+            # A limit counts an operation's first request, its polls, or both. A burst's polls come as a burst, too.
             drawn = [name for name in names if name in LIMITS_OF_OPERATION[plan.operation]]
             if stage is None or not drawn or (self.assumed.per_key and key not in plan.keys):
                 continue

@@ -20,7 +20,7 @@ SCHEMA_VERSION = 1
 
 
 class Spread(msgspec.Struct, frozen=True):
-    """The mean, minimum and maximum of a value over the phases of the server's windows."""
+    """The mean, minimum and maximum of a value over the replays of a forecast."""
 
     mean: float
     low: float
@@ -46,7 +46,7 @@ class StageRow(msgspec.Struct, frozen=True, kw_only=True):
     """Rate at the end of the stage."""
     burst: int
     operations: int
-    """Exact number of operations for this seed."""
+    """Number of operations for this seed; without a replay, the expected number."""
     requests: Spread | None
     """Requests of the stage's operations. Retries and polls are included, even if they are sent after the stage."""
     throttled_rate: Spread | None
@@ -55,9 +55,9 @@ class StageRow(msgspec.Struct, frozen=True, kw_only=True):
     """Share of requests that get a 429."""
     executions: Spread | None
     samples: int | None
-    """Smallest number of latencies over all phases."""
+    """Number of latencies, in the replay with the fewest."""
     percentiles: list[str]
-    """Percentiles for which the samples suffice."""
+    """Percentiles that have enough ``samples``."""
     over: list[str]
     """Limits that all traffic together exceeds during the stage."""
     expect_429: bool
@@ -74,7 +74,7 @@ class LimitRow(msgspec.Struct, frozen=True, kw_only=True):
     asked_per_min: float
     """Requests/min of all keys."""
     allowed_per_min: float | None
-    """Requests/min that all keys in use may send. Null for a concurrency limit."""
+    """Requests/min that the limit allows all keys in use together. Null for a concurrency limit."""
     busiest_key_per_min: float
     share: float | None
     """Demand on the busiest limiter ÷ its limit. Null for a concurrency limit."""
@@ -116,7 +116,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     start: float | None
     """Start of the run in seconds since midnight UTC, if given."""
     phases: int
-    """Number of replays of this schedule."""
+    """Number of replays with this seed."""
     replayed_over: Over
     """The variable that replays change: the ``start`` of the run, the ``durations`` of workflows, or ``nothing``."""
     schedules: int

@@ -115,7 +115,7 @@ Burst = Annotated[
     PlainSerializer(lambda value: value if isinstance(value, int) else str(value)),
     WithJsonSchema({"type": ["integer", "string"], "examples": [100, "1x limit"]}),
 ]
-"""Number of operations that arrive at once, or a multiple of the limit's whole quota."""
+"""Number of operations that arrive at once, or a multiple of a window's quota for all keys of the entry."""
 LimitSpec = Annotated[
     Limit, BeforeValidator(parse_limit), PlainSerializer(str), _text_schema(LIMIT_PATTERN, "100/60s", "100/min")
 ]

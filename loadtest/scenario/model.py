@@ -110,7 +110,7 @@ class ThresholdEntry(Strict):
         scoped = self.traffic or self.operation
         summary = metric.split(".")[0] in SUMMARIES
         why = why_not_early(self.parsed) if self.abort else ""
-        # parse_threshold accepts more metrics, because thresholds in older records have them.
+        # parse_threshold accepts more metrics with ``confident``, because older records have such thresholds.
         vague = self.parsed.reference is None and metric not in INTERVALS
         return {
             "give a traffic or an operation, not both": self.traffic and self.operation,
@@ -172,9 +172,9 @@ class Breakers(Strict):
     auth: bool = True
     """Abort after three consecutive responses that reject the key (401, 403), unless such a status is expected."""
     server_errors: _ShareOrFalse = 0.1
-    """Abort if more than this share of the last 20 responses are 5xx. ``false`` turns the breaker off."""
+    """Abort if more than this share of the last 20 responses are unexpected 5xx. ``false`` turns the breaker off."""
     pending_jobs: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
-    """Abort if more than this many accepted jobs have not ended."""
+    """Abort if more than this many accepted jobs are not known to have ended."""
     stop_file: str = "STOP"
     """Abort when this file exists. Its path is relative to the run directory."""
 
@@ -257,7 +257,7 @@ class Regression(Strict):
 
 
 def _all_of(check: Callable[[Any, Mapping[str, Any]], Iterable[WrongValueError]]) -> AfterValidator:
-    """Return a validator that raises all errors of ``check``. Its arguments are the value and the keys before it."""
+    """Return a validator that raises all errors of ``check``. ``check`` takes a key's value and the earlier keys."""
 
     def checked(value: Any, info: ValidationInfo) -> Any:
         if errors := list(check(value, info.data)):

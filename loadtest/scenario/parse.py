@@ -117,7 +117,7 @@ def _with_traffic(loaded: LoadedScenario, kept: dict[str, Traffic], which: str) 
 
 
 def scaled(loaded: LoadedScenario, seconds: float) -> LoadedScenario:
-    """Return the scenario with all stage durations scaled, so that its longest traffic takes ``seconds``.
+    """Return the scenario with all stage durations scaled, so that its longest entry takes ``seconds``.
 
     Faults of the embedded target keep their place in the stages. Rates, bursts, polling, time-outs and the drain stay.
     If the scenario becomes shorter, so does its warm-up, down to one second. The warm-up never becomes longer.

@@ -95,7 +95,7 @@ def read_recording(path: Path, speed: float, duration_s: float) -> Recording:
 
 
 class Retry(Strict):
-    """Retries after a 429 to a run, submit or retrieval. Times are in seconds.
+    """Retries after a 429 to a run, submit or retrieval. Once parsed, times are in seconds.
 
     Full jitter draws each wait uniformly between zero and its full length. Clients that were rejected together then do
     not return together (M. Brooker, "Exponential Backoff And Jitter", 2015).
@@ -145,11 +145,11 @@ class Retry(Strict):
 
 
 class Polling(Strict):
-    """Polling of an ``async_run``'s job. Times are in seconds."""
+    """Polling of an ``async_run``'s job. Once parsed, times are in seconds."""
 
     policy: Literal["fixed", "exponential"] = "fixed"
     interval: Duration = 1.0
-    """Time between polls. For an exponential policy, it is the first wait."""
+    """Wait between an answer and the next poll. For an exponential policy, it is the first wait."""
     factor: Annotated[float, Field(ge=1, le=100)] = 2.0
     max: Duration = 60.0
     jitter: bool = False
@@ -234,7 +234,7 @@ class Stage(Strict):
     to: ArrivalRate | None = None
     step: ArrivalRate | None = None
     burst: Burst | None = None
-    """Number of operations that arrive at once at the start, or a multiple of the limit's whole quota."""
+    """Number of operations that arrive when the stage starts, or a multiple of a window's quota for all keys."""
     recorded: str | None = None
     """File of arrivals, relative to the scenario. Each line has an offset in seconds and the number of a key."""
     speed: Annotated[float, Field(ge=0.001, le=1000)] = 1.0
@@ -315,7 +315,7 @@ class Traffic(Strict):
 
     @property
     def recording(self) -> Recording | None:
-        """The recorded arrivals, after ``read_recording`` has read them. None for an entry with rates."""
+        """The recorded arrivals. None before ``read_recording``, and for an entry without recorded arrivals."""
         return self._recording
 
     def read_recording(self, folder: Path) -> None:
