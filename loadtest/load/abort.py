@@ -121,7 +121,7 @@ class LiveThreshold:
         return text, judge(self.threshold, (low, high))
 
     def _known(self, elapsed_s: float) -> tuple[float, float, float] | None:
-        """Return the current value between its bounds, or None if there are too few samples."""
+        """Return a lower bound, the current value and an upper bound, or None if there are too few samples."""
         metric = METRICS[self.threshold.metric]
         entries = ((self._live.entry(name), stage.name) for name, stage in self._scope)
         seen = [entry.stages[stage] for entry, stage in entries if stage in entry.stages]

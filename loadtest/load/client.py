@@ -54,7 +54,7 @@ class Endpoint:
         self.wrong_key = len(keys)
         """Key index for requests that send an invalid key."""
         self._prefix = quote(prefix, safe="/%:@!$&'()*+,;=~")
-        # The user agent contains the scenario's file name, which may have any character.
+        # The user agent contains the run's id, and thus the scenario's file name, which may have any character.
         agent = re.sub(r"[^\x20-\x7e]", "?", user_agent)
         common = f" HTTP/1.1\r\nhost: {host}\r\nuser-agent: {agent}\r\naccept: application/json\r\n"
         headers = {"accept-encoding": "identity", **(headers or {})}
@@ -147,15 +147,18 @@ class WorkflowClient:
         trace: str,
         expected: int | None = None,
     ) -> Answer:
-        """Run or submit a workflow. ``trace`` is a ``traceparent``. ``expected`` replaces the documented status."""
+        """Run or submit a workflow. ``trace`` is a ``traceparent``.
+
+        If ``expected`` is given, this status counts as ok instead of the documented status.
+        """
         content = body if isinstance(body, bytes) else msgspec.json.encode(body)
         return self._send(kind, self.endpoint.post(kind, content, key_index, trace), None, expected)
 
     def get(self, kind: RequestKind, job_id: str, key_index: int, trace: str, expected: int | None = None) -> Answer:
-        """Retrieve or poll a job. ``expected`` replaces the documented status.
+        """Retrieve or poll a job. ``trace`` and ``expected`` are as in ``post``.
 
-        If the server closes the idle connection while the request is on its way, the request is sent again, because it
-        is idempotent.
+        If the server closes the idle connection while the request is on its way, the request is sent once more, because
+        it is idempotent.
         """
         return self._send(kind, self.endpoint.get(kind, job_id, key_index, trace), job_id, expected)
 
@@ -178,8 +181,8 @@ def interpret(
 ) -> Answer:
     """Return an exchange with its outcome, its reason and the fields of its body.
 
-    A retrieval of a failed job is an ok *request*. The user class decides whether the operation is ok. If a scenario
-    expects another status than the documented status, the body of such a response is not checked.
+    A retrieval of a failed job is an ok *request*. The user class decides whether the operation is ok. If ``expected``
+    differs from the documented status, bodies are not checked.
     """
     if exchange.failure is not None:
         outcome: Outcome = Outcome.TIMED_OUT if exchange.timed_out else Outcome.FAILED

@@ -1,4 +1,4 @@
-"""The engine of a run. It awaits users, sets the epoch, offers the schedule, drains operations, closes the record."""
+"""The engine of a run. It awaits users, sets the epoch, offers the schedule, drains, and closes the record."""
 
 import gc
 import logging
@@ -63,7 +63,7 @@ class Engine:
         self.done = Event()
         """Set when the run no longer needs its users."""
         self.error: LoadtestError | None = None
-        """Error that prevented the run, or that stopped its recording."""
+        """Error that prevented the run or ended it early."""
         self._make_session = make_session
         self._mailbox = mailbox
         self._on_progress = on_progress
@@ -81,14 +81,14 @@ class Engine:
         environment.events.test_stop.add_listener(self.close)
 
     def interrupt(self) -> None:
-        """End the schedule now. Operations in flight have 3 s to end."""
+        """End the schedule now. Operations in flight have at most 3 s to end."""
         self._interrupted.set()
         if self.phase == "preparing" and self._conductor not in (None, gevent.getcurrent()):
             # Seeding may be waiting for a slow target. No operation is in flight yet.
             self._conductor.kill(block=False)
 
     def abort(self, reason: str | LoadtestError) -> None:
-        """Abort the run. Operations in flight have 3 s to end. Only the first reason is kept."""
+        """Abort the run. Operations in flight have at most 3 s to end. Only the first reason is kept."""
         if self._abort_reason is None:
             if isinstance(reason, LoadtestError):
                 self.error, reason = reason, reason.message
@@ -209,7 +209,10 @@ class Engine:
             self._note_early_end(session)
 
     def close(self, **_: Any) -> None:
-        """Count unsent arrivals and close the record, once all users have ended. A second call waits for the first."""
+        """Record unsent arrivals and close the record. Call this after all users have ended.
+
+        A call during another call waits until the record is closed.
+        """
         if self.latest is None or self.phase == "over":
             self._closed.wait()
             return
@@ -271,7 +274,7 @@ class Engine:
 
 
 def _announced_epoch(info: RunInfo, control: str | None, ahead_ns: int) -> int:
-    """Return an epoch (monotonic ns) at least ``ahead_ns`` from now, which a target with faults has confirmed."""
+    """Return a future epoch (monotonic ns). A target with faults has confirmed the epoch."""
     if control is None or not info.target.faults:
         return time.monotonic_ns() + ahead_ns
     ahead_ns = max(ahead_ns, _AHEAD_NS)

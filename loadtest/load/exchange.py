@@ -74,8 +74,8 @@ class HttpExchange(msgspec.Struct, kw_only=True, gc=False):
     def hung_up(self) -> bool:
         """Whether a reused connection was closed before the first byte of the answer.
 
-        Most likely, the server closed the idle connection while the request was on its way, but the server may have
-        received it. After a reset, the value is false: a server that closes an idle connection does not reset it.
+        Most likely, the server closed the idle connection while the request was on its way, but it may have received
+        the request. After a reset, the value is false, because closing an idle connection does not cause a reset.
         """
         return self.reused and self.first_byte is None and self.failure == Reason.CONNECTION_CLOSED
 
@@ -242,7 +242,7 @@ class ResponseParser:
         self.end_body()
 
     def end_body(self) -> None:
-        """Handle the end of the body, which its length or the end of the stream marks."""
+        """Handle the end of the body."""
         answer = self.answer
         answer.body = bytes(self.body)
         if self._window is None or answer.failure is not None:
@@ -263,7 +263,7 @@ class HttpConnection:
         self._parser = ResponseParser(address.codings)
         self._idle_until = 0
         self.sending: HttpExchange | None = None
-        """The current exchange, for a caller that interrupts it."""
+        """The current exchange. If it is interrupted, the caller can record it."""
 
     def exchange(self, request: bytes, timeouts: Timeouts, since: int | None = None) -> HttpExchange:
         """Send a request and read its answer within the time-outs.
@@ -294,7 +294,7 @@ class HttpConnection:
         if result.failure is not None:
             self.close()
         elif (idle_s := self._parser.idle_s) is not None:
-            # The idle time is slightly shorter than announced. Otherwise the server could close during a request.
+            # The limit is shorter than announced. Otherwise the server could close the connection during a request.
             self._idle_until = result.end + int(max(idle_s - 1, idle_s / 2) * 1e9)
         self.sending = None
         return result

@@ -45,7 +45,7 @@ def time_loop() -> float:
 
 
 class CpuLoop:
-    """Timings of the loop in ms. To bound memory, a long run keeps only every second timing, later every fourth."""
+    """Timings of the fixed loop in ms. To save memory, long runs keep only every second timing, later every fourth."""
 
     def __init__(self, measure: Callable[[], float] = time_loop) -> None:
         self._measure = measure
@@ -74,7 +74,7 @@ class CpuLoop:
             math.log(statistics.median(self.kept[begin : begin + stretch]))
             for begin in range(0, len(self.kept) - stretch + 1, stretch)
         ]
-        # With fewer than half of the stretches, the standard error would be too imprecise.
+        # With fewer than 5 stretches, the standard error would be too imprecise.
         known = len(stretches) >= _STRETCHES // 2
         return CpuLoopInfo(
             n=self._count,

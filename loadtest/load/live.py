@@ -21,9 +21,9 @@ from loadtest.stats.order_statistics import LogHistogram
 _DEFAULT_WINDOW_S: Final = 60.0
 _RECENT_S: Final = 10.0
 LATE: Final = ""
-"""The dispatcher as a cause of late arrivals. Another cause is the full pool of an entry, and has the entry's name."""
+"""Key of arrivals that the dispatcher offers late. A full pool also holds up arrivals: its key is the entry's name."""
 _LEAST_SECOND: Final = 0.5
-"""Two counts of late arrivals are at least this many seconds apart. A tick that comes earlier skips the count."""
+"""Two counts of held arrivals are at least this many seconds apart. A tick that comes earlier skips the count."""
 PERCENTILES: Final = {
     "response_time": {"p50": 0.5, "p95": 0.95, "p99": 0.99},
     "execution_time": {"p50": 0.5, "p95": 0.95},
@@ -115,7 +115,7 @@ class RecentTimes:
         return new
 
     def slide(self, elapsed_s: float) -> None:
-        """Move the end of the window to now. Call this about once a second."""
+        """Move the end of the window to ``elapsed_s``. Call this about once a second."""
         passed = int((elapsed_s - self._begun_s) / self._slice_s + 0.1)
         for _ in range(min(passed, _SLICES)):
             self._window += self._slice
@@ -262,18 +262,18 @@ class LiveFigures:
         self.late = 0
         """Arrivals that were offered more than ``DISPATCH_LAG_MS`` after their intended start."""
         self.bottleneck = ""
-        """Reason why the load generator cannot keep up, with a remedy. It is empty while the generator keeps up."""
+        """Warning that the load generator cannot keep up or is near its limit, with a remedy. Otherwise empty."""
         self._held_seconds: dict[str, int] = {}
-        # Elapsed seconds, offered arrivals and held arrivals at the last count.
+        # Elapsed seconds, offered arrivals, and held arrivals by cause, at the last count.
         self._counted: tuple[float, int, Mapping[str, int]] = 0.0, 0, {}
         self._windows = windows or {}
         self._newly_offered: dict[str, Counter[int]] = defaultdict(Counter)
-        # Traffic, second and count of the arrivals since the last ``fold``.
+        # Traffic entry, second, and ``count`` (1 or -1) of each arrival since the last ``fold``.
         self._due: list[tuple[str, int, int]] = []
 
     @property
     def all_silent(self) -> bool:
-        """Whether requests were sent, but none of them was answered."""
+        """Whether requests were sent, but none of them got a response."""
         totals = [entry.total for entry in self.entries.values()]
         answered = ("requests.accepted", "requests.throttled")
         return any(each.requests for each in totals) and not any(each.count(*answered) for each in totals)
@@ -325,12 +325,12 @@ class LiveFigures:
         return sum(counted) / (buckets * self.series.width_s)
 
     def dispatch_lag_ms(self, share: float) -> float | None:
-        """Return a quantile (ms) of the dispatch lag in the last window, for the entry with the highest quantile."""
+        """Return the highest ``share`` quantile (ms) of an entry's dispatch lag in the last window."""
         lags = [lag for entry in self.entries.values() if (lag := entry.dispatch_lag.quantile(share)) is not None]
         return max(lags, default=None)
 
     def tick(self, elapsed_s: float, pending_jobs: int, full_pools: Mapping[str, int] = MappingProxyType({})) -> None:
-        """Note all gauges, about once a second. ``full_pools`` is the result of ``generator_limits.full_pools``."""
+        """Note all gauges. Call this about once a second. ``full_pools`` comes from ``generator_limits.full_pools``."""
         self.add_offered(self.take_offered())
         self._count_held(elapsed_s, {LATE: self.late, **full_pools})
         for traffic, entry in self.entries.items():

@@ -118,7 +118,7 @@ class LocalGenerator:
 def on_signals(act: Callable[[], object]) -> list[Any]:
     """Call ``act`` in its own greenlet on SIGINT and SIGTERM. Return the handlers, so that they can be cancelled.
 
-    Python's own handler raises an exception in the greenlet that runs. Its arrival would be lost.
+    Python's own handler of SIGINT raises an exception in the current greenlet, which would lose the greenlet's arrival.
     """
     return [gevent.signal_handler(number, act) for number in (signal.SIGINT, signal.SIGTERM)]
 

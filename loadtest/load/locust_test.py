@@ -1,7 +1,7 @@
 """The scenario, target, users and reports of the runs that plain Locust starts.
 
 Four options are added to Locust's command line. Options of Locust that the scenario replaces are rejected, even if
-environment variables or a configuration file set them. The message names the scenario's key.
+environment variables or a configuration file set them. The message says what to use instead.
 """
 
 import argparse
@@ -228,7 +228,7 @@ class LocustTest:
 
 
 def _choose(environ: Mapping[str, str]) -> ChosenTarget | None:
-    """Return the target that LOADTEST_TARGET names, or None if it is unset. --host then names a loopback target."""
+    """Return the target that LOADTEST_TARGET names. If it is unset, return None: --host names a loopback target."""
     name, path = environ.get("LOADTEST_TARGET"), environ.get("LOADTEST_TARGETS")
     if not name:
         return None

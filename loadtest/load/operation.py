@@ -30,7 +30,7 @@ _GENTLE_PAUSE: Final = 1.0
 class RunningOperation:
     """Sends and records the requests of one arrival, then records its outcome.
 
-    The user that carries out the arrival became free at ``free_ns`` (monotonic), and has only this ``connection``.
+    The user that carries out the arrival became free at ``free_ns`` (monotonic), and sends over ``connection``.
     """
 
     def __init__(
@@ -197,7 +197,7 @@ class Seeder:
         self._session = session
         self._deadline = 0.0
         self._sent: list[Callable[[], Sample]] = []
-        """Functions that return the samples of the requests, once the epoch is known."""
+        """For each request, a function that returns its sample. It is called after the epoch is set."""
 
     def seed(self) -> None:
         """Submit the jobs and wait until they end. Raise ``TargetError`` if they are rejected, or last over 90 s."""

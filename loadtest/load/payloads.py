@@ -62,7 +62,7 @@ def read_inputs(path: Path) -> list[dict[str, Any]]:
     """Read a file of inputs: one JSON object per line (``.jsonl``, ``.ndjson``), or CSV with a header (``.csv``).
 
     A CSV value that is a JSON number, true, false or null is parsed as JSON. Other values are text. Raise
-    ``InputError`` if the file cannot be read or has no rows, or a row is not an object.
+    ``InputError`` if the file cannot be used.
     """
     text = _read(path, "inputs", "Name a file of JSON lines or CSV.")
     if path.suffix == ".csv":
@@ -173,7 +173,7 @@ def read_job_ids(path: Path, keys: int) -> JobIds:
 
 
 class JobNumbers:
-    """A table with a number for each job id, initially 0. It takes 16 bytes per job. A dictionary takes about 250.
+    """A table with a number for each job id, initially 0. It takes 16 bytes per job. A dictionary would take 250.
 
     Ids are identified by 64-bit hashes. The probability that two of a million ids collide is 3 in 100 million.
     """

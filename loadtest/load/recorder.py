@@ -24,7 +24,7 @@ _GROUP: Final = 8
 _TURN_S: Final = 1e-6
 """A sleep of this many seconds lasts for one turn of the event loop. A sleep of 0 would skip sockets and timers."""
 _MUCH: Final = 20_000
-"""Per this many waiting samples, the recorder works ``_STEP_NS`` longer. Otherwise overload would prevent recording."""
+"""For every so many waiting samples, the recorder works ``_STEP_NS`` longer, so that overload cannot stop recording."""
 _LONGEST_REST_S: Final = 0.002
 """A rest ends after this many seconds even if the event loop is not idle."""
 

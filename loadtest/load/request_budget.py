@@ -98,7 +98,7 @@ class RequestBudget:
         self.used.executions += kind in EXECUTING_KINDS
 
     def answered(self, kind: RequestKind, status: int | None) -> None:
-        """Refund an execution after a 4xx: the service executed nothing. Other responses may follow an execution."""
+        """Refund an execution after a 4xx, because the service executed nothing."""
         if status is not None and 400 <= status < 500 and kind in EXECUTING_KINDS:
             self.used.executions -= 1
 
@@ -124,7 +124,7 @@ class RequestBudget:
             )
 
     def _bound(self, name: str, most: int | None, done: str) -> None:
-        """Raise ``BudgetSpentError`` if the budget is spent, or has no more of the operations or requests."""
+        """Raise ``BudgetSpentError`` if the budget is spent, or allows no more of ``name``."""
         if self.spent is not None:
             raise BudgetSpentError(self.spent)
         used = getattr(self.used, name)
@@ -153,8 +153,8 @@ class _LimitShare:
     def take(self, now: float) -> bool:
         """Count a request and return True, or return False if the share would be exceeded by more than one request.
 
-        An even schedule at exactly the share has a request at both ends of a window, and may send the second of them
-        early.
+        An even schedule at exactly the share has a request at both ends of a window. The second may be early, so one
+        request above the share is accepted.
         """
         while self.sent and self.sent[0] <= now - self.window:
             self.sent.popleft()

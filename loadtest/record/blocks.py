@@ -38,7 +38,7 @@ class BlockPlan(msgspec.Struct, kw_only=True):
     seeds: list[int]
     """For each series, the seed of the order of its blocks."""
     silence_s: float
-    """Pause between two blocks on the same target, so that no limit counts requests of the first. 0 if not needed."""
+    """Pause between two blocks on the same target, so that no limit counts the earlier block's requests."""
     blocks: list[Block]
 
     def of(self, series: int) -> list[Block]:
@@ -56,5 +56,5 @@ def load(directory: Path) -> BlockPlan:
 
 
 def begun(info: RunInfo) -> bool:
-    """Whether a block may have sent a request."""
+    """Whether a block has reached its epoch or has ended."""
     return info.epoch_unix_ns is not None or info.samples is not None or info.end != "running"

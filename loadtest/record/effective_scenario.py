@@ -97,7 +97,7 @@ def written_entry(info: RunInfo, traffic: str) -> WrittenEntry:
 
 
 def polling(info: RunInfo, traffic: str) -> str:
-    """Describe an entry's polling, such as ``polled every 500 ms to 10 s``. Without jobs, the text is empty."""
+    """Describe an entry's polling, such as ``polled every 500 ms to 10 s``. Without polls, the text is empty."""
     if info.imported or info.traffic[traffic].operation not in POLLED_OPERATIONS:
         return ""
     written = written_entry(info, traffic).polling

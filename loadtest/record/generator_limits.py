@@ -18,7 +18,7 @@ PAUSE_MS: Final = 1000.0
 PAUSES_SHARE: Final = 0.01
 """Maximum sum of a process's pauses, as a share of the observed time. A larger share affects the p99."""
 PAUSES_LEAST_MS: Final = 500.0
-"""Even the shortest run may pause for this long in all. The dispatch lag shows whether pauses delay arrivals."""
+"""Allowed sum of a process's pauses in short runs. The dispatch lag shows whether pauses delay arrivals."""
 WAITED_SHARE: Final = 0.01
 """Maximum share of arrivals that find no free user. A larger share affects the p99, and breaks the open model."""
 SOON_S: Final = 3
@@ -50,7 +50,7 @@ def longest_busy(cpu: Iterable[CpuSample]) -> int:
 def full_pools(processes: Iterable[GeneratorInfo]) -> Counter[str]:
     """Return a count for each traffic entry. It grows while arrivals wait for a user of a full pool.
 
-    The count is the number of arrivals that waited, plus two for each second in which an arrival waited.
+    The count is the number of arrivals that waited, plus 2 for each second during which an arrival waited.
     """
     held = Counter[str]()
     for name, pool in (each for process in processes for each in process.pools.items()):

@@ -15,7 +15,7 @@ class WaitingForWorkers(msgspec.Struct, tag="waiting", frozen=True):
 
 
 class BlockBegins(msgspec.Struct, tag="block", kw_only=True, frozen=True):
-    """The next of the ``blocks`` in a series starts in ``silence_s`` seconds. Numbers count from 1."""
+    """Block ``number`` of the ``blocks`` in a series starts in ``silence_s`` seconds. Numbers count from 1."""
 
     number: int
     blocks: int
@@ -48,7 +48,7 @@ class Progress(msgspec.Struct, tag="progress", kw_only=True, frozen=True):
     total_s: float
     entries: dict[str, EntryProgress]
     bottleneck: str = ""
-    """Reason why the load generator cannot keep up, with a remedy."""
+    """Warning that the load generator cannot keep up or is near its limit, with a remedy. Otherwise empty."""
 
 
 class Failure(msgspec.Struct, tag="failure", frozen=True):

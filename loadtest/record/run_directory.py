@@ -71,7 +71,7 @@ def new_run_directory(parent: Path, scenario_name: str) -> Path:
 
 
 def point_latest(directory: Path) -> None:
-    """Point the symlink ``latest`` beside a run directory to it, atomically. Keep a ``latest`` that is no symlink."""
+    """Point the symlink ``latest`` beside a run directory to it. Keep a ``latest`` that is not a symlink."""
     link = directory.parent / LATEST
     if link.is_symlink() or not link.exists():
         temporary = directory.parent / f".{LATEST}-{secrets.token_hex(3)}"
@@ -185,7 +185,7 @@ def load(directory: Path) -> RunInfo:
 
 
 def pending_note(directory: Path) -> str:
-    """Return a sentence about jobs that a run left pending, and their possible cost; empty without such jobs."""
+    """Return a sentence about jobs that a run left pending, and their possible cost. Without such jobs, return ""."""
     info = load(directory)
     if not info.pending_jobs:
         return ""

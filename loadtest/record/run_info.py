@@ -118,7 +118,7 @@ class WorkerInfo(msgspec.Struct, kw_only=True):
 
 
 class AssignmentInfo(msgspec.Struct, kw_only=True):
-    """The workers that share the schedule from ``from_s`` (since the epoch) on, in the order of their shares."""
+    """The workers that share the schedule from ``from_s`` (since the epoch) on. Their order sets their shares."""
 
     number: int
     from_s: float
@@ -167,7 +167,7 @@ RECORDED: Final = "recorded"  # ``TrafficPlan.arrivals`` of an entry that repeat
 
 
 class TrafficPlan(msgspec.Struct, kw_only=True):
-    """A scheduled traffic entry. Its pool, over all workers, begins with ``users``, and grows to ``max_users``."""
+    """A scheduled traffic entry. Its pool, over all workers, begins with ``users``, and can grow to ``max_users``."""
 
     operation: Operation
     workflow: str | None
@@ -240,9 +240,9 @@ class TargetInfo(msgspec.Struct, kw_only=True):
     url: str
     embedded: bool
     limits: dict[str, Limit]
-    """Rates in units of a limit refer to these limits, even if other limits are in force."""
+    """A scenario's rates in units of a limit refer to these limits, even if other limits are in force."""
     limiter: str = "fixed-window"
-    """The assumed algorithm. For an embedded target, this and the next fields describe the limiter in force."""
+    """The assumed algorithm. For an embedded target, ``limiter`` to ``draws`` describe the limiter in force."""
     burst: Annotated[int, Meta(ge=1, le=2**53)] | None = None
     """Null for the algorithm's default."""
     count_rejected: bool = False
@@ -369,7 +369,7 @@ class RunInfo(msgspec.Struct, kw_only=True):
     target_died: bool = False
     """Whether the embedded target ended unexpectedly during the run."""
     samples: Number | None = None
-    """Number of rows written. A record with fewer or more rows is incomplete."""
+    """Number of rows written. If the record has fewer or more rows, the run is invalid."""
     clock: ClockInfo | None = None
     cpu: list[CpuSample] = []
     generators: list[GeneratorInfo] = []

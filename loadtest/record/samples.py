@@ -150,7 +150,7 @@ class Packer:
         return self._with_dictionaries(arrays)
 
     def _with_dictionaries(self, arrays: list[pa.Array]) -> pa.RecordBatch:
-        """Return a batch of columns, in which words are still indices."""
+        """Make dictionary columns of the arrays with indices of words. Return a batch of all columns."""
         for name, known in self._words.items():
             if len(self._dictionaries[name]) < len(known):
                 self._dictionaries[name] = pa.array(list(known), pa.string())
