@@ -116,7 +116,7 @@ _NEARLY_ALL: Final = 0.8
 _FEW: Final = 5
 """Fewer operations than this may have a ratio in ``SECONDS`` by accident."""
 _EXTREME: Final[dict[str, Callable[[Any], float]]] = {"negative": min, "longer_than_seen": max, "seconds": max}
-"""For each kind of anomaly, the function that selects the worst executionTime."""
+"""Function that selects the worst executionTime of a kind of anomaly. Kinds that are not listed state none."""
 _LONGEST: Final = 60
 """A job state is cut to this many characters."""
 
@@ -205,11 +205,14 @@ def _look(rows: Rows, operation: Operation) -> Iterator[tuple[str, int, Rows]]:
 MOST_KEYS: Final = 64
 """At most this many keys have figures: those with the lowest indices."""
 _SLOWER: Final = 1.5
-"""A key is slow if its time is longer by at least this factor. Different work per key may cause a smaller factor."""
+"""A key is slow if its p50 or p95 is at least this factor × that of all other keys together.
+
+Different work per key may cause a smaller factor.
+"""
 
 
 class Slower(Result, frozen=True):
-    """A percentile of a key that is significantly longer than that of all other keys together."""
+    """A key's response time percentile that is significantly longer than that of all other keys together."""
 
     statistic: Literal["p50", "p95"]
     value_ms: float
@@ -218,7 +221,7 @@ class Slower(Result, frozen=True):
 
 
 def slower(times: Distribution, others: Distribution) -> Slower | None:
-    """Return p50, or else p95, if it is longer by the factor ``_SLOWER`` and the 95 % intervals are disjoint."""
+    """Return p50, or else p95, if it is at least ``_SLOWER`` × the others', and the 95 % intervals are disjoint."""
     statistics: tuple[tuple[Literal["p50", "p95"], float], ...] = (("p50", 0.5), ("p95", 0.95))
     for name, quantile in statistics:
         own, theirs = percentile(times, quantile), percentile(others, quantile)

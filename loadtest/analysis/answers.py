@@ -36,7 +36,7 @@ class SideFigure(Result, frozen=True, kw_only=True):
     """The value of one metric on one side.
 
     Attributes:
-        value: null if it is missing, or ``infinite`` because an arrival never became ok.
+        value: null if it is missing, or ``infinite`` because arrivals never became ok.
         interval: 95 % confidence interval, which accounts for correlated values.
         why: reason for a missing value or interval; empty otherwise.
     """
@@ -51,7 +51,7 @@ class SideFigure(Result, frozen=True, kw_only=True):
 
     @property
     def size(self) -> float:
-        """The value; infinite if an arrival never became ok, NaN if the value is missing."""
+        """The value as a float; NaN if it is missing."""
         return math.inf if self.infinite else math.nan if self.value is None else self.value
 
     @property
@@ -107,7 +107,7 @@ class ComparisonAnswer(Result, frozen=True, kw_only=True):
         best: the best alternative by the first metric; null if there is none.
         chosen: ``best``, or a tied alternative that is significantly better by a later metric.
         tied: ``best``, and alternatives that do not differ significantly from ``best`` by the first metric.
-        thinned: whether sides had more arrivals than were compared.
+        thinned: whether arrivals were left out, because a stage had too many.
         bursts: whether a compared stage is a burst. Its arrivals met the limiter at a single moment of a window.
     """
 

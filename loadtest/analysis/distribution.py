@@ -1,10 +1,10 @@
 """Distributions of any number of values, their percentiles, and time bins for plots.
 
 A distribution with more than ``EXACT`` values becomes a log histogram. The bucket of a value is the upper half of its
-bits as a 32-bit float (sign, exponent, 7 bits of mantissa), so no logarithm is computed. A bucket is as wide as 1/128
-of its lower edge, and its middle stands for its values. Percentiles of a histogram therefore have a relative error of
-at most 0.4 % (as in HdrHistogram and DDSketch: Masson et al., "DDSketch", VLDB 2019). Counts, sums, minima and maxima
-are exact. All outputs use this module, so a figure has the same value everywhere.
+bits as a 32-bit float (sign, exponent, 7 bits of mantissa), so no logarithm is computed. A bucket's width is at most
+1/128 of its lower edge, and its middle stands for its values. Percentiles of a histogram therefore have a relative
+error of at most 0.4 % (as in HdrHistogram and DDSketch: Masson et al., "DDSketch", VLDB 2019). Counts, sums, minima and
+maxima are exact. All outputs use this module, so a figure has the same value everywhere.
 """
 
 import math
@@ -170,7 +170,7 @@ class Distributions:
                 self.add_to(slot, values.take(places), None if at_least is None else at_least.take(places))
 
     def add_to(self, slot: int, values: Floats, at_least: Bools | None = None) -> None:
-        """Add values to one slot, without a copy. NaN is ignored."""
+        """Add values to one slot, except NaN. The array may be kept without a copy, so do not change it afterwards."""
         if at_least is not None and at_least.any():
             if self._late is None:
                 self._late = Distributions(len(self._n), self._exact)
@@ -216,7 +216,7 @@ _MOST_BINS: Final = 240
 def edges(seconds: float, events: int, per_bin: int, phase_s: float = 0.0) -> Floats:
     """Return the edges of bins that cover the time from 0 to ``seconds``: ``phase_s`` plus multiples of a round width.
 
-    There are 6 to 240 bins, with about ``per_bin`` events in each.
+    There are about 6 to 240 bins. If the number of events allows, each bin has about ``per_bin`` events.
     """
     wanted = max(seconds * per_bin / max(events, 1), seconds / _MOST_BINS)
     wanted = max(min(wanted, seconds / 6), seconds / _MOST_BINS)
@@ -228,7 +228,7 @@ def place(seconds: Floats, cuts: Floats) -> Ints:
     """Return the bin of each time, and -1 for a time outside all bins."""
     if len(cuts) < 2 or not len(seconds):
         return np.full(len(seconds), -1)
-    # Rows are ordered by time, so a chunk of a long run covers only one or two bins.
+    # Rows are roughly ordered by time, so a chunk of a long run covers few bins.
     low, high = np.searchsorted(cuts, (np.fmin.reduce(seconds), np.fmax.reduce(seconds)), side="right")
     places: Ints = low - 1 + np.searchsorted(cuts[low:high], seconds, side="right")
     inside = (seconds >= cuts[0]) & (seconds < cuts[-1])

@@ -70,8 +70,8 @@ _REPLACING: Final = frozenset({"error_rate", "operations.ok", "operations.failed
 class Results(Result, frozen=True, kw_only=True):
     """The figures of a run, and the verdict with its evidence.
 
-    Names of times end in _ms or _s, rates are per second, shares are from 0 to 1. A new field keeps the schema number.
-    A new meaning raises it.
+    Names of times end in _ms or _s, rates are per second, and shares are from 0 to 1. A new field does not change the
+    number in ``schema``, but a new meaning of a field does.
 
     Attributes:
         uses: use of each limit in each period between two stage boundaries; ``limits`` in the file.
@@ -240,7 +240,7 @@ def _default_thresholds(
         for name, figures in metrics.traffic.items()
         if figures.operations.sent
         and not figures.operations.ok
-        # An entry is exempt if every stage expects only 429.
+        # An entry needs no ok operation if every stage expects only 429.
         and {stage.expect for stage in written_entry(record.info, name).stages} != {(THROTTLED_STATUS,)}
     }
     for name, offered in dead.items():
@@ -303,8 +303,8 @@ def metrics_table(runs: Run | Findings | Iterable[Run | Findings], reports: Path
     Columns: ``run``, ``traffic`` (``overall`` for all entries), ``stage`` (empty for all stages), ``metric`` and
     ``statistic`` (named as in a threshold: ``response_time`` and ``p95``), ``unit`` (``ms``, ``1/s``, ``share`` from 0
     to 1, or empty for a number), ``value`` (NaN if it is missing or samples are too few), ``low`` and ``high`` (95 %
-    interval of a percentile, sampling only), ``n`` (number of times), ``at_least`` (whether the value is a lower bound
-    because it reaches a time-out).
+    interval of a percentile, sampling only), ``n`` (number of measured times), ``at_least`` (whether the value is a
+    lower bound because it reaches a time-out).
 
     Args:
         runs: a run directory, a run's id, ``latest``, the result of ``understand``, or several of these.

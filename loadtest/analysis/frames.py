@@ -1,8 +1,8 @@
 """Tables of a run's operations and requests: pandas DataFrames for a notebook, Parquet and CSV for other tools.
 
 Each column is declared once, in ``OPERATIONS`` or ``REQUESTS``, with its name, type, meaning and source. Columns that
-end in ``_ns`` are times in ns since the epoch of the run. Derived times come from ``times``, so percentiles of a frame
-equal those of ``metrics.json``.
+end in ``_ns`` are times in ns since the epoch of the run. Derived times have the formulas of ``metrics.json``, which
+are in the module ``times``.
 """
 
 import json
@@ -34,7 +34,7 @@ Run = str | Path
 _WORD: Final = pa.dictionary(pa.int32(), pa.string())
 _TIMESTAMP: Final = pa.timestamp("ns", "UTC")
 _ROW_GROUP: Final = 250_000
-"""A row group of a Parquet file has about this many rows."""
+"""A row group of a Parquet file has at least this many rows; the last row group may have fewer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,7 +278,7 @@ def names_of(directories: Sequence[Path]) -> list[str]:
 
 def _schema(name: str) -> pa.Schema:
     _, columns = _TABLES[name]
-    # Only Arrow reads the metadata of fields. For other readers of Parquet, the metadata of the schema repeats units.
+    # Only Arrow reads the metadata of fields. Other readers of Parquet find the units in the metadata of the schema.
     units = {column.name: column.unit for column in columns if column.unit}
     schema = pa.schema(
         [pa.field(each.name, each.type, metadata={"unit": each.unit, "meaning": each.meaning}) for each in columns]

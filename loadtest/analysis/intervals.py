@@ -1,4 +1,4 @@
-"""Uncertainty of each stage's figures: a range over the server's phases, or an interval from blocks of time.
+"""Uncertainty of each stage's figures: a range over phases of the server's windows, or an interval from blocks of time.
 
 * If windows on the server's clock decide which requests are rejected, only the phase of the windows at the start of the
   run is random. The 429 rate and goodput then have the range over 95 % of phases (``rejections.phases``).
@@ -6,9 +6,10 @@
   are valid even if requests are correlated.
 
 The covariance of counts in neighbouring time bins gives the effective number of independent requests of a stage
-(``loadtest.stats.correlated_bins``). A share has Wilson's score interval at that n (Brown, Cai & DasGupta, Statistical
-Science 2001). A percentile's interval contains every value that passes a test of the share of times below the value
-(an inverted test: Francisco & Fuller, "Quantile estimation with a complex survey design", Annals of Statistics 1991).
+(``loadtest.stats.correlated_bins``). A share has Wilson's score interval with this effective number as n (Brown, Cai &
+DasGupta, Statistical Science 2001). A percentile's interval contains every value that passes a test of the share of
+times below the value (an inverted test: Francisco & Fuller, "Quantile estimation with a complex survey design", Annals
+of Statistics 1991).
 ``bench/README.md`` has the measured coverage of these intervals.
 
 The intervals in ``results.Summary`` come from order statistics, which treat requests as independent.
@@ -46,7 +47,7 @@ THROTTLED_RATE: Final = "throttled_rate"
 GOODPUT: Final = "goodput"
 _TIMES: Final = (RESPONSE, EXECUTION, OVERHEAD)
 _SLACK: Final = 0.01
-"""The observed 429s may be outside the range by this share of requests, because some arrive near a window's edge."""
+"""429s may be outside the range by this share of requests, because some requests arrive near a window's edge."""
 _NONE: Final = PhaseRange(why_not="the limiter has no windows that begin by the server's clock")
 
 TOO_FEW: Final = "too few independent samples: most of the stage has none"
@@ -120,7 +121,7 @@ class _Stage:
         """Why rejections depend on the server's windows; empty if they do not. If they do, blocks are invalid."""
         self._phases = over_phases.phases
         self._rejected = _usual(over_phases, self._figures.operations)
-        """The range of rejections over 95 % of phases; None without a range that contains the observation."""
+        """The range of rejections over 95 % of phases; None if it is unknown, or if no phase explains the 429s."""
         if self._rejected is None and not over_phases.why_not and over_phases.sent == self._figures.operations.sent:
             self._why_phases = "at no phase does the assumed limiter return this number of 429s"
 
@@ -206,9 +207,9 @@ class _Stage:
 
 
 def _usual(over_phases: PhaseRange, counts: OperationCounts) -> tuple[int, int] | None:
-    """Return the range of rejections over 95 % of phases, which includes an observation that is barely outside.
+    """Return the range of rejections over 95 % of phases, extended to an observed number that is barely outside it.
 
-    The result is None if there is no range, or if the range over all phases does not contain the observation.
+    The result is None if there is no range, or if the observed number is clearly outside the range over all phases.
     """
     low, high = over_phases.usual
     seen = counts.throttled

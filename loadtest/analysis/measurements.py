@@ -11,7 +11,7 @@ Each stage of each traffic entry has these measurements, except in warm-up and s
   unexpected 429s.
 
 In a stage above a limit, the server's windows affect jobs with rejected polls, and the response times of retried
-operations. These figures are shown but not judged.
+operations. The affected figures are shown but not judged.
 """
 
 import math
@@ -45,7 +45,7 @@ from loadtest.stats.order_statistics import QUANTILES, interval_ranks, needed, r
 from loadtest.stats.shares import share_score, share_scores
 
 IDLE_MS: Final = 1.0
-"""A workflow is idle if 95 % of its runs have an executionTime below this many ms."""
+"""A traffic entry is idle if its executionTime p95 is below this many ms."""
 _ROUNDING_MS: Final = 1.0
 """An executionTime in whole milliseconds has this error."""
 _PLAIN_SHARES: Final = tuple(each for each in Metric if NATURES[each].unit == "share" and not METRICS[each].expected)

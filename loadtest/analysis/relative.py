@@ -4,7 +4,7 @@ For example, ``response_time.p50 < 1.2x stage alone`` is judged by both values a
 base. The interval is computed from all values of both sides (``loadtest.stats.differences``). If both sides sent the
 same rows of the same inputs, arrivals are compared in pairs.
 
-A difference needs the values themselves, by time and arrival. To limit memory, values are kept only for the entries
+A difference needs every value with its time and arrival number. To limit memory, values are kept only for the entries
 that are compared, and only for the first ``MOST`` operations and requests of each stage.
 """
 
@@ -59,7 +59,7 @@ _ROW: Final = {table: np.dtype([(name, np.float64) for name in columns]) for tab
 class Values(NamedTuple):
     """Values of one metric in the order of time, with the arrival number of each value.
 
-    An infinite time belongs to an operation or request that did not become ok. Values of requests have no arrivals,
+    The time of an operation or request that did not become ok is infinite. Values of requests have no arrivals,
     because an arrival may have several requests.
     """
 
@@ -87,9 +87,9 @@ class ArrivalValues:
     def get(self, metric: str, stages: Stages, *, whole: bool) -> Values | None:
         """Return the values of a metric, named with its statistic, in some stages of one entry.
 
-        With ``whole``, every sent arrival counts, and an arrival that never became ok has an infinite time. Otherwise
-        only ok and timed-out operations count, as in ``metrics.json``. The result is None for a count or a rate,
-        because single arrivals have no such value.
+        With ``whole``, latencies include every sent arrival, and an arrival that never became ok has an infinite time.
+        Otherwise latencies include only ok and timed-out operations, as in ``metrics.json``. The result is None for a
+        count or a rate, because single arrivals have no such value.
         """
         name, entry = metric.partition(".")[0], METRICS[metric]
         if name == "service_time":
@@ -191,10 +191,10 @@ def statistic_of(metric: str) -> str:
 
 
 def _shift_of_pairs(info: RunInfo, values: ArrivalValues, base: Stages, head: Stages) -> int | None:
-    """Return the offset in arrivals between two sides; None if they do not send the same inputs in the same order.
+    """Return the head's arrival number − the base's in each pair; None if the two sides do not send the same inputs.
 
-    Two entries with the same inputs send them in the same order from their first arrival on. Two stages of an entry do
-    so if their offset is a multiple of the number of input rows.
+    Two entries with the same inputs send the same input at the same arrival number. Two stages of an entry send the
+    same inputs in the same order if the difference is a multiple of the number of input rows.
     """
     first, second = (written_entry(info, side[0].traffic) for side in (base, head))
     if first.inputs_order != "sequential":

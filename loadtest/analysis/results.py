@@ -1,4 +1,4 @@
-"""Types of ``metrics.json``: counts, rates and summaries of times. Fields are named as in the file.
+"""Types of ``metrics.json``: counts, rates and summaries of times. Docstrings name fields as in the file.
 
 Other types of the file are beside the code that makes them. The whole file is ``findings.Results``, which has a JSON
 schema.
@@ -24,7 +24,7 @@ _Percentile = Annotated[float | None, Meta(description="By nearest rank; null if
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A part of ``metrics.json``. A new field keeps the schema number of the file. A new meaning raises it."""
+    """A part of ``metrics.json``. A new meaning of a field raises the file's schema number; a new field does not."""
 
 
 _AnyResult = TypeVar("_AnyResult", bound=Result)
@@ -121,7 +121,7 @@ class OperationCounts(Result, frozen=True, kw_only=True):
 
 
 class RequestCounts(Result, frozen=True, kw_only=True):
-    """Numbers of requests. Rates are per second, and count only requests that were sent during the stages.
+    """Numbers of requests. ``sent_rate`` and ``accepted_rate`` are requests sent during the stages, per second.
 
     Attributes:
         accepted: requests with a response other than 429.
@@ -182,7 +182,7 @@ class CountedFigures(Result, frozen=True, kw_only=True):
 
 
 class OverallStage(CountedFigures, frozen=True, kw_only=True):
-    """All traffic in the stages of one name. It has no times, because kinds of operations take different times."""
+    """All traffic in the stages of one name. It has no times, because these would mix different kinds of operations."""
 
     statuses: dict[str, Count]
     reasons: dict[str, Count]

@@ -105,7 +105,7 @@ class Record:
             return planned
         if self.info.elapsed_s is not None:
             return min(planned, max(0.0, self.info.elapsed_s))
-        # A killed run has no recorded end, so the last event counts as its end.
+        # A killed run has no recorded end, so the latest start or end of a sample replaces it.
         return min(planned, max(0.0, self.arrivals.last / 1e9))
 
     @cached_property
@@ -118,7 +118,7 @@ class Record:
             return AssumedLimits.recorded(msgspec.structs.replace(self.info.target, **given))
 
     def on_limit(self, limit: str) -> Ints:
-        """Return the places in ``sent_requests`` that drew on a limit. All requests draw on the limit ``all``."""
+        """Return the places of ``sent_requests`` that draw on a limit. All requests draw on the limit ``all``."""
         names = [LIMIT_NAMES.index(name) for name in self.assumed_limits.together(limit)]
         return np.flatnonzero(np.isin(self.sent_requests["limit"], names))
 

@@ -36,14 +36,14 @@ LEAST_MS: Final = 0.01
 _BLOCK_S: Final = (1.0, 30.0)
 """A block lasts a tenth of its stage, within these limits in seconds."""
 _MOST_BLOCKS: Final = 40
-"""A stage has at most this many blocks, so the blocks of a very long stage are longer."""
+"""A stage has at most this many blocks, so a stage of more than 20 minutes has blocks of more than 30 s."""
 _BINS_OF_BLOCK: Final = 3
 _REPLICATES: Final = 400
 """Number of replicates. The relative error of a standard error is then 1 ÷ √(2 · 400), about 4 %."""
 _SEED: Final = 1992
 _EVEN_LEVELS: Final = 160
 _TAIL_LEVELS: Final = 64
-"""Number of a time's levels at evenly spaced ranks, and of further levels in its slowest fifth.
+"""A time has ``_EVEN_LEVELS`` levels at evenly spaced ranks, and ``_TAIL_LEVELS`` further levels in its slowest fifth.
 
 The further levels are denser towards the slowest values.
 """
@@ -121,7 +121,7 @@ class BinnedTimes:
         if np.isnan(values.sum()):
             known = np.flatnonzero(~np.isnan(values))
             places, values = places.take(known), values.take(known)
-        # The values of a histogram are rounded, so the last level includes greater values.
+        # If ``whole`` was a histogram, its values are rounded. The last level therefore includes greater values.
         if self._level_of_bucket is None:
             level = np.searchsorted(self.cuts[:-1], values)
         else:
@@ -155,7 +155,8 @@ class StageBlocks:
 
     Attributes:
         times: response time, executionTime and overhead, named as in ``metrics.json``.
-        offered: number of operations by intended start, as are ``sent``, ``ok``, ``errors`` and ``throttled``.
+        offered: number of operations by intended start. ``sent``, ``ok``, ``errors`` and ``throttled`` are also counted
+            by intended start.
         decided: number of operations for which the assumed limiter's decision is known, by the start of the last run,
             submit or retrieve. ``refused`` of them got a 429; the assumed limiter would reject ``expected`` of them.
     """

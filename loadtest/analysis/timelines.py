@@ -16,11 +16,11 @@ from loadtest.arrays import Floats, Ints
 from loadtest.contract import EXECUTING_OPERATIONS, THROTTLED_STATUS, Outcome
 
 _RESPONSE_DOTS: Final = 11_000
-"""A plot has at most this many evenly chosen dots of each outcome, and ``_SLOW`` more dots of the slowest ok times."""
+"""A plot has at most this many evenly chosen dots of each outcome, and about ``_SLOW`` more of the slowest ok times."""
 _SLOW: Final = 1_000
 _PER_BIN: Final = 25
 _LAYERS: Final = {Outcome.OK: OK, "429": THROTTLED, Outcome.FAILED: FAILED, "timed out": TIMED_OUT}
-"""The outcome of each layer's dots."""
+"""The outcome of each layer's dots. The layer "429" also has other operations whose last status is 429."""
 
 
 class Timelines:
@@ -76,7 +76,7 @@ class Responses:
                 self._keep(layer, rows.where(mask))
 
     def _keep(self, layer: str, rows: Rows) -> None:
-        """Keep every n-th operation, and more of the slowest 2 % to make every stall visible."""
+        """Keep every n-th operation and, of ok operations, more of the slowest 2 %, so that stalls are visible."""
         rows = rows.where(response_time(rows) > 0)
         response, before, total = response_time(rows), self._seen[layer], self._totals[layer]
         self._seen[layer] += len(rows)
@@ -161,9 +161,9 @@ def _count(heat: Heat, rows: Rows) -> None:
 
 
 _EXECUTION_DOTS: Final = 4_000
-"""An entry has at most this many evenly chosen dots."""
+"""A plot of an entry's executionTimes has at most this many evenly chosen dots."""
 _ANOMALOUS_DOTS: Final = 500
-"""An entry has at most this many dots for impossible executionTimes. Later dots are dropped."""
+"""A plot of an entry has at most this many dots for impossible executionTimes. Later values are dropped."""
 
 
 class Executions:

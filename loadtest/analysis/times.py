@@ -1,7 +1,7 @@
 """All reported latencies and lags: their formulas, their distributions by stage, and the slowest operations.
 
 Polling shows a job's waits only within bounds. The submit was sent at S and answered at A. The last request that saw
-the job pending was sent at P. The poll that saw its end was answered at T. The target accepted the job between S and A,
+the job pending was sent at P. The poll that saw the job ended was answered at T. The job was accepted between S and A,
 and the result was ready between P and T. If the executionTime E is correct,
 
 * the queue wait, from acceptance to the start of execution, is at least P − A − E and at most T − S − E;
@@ -133,7 +133,7 @@ NOT_FOUND: Final = "not_found"
 WAITED: Final = "waited"
 """Response time − service time of the accepted request, for ok operations: lag, retries and polls."""
 LAST_PENDING: Final = "last_pending"
-"""Time from the intended start to the last request that saw the job pending. The last polling interval begins then."""
+"""Time from the intended start to the last request that saw the job pending, which begins the last polling interval."""
 _OF_OPERATIONS: Final = {
     "start_lag_ms": _Time(start_lag, lambda rows: rows),
     "dispatch_lag_ms": _Time(dispatch_lag, lambda rows: rows),
@@ -163,7 +163,7 @@ _OF_REQUESTS: Final = {
     "service_time_reused_ms": _Time(service_time, _connected(reused=1), censored=True),
 }
 FORMULAS: Final = {name: time.formula for name, time in (_OF_OPERATIONS | _OF_JOBS | _OF_REQUESTS).items()}
-"""The formula of each time, by its name in ``metrics.json`` or one of the three names above."""
+"""The formula of each time, by its name in ``metrics.json``, or by ``NOT_FOUND``, ``WAITED`` or ``LAST_PENDING``."""
 
 
 class TimeDistributions:

@@ -60,7 +60,7 @@ class Generator(GeneratorInfo, kw_only=True, forbid_unknown_fields=True):
 
 
 def generators(info: RunInfo) -> list[Generator]:
-    """Return each process that reported about itself, by index. A killed run has none."""
+    """Return each process that reported about itself, in the order of worker numbers. A killed run has none."""
     found = []
     for own in sorted(info.generators, key=lambda one: one.worker):
         percents = [second.percent for second in info.cpu if second.worker == own.worker]
@@ -82,7 +82,7 @@ UNEVENNESS: Final = 0.5
 OF_GENERATOR: Final = (
     "dispatch lag p99", "generator CPU", "event loop", "garbage collection", "users", "evenness",
 )  # fmt: skip
-"""Checks that fail if the generator was the bottleneck. The most specific check comes first."""
+"""Checks that fail if the generator was the bottleneck. If several fail, a report's advice is about the first."""
 
 
 class ValidityCheck(Result, frozen=True):
@@ -97,7 +97,7 @@ class ValidityCheck(Result, frozen=True):
 
 
 def check(record: Record, overall: OverallFigures, evenness: Mapping[str, Evenness]) -> list[ValidityCheck]:
-    """Return the validity checks for which the record has data. An imported run has none."""
+    """Return the validity checks of a run. An imported run has none."""
     info = record.info
     if info.imported:
         return []

@@ -26,7 +26,7 @@ from loadtest.contract import THROTTLED_STATUS
 from loadtest.stats.shares import more_often
 
 _COMPARED: Final = 100_000
-"""At most this many evenly sampled requests are compared."""
+"""At most this many requests of other traffic are compared, evenly sampled."""
 _LEAST_MS: Final = 1.0
 """A time counts as longer only if the difference is at least this many ms, as between runs (``compare.changes``)."""
 

@@ -40,8 +40,7 @@ class LoggedLimit:
     """A limit as a log shows it.
 
     Attributes:
-        requests: a joined log of one limiter for each key; if ``shared``, the log of one limiter for all keys, which
-            explains more decisions.
+        requests: a joined log of one limiter for each key; if ``shared``, the log of one limiter for all keys.
         inference: the inference from these requests, with the word ``nothing`` if the count is uncertain.
     """
 
@@ -96,7 +95,10 @@ _Found = tuple[RequestLog, Inference]
 
 
 def _better(found: list[_Found]) -> list[_Found]:
-    """Return the scope that explains significantly more decisions. If there is no such scope, return both."""
+    """Return the scope whose best limiter explains significantly more decisions; both if neither does.
+
+    A scope without a fitting limiter is left out. If no limiter fits in either scope, return the first.
+    """
     fitting = [one for one in found if one[1].named] or found[:1]
     if len(fitting) == 1:
         return fitting
@@ -120,8 +122,8 @@ def _count(requests: RequestLog, inference: Inference, source: SourceInfo, clock
         return None
     fits = list(inference.named)
     if source.coarse:
-        # Few decisions contradict a limiter that leaves most of them open, so the best scores are compared. Requests
-        # of one second count as one observation.
+        # Few decisions contradict a limiter if most of them are undecidable, so only limiters with nearly the best
+        # score are kept. Requests of one second count as one observation.
         together = max(1.0, float(np.median(_within(requests.times, requests.tolerance_s))))
         least_score = max(fit.score for fit in fits) - EVIDENCE * together
         fits = [fit for fit in fits if fit.score >= least_score]
@@ -129,11 +131,11 @@ def _count(requests: RequestLog, inference: Inference, source: SourceInfo, clock
         if int(fits[0].wrong.sum()) > _SURE / 3 * fits[0].accepted:
             return None
     ranges = [count_interval(requests, fit, *clock) for fit in fits]
-    # Every fitting limiter must allow the count, and the best limiter must exclude all other counts.
+    # Every fitting limiter must allow the count, and the best limiter must exclude counts that differ by over 3 %.
     least, most = max(low for low, _ in ranges), min(high for _, high in ranges)
     documented = requests.limit.count
     number = documented if least <= documented <= most else round((least + most) / 2)
-    # Stamps of whole seconds do not show which limiter is the best, so each limiter must exclude all other counts.
+    # Stamps of whole seconds do not show which limiter is the best, so every limiter must exclude these counts.
     judged = ranges if source.coarse else ranges[:1]
     sure = all((1 - _SURE) * number <= low and high <= (1 + _SURE) * number for low, high in judged)
     return number if sure and least <= most else None

@@ -48,9 +48,10 @@ class FitResult(Result, frozen=True, kw_only=True):
         round_down: whether a counter rounds its estimate down, or a bucket refills in whole seconds.
         counts: interval of a fitted count; null if no count was fitted, or if it contains the documented count.
         rates: interval of a bucket's fitted rate in requests/s; null in the same cases as ``counts``.
-        window_s: null for a concurrency limit.
+        window_s: length of the window; null for a concurrency limit.
         clock_shift_s: the server's clock minus the client's, for wall-aligned windows.
-        explained: predicted share of the decided 429s, or of the decided accepted requests if that is smaller.
+        explained: share of the 429s that the limiter predicts, or of the accepted requests if that share is smaller.
+            Undecidable requests are left out.
         wrongly_rejected: number of rejected requests that the limiter would accept.
         wrongly_admitted: number of accepted requests that the limiter would reject.
         not_held: number of accepted requests that took less time than the limiter would have held them in its queue.
@@ -119,7 +120,8 @@ class LimitResult(Result, frozen=True, kw_only=True):
     """Facts about the 429s of one limit. Requests of warm-up, set-up and drain also use quota, so they count.
 
     Attributes:
-        tolerance_s: assumed maximum time from sending to the server's decision: 90 % of the 429s took less time.
+        tolerance_s: assumed longest time from sending to the server's decision: the 90 % quantile of the 429s'
+            durations, from 1 ms to 250 ms. A log's imprecise time stamps make it longer.
         believed: fit of the assumed limiter; null if no limiter could be replayed.
         windows: accepted requests by window; null if the limiter has no windows.
     """

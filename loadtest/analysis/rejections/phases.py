@@ -1,10 +1,10 @@
 """The server's windows in a run, and the range of 429s over all phases of these windows.
 
 Each run starts at another phase of the server's windows, so the same requests get another number of 429s in each run.
-The range of this number comes from replays at many phases. For fixed windows, a phase is replayed between each two
-neighbouring send times, modulo the window, so the range is exact. For other clock-aligned limiters, and for very many
-requests, phases are evenly spaced. The range is valid only if requests do not depend on responses and the server uses
-the assumed limiter.
+The range of this number comes from replays at many phases. For fixed windows, send times are taken modulo the window,
+and a phase between each two neighbours is replayed, so the range is exact. For other clock-aligned limiters, and for
+very many requests, phases are evenly spaced. The range is valid only if requests do not depend on responses and the
+server uses the assumed limiter.
 """
 
 import math
@@ -30,7 +30,7 @@ _MOST_WINDOWS: Final = 1_000_000
 _RARE: Final = 0.025
 """A range excludes this share of the phases on each side."""
 _MOST_PLACES: Final = 4_000_000
-"""If a limiter has more phases × windows than this, phases are evenly spaced."""
+"""For fixed windows, at most this many phases × windows are replayed. If all are more, phases are evenly spaced."""
 _MOST_DECISIONS: Final = 200_000
 """At most this many phases × requests are replayed for a limiter without a vectorised replay."""
 _LEAST_PHASES: Final = 16
@@ -114,7 +114,7 @@ _Placed = tuple[RequestLog, Ints]
 
 
 def _linked(logs: list[_Placed]) -> list[list[_Placed]]:
-    """Group the limiters of one limit. Limiters of different keys form a group if they got requests in one stage."""
+    """Group the limiters of one limit. Limiters of different keys form a group if the same stage sent to them."""
     found: list[tuple[set[int], list[_Placed]]] = []
     for log, stages in logs:
         reached, together = {index for index in stages.tolist() if index >= 0}, [(log, stages)]
@@ -161,13 +161,16 @@ def _over_phases(spec: LimiterSpec, placed: Sequence[_Placed], present: list[int
 
 
 def extent(spec: LimiterSpec, rejected: Ints, sent: int) -> tuple[int, int]:
-    """Return the ends of a range. Evenly spaced phases may miss the extremes, so each end is widened by a request."""
+    """Return the ends of a range.
+
+    Without fixed windows, each end is widened by a request, because evenly spaced phases may miss the extremes.
+    """
     between = 0 if spec.algorithm == VECTORISED else 1
     return max(int(rejected.min()) - between, 0), min(int(rejected.max()) + between, sent)
 
 
 class Replayed(NamedTuple):
-    """Numbers of rejected requests, ``[phase, stage]``. ``lasting``: the share of a window that a phase represents."""
+    """Numbers of rejected requests, ``[phase, stage]``. ``lasting``: by phase, the share of a window it stands for."""
 
     rejected: Ints
     lasting: Floats
@@ -183,7 +186,8 @@ class Replayed(NamedTuple):
 def rejected_by_phase(spec: LimiterSpec, limit: Limit, asked: Sequence[tuple[Floats, Bools]]) -> Replayed | None:
     """Replay requests at each phase of windows on the server's clock; None if there are too many requests or windows.
 
-    For each limiter, ``asked`` has ascending request times in s, and whether the request counts, ``[request, stage]``.
+    For each limiter, ``asked`` has ascending request times in s, and whether a stage counts a request, ``[request,
+    stage]``.
     """
     times = [each for each, _ in asked if len(each)]
     # Floats are more precise near zero. Whole windows are subtracted, which does not change phases.

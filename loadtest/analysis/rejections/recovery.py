@@ -1,4 +1,4 @@
-"""Accuracy of Retry-After and other headers of a limit's 429s, recovery after 429s, and retries.
+"""Accuracy of a limit's Retry-After and rate-limit headers, recovery after 429s, and retries.
 
 The limiter could accept requests again at some time between its last rejected and its next accepted request. A stated
 wait is too short if it ends before this rejected request, and too long if it ends after this accepted request.
@@ -61,7 +61,10 @@ class RetryAfter(Result, frozen=True, kw_only=True):
 
 
 def readings(words: list[str]) -> tuple[Floats, Floats]:
-    """Return seconds to wait and unix times of dates, by header. NaN means absent. The last place is for no header."""
+    """For each header, return its seconds to wait and the unix time of its date; one is NaN, or both if unreadable.
+
+    The last place stands for a missing header.
+    """
     waits, dates = np.full(len(words) + 1, np.nan), np.full(len(words) + 1, np.nan)
     for place, word in enumerate(words):
         wanted = parse_retry_after(word)
@@ -138,7 +141,8 @@ class RateHeaders(Result, frozen=True, kw_only=True):
     Attributes:
         counts: number of responses by the limit that the header states.
         remaining: number of responses that state how many requests remain.
-        held: number of these that can be checked, because the limiter's next request was sent after the response.
+        held: number of these responses that can be checked: the limiter's next request was answered, and was sent after
+            this and all earlier responses.
         untrue: number of checked responses that state a remaining request although a 429 follows.
         spent_and_passed: number of checked responses that state no remaining request although an accepted request
             follows. The quota may have been renewed in between.
@@ -186,6 +190,8 @@ def rate_headers(requests: RequestLog, headers: dict[int, str]) -> RateHeaders:
 class Recovery(Result, frozen=True, kw_only=True):
     """Recovery of one limit after 429s. A recovery lasts from the send time of a 429 to the next accepted request.
 
+    A recovery within a burst is left out, because the order of a burst's requests is unknown.
+
     Attributes:
         limiters: number of limiters that rejected a request.
         recovered: number of these limiters that accepted a later request.
@@ -232,7 +238,7 @@ def _extent(values: Floats) -> tuple[float, float, float] | None:
 
 
 class Retries(Result, frozen=True, kw_only=True):
-    """Numbers of one traffic entry's operations with more than one attempt, of their attempts and their outcomes.
+    """One traffic entry's operations with more than one attempt: their number, attempts and outcomes.
 
     ``time_to_success_ms`` is the response time of the ok operations, including waits.
     """

@@ -59,7 +59,7 @@ class LimitUsage(Result, frozen=True, kw_only=True):
 
     @property
     def busiest(self) -> float:
-        """The share of the busiest key, which reaches its limit first. With a single quota, this is the total share."""
+        """The share of the busiest key, which reaches its limit first. Without ``keys``, this is ``share``."""
         return self.keys[0].share if self.keys else self.share
 
     @property
@@ -137,7 +137,7 @@ class LimitSeries:
         cuts: bin edges, aligned with the server's windows.
         boundaries: assumed starts of the server's windows.
         offered: number of requests by intended time, including requests that were never sent.
-        sent: number of requests by send time, as are ``accepted`` and ``throttled``.
+        sent: number of requests by send time. ``accepted`` and ``throttled`` are also counted by send time.
         expected: share of sent requests that the assumed limiter would reject; NaN if unknown.
     """
 
@@ -151,7 +151,7 @@ class LimitSeries:
 
 
 class LimitRates:
-    """A series for each limit with requests."""
+    """Collects a ``LimitSeries`` for each limit with requests."""
 
     def __init__(self, record: Record) -> None:
         self.by_limit: dict[str, LimitSeries] = {}
@@ -208,9 +208,11 @@ class WindowCounts(Result, frozen=True, kw_only=True):
             burst.
         saturated: number of whole windows with a rejected request.
         spread: minimum, median and maximum of accepted requests in saturated windows; None if there are none.
-        over: number of windows with more than ``count`` accepted requests. Requests near an edge do not count.
-        most_in_any: maximum number of requests that a limiter accepted in any period as long as a window.
-        seems: the limit that saturated windows suggest; None if they disagree.
+        over: number of windows with more than ``count`` accepted requests. Requests near an edge do not count, and
+            windows with an edge within a burst are left out.
+        most_in_any: maximum number of requests that a limiter accepted in any period as long as a window, less the
+            tolerance for network delay.
+        seems: the limit that saturated windows suggest; None if they disagree, or if there are fewer than two.
     """
 
     count: Count
