@@ -30,7 +30,7 @@ _BEST: Final = {
     "time_to_result": "shows results soonest, {}",
 }
 _SOONEST: Final = "shows results soonest, {} after executionTime"
-"""Used if all sides are jobs. Overhead is then the time from a job's end until its result is seen."""
+"""Form for overhead if all sides are jobs."""
 _PRICE: Final = "requests_per_operation"
 _TIMES: Final = {1.0: "a whole quota", 2.0: "twice the quota"}
 _NUMBERS: Final = {2: "two", 3: "three", 4: "four", 5: "five"}
@@ -57,14 +57,14 @@ def label(metric: str) -> str:
 
 
 def value(figure: SideFigure) -> str:
-    """Format a figure with its unit. An operation that never became ok has an infinite time, shown as ``never``."""
+    """Format a figure with its unit. A time is infinite, shown as ``never``, if too few operations ended ok."""
     if figure.infinite:
         return "never"
     return NOTHING if figure.value is None else quantity(figure.value, figure.unit)
 
 
 def _change(one: SideDifference) -> str:
-    """Format a difference's interval (``−3 ms to +5 ms``), or say why it is missing or has no bounds."""
+    """Format a difference's interval (``−3 ms to +5 ms``), or return the reason why there is none."""
     unit = UNITS[one.metric]
     if one.interval is None:
         return one.why
@@ -102,7 +102,7 @@ def _alternatives(findings: Findings, found: ComparisonAnswer) -> str:
 
 
 def _each(figure: SideFigure) -> str:
-    """Format the cost of an operation: ``4.74 requests each``."""
+    """Format requests per operation as ``4.74 requests each``, and any other figure with its name."""
     if figure.metric != _PRICE:
         return f"{label(figure.metric)} {value(figure)}"
     return f"{value(figure)} {'request' if figure.value == 1 else 'requests'} each"
@@ -119,9 +119,9 @@ def _is_best(findings: Findings, found: ComparisonAnswer, figure: SideFigure) ->
 
 
 def _by_duration(findings: Findings) -> str:
-    """Return a clause about the durations of work at which jobs beat sync runs; empty for other comparisons.
+    """Return a clause on the durations of work at which jobs were chosen over sync runs; empty for other comparisons.
 
-    Each comparison must have a sync run and a job, and longer work than the comparison before.
+    There must be two or more comparisons of a sync run with a job, in ascending order of their executionTime p50.
     """
     plans = findings.record.info.traffic
     rows = list[tuple[float, ComparedSide, bool]]()
@@ -178,7 +178,7 @@ def _effect(found: ComparisonAnswer) -> str:
 
 
 def matters(found: ComparisonAnswer, one: SideDifference) -> bool:
-    """Whether a difference can matter: a time's interval must reach the minimum effect that run comparisons use."""
+    """Return False if both ends of a time's interval are nearer to 0 than the minimum effect of run comparisons."""
     if UNITS[one.metric] != "ms" or one.interval is None:
         return True
     base = found.side(one.base).figures[found.by.index(one.metric)].size
@@ -218,7 +218,7 @@ def _mistakes(findings: Findings) -> str:
 
 
 def _bursts(findings: Findings) -> str:
-    """Return how many operations of the first two large bursts were accepted. A large burst reaches the quota."""
+    """Return a clause with the accepted operations of the first two large bursts, which reach the quota."""
     record, found = findings.record, list[str]()
     assumed = record.assumed_limits
     rates = list[tuple[float, float]]()
@@ -243,7 +243,7 @@ def _bursts(findings: Findings) -> str:
 
 
 def answer_tables(findings: Findings) -> tuple[Table, ...]:
-    """Return the tables of the first screen: the comparisons, or else the deliberate mistakes."""
+    """Return the tables that answer the scenario's question: the comparisons, or else the deliberate mistakes."""
     tables = [_effect_table(one) if one.kind == "effect" else _sides_table(findings, one) for one in findings.answers]
     if not tables and any(one.kind != ERROR_EXPECTED for one in findings.on_purpose):
         tables = [_mistakes_table(findings)]
@@ -251,7 +251,10 @@ def answer_tables(findings: Findings) -> tuple[Table, ...]:
 
 
 def pair_tables(findings: Findings) -> tuple[Table, ...]:
-    """Return tables of all pairwise differences. A single pair and metric is already in the table of alternatives."""
+    """Return a table of all pairwise differences for each comparison of alternatives.
+
+    A comparison of two alternatives by one metric is left out: its table of alternatives has the only difference.
+    """
     found = (one for one in findings.answers if one.kind == "alternatives")
     return tuple(_pairs_table(one) for one in found if len(one.sides) > 2 or len(one.by) > 1)
 
@@ -261,7 +264,7 @@ def _sides_table(findings: Findings, found: ComparisonAnswer) -> Table:
         parts = ("chosen" if side.name == found.chosen else "", entry_name(findings, side.name).detail)
         return TableCell(side.name, ", ".join(part for part in parts if part), "head")
 
-    against = f"Against “{found.best}”" if found.best is not None else "Against the best one"
+    against = f"Against “{found.best}”" if found.best is not None else "Against the best"
     columns: TableColumns[ComparedSide] = {
         "Alternative": name,
         "#Sent": lambda side: side.sent,
@@ -333,7 +336,7 @@ def _mistakes_table(findings: Findings) -> Table:
         "#Otherwise": lambda one: one.otherwise,
         "": result,
     }
-    note = "A kind that was never sent is not tested."
+    note = "A mistake that was never sent is not tested."
     return table_of("Deliberate mistakes and their responses", columns, findings.on_purpose, note)
 
 
@@ -369,7 +372,7 @@ def _against(found: ComparisonAnswer, side: ComparedSide) -> TableCell:
 
 
 def _verdict(one: SideDifference, *, head: bool = True, small: bool = False) -> TableCell:
-    """Return the verdict on a difference's head, or else on its base. A ``small`` difference does not matter."""
+    """Return the verdict on one side of a difference, its head or its base. A ``small`` difference does not matter."""
     if one.interval is None:
         return TableCell("not judged", tone="unsure")
     if not one.told_apart:
@@ -391,7 +394,7 @@ def _note(found: ComparisonAnswer, by: list[str], compared: str) -> str:
     text = f"Every operation that was sent counts. Without an ok response, its time is infinite. {how} "
     text += f"Small print: 95 % intervals; those of differences hold for {compared} together{each}."
     if found.thinned:
-        text += " In longer stages the first 100,000 arrivals are compared."
+        text += " Of stages with more arrivals, only the first 100,000 are compared."
     if found.bursts:
         text += " A burst meets only one phase of the limiter’s window. Its interval does not cover other phases."
     return text

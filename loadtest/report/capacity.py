@@ -42,7 +42,7 @@ def build(directory: Path) -> Page:
 
 
 def _draw(found: Capacity) -> Drawing | None:
-    """Draw p95 and each limit's 429 rate against the rate, on a log scale."""
+    """Draw each traffic entry's p95 and each limit's 429 rate against the rate, which has a log scale."""
     valid = (level for level in found.levels if level.outcome != "invalid")
     levels = sorted(valid, key=lambda level: level.multiplier)
     if not levels:
@@ -78,7 +78,7 @@ def _draw(found: Capacity) -> Drawing | None:
 
 
 def _polled(directory: Path, found: Capacity) -> dict[str, str]:
-    """Return each traffic entry's polling interval, from the first level whose run directory still exists."""
+    """Return each traffic entry's polling interval, from the first level whose record can be read."""
     for level in found.levels:
         with suppress(RecordError):
             info = run_directory.load(directory / level.directory)

@@ -101,8 +101,9 @@ class MainEntry(NamedTuple):
 def main_entry(findings: Findings) -> MainEntry | None:
     """Return the main entry; None without stages.
 
-    The criteria are, in order: the entry has times, a comparison chose it, it is within its limits, and it has enough
-    times for a percentile. Then sync runs come before jobs, jobs before retrievals, and more times before fewer.
+    The criteria are, in order: the entry has times, a comparison is about it or chose it, its stage is within the
+    limits, and it has enough times for a percentile. Then sync runs come before jobs, jobs before retrievals, and more
+    times before fewer.
     """
     order = list(Operation)
     entries = list[MainEntry]()
@@ -134,7 +135,7 @@ def deciding(
 ) -> tuple[dict[str, _Value], tuple[str, ...]]:
     """Return the ``most`` most important entries of ``found``, and the names of the others, in the order of ``found``.
 
-    Entries rank by their worst threshold result, then by operations not ok, then by all operations.
+    Entries rank by their worst threshold result, then by numbers of operations not ok, then by numbers of operations.
     """
     chosen = set(sorted(found, key=lambda name: _rank(findings, name))[:most])
     return {name: found[name] for name in found if name in chosen}, tuple(name for name in found if name not in chosen)

@@ -1,4 +1,4 @@
-"""A run's facts and caveats, and the properties and data that it lacks."""
+"""A run's facts and caveats, and the properties that it did not test."""
 
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -98,7 +98,7 @@ def _peers(peers: dict[str, PeerInfo]) -> str:
 
 
 def caveats(findings: Findings) -> tuple[Point, ...]:
-    """Return the limitations of the figures, each with its remedy."""
+    """Return the limitations of the figures, with remedies."""
     info, found = findings.record.info, []
     if info.end == "interrupted":
         after = seconds(findings.record.covered_s)
@@ -123,7 +123,7 @@ def caveats(findings: Findings) -> tuple[Point, ...]:
 
 
 def not_tested(findings: Findings) -> tuple[Point, ...]:
-    """Return the properties and data that a run or log lacks, the most important first. Details give the reasons."""
+    """Return properties that a run did not test, or that a log cannot show. Details give the reasons."""
     if source := findings.record.info.source:
         phrases = (*_unknown_to_logs(source), *_rejections(findings))
     else:

@@ -1,8 +1,8 @@
 """A run's answer in one sentence, and the key figures below it.
 
 The sentence has at most 20 words and three figures. It answers the scenario's question, or describes one operation in
-one stage, within the limits if possible. A key figure describes one traffic entry in one stage. Its interval covers
-95 % of the phases of the server's windows, or comes from blocks of time; the text beside the figure names the kind.
+one stage, within the limits if possible. A key figure usually describes one traffic entry in one stage. The text beside
+the figure says whether its interval comes from the phases of the server's windows, from blocks of time, or from both.
 """
 
 from collections.abc import Iterable
@@ -142,7 +142,7 @@ def _named_error(findings: Findings) -> str:
 
 
 def over_traffic(groups: Iterable[ErrorGroup]) -> list[ErrorGroup]:
-    """Add up error groups over traffic entries, the most frequent first. A sum has the first group's other fields."""
+    """Add up error groups over traffic entries, the most frequent first. A sum keeps its first group's other fields."""
     summed: dict[tuple[str | int | None, ...], ErrorGroup] = {}
     for group in groups:
         key = (group.kind, group.status, group.code, group.reason)
@@ -158,7 +158,7 @@ def requests_sent(findings: Findings, kind: RequestKind) -> int | None:
 
 
 def _fate(group: ErrorGroup) -> str:
-    """Return a request's outcome, and explain its reason if there is no error code."""
+    """Return the outcome of a group's requests: ``got 404 unknown_workflow``."""
     if group.code and group.reason == Reason.WRONG_SHAPE:
         return f"got {group.status} in another shape than the documented one: {group.code}"
     if group.status is not None and group.code:
@@ -182,7 +182,7 @@ _PARTS: Final = {
 
 
 def key_figures(findings: Findings, entry: MainEntry | None) -> tuple[KeyFigure, ...]:
-    """Return the main response time, the 429 rate and goodput of one stage, and the worst share not ok.
+    """Return the main entry's response time, a stage's 429 rate and goodput, and the highest not-ok share of a stage.
 
     Return no key figures if no operation was sent.
     """

@@ -77,7 +77,7 @@ def _first_429(findings: Findings, use: LimitUsage) -> str:
 
 
 def _predicted(findings: Findings, use: LimitUsage) -> str:
-    """Return a clause that says which limiter explains a stretch's 429 rate, if one does; empty without a replay."""
+    """Return a clause that compares a stretch's 429 rate with known limiters; empty if the replay does not cover it."""
     record, sent = findings.record, findings.record.on_limit(use.limit)
     start = record.sent_requests["start"][sent]
     sent = sent[(start >= use.start_s * 1e9) & (start < use.end_s * 1e9)]
@@ -116,7 +116,7 @@ def _called_limiter(findings: Findings, fit: Fit) -> str:
 
 
 def window_phase(findings: Findings) -> str:
-    """Return a clause that says how far into a server window the run began; empty without clock-aligned windows."""
+    """Return a clause that says how far into a server window the run began; empty if that is unknown."""
     record, shift = findings.record, findings.record.expectation.shift_s
     if shift is None:
         return ""

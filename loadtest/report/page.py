@@ -139,7 +139,7 @@ class Table:
         rows = []
         above = None
         for place in kept:
-            # Rows without a name share the name above them. If that row is dropped, the first kept row shows the name.
+            # Rows without a name share the name above them. If the named row is dropped, the next kept row shows it.
             first, *others = self.rows[place]
             rows.append((first if heads[place] is above else heads[place], *others))
             above = heads[place]
@@ -147,7 +147,7 @@ class Table:
         return replace(self, rows=tuple(rows), decides=tuple(decides))
 
     def listed(self) -> "Table":
-        """Return the table with its ``MOST_LISTED`` most important rows. The note counts and names all other rows."""
+        """Return the table with its ``MOST_LISTED`` most important rows. The note counts all other rows."""
         kept, left_out = self.brief(MOST_LISTED), len(self.rows) - MOST_LISTED
         if left_out <= 0:
             return self
@@ -247,7 +247,7 @@ MOST_ROWS: Final = 8
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page. Its content appears in the order of the fields. Tables without rows are left out.
+    """A part of a page. In HTML, its content appears in the order of the fields. Tables without rows are left out.
 
     Attributes:
         name: the anchor of a chapter.

@@ -120,7 +120,7 @@ def _key_figures(comparison: RunComparison) -> tuple[KeyFigure, ...]:
 
 
 def _next_steps(comparison: RunComparison, run: str, directory: Path) -> Iterator[NextStep]:
-    """Yield the next steps; each command has the options that the user gave."""
+    """Yield the next steps. Commands that repeat the check have the options that the user gave."""
     suspects, place = directory / _SUSPECTS, comparison.place
     judged = [one for one in comparison.metrics if one.gated]
     lost = any(one.head is None and one.base is not None for one in comparison.metrics)
@@ -181,7 +181,7 @@ def _builds(comparison: RunComparison) -> str:
 
     The base has a URL of this machine, and so has the head if the check embedded its target.
     """
-    scenario, *words = shlex.split(comparison.command)[3:] or [comparison.scenario]  # without the verb
+    scenario, *words = shlex.split(comparison.command)[3:] or [comparison.scenario]  # without the program and verb
     given = {flag: tuple(value for word, value in pairwise(words) if word == f"--{flag}") for flag in _SHARED}
     last = comparison.head_runs[-1]
     (head,) = given.pop("target") or (f"http://127.0.0.1:{DEFAULT_PORT + 1}" if last.embedded else last.target.host,)

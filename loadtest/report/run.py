@@ -141,7 +141,7 @@ def differences(run: RunMeasurements, baselines: Sequence[RunMeasurements]) -> S
 
 @contextmanager
 def reading(directory: Path, console: Console | None = None) -> Iterator[Callable[[int], None] | None]:
-    """Show a progress bar while a run's record is read, by default on standard error.
+    """Show a progress bar on a terminal (by default standard error) while a long record is read.
 
     Yield a function that takes the number of samples read so far; None without a bar. Raises ``RecordError`` if there
     is no readable run.json.

@@ -232,7 +232,8 @@ _TONES: Final = {"good": "green", "bad": "bold red", "unsure": "yellow", "faint"
 def show(page: Page, steps: Sequence[tuple[str, str]], *, full: bool = False, console: Console | None = None) -> None:
     """Print a page's verdict, its first screen and the steps, which are (label, command) pairs.
 
-    This closing block has at most 40 lines of 100 columns. With ``full``, print every section, but no plots.
+    Tables are cut so that this closing block has at most 40 lines of 100 columns. With ``full``, print every section,
+    but no plots.
     """
     console = console or Console()
     widest = _FULL_WIDTH if full else WIDTH

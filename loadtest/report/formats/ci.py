@@ -53,7 +53,7 @@ class _Case(NamedTuple):
 
 
 def _junit(name: str, started: str, properties: dict[str, str], cases: Sequence[_Case], seconds: float) -> str:
-    """Return a JUnit file with one suite. Characters that XML cannot hold are escaped.
+    """Return a JUnit file with one suite.
 
     ``started`` is a time in ISO 8601, or empty if the time is unknown.
     """
@@ -78,7 +78,7 @@ def _junit(name: str, started: str, properties: dict[str, str], cases: Sequence[
 
 
 def _clean(text: str) -> str:
-    """Escape characters that are invisible or not allowed in XML 1.0."""
+    """Escape invisible characters, and replace characters that XML 1.0 does not allow."""
     return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", visible(text))
 
 
@@ -86,7 +86,7 @@ def render_junit(findings: Findings) -> str:
     """Return one suite with a test case for each check of validity and each threshold.
 
     A threshold that cannot be judged is skipped with a reason. If the run is invalid or aborted, all thresholds are
-    skipped and the failed check is an error.
+    skipped and the cause is an error.
     """
     info, verdict = findings.record.info, findings.verdict
     properties = {
@@ -201,7 +201,7 @@ _NOT_JUDGED: Final = ("not comparable", "invalid")
 
 
 def render_comparison_junit(comparison: RunComparison) -> str:
-    """Return the suite ``regression``. The first case is the comparability of the sides; other cases are metrics.
+    """Return the suite ``regression``: a case for the comparability of the sides, then a case for each judged metric.
 
     A metric fails only if the whole comparison is ``regressed``, so that the file agrees with the exit code. A metric
     that cannot be judged is skipped with its minimum detectable change. If the sides are not comparable or a run is
@@ -249,7 +249,7 @@ def _all(comparison: RunComparison) -> str:
 
 
 def render_openmetrics(comparison: RunComparison) -> str:
-    """Return the head's values in OpenMetrics' base units, seconds and ratios.
+    """Return the head's values as OpenMetrics text, with times in seconds and shares as ratios.
 
     GitLab's ``reports:metrics`` reads the text and compares the values with those of the target branch.
     """
@@ -277,7 +277,7 @@ _LEVELS: Final[dict[ComparisonVerdict, str]] = {
 
 
 def annotations(comparison: RunComparison) -> list[str]:
-    """Return a GitHub workflow command for each finding, or for the verdict if there are none; empty for a pass."""
+    """Return a GitHub workflow command for each finding of a regression, or else for the verdict; empty for a pass."""
     level = _LEVELS.get(comparison.word)
     if level is None:
         return []

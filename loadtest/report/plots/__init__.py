@@ -72,7 +72,7 @@ def figure(name: str, findings: Findings) -> Figure | None:
 
 
 def draw_all(findings: Findings, *, png: bool = False, processes: int | None = None) -> tuple[Plot | Point, ...]:
-    """Draw a run's plots. For each plot that lacks data, return a point with the reason.
+    """Draw a run's plots. A plot without data gives a point with the reason, or nothing if it does not suit the run.
 
     The plots have the same bytes for any number of ``processes``. The default is ``cores()``.
     """
@@ -94,7 +94,7 @@ def draw_plots(
 ) -> tuple[Plot, ...]:
     """Draw plots by name. Plots without data are left out.
 
-    This process fills the figures, because child processes must not use Arrow. The children then draw the figures.
+    This process fills the figures, because child processes must not use Arrow. Then all processes draw them.
     """
     tasks = {}
     for name, draw in plots.items():
@@ -111,7 +111,7 @@ _inherited: dict[str, Callable[[], Any]] = {}
 
 
 def cores() -> int:
-    """Return the number of processes: one per core, at most four. Return 1 if a fork could inherit a held lock."""
+    """Return the number of processes that draw: one per core, at most four. Return 1 if forks may be unsafe."""
     if sys.platform != "linux" or threading.active_count() > 1 or "gevent" in sys.modules:
         return 1
     return min(4, len(os.sched_getaffinity(0)))
@@ -120,7 +120,7 @@ def cores() -> int:
 def shared_out(tasks: Mapping[str, Callable[[], _Result]], processes: int) -> dict[str, _Result]:
     """Run tasks in forked children, and return the results in the order of the tasks.
 
-    Children inherit imports and data. This process runs tasks, too, and repeats the tasks of a child that failed.
+    Children inherit imports and data. This process runs tasks, too, and repeats tasks that failed or hung in a child.
     """
     found: dict[str, _Result] = {}
     if min(processes, len(tasks)) > 1:

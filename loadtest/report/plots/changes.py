@@ -23,7 +23,7 @@ from loadtest.words import counted
 _MOST_CHANGES: Final = 60
 """The figure has at most this many rows; the table has all metrics."""
 _SHORT_REACH: Final = math.log(1.5)
-"""Short and polled times extend the axis at most to this log ratio, or to twice the reach of the other metrics."""
+"""Short and polled times extend the axis to at most this log ratio, or twice the reach of other metrics if larger."""
 
 
 def draw(comparison: RunComparison, history: History | None = None) -> tuple[Plot, ...]:
@@ -176,7 +176,7 @@ def drawable(comparison: RunComparison) -> list[MetricComparison]:
     named = {one.key for one in found}
     others = [one for one in amounts.gated(comparison) if one.key not in named]
     others.sort(key=lambda one: -abs(amounts.worsening(one)))
-    # Shares come last: even a change by a hundredth of a percentage point may be a large ratio.
+    # Shares come last among changed and among other metrics: a hundredth of a percentage point may be a large ratio.
     others.sort(key=lambda one: (not amounts.is_changed(one), amounts.is_share(one), not amounts.in_percent(one)))
     paired = comparison.kind == "paired"
     return [one for one in (*found, *others) if (_pairs(comparison, one) if paired else one.earlier and one.later)]
@@ -282,7 +282,7 @@ def _run_panel(
 
 
 def prediction_band(one: MetricComparison) -> tuple[float, float] | None:
-    """Return the band around the base in which 95 % of runs lie if nothing has changed."""
+    """Return the band around the base in which 95 % of runs lie if nothing has changed; None if unknown."""
     if one.base is None:
         return None
     if not amounts.is_share(one) and one.ratio and one.ratio_interval and min(one.ratio_interval) > 0:

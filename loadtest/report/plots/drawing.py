@@ -34,7 +34,7 @@ from loadtest.report.plots.style import CSS_VARIABLES, DOT, INK, OPERATIONS, PAP
 from loadtest.words import NOTHING, counted, joined, share, times_as
 
 _MOST_ROWS: Final = 16
-"""A plot's table has at most this many rows on a page. Longer tables are thinned evenly."""
+"""A table read from a figure has at most this many rows. Longer series are thinned evenly."""
 _MOST_POINTS: Final = 2_000
 """A series has at most this many points in the CSV. Longer series are thinned evenly."""
 _LEFT_OUT: Final = "{} with fewer failures or operations are not drawn; metrics.json has their figures: {}."
@@ -45,7 +45,7 @@ _Value = TypeVar("_Value")
 class Drawing:
     """A plot: title, caption and figure.
 
-    ``data`` has the plot's numbers. If it is None, the numbers are read from the figure's lines. ``left_out`` names the
+    ``data`` has the plot's numbers. If it is None, the numbers are read from the figure. ``left_out`` names the
     traffic entries that the figure does not show. A figure without a legend gets a legend of its panels' labels.
     """
 
@@ -139,7 +139,7 @@ class PlottedSeries:
     """A series that a legend names, with its points as drawn.
 
     Attributes:
-        x: positions along the axis. The positions of bins are their left edges.
+        x: positions along the axis: left edges of steps, middles of bars.
         dots: whether the series is a scatter, which gets no table.
     """
 
@@ -156,7 +156,7 @@ def series(figure: Figure) -> list[PlottedSeries]:
 
 
 def tables(figure: Figure) -> tuple[Table, ...]:
-    """Return a table for each set of series that share a panel and x positions. The tables have few rows."""
+    """Return a table for each set of series that share a panel and x positions. Scatters have no table."""
     found: list[Table] = []
     for panel in figure.axes:
         groups: dict[bytes, list[PlottedSeries]] = {}
@@ -252,7 +252,7 @@ def ok_share(findings: Findings, name: str) -> str:
 
 
 def medians(findings: Findings, names: Iterable[str], time: str, summary: Callable[[OperationStage], Summary]) -> str:
-    """Name the two stages whose medians differ most within an entry, or else give each entry's median.
+    """Name the two stages of an entry whose medians differ most. If none differ clearly, give each entry's median.
 
     If the scenario compares entries, no stages are named. ``summary`` returns the time of an entry or of its stage.
     """

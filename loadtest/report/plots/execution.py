@@ -34,7 +34,7 @@ _LEGEND: Final = {
 }
 """Legend labels by the look of a bar's part."""
 _NOTHING: Final = 0.01
-"""The title names the largest part of the time if every share of executionTime is below this."""
+"""The title names the largest part of the time if executionTime has less than this share in every entry."""
 _MOST_ROWS: Final = 30
 """The figure has at most this many rows, which its panels share."""
 _LEAST_ROWS: Final = 5
@@ -75,7 +75,7 @@ def draw_decomposition(findings: Findings) -> Drawing | Point:
     for panel, name, colour in entries(record, axes, shown):
         operation = record.info.traffic[name].operation
         alike = [longest[each] for each in shown if record.info.traffic[each].operation == operation]
-        # Entries of one operation share a scale, so that their bars compare, unless a bar would be too short to see.
+        # Entries of one operation share a scale, so that bars can be compared, unless a bar would be too short to see.
         shared = max(alike) <= _MOST_TIMES * min(alike)
         for _, _, look in shown[name][0].parts:
             whose = "all" if look == "lag" else colour

@@ -84,7 +84,7 @@ class Ticks(Artist):
         return Bbox.union([self._axis.axes.bbox, self._axis.label.get_window_extent(renderer)])
 
     def draw(self, renderer: Any) -> None:
-        """Draw like Matplotlib's axis, but without ticks on the far side or a common factor of the labels."""
+        """Draw like Matplotlib's axis, but without ticks on the far side, and without a common factor of the labels."""
         if not self._axis.axes.axison:
             return
         labels, look, scale = self.labels(), self.look(), renderer.points_to_pixels(1.0)
@@ -136,7 +136,7 @@ class Ticks(Artist):
 
 
 class Margins(LayoutEngine):
-    """Places a grid of panels. Margins fit the labels, and the panels share the rest in proportion to their heights.
+    """A grid of panels. Margins fit the labels, and rows share the remaining height in proportion to ``heights_in``.
 
     Attributes:
         key_rows: number of rows of the legend above the panels; see ``make_room``.

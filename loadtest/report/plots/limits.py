@@ -210,7 +210,7 @@ def _windows_title(findings: Findings, windowed: dict[str, AcceptedWindows]) -> 
         return f"Requests on {joined(odd)} got 429 in windows that were not full"
     full = {name: (each.counts, each.counts.spread) for name, each in windowed.items() if each.counts.spread}
     if not full:
-        # The run covers only part of these windows. The server may have accepted more in them before or after the run.
+        # The run covers windows with 429s only in part. The server may have accepted more before or after the run.
         cut = ((name, each.accepted[each.rejected > 0], each.counts.count) for name, each in windowed.items())
         parts = [_passed(name, int(got.min()), int(got.max()), most) for name, got, most in cut if len(got)]
         return f"Accepted in windows with 429s, which the run covers in part: {', '.join(parts)}"

@@ -78,7 +78,8 @@ def draw_dots(
 def draw_bins(panel: Axes, record: Record, traffic: str, cuts: Floats, binned: list[Distribution]) -> None:
     """Draw the median and p95 of each time bin. Lines are dotted where there are too few samples for an interval.
 
-    Nothing is drawn for bursts or very few values. ``cuts`` are the edges of the bins, in s since the epoch.
+    Nothing is drawn for an entry with a burst or fewer than 12 values. ``cuts`` are the bins' edges, in s since the
+    epoch.
     """
     if sum(each.n for each in binned) < 12 or any(stage.burst for stage in record.info.traffic[traffic].stages):
         return
@@ -186,7 +187,7 @@ class UpperBound:
 
 
 def upper_bounds(findings: Findings, traffic: str | None = None) -> list[UpperBound]:
-    """Return the upper thresholds that have a measured value, in the order of the scenario."""
+    """Return the upper thresholds on response times with a measured value, in the order of the scenario."""
     plan = None if traffic is None else findings.record.info.traffic[traffic]
     return [
         # Value plus margin is the longest allowed time, also for a threshold relative to another figure.

@@ -35,7 +35,7 @@ _SCALE: Final[dict[Unit, tuple[float, str]]] = {
 
 
 def draw_answers(findings: Findings) -> Drawing | None:
-    """Draw a panel for each metric of each comparison, with a dot and an interval for each side."""
+    """Draw a panel for each of the first four metrics of each comparison, with a dot and an interval for each side."""
     drawn = [
         (found, place)
         for found in findings.answers
@@ -99,7 +99,7 @@ _LINES: Final[tuple[Any, ...]] = (
     "-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1, 1.5)), (0, (1, 3)), (0, (10, 3)), (0, (4, 1, 1, 1, 1, 1)),
 )  # fmt: skip
 _MOST_LINES: Final = 8
-"""A panel's legend has at most this many lines, and the panel beside it has at most this many bars."""
+"""The left panel of the polls has at most this many lines, and the right panel at most this many bars."""
 
 
 def _why_none(findings: Findings) -> str:
@@ -250,7 +250,7 @@ def draw_slowest(findings: Findings) -> Drawing | Point:
 
 
 def _waterfall(panel: Axes, shown: Sequence[SlowOperation], colour: str) -> None:
-    """Draw all bars of a kind at once, because drawing them one by one would take most of the time."""
+    """Draw all bars of a colour at once, because drawing them one by one would take most of the time."""
     waits, lags = (style.SHADE, 1.0), (style.INK, 1.0)
     inks = [(ink, alpha) for ink in (colour, style.THROTTLED) for alpha in (1.0, _ANSWER)]
     bars: dict[tuple[str, float], list[_Bar]] = {look: [] for look in (waits, lags, *inks)}
@@ -277,11 +277,11 @@ def _waterfall(panel: Axes, shown: Sequence[SlowOperation], colour: str) -> None
 
 
 _FLOOR_MS = 0.01
-"""Position of zero lag on the log scale."""
+"""Shorter lags are drawn here, because a log scale has no zero."""
 
 
 def draw_lag(findings: Findings) -> Drawing | Point:
-    """Draw each entry's longest lag in each time bin, the distribution of all lags, and the dispatch lag's limit."""
+    """Draw each entry's longest start and dispatch lag in each time bin, and the distributions of all lags."""
     record = findings.record
     if not findings.lags:
         return Point("Start lag of operations", "no operation was sent")

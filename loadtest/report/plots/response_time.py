@@ -1,4 +1,4 @@
-"""Plots of response times: over time, by percentile, by rate, beside service time, and as a long run's heat map."""
+"""Plots of response times: over time, by percentile, by rate, beside service time, and as a heat map."""
 
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from loadtest.report.plots.drawing import Drawing, entry_panels, medians, names_
 from loadtest.stats.order_statistics import interval_ranks, rank
 
 _LEAST_SPAN: Final = 4.0
-"""The upper end of a log axis is at least this many times the lower end."""
+"""In plots over time, the upper end of the log axis is at least this many times the lower end."""
 
 
 def draw_scatter(findings: Findings) -> Drawing | Point:
@@ -90,9 +90,9 @@ def _rug(panel: Axes, seconds: Floats) -> None:
 
 
 def draw_service(findings: Findings) -> Drawing | Point | None:
-    """Draw cumulative distributions, with a panel for each entry whose operations are single requests.
+    """Draw distributions of response and service times, with a panel for each traffic entry that does not poll jobs.
 
-    Jobs are left out, because a job has many requests. Return None for a log, whose response times are service times.
+    A job has many service times. Return None for a log, whose response times are service times.
     """
     record = findings.record
     names = [name for name, plan in record.info.traffic.items() if plan.operation not in POLLED_OPERATIONS]
@@ -120,7 +120,7 @@ def _service_title(findings: Findings) -> str:
         if plan.operation not in POLLED_OPERATIONS and interval_ranks(waited.n, 0.5) is not None:
             waits[name] = waited
     if not waits:
-        return "Too few answers for the wait beyond requests"
+        return "Too few operations for the median wait beyond service time"
     half = words.duration_ms(max(0.0, *(float(waited.at([rank(waited.n, 0.5)])[0]) for waited in waits.values())))
     most = max(waits, key=lambda each: waits[each].most)
     whose = f" of {names_or_count(list(waits))}" if len(waits) < len(record.info.traffic) else ""
@@ -143,7 +143,7 @@ def draw_heat(findings: Findings) -> Drawing | None:
 
 
 def _heat_panel(figure: Figure, panel: Axes, heat: Heat, colour: str) -> None:
-    # Colours go from transparent to the operation's colour, so that one picture serves light and dark pages.
+    # Colours go from nearly transparent to the operation's colour, so that one picture serves light and dark pages.
     scale = LinearSegmentedColormap.from_list("heat", [to_rgba(colour, 0.12), to_rgba(colour, 1.0)])
     counts = np.ma.masked_equal(heat.counts.T, 0)
     norm = LogNorm(1, max(2, int(heat.counts.max())))
@@ -195,7 +195,7 @@ def _heat_table(name: str, heat: Heat) -> Table:
         "#Median ms, ± 8 %": lambda k: words.milliseconds(medians[k] if n[k] else None),
     }
     rows = picked(len(n), 16).tolist()
-    return table_of(f"Response times of {name}", columns, rows, f"{len(rows)} of {len(n)} stretches.")
+    return table_of(f"Response times of {name}", columns, rows, f"{len(rows)} of {len(n)} time spans.")
 
 
 _TAILS: Final = {"p50": 0.5, "p90": 0.1, "p95": 0.05, "p99": 0.01}
@@ -244,7 +244,7 @@ def _spectrum_line(panel: Axes, values: Distribution, name: str, look: dict[str,
     times = values.at(ranks)
     tail = 1 - (ranks - 0.5) / n
     # As in ``interval_ranks``, there is no upper bound where (rank / n)^n is above 2.5 %.
-    last = int(np.max(((1 - tail) ** n <= 0.025).nonzero()[0], initial=0))  # 2.5 % on each side
+    last = int(np.max(((1 - tail) ** n <= 0.025).nonzero()[0], initial=0))
     tails = np.geomspace(1, 0.5 / n, 90)[1:].tolist()
     bounds = [(each, *ranked) for each in tails if (ranked := interval_ranks(n, 1 - each)) is not None]
     if len(bounds) > 1:
@@ -256,7 +256,7 @@ def _spectrum_line(panel: Axes, values: Distribution, name: str, look: dict[str,
 
 
 def _spectrum_title(findings: Findings) -> str:
-    """Name the percentile that exceeds its threshold most or is nearest to it; without thresholds, the highest."""
+    """Name the percentile furthest above its threshold, or else nearest to it. Without thresholds, name a p99."""
     traffic = findings.metrics.traffic
     late = [name for name, each in traffic.items() if each.response_time_ms.at_least]
     open_ = f"; time-outs hide the tail of {names_or_count(late)}" if late else ""
@@ -334,7 +334,7 @@ def _by_rate_panel(panel: Axes, parts: list[StagePart], colour: str, wide_in: fl
 
 
 def _by_rate_title(found: dict[str, list[StagePart]]) -> str:
-    # A median without an upper bound, because of time-outs, is not compared.
+    # A median that time-outs leave without an upper bound is not compared.
     known = dict[str, list[tuple[float, float]]]()
     for name, parts in found.items():
         medians = [(_rate(part), part.figures.response_time_ms.get("p50")) for part in parts]

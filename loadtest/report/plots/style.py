@@ -152,7 +152,7 @@ def row_panels(counts: Iterable[int], row_in: float) -> tuple[Figure, list[Axes]
 
 
 def rows(panel: Axes, labels: Sequence[str], top: float = -0.6) -> None:
-    """Label rows from the top down, without grid lines. The first row is at 0; ``top`` is the axis's upper end."""
+    """Label rows from the top down, without horizontal grid. The first row is at 0; ``top`` is the axis's upper end."""
     panel.yaxis.set_major_locator(ticker.FixedLocator(range(len(labels))))
     shown = ["\n".join(short(line, _ROW_LETTERS) for line in label.split("\n")) for label in labels]
     panel.yaxis.set_major_formatter(ticker.FixedFormatter(shown))
@@ -184,7 +184,7 @@ _MARKERS: Final = ("", "o", "s", "^", "D", "v", "P")
 
 
 def plain_log(axis: Axis) -> None:
-    """Label a log axis with plain numbers. Its limits must be final, because a short axis gets more labels."""
+    """Label a log axis with plain numbers. Its limits must be final, because the labels depend on them."""
     low, high = axis.get_view_interval()
     span = high / low if low > 0 else np.inf
     plain(axis)
@@ -199,7 +199,7 @@ def plain_log(axis: Axis) -> None:
 def log(
     panel: Axes, axis: Literal["x", "y"], label: str = "", low: float | None = None, high: float | None = None
 ) -> None:
-    """Make an axis logarithmic after all data were drawn. ``low`` and ``high`` are its ends, if they are given."""
+    """Make an axis logarithmic after all data were drawn. ``low`` and ``high`` are its new ends; None keeps them."""
     panel.set(**{f"{axis}scale": "log", **({f"{axis}label": f"{label} (log)"} if label else {})})
     if low is not None:
         panel.set(**{f"{axis}lim": (low, high)})

@@ -59,7 +59,7 @@ _LATENCIES: Final = {
 
 
 def thresholds(findings: Findings) -> Table:
-    """Return a table of thresholds. A short table has all thresholds that failed or are in doubt."""
+    """Return a table of thresholds. ``decides`` has all thresholds that failed or are in doubt, and at least three."""
     judged = findings.judged
 
     def result(one: Judged) -> TableCell:
@@ -84,7 +84,7 @@ def thresholds(findings: Findings) -> Table:
 
 
 def _nearness(one: Judged) -> tuple[int, bool, float]:
-    """Return a sort key: failed, then inconclusive, then passed thresholds; of each, marginal and near values first."""
+    """Return a sort key: by result (failed first), then marginal before other values, then by the margin's size."""
     threshold = parse_threshold(one.require)
     exact = threshold.operator == "==" or one.margin is None
     margin = math.inf if exact else abs(one.margin or 0.0) / (abs(threshold.value) or 1.0)
@@ -250,7 +250,7 @@ def _load(findings: Findings) -> Table:
 
 
 def generator_tables(findings: Findings) -> tuple[Table, ...]:
-    """Return tables of the generator's processes and of their pools of users; empty for older records."""
+    """Return tables of the generator's processes and of their pools of users; empty if the record has no such data."""
     if not (found := generators(findings.record.info)):
         return ()
     columns: TableColumns[Generator] = {

@@ -116,7 +116,10 @@ def _inferred(findings: Findings, limits: list[NamedLimit]) -> Table:
         "Limiter": limiter,
         "Remarks": lambda limit: _remarks(*limit, findings),
     }
-    note = "Each algorithm is compared with each decision, given the requests accepted until then. No verdict uses it."
+    note = (
+        "Each algorithm is compared with each decision, given the requests accepted until then. No verdict uses this "
+        "comparison."
+    )
     if any(found.sent > found.inference.n for _, found in limits):
         note += " Only answered requests among the first 50,000 of each limit are compared."
     return table_of("Inferred limiter", columns, limits, note)
@@ -196,7 +199,7 @@ def _windows(findings: Findings, limits: list[NamedLimit]) -> Table:
 _TIMES: Final = {"service_time": "service time", "execution_time": "executionTime"}
 _FELT: Final = {True: "yes", False: "no", None: "unknown"}
 _WRONG: Final = 0.05
-"""The count of wrong Retry-After headers is highlighted if their share is above this."""
+"""A count of wrong Retry-After headers is highlighted above this share of the compared headers."""
 
 
 def _codes(limits: list[NamedLimit]) -> Table:

@@ -18,7 +18,7 @@ from loadtest.words import NOTHING, count, duration_ms, limit_name, measured, mi
 
 
 def about_target(findings: Findings) -> Iterator[Point]:
-    """Yield a line with an example for each finding about the target. An API key appears as its index."""
+    """Yield a line for each finding about the target, if possible with an example. An API key appears as its index."""
     least = "At least " if findings.record.errors.beyond else ""
     for kind in RequestKind:
         groups = [one for one in findings.errors if one.kind == kind and one.reason == Reason.WRONG_SHAPE]
@@ -114,7 +114,7 @@ def _jobs(findings: Findings) -> Table:
 
 
 def slowest(findings: Findings) -> list[SlowOperation]:
-    """Return the operations to show, the slowest first, with about as many from each traffic entry."""
+    """Return the operations to show, the slowest first, with about equal numbers from each traffic entry."""
     entries = [found for found in findings.slowest.values() if found]
     each = -(-_SLOWEST // max(1, len(entries)))
     picked = [one for found in entries for one in found[:each]]
@@ -181,7 +181,7 @@ def _waits(findings: Findings) -> Table:
 
 
 def _between(lower: Summary | None, upper: Summary, statistic: str) -> TableCell:
-    """Format both bounds of a statistic. The lower bound may be unknown."""
+    """Format both bounds of a statistic. Without ``lower``, the lower bound is 0."""
     least = 0.0 if lower is None else lower.get(statistic).value
     most = upper.get(statistic)
     if least is None or most.value is None:
