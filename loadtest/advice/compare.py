@@ -81,7 +81,10 @@ def compare(
 
 
 def _worst(policy: Policy, work: Work, limits: Limits, bound_s: float | None) -> PolicyResult:
-    """Return the result of a policy under the limiters that are worst for it."""
+    """Return the result of a policy under the limiters that are worst for it.
+
+    Its numbers of requests and 429s are under the limiters that reject most.
+    """
     ends = [(Simulation(work, limits, world, policy).run(), world) for world in limits.worlds]
     end, world = max(ends, key=lambda each: (-each[0].done, each[0].seconds, each[0].rejections))
     most = max(ends, key=lambda each: each[0].rejections)[0]
@@ -107,10 +110,10 @@ def _sentence(results: Sequence[PolicyResult], work: Work) -> str:
     if other.name != PRESENT:
         other = next(each for each in results if each.name == "backoff")
         client = "backoff with full jitter"
-    without = "without a 429" if not best.rejected else f"with {counted(best.rejected, '429')}"
+    without = "without a 429" if not best.rejected else f"with 429 on {counted(best.rejected, 'request')}"
     if work.rate is not None:
         ours = f"At {rate(work.rate)} the paced policy shows 95 % of results within {_time(best.wait_p95_s)} {without}"
-        theirs = f"gets {times_as(other.rejected_per_1000)} 429s per 1,000 requests"
+        theirs = f"gets 429 on {times_as(other.rejected_per_1000)} of 1,000 requests"
     elif best.seconds is None:
         return f"The paced policy finishes {best.done:,} of {work.words} within a day {without}."
     else:

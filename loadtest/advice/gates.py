@@ -158,7 +158,10 @@ class Gate:
         return self._past_edges(ready) if ready >= self._clear else ready
 
     def _past_edges(self, ready: float) -> float:
-        """Return the first time from ``ready`` on that is not near an edge, where either window may count a request."""
+        """Return the first time from ``ready`` on that is not near a window's edge.
+
+        A request near an edge may count in either window.
+        """
         self._clear = math.inf
         for window, phase in self._edges:
             near = min(self._jitter, window / _NEAR)

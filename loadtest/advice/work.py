@@ -24,7 +24,7 @@ _SPARE: Final = 1.25
 MOST: Final = 200_000
 """Maximum number of jobs or runs that are simulated."""
 _STREAM_WINDOWS: Final = 3
-"""Work without end is simulated for this many windows of the longest limit."""
+"""Work without end is simulated for this many times the longest window of any limit."""
 
 
 class Candidate(NamedTuple):

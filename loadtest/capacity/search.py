@@ -157,7 +157,7 @@ def _posterior(levels: Sequence[Level], guesses: Sequence[Guess], stage: StageCo
 def next_multiplier(
     levels: Sequence[Level], guesses: Sequence[Guess], stage: StageCounts, precision: Precision, most: float = HIGHEST
 ) -> float | None:
-    """Return the multiplier of the next level; None if nothing is left to try.
+    """Return the multiplier of the next level; None if the search is at its end.
 
     ``levels`` are in the order of their runs; ``most`` is the highest multiplier that the request budget allows.
     """
@@ -177,7 +177,10 @@ def next_multiplier(
 
 
 def _free(levels: Sequence[Level], *, repeats: bool) -> Bools:
-    """Return which rates may run next. They are not too fast, not too slow to be judged, and not near a level."""
+    """Return which rates may run next. They are not too fast, not too slow to be judged, and not near a level.
+
+    If ``repeats``, a level's own rate may run again.
+    """
     passed = [level.multiplier for level, passed in outcomes(levels) if passed]
     unjudged = [level.multiplier for level in _unjudged(levels)]
     fastest = _STEP * max([*passed, *unjudged], default=1 / _STEP)

@@ -21,7 +21,8 @@ _PHASED: Final = 10_000
 _NEAR_RATED: Final = 2000
 """At most this many requests are used to fit a rate. More would take too long."""
 _NEAR: Final = 0.02
-"""Rates are tried if they differ from the documented rate by at most this share. nginx's rate differs by 1 %."""
+"""Rates within this share of the documented rate are tried, and rates within three times this share of the accepted
+rate. nginx's real rate differs from its configured rate by 1 %."""
 TOGETHER_S: Final = 0.02
 """Requests sent within this many seconds may reach the server in any order (`analysis.rejections.BURST_SPAN_S`)."""
 _BURSTS_MOST: Final = 6
@@ -43,7 +44,7 @@ def candidates(requests: RequestLog, assumed: LimiterSpec, offset: float, reach:
         *_without_burst(requests, assumed, offset, reach, windowed=True),
         *_any_phase(requests, offset, reach),
         *_with_burst(requests, assumed),
-        *_aligned(requests, stepped, offset, min(reach, 0.5)),  # a clock of whole seconds
+        *_aligned(requests, stepped, offset, min(reach, 0.5)),  # a shift of 1 s changes nothing on whole seconds
         *_without_burst(requests, assumed, offset, reach, windowed=False),
     ]
     return sorted(fits, key=lambda fit: -fit.score)
@@ -205,7 +206,10 @@ def _first_bursts(requests: RequestLog, loads: Loads) -> range:
 
 
 def _rates(requests: RequestLog) -> Iterator[tuple[Limit, tuple[Fitted, ...]]]:
-    """Yield the documented rate. If no burst makes it fit, the best rates near it and near the accepted rate follow."""
+    """Yield the documented rate. If no burst makes it fit, other rates that fit follow.
+
+    They are the best rate near the documented rate, and the best rate near the accepted rate.
+    """
     some, limit = requests.part(0, _NEAR_RATED), requests.limit
     spec = LimiterSpec("token-bucket")
 

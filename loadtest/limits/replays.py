@@ -1,7 +1,8 @@
 """Replays with NumPy. Known times are replayed through one limiter, and bursts through many limiters at once.
 
-The many limiters are an array with a row for each case and a column for each set of parameters. The requests of a burst
-arrive at one moment. Decisions equal those of the state machines in ``limiters``. Tests compare them.
+The many limiters are an array with a row for each case (a draw of arrival times) and a column for each set of
+parameters. The requests of a burst arrive at one moment. Tests compare the decisions with the state machines of
+``limiters``.
 """
 
 from collections.abc import Mapping

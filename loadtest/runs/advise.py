@@ -239,7 +239,7 @@ def _recorded(elapsed_s: float | None, figures: Figures, operation: Operation) -
     used = [each for each in figures.limits if each.limit in LIMITS_OF_OPERATION[operation] and each.sent]
     sent, rejected = sum(each.sent for each in used), sum(each.throttled for each in used)
     duration = words.seconds(round(elapsed_s or 0.0, 1))
-    recorded = f"{words.counted(rejected, '429')} of {words.counted(sent, 'request')} in {duration}"
+    recorded = f"429 on {words.count(rejected)} of {words.counted(sent, 'request')} in {duration}"
     return PolicyResult(name=PRESENT, words=recorded, done=None, requests=sent, rejected=rejected) if used else None
 
 

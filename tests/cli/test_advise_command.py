@@ -103,7 +103,7 @@ def test_advice_from_a_log(loadtest: Verb, tmp_path: Path) -> None:
     assert recorded.rejected_per_1000 == pytest.approx(1000 * 30 / 130, rel=0.05)
     assert (recorded.done, recorded.seconds) == (None, None)
     assert (
-        f"In the log your clients got {recorded.rejected} 429s of {recorded.requests} requests"
+        f"In the log your clients got 429 on {recorded.rejected} of {recorded.requests} requests"
         in load(directory).sentence
     )
     assert best.rejected == 0

@@ -58,7 +58,7 @@ _CASES: Final = 10
 _EXPERIMENTS: Final = 20
 """Each experiment has a fixed cost, a probe's budget ÷ this number, because choosing it takes about 0.1 s."""
 _GAP: Final = 1.5
-"""Bursts are at most this many windows apart, so that the next burst may be in the same window or in the next one."""
+"""Bursts are at most this many windows apart, so that the next burst is in the same window or soon after it."""
 
 
 class Hypotheses:
@@ -118,7 +118,10 @@ class Hypotheses:
 
     @property
     def phase(self) -> tuple[float, float] | None:
-        """Bounds on the start of a window, in s after multiples of W on our clock. None if clock error explains it."""
+        """Bounds on the start of a window, in s after multiples of W on our clock.
+
+        It is None if clock error explains the phase, or if the algorithm has none.
+        """
         low, high = self.range(2)
         if not self._any_phase or (low <= REACH_S and high >= -REACH_S):
             return None
@@ -233,7 +236,7 @@ class Hypotheses:
 
     def _weigh(self, seen: ProbeEvidence) -> None:
         counts, windows, shifts = (np.tile(column, (DRAWS, 1)) for column in self.rows.T)
-        if self.bucket and self.aligned:  # each draw has a shift of its own, so that the rows cover all of them
+        if self.bucket and self.aligned:  # each draw has another shift, so that draws cover the shifts between rows
             shifts += np.linspace(-NETWORK_S, NETWORK_S, DRAWS)[:, None]
         replay = REPLAYS[self.algorithm](
             counts, windows, shifts, count_rejected=self.count_rejected, round_down=self.round_down
