@@ -91,7 +91,7 @@ class ThresholdEntry(Strict):
     operation: OperationWord | None = None
     stage: str | None = None
     abort: bool = False
-    """End the run as soon as the threshold cannot be met any more."""
+    """End the run as soon as the threshold fails."""
     confident: bool = False
     """Judge the 95 % confidence interval instead of the value. If only a part of the interval meets the threshold, the
     verdict is inconclusive."""
@@ -253,7 +253,7 @@ class Regression(Strict):
     same: list[Literal["machine", "python", "harness", "region"]] = []
     """Facts about the load generator that must be equal within a history."""
     must_find: PositiveShare | None = None
-    """A check exits with 6 unless it can find this rise of an entry's response time p50, such as 20%."""
+    """A check that passes exits with 6 if it could not find this rise of every response time p50, such as 20%."""
 
 
 def _all_of(check: Callable[[Any, Mapping[str, Any]], Iterable[WrongValueError]]) -> AfterValidator:
