@@ -40,7 +40,7 @@ VERBS = {
     "metrics": "List the metrics that a threshold can name.",
     "scenarios": "List scenarios with their titles.",
 }
-# Each other verb is the ``command`` of the module with its name.
+# Verbs in modules with other names. Each other verb is the ``command`` of the module with its name.
 _ELSEWHERE: Final = {
     **{verb: f"cli.recorded:{verb}" for verb in ("report", "export", "slow")},
     "import": "cli.import_:command",
@@ -151,7 +151,7 @@ _FULL: Final = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EROFS), "Free some space, or use another --output-dir."),
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), "Raise the limit of open files (ulimit -n)."),
 }
-"""Remedies for errors that are not bugs: a resource of the machine is exhausted."""
+"""Remedies for errors that are not bugs: a resource of the machine is exhausted, or a disk cannot be written."""
 
 
 def _bug() -> int:

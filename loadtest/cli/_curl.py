@@ -1,7 +1,7 @@
 """Parser for curl commands that call the API.
 
-The key is parsed only so that it can be kept out of all files. Messages show no part of the command that could be the
-key.
+The API key is parsed only so that it can be kept out of all files. Messages show no part of the command that could be
+the key.
 """
 
 import json
@@ -76,7 +76,7 @@ def parse_curl(command: str) -> CurlRequest:
     headers: dict[str, str] = {}
     for header in given["header"]:
         name, colon, content = header.partition(":")
-        if not colon and not header.endswith(";"):  # curl writes an empty header like this
+        if not colon and not header.endswith(";"):  # -H 'Name;' is curl's form of a header without a value
             raise InputError("the curl command has a -H without a colon", "Use -H 'x-api-key: KEY'.")
         headers[name.strip().lower()] = content.strip()
     data = _data(given)

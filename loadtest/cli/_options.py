@@ -60,7 +60,7 @@ def _limit_of(text: str) -> tuple[LimitName, Limit]:
 
 
 LIMIT: Final = _Written("limit", _limit_of)
-"""Converts a text such as sync_run=10/1s to a limit and its name."""
+"""Converts a text such as sync_run=10/1s to the name of a limit and its value."""
 DURATION: Final = _Written("duration", parse_duration)
 """Converts a text with a unit, such as 20s, to seconds."""
 RATE: Final = _Written("rate", lambda text: _absolute(parse_rate(text)))

@@ -31,8 +31,8 @@ from loadtest.runs.advise import advise
 def command(**options: Any) -> int:
     """Compare clients' policies in virtual time, and advise the policy that finishes soonest without 429s.
 
-    The present policy is that of SCENARIO, or else of the run's scenario. Without SCENARIO, --from and --target, the
-    advice assumes the documented limits under any algorithm. Nothing is sent. The result is a page, advice.json, and a
-    scenario that confirms the advice.
+    The present policy is that of SCENARIO, or else of the scenario of the --from run. Without SCENARIO, --from and
+    --target, the advice assumes the documented limits under any algorithm. Nothing is sent. The result is a page,
+    advice.json, and a scenario that confirms the advice.
     """
     return advise(**options)

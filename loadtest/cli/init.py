@@ -131,7 +131,7 @@ def command(folder: Path, curl: str | None, shipped: str | None, run: str | None
             "the curl command's key is also in its URL, endpoint or data, and keys are never written to files",
             "Replace it there with a placeholder.",
         )
-    # Editors use the schema. An existing file is kept.
+    # Editors use the schema. An existing schema file is kept.
     if not (folder / _SCHEMA_FILE).exists():
         files[_SCHEMA_FILE] = schema_text()
     for name, text in files.items():

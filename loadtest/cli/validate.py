@@ -73,7 +73,7 @@ def _checked(file: str) -> _Checked:
 
 
 def _named_mistakes(paths: Sequence[Path]) -> dict[Path, list[str]]:
-    """Open files and import classes that scenarios name. The separate process for this may import Locust."""
+    """Open files and import classes that scenarios name, in a separate process. Return the errors by scenario."""
     done = subprocess.run([sys.executable, "-m", "loadtest.load.check", *paths], capture_output=True, check=False)
     if done.returncode != 0:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no output"]

@@ -21,11 +21,11 @@ from loadtest.processes import interrupts_for, start_worker, stop, whole_address
 def command(master: str, scenario_dir: Path) -> int:
     """Start a worker for a distributed run. The master is `loadtest run SCENARIO --master`.
 
-    The master sends the scenario, but no keys and endpoint: set WORKFLOW_API_KEYS and WORKFLOW_ENDPOINT as on the
+    The master sends the scenario, but neither keys nor endpoint: set WORKFLOW_API_KEYS and WORKFLOW_ENDPOINT as on the
     master. On Ctrl-C or SIGTERM the worker leaves, and the remaining workers take over its share.
     """
     address = whole_address(master, "--master")
-    # Checked here, because the worker's process would show a traceback.
+    # The credentials are checked here, because the worker's process would show a traceback.
     credentials()
     print(f"Worker of {address}. Press Ctrl-C to leave.", flush=True)
     process = start_worker(address, scenario_dir, with_parent=False)

@@ -31,7 +31,7 @@ STDIN: Final = "-"
 CUT: Final = b"\n"
 """Stands for a last line that was probably cut: the line has no newline and ends differently from the line before."""
 Fields = Mapping[str, pa.Array]
-"""A column of bytes for each role. A line in another format is null in every column."""
+"""A column of bytes for each role that the log has. A line in another format is null in every column."""
 
 
 class Format(NamedTuple):
@@ -155,7 +155,7 @@ _VARIABLE: Final = re.compile(r"\$(\w+|\{\w+\})")
 
 
 def of_variables(text: str) -> Format:
-    """Return a named format, or make one from a text like nginx's ``log_format``.
+    """Return the format with this name, or make a format from a text like nginx's ``log_format``.
 
     An example of such a text is ``$msec "$request" $status $request_time``. Variables without a role are skipped.
     Raises ``InputError`` if the text lacks a time, a status, or a request.
@@ -232,7 +232,7 @@ def opened(name: str, opener: Opener) -> Iterator[Source]:
                 file = pa.CompressedInputStream(file, "gzip")
             yield Source(name, file.read(_BLOCK), file.read)
     except OSError as error:
-        if error.strerror is None:  # Arrow's errors have no number
+        if error.strerror is None:  # Arrow, which decompresses, gives no strerror
             raise InputError(f"{name}: its compression is damaged or cut off", f"Check it: gzip -t {name}") from None
         raise InputError(f"cannot read {name}: {error.strerror}", "Give log files, or - for standard input.") from error
 

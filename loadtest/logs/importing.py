@@ -39,7 +39,7 @@ _NAME: Final = "imported"
 _ROWS: Final = 65_536
 """A batch of the record has at most this many log lines."""
 _LONGEST_S: Final = 100 * 86_400
-"""Logs longer than this (in s) are refused. An analysis can represent at most 104 days to the nanosecond."""
+"""Logs that span more than this (in s) are refused. An analysis can represent at most 104 days to the nanosecond."""
 _SAMPLE: Final = 100
 """Number of lines used to detect a format."""
 _DESCRIBE: Final = "Describe the lines: --format '$remote_addr [$time_local] \"$request\" $status $request_time'."
@@ -208,7 +208,7 @@ def _traffic(operation: Operation, n: int, seconds: float, keys: int) -> Traffic
 
 
 def _batches(columns: pa.Table, info: RunInfo) -> Iterator[pa.RecordBatch]:
-    """Yield a batch of request rows and a batch of operation rows for each group of log lines."""
+    """Yield a batch of request rows and a batch of operation rows for every ``_ROWS`` log lines."""
     operation = columns["operation"].to_numpy()
     number = np.zeros(len(operation), np.int64)
     for place in range(len(OPERATIONS)):

@@ -67,8 +67,8 @@ class LogRequests:
 
     Attributes:
         stamp: whether a line's time is the start or the end of its request. None: the format decides.
-        unknown: number of lines that do not match the format, or have no time or status.
-        others: number of lines with paths that do not belong to the API.
+        unknown: number of lines that do not match the format, or lack a time, a status or a request.
+        others: number of lines with requests that do not belong to the API.
         digits: number of fractional digits in the stamps of the least precise block.
     """
 
@@ -82,13 +82,13 @@ class LogRequests:
     formats: Counter[str] = field(default_factory=Counter)
     stamps: set[StampPlace] = field(default_factory=set)
     example: bytes = b""
-    """A line that does not match the format."""
+    """The first line that counts as ``unknown``."""
     other_example: bytes = b""
-    """Method and path of a line that is not a request of the API."""
+    """Method and path of the first line that counts in ``others``."""
     parts: list[pa.RecordBatch] = field(default_factory=list)
 
     def add(self, form: Format, fields: Fields, lines: pa.Array | None = None) -> None:
-        """Add the requests of a block of lines. Examples in messages are taken from ``lines``."""
+        """Add the requests of a block of lines. ``lines`` are only needed for ``example``."""
         n = len(fields["time"] if lines is None else lines)
         fields = {**dict.fromkeys((*ROLES, "rate_limit"), pa.nulls(n, pa.binary())), **fields}
         stamps, digits, zoneless = _parse_stamps(fields["time"])
@@ -121,7 +121,7 @@ class LogRequests:
             "status": _whole(status, _STATUSES),
             "size": _whole(_numbers(fields["bytes"]), _SIZES),
         }
-        # Keys, addresses and hosts of lines with other paths are dropped.
+        # Keys, addresses and hosts of all other lines are dropped.
         found = pa.record_batch({**columns, **{role: fields[role] for role in _TEXTS}}).filter(pa.array(known))
         for role in _TEXTS:
             column = found[role]
@@ -175,7 +175,7 @@ def _took(fields: Fields) -> pa.Array:
 
 
 def _parse_stamps(column: pa.Array) -> tuple[pa.Array, int, bool]:
-    """Parse time stamps as integers, in ns since 1970; null without a stamp.
+    """Parse time stamps as integers, in ns since 1970; null if the text is not a time stamp.
 
     Also return the number of fractional digits of the most precise stamp, at most 9, and whether any stamp has no time
     zone. Such stamps count as UTC.
@@ -196,7 +196,7 @@ def _parse_stamps(column: pa.Array) -> tuple[pa.Array, int, bool]:
 
 
 def _seconds(text: bytes) -> tuple[int | None, int, bool]:
-    """Return a stamp's whole part in ns, the number of its fractional digits, and whether it lacks a time zone."""
+    """Convert a stamp without its fraction to ns. Also return 3 if it is in ms, else 0, and whether it lacks a zone."""
     form = text.decode()
     if form.isdecimal():
         number = int(form[:18])

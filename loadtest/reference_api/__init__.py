@@ -16,7 +16,7 @@ class WorkflowFailedError(Exception):
 
 
 current_thread = threading.local()
-"""Its ``call`` is the call of a workflow function that this thread executes. Other threads have no such attribute."""
+"""In a thread of the pool, ``call`` is the call that it executes, or None. Other threads have no such attribute."""
 
 
 def cancelled() -> bool:

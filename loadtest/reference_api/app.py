@@ -285,7 +285,7 @@ class WorkflowApi:
             request = self._decode(body)
         except msgspec.ValidationError as error:
             details = explain(error)
-            if details["field"].startswith("parameters["):  # the number is too large for every type
+            if details["field"].startswith("parameters["):  # a number in the parameters is too large
                 details["field"] = infinite_number(body)
             raise ApiError(ErrorCode.INVALID_REQUEST, "The request body has the wrong shape", dict(details)) from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:

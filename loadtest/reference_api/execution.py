@@ -1,4 +1,4 @@
-"""Execution of workflows. Every ``executionTime`` is measured here.
+"""Execution of workflows, and measurement of their execution times.
 
 Coroutine functions execute on the event loop, plain functions in a bounded pool of threads.
 """
@@ -45,7 +45,7 @@ class ExecutionHistogram:
 
 
 STOP_TIMEOUT: Final = 1.0
-"""A stopping server waits this many seconds for workflow functions to stop."""
+"""A stopping server waits at most this many seconds for plain functions, and then for coroutines, to stop."""
 
 
 class _Call(Generic[_T]):

@@ -65,7 +65,7 @@ class ActiveFault:
         self._seed = seed
         self._seen = 0
         self._asked = self._warm = -math.inf
-        """For a cold start: the time of the last request, even before the fault, and when the server will be warm."""
+        """For a cold start: ``_asked`` is the last request's time, even before the fault; ``_warm`` ends the start."""
 
     @property
     def begin(self) -> float:

@@ -109,7 +109,7 @@ class FaultyApi:
             return None
 
     async def _before(self, strikes: Sequence[tuple[Fault, float]]) -> ServerReply | None:
-        """Wait for the faults' delays. Return a response if a fault rejects the request before its execution."""
+        """Wait for the faults' delays and freezes. Return a response if the request is not to be executed."""
         try:
             if (seconds := sum(wait for _, wait in strikes)) > 0:
                 await pause(seconds)
@@ -209,7 +209,8 @@ async def _reset(scope: AsgiScope, receive: Receive, data: bytes = b"") -> None:
     # The event loop's socket object cannot set options, so a second object is made for the same connection.
     with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as ours:
         if data:
-            # The kernel takes as many bytes as it has room for. The event loop would drop the bytes at a reset.
+            # The bytes are sent directly, because the event loop would drop waiting bytes at a reset. The kernel takes
+            # as many bytes as it has room for.
             with contextlib.suppress(OSError):
                 ours.setblocking(False)
                 ours.send(data)
@@ -308,7 +309,7 @@ def _faults(body: bytes) -> list[Fault]:
 
 
 def _foreign(scope: AsgiScope) -> ServerReply | None:
-    """Return a rejection of a request that a web page may have caused."""
+    """Return a rejection if a web page may have caused the request, else None."""
     headers = dict(scope["headers"])
     host: bytes = headers.get(b"host", b"")
     if host.rpartition(b":")[0] not in _HOSTS and host not in _HOSTS:

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 Execute = Coroutine[Any, Any, ExecutionOutcome]
 
 SWEEP_EVERY: Final = 1.0
-"""Seconds between two sweeps. A job is kept at most this long after its retention has passed."""
+"""Minimum number of seconds between two sweeps, which free the memory of expired jobs."""
 
 FREED_PER_STEP: Final = 500
 """At most this many jobs are freed before requests are handled again. This takes less than 1 ms."""
@@ -173,7 +173,7 @@ class JobStore:
             self._tasks.add(asyncio.get_running_loop().create_task(self._work(job)))
 
     def expire(self) -> bool:
-        """Free up to ``FREED_PER_STEP`` expired jobs, and return whether more are left."""
+        """Free up to ``FREED_PER_STEP`` expired jobs, and return whether more may be left."""
         now, finished, expiring = self._clock(), self._finished, self._expiring
         for _ in range(FREED_PER_STEP):
             if not expiring or self._expiry() > now:

@@ -3,8 +3,7 @@
 The size of a request's body is bounded. If the body is invalid, the error names the field.
 
 A run executes in the task of its own request. If the client hangs up or the time limit passes, that task is cancelled,
-as by ``asyncio.timeout``. Watching a run therefore costs almost nothing. A run that never waits needs no additional
-task or timer.
+as by ``asyncio.timeout``. Watching a run therefore needs no additional task, and one timer serves all runs.
 """
 
 import asyncio
@@ -155,7 +154,7 @@ def explain(error: msgspec.ValidationError, within: str = "") -> dict[str, str]:
 
 
 def infinite_number(body: bytes) -> str:
-    """Return the path of the first infinite number in a request's parameters."""
+    """Return the path of the first number in a request's parameters that is too large for a float."""
     try:
         return locate(json.loads(body, parse_int=_whole)["parameters"], "parameters")
     except RecursionError:

@@ -149,7 +149,8 @@ class Connection(HttpToolsProtocol):
         """Start the request when its head is complete.
 
         Raises:
-            ApiError: if the head is too large, lacks a single Host, or names an unsupported coding. Parsing then stops.
+            ApiError: if the head is too large, has not exactly one Host, or names an unsupported coding. This ends the
+                parsing.
         """
         self._moved = True
         headers = self.headers

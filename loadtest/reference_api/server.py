@@ -46,7 +46,7 @@ class _Server(SilentServer):
         self._on_ready()
 
     def ask_to_stop(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Stop the server soon. Any thread may call this, and a signal handler while the event loop is blocked."""
+        """Stop the server soon. Threads and signal handlers can call this, even while the event loop is blocked."""
         self._monitoring.stopping = True
         loop.call_soon_threadsafe(self.stop)
 

@@ -44,12 +44,12 @@ _OTHER_WINDOW_S: Final = 60.0
 
 @dataclass(kw_only=True)
 class _Known:
-    """The facts that a run, probe, scenario or target gives. A value that it does not give is None.
+    """The facts that a source gives: a run, a probe, a scenario or a target. None stands for facts that it lacks.
 
     Attributes:
         assumed: the limits that the scenario's rates refer to, as in ``80% of limit``.
         shared: whether a probe found that one limiter counts the requests of all limits.
-        unseen: the limits whose limiter the source did not show, although it could have.
+        unseen: the limits whose limiter a probe or run of a running target could have shown, but did not.
         stated: whether a 429 states the seconds to wait.
         target: the scenario's ``[target]``, if the target is embedded.
         options: options of ``run`` that choose the target.
@@ -259,7 +259,7 @@ def _recorded_s(directory: Path, operation: Operation) -> Floats | None:
 
 
 def _planned_s(scenario: Scenario, operation: Operation) -> Floats | None:
-    """Return the execution times of a scenario's workflow; None if its parameters do not determine them."""
+    """Return the execution times of the operation's workflow; None if the scenario does not determine them."""
     if (named := _entry(scenario, operation)) is None:
         return None
     duration = job_duration(scenario.traffic[named])

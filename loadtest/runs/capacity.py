@@ -1,4 +1,4 @@
-"""Search for a capacity. It makes runs at different rates with fresh seeds, until the range is narrow."""
+"""Search for a capacity by runs at different rates with fresh seeds, until the range is narrow."""
 
 import math
 import time
@@ -78,9 +78,9 @@ class _Search:
     Attributes:
         loaded: the scenario with only the judged stage.
         offered: the load at multiplier 1.
-        least_requests: minimum number of requests at multiplier 1. An operation sends one to each limit that it uses.
-        levels: levels so far, with causes inferred from all of them.
-        guesses: guesses of limits, improved by the levels.
+        least_requests: minimum number of requests at multiplier 1: a request to each limit that an operation uses.
+        levels: levels so far. Each new level may correct the constraints of earlier levels.
+        guesses: for each limit, a guess of the highest multiplier that it permits. Levels improve the guesses.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class _Search:
         self.target = ""
 
     def plan(self) -> str:
-        """Return the expected limits and the cost of the first run. Raises ``InputError`` if no run is allowed."""
+        """Return the expected limits and the cost of the first run. Raises ``InputError`` if it is not allowed."""
         guesses = sorted(self.guesses, key=lambda guess: guess.multiplier)
         expected = [f"{each.limit} at {sentences.rates(self.offered, each.multiplier)}" for each in guesses]
         first, duration_s = self._next() or 1.0, self.loaded.scenario.duration

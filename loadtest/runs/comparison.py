@@ -38,9 +38,10 @@ from loadtest.terminal import ProgressDisplay
 
 
 class SeriesEnd(NamedTuple):
-    """The pairs (base, head) of a series with two finished blocks, in order of time.
+    """The pairs (base, head) of a series whose two blocks finished and were measured, in order of time.
 
-    If the series ended early, ``code`` and ``reason`` say why; else ``code`` is ``PASS``.
+    If the series ended early or a block could not be measured, ``code`` and ``reason`` say why; else ``code`` is
+    ``PASS``.
     """
 
     pairs: list[tuple[RunMeasurements, RunMeasurements]]
@@ -101,9 +102,9 @@ def larger_command(
     overrides: Sequence[str],
     **plain: object,
 ) -> str:
-    """Return the command that repeats a comparison with twice the pairs.
+    """Return the command that repeats a comparison with twice the pairs, at most ``MOST_PAIRS``.
 
-    If ``pairs`` is the maximum, each block lasts twice ``duration_s`` instead. The other options are the user's.
+    If ``pairs`` already is this maximum, each block lasts twice ``duration_s``. The other options are the user's.
     """
     block_s = 2 * duration_s if pairs == MOST_PAIRS else block_s
     sides: dict[str, object] = {}
@@ -118,8 +119,8 @@ def larger_command(
 def make_until_decided(make: Callable[[int], SeriesEnd], most: int, loaded: LoadedScenario) -> RunComparison:
     """Make pairs until the evidence decides, and return the verdict.
 
-    ``make(n)`` makes n pairs. ``most`` is the maximum number of pairs, without the discarded pair. Until it is reached,
-    invalid pairs are replaced.
+    ``make(n)`` makes n pairs. ``most`` is the maximum number of pairs, without the discarded pair. Invalid pairs are
+    replaced until ``most`` pairs are made.
     """
     made: list[tuple[RunMeasurements, RunMeasurements]] = []
     while True:
@@ -136,7 +137,7 @@ def make_until_decided(make: Callable[[int], SeriesEnd], most: int, loaded: Load
 
 
 def judge(end: SeriesEnd, most: int, loaded: LoadedScenario) -> RunComparison:
-    """Return the verdict on the pairs so far. The verdict is ``invalid`` if an early end left too few pairs."""
+    """Return the verdict on the pairs so far: ``invalid`` if a target failed, or an early end left too few pairs."""
     title = loaded.scenario.title
     if len(end.pairs) <= DISCARDED:
         empty = RunComparison(kind="paired", scenario=loaded.name, title=title, base="", head="", runs=())

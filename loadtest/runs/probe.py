@@ -1,4 +1,4 @@
-"""Probes of a service's rate limits. A process of its own sends the requests."""
+"""Probes of a service's rate limits. A separate process sends the requests."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence

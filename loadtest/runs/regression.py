@@ -130,7 +130,7 @@ class CheckOptions(RunOptions):
 def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
     """Run the scenario, judge and record the run, and return the exit code.
 
-    A suspected regression is rerun. With ``confirming``, this run is the rerun of the suspected metrics. Raises
+    A suspected regression is rerun, unless ``no_rerun`` is set. With ``confirming``, this run is the rerun. Raises
     ``LoadtestError`` if the run could not start, the history is unusable, or ``confirming`` has another scenario.
     """
     loaded = options.load()
@@ -168,7 +168,7 @@ def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
 
 
 def _history_path(loaded: LoadedScenario, options: CheckOptions, suspected: RunMeasurements | None) -> Path:
-    """Return the file of the history, which can be written. A rerun must have the scenario of its ``suspected`` run."""
+    """Return the history's file. Raises ``InputError`` if it cannot be written, or a rerun has another scenario."""
     if suspected is None:
         path = history_file.path_for(options.place, loaded.name)
         warn(history_file.read(path).warnings)
@@ -216,7 +216,7 @@ def _judged(
             history=tuple(evidence),
             noise=tuple(noise),
         )
-    # Only a run that passes may begin a period: a service that fails may be fast.
+    # A period begins only if this run passes, because a service that fails can be fast.
     matching = [one for one in evidence if not mismatch(one, run)]
     if comparison.word == "pass" and (period := _new_period(known, matching, run)):
         lines.append(period)
@@ -248,9 +248,9 @@ def _confirmed(
 
 
 def _new_period(known: History, evidence: Sequence[RunMeasurements], run: RunMeasurements) -> DecisionLine | None:
-    """Return the decision to begin a baseline period with the previous run, if this run improved, too.
+    """Return the decision to begin a baseline period with the previous run, if it and this run improved.
 
-    A recent decision of the user is never overruled.
+    None if the user decided on one of the latest runs, because a check never overrules the user.
     """
     keys = improved_again(evidence, run)
     if not keys or known.decided(evidence[-ANCHOR:]):
@@ -306,7 +306,7 @@ def decide(
 
 
 def _show_effect(before: History, after: History, run: RunMeasurements) -> None:
-    """Print whether an accepted run is comparable, and the minimum detectable change before and after it."""
+    """Print whether an accepted run is comparable, and the minimum detectable change before and now."""
     accepted = [each.measurements for each in before.runs if each.status == "accepted" and each.id != run.run]
     if accepted and (field := mismatch(accepted[-1], run)):
         print(f"Only later runs of the same kind are compared with it, because {field}.")

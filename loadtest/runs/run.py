@@ -32,7 +32,7 @@ from loadtest.terminal import ProgressDisplay
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(ScenarioOptions):
-    """The options of a verb that makes a run. Raises ``InputError`` if two options exclude each other."""
+    """The options of a verb that makes a run. Raises ``InputError`` if options cannot be combined."""
 
     output_dir: Path
     target_version: str = ""
@@ -66,7 +66,7 @@ class RunOptions(ScenarioOptions):
 
 
 class MadeRun(NamedTuple):
-    """A completed and reported run. ``exit_code`` comes from its verdict, or from its failure."""
+    """A reported run. ``exit_code`` is that of its verdict, unless its load was interrupted or had a bug."""
 
     directory: Path
     exit_code: int

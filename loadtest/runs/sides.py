@@ -1,6 +1,6 @@
 """The two sides of a paired comparison: their targets, the load of all blocks, and the budget checks.
 
-Both sides get the same load: one scenario with one seed. Only settings of embedded APIs may differ.
+Both sides get the same load: one scenario with one seed. Of its keys, only settings of embedded APIs may differ.
 """
 
 import os
@@ -31,7 +31,7 @@ _WARNED: Final = frozenset({"multiplier", "pool", "retrievals", "polls", "wait"}
 
 @dataclass(frozen=True, slots=True)
 class SideOptions:
-    """The options of a side. ``where`` is a base URL or the name of an entry; None for an embedded API."""
+    """The options of a side. ``where`` is a URL or the name of an entry of targets.toml; None for an embedded API."""
 
     where: str | None
     overrides: tuple[str, ...] = ()
@@ -51,7 +51,7 @@ class PlannedSide:
 
     @property
     def place(self) -> str:
-        """Name of the target. Two sides with the same name share limits and budget."""
+        """URL of the target, or the side for an embedded API. Sides with the same URL share limits and budget."""
         return self.side if self.chosen is None else self.chosen.target.url
 
     @property
@@ -98,7 +98,7 @@ def plan_sides(
             known = credentials_for(chosen, side_environment(side))
         elif not sides:
             known = own_credentials(loaded.scenario.keys)
-        # The head's embedded API has the same keys as the base's, so that only settings differ.
+        # The head's embedded API gets the keys of the base's, so that only settings differ.
         sides[side] = PlannedSide(side, mine, loaded, chosen, *known)
     _check_same_offer(sides)
     return sides
@@ -127,7 +127,7 @@ def _check_options(options: Mapping[Side, SideOptions]) -> None:
 
 def _check_same_offer(sides: BothSides) -> None:
     base, head = (sides[side] for side in SIDES)
-    # Embedded APIs share their keys, so the scenario gives their number.
+    # The head's embedded API has the base's keys, so the number of keys that each side's scenario sets is compared.
     keys = [one.loaded.scenario.keys if one.chosen is None else len(one.keys) for one in (base, head)]
     if keys[0] != keys[1]:
         raise InputError(
@@ -164,10 +164,10 @@ class Pace:
 
 
 def pace_of(sides: BothSides, order: Sequence[Side]) -> Pace:
-    """Return the times of blocks in this order. A limit that they exceed never counts two blocks together.
+    """Return the times of blocks in this order, so that no exceeded limit counts two blocks together.
 
-    If the blocks stay within all limits, no pause is needed. Otherwise a target pauses between its blocks for the
-    longest window among the limits that they exceed.
+    If the blocks stay within all limits, no pause is needed. Otherwise each target gets no requests between its blocks
+    for the longest window among the exceeded limits.
     """
     block_s = max(stage.end_s for plan in sides["base"].traffic.values() for stage in plan.stages)
     places = [sides[side].place for side in order]

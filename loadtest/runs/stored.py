@@ -20,7 +20,7 @@ class StoredRun(msgspec.Struct, frozen=True, rename={"size": "bytes"}):
     Attributes:
         verdict: verdict of its own thresholds; ``no report`` without a report.
         compared: verdict of its comparison with earlier runs; None without a comparison.
-        p50_ms: median response time of the first traffic entry in its first stage; None for too few operations.
+        p50_ms: median response time of the first traffic entry in its first stage; None if it is not known.
         throttled_rate: 429s ÷ requests, over all traffic, 0-1.
         size: total size of its files in bytes.
     """
@@ -67,7 +67,7 @@ def _stored(directory: Path) -> StoredRun | None:
             return None  # a renamed copy is kept deliberately
         size = sum(state.st_size for path in directory.rglob("*") if (state := _state(path)) and S_ISREG(state.st_mode))
     except (LoadtestError, OSError):
-        return None  # a run that another version wrote is neither listed nor deleted
+        return None  # an unreadable run, such as another version's, is neither listed nor deleted
     try:
         figures = read_figures(directory)
     except LoadtestError:  # no readable report

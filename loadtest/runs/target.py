@@ -66,7 +66,7 @@ class ScenarioOptions(TargetOptions):
 
     @property
     def entry(self) -> NamedEntry | None:
-        """The entry of ``target`` or ``host``; None for an embedded target. No name is resolved."""
+        """The entry of ``target`` or ``host``; None for an embedded target. Host names are not resolved."""
         if self.target is not None:
             return named_entry(self.target, self.targets)
         return None if self.host is None else entry_at(self.host, self.targets)
@@ -116,7 +116,7 @@ def over_budget(loaded: LoadedScenario, chosen: NamedEntry, keys: int, *, prefli
 
 
 def _budget_warnings(loaded: LoadedScenario, chosen: NamedEntry, keys: int) -> list[Contradiction]:
-    """Return a warning if a run would exceed its request budget, with the largest rate multiplier that fits."""
+    """Return a warning if a run would exceed its request budget, with the largest rate multiplier that fits, if any."""
     if (error := over_budget(loaded, chosen, keys)) is None:
         return []
     parts = range(1, 1 if loaded.scenario.recorded else 100)

@@ -1,4 +1,4 @@
-"""A scenario in Locust's web UI, on this machine. Locust and its workers are processes."""
+"""A scenario in Locust's web UI, on this machine. Locust and its workers are child processes."""
 
 import signal
 import socket

@@ -13,7 +13,7 @@ from loadtest.words import NOTHING, count, counted, percent
 
 _Row = TypeVar("_Row")
 _NAMES: Final = 2
-"""The first two columns hold names, which may be folded. Figures may not."""
+"""The first two columns hold names, which can be broken into lines. Figures are never broken."""
 
 
 def show_plan(plan: Plan, place: Callable[[str], str]) -> None:
@@ -67,7 +67,7 @@ def _how(plan: Plan) -> str:
 
 
 def _table(columns: Mapping[str, Callable[[_Row], str]], rows: Iterable[_Row], style: Callable[[_Row], str]) -> Table:
-    """Return a table with a row per item. A name is left out if it equals the name above."""
+    """Return a table with a row per item. The first column omits a name that equals the name above."""
     least, labels = max(map(len, LIMIT_NAMES)), list(columns)
     names = [{"header": name, "min_width": least if name == "Limit" else None} for name in labels[:_NAMES]]
     figures = ({"header": name, "justify": "right", "no_wrap": True} for name in labels[_NAMES:])
