@@ -110,7 +110,7 @@ def _environment(info: RunInfo, base: Path) -> Environment:
 
 def _make_load(engine: Engine, runner: LocalRunner | MasterRunner, info: RunInfo) -> None:
     """Start a run's users, and wait until the run no longer needs them."""
-    # Locust calls the engine later, in another greenlet. Until then, `done` would still be set from the previous run.
+    # A local runner calls the engine later, in another greenlet. Until then, the previous run would leave `done` set.
     engine.done.clear()
     users = sum(plan.users for plan in info.traffic.values())
     runner.start(users, spawn_rate=users)

@@ -28,7 +28,7 @@ PERCENTILES: Final = {
     "response_time": {"p50": 0.5, "p95": 0.95, "p99": 0.99},
     "execution_time": {"p50": 0.5, "p95": 0.95},
 }
-"""Each second, these percentiles of the last window's times are noted."""
+"""Percentiles of the times in the last window. Each second, they are added to the run's ``LiveSeries``."""
 _SHOWN_REQUESTS: Final = {
     "sent": "requests.sent",
     "accepted": "requests.accepted",

@@ -39,7 +39,7 @@ class Pool:
     """The users of one traffic entry, and arrivals that wait for a free user.
 
     The most recently used user gets the next arrival, because its connection is warm. A pool starts with ``size`` users
-    and may grow to ``cap`` users. By default, it does not grow.
+    and can grow to ``cap`` users. By default, it does not grow.
     """
 
     def __init__(self, size: int, cap: int | None = None) -> None:
@@ -156,7 +156,7 @@ class Pool:
 
 
 class Growth:
-    """Adds users to pools that have few idle users. The classes of users have the names of the pools."""
+    """Adds users to pools that have few idle users. Each pool has the name of its class of users."""
 
     def __init__(self, environment: "Environment", pools: Mapping[str, Pool]) -> None:
         self._environment = environment

@@ -24,7 +24,7 @@ _GROUP: Final = 8
 _TURN_S: Final = 1e-6
 """A sleep of this many seconds lasts for one turn of the event loop. A sleep of 0 would skip sockets and timers."""
 _MUCH: Final = 20_000
-"""For every so many waiting samples, the recorder works ``_STEP_NS`` longer, so that overload cannot stop recording."""
+"""The recorder works ``_STEP_NS`` longer per ``_MUCH`` waiting samples, so that overload cannot stop recording."""
 _LONGEST_REST_S: Final = 0.002
 """A rest ends after this many seconds even if the event loop is not idle."""
 

@@ -38,7 +38,7 @@ class RequestBudget:
     ) -> None:
         self.used = BudgetUse()
         self.allowed: BudgetUse | None = None
-        """This worker may use at most this much in total. None in a run of one process."""
+        """This worker may use at most this much in total. None if only ``bounds`` apply."""
         self.spent: str | None = None
         """Reason why the budget is spent. None before that."""
         self.on_spent: Callable[[str], None] = lambda _: None

@@ -46,7 +46,7 @@ class Batch(msgspec.Struct, array_like=True, kw_only=True):
     """Some of a worker's samples."""
 
     number: int
-    """From 1. Batches are recorded in this order."""
+    """Number among the worker's batches, from 1. Batches are recorded in the order of their numbers."""
     samples: list[bytes]
     """Packed lists of samples."""
 

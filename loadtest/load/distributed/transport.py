@@ -86,7 +86,7 @@ class Mailbox:
             elif message.keys != self._keys:
                 refusal = (
                     f"the master has {self._keys} API key(s), this worker has {message.keys}. Set WORKFLOW_API_KEYS to "
-                    "the same keys, in the same order, for each."
+                    "the same keys, in the same order, on both."
                 )
             if refusal:
                 logger.warning("A worker on %s is rejected: %s", message.host, refusal)

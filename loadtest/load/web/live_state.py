@@ -181,7 +181,7 @@ def _entry(info: RunInfo, name: str, live: LiveFigures, elapsed: float) -> dict[
         "response_time": _percentiles("response_time", figures.response_time),
         "execution_time": _percentiles("execution_time", figures.execution_time),
         "polls_per_job": round(polls / jobs, 2) if jobs and polled else None,
-        # The polling interval, such as "every 1 s". Empty for operations without jobs.
+        # The polling interval, such as "every 1 s". Empty for operations without polls.
         "polled": polling(info, name).removeprefix("polled "),
     }
 

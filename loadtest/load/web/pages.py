@@ -247,7 +247,7 @@ class _LiveFeed:
         """The run, its bucket width and its description, as they were last sent."""
 
     def watch(self) -> Iterator[bytes]:
-        """Yield events until the browser disconnects. The first has the whole run, and later events have changes."""
+        """Yield events until the browser disconnects or falls behind. The first event has the whole run."""
         queue: Queue = Queue(_BACKLOG)
         queue.put_nowait(self._event(self._latest(), None))
         self.watchers.add(queue)
