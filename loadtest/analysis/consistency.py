@@ -139,7 +139,7 @@ class Consistency:
         return sorted(found, key=lambda one: one.rows)
 
     def of_run(self) -> Iterator[str]:
-        """Yield errors in ``run.json``: a zero epoch or count, or a stage without an arrival near its end."""
+        """Yield errors in ``run.json``: epoch 0, no keys or workers, or no arrival near the end of a stage."""
         if self._info.epoch_unix_ns == 0:
             yield "run.json says that the epoch was in 1970"
         for what, count in (("keys", self._info.keys), ("workers", self._info.workers)):

@@ -46,7 +46,8 @@ class RequestCell(NamedTuple):
 
     Attributes:
         status: HTTP status, or ``NO_ANSWER``.
-        stretch: index of the period of sending; periods lie between successive stage boundaries. -1 outside of them.
+        stretch: index of the period in which the requests were sent, between two successive stage boundaries; -1
+            outside all periods.
     """
 
     kind: int
@@ -246,7 +247,9 @@ _JOB: Final = {"id": np.uint64, "seen": np.uint8, "ended": np.float64, "pending_
 
 
 class Ledger(Result, frozen=True, kw_only=True):
-    """Jobs that the run submitted, set-up and warm-up included. ``submitted`` is the sum of the next five fields.
+    """Jobs that the run submitted, set-up and warm-up included.
+
+    ``submitted`` is the sum of ``completed``, ``failed``, ``pending``, ``lost`` and ``duplicated``.
 
     ``back_to_pending`` and ``changed`` also count jobs of earlier runs that this run polled.
 
@@ -257,7 +260,7 @@ class Ledger(Result, frozen=True, kw_only=True):
         duplicated: submits whose response had the id of an earlier job.
         back_to_pending: jobs that a response showed as ended, and a later response as pending.
         changed: jobs that one response showed as completed and another as failed.
-        complete: whether every job was tracked. Tracking stops after ``JOBS`` jobs.
+        complete: whether every job was tracked. Tracking stops soon after ``JOBS`` jobs.
     """
 
     submitted: Count
@@ -315,7 +318,7 @@ class JobTracker:
     def result(self) -> Ledger:
         self._compact()
         (jobs,) = self._parts
-        # A run may also poll jobs of earlier runs. The states of those jobs are not counted.
+        # A run may also poll jobs of earlier runs. The final states of those jobs are not counted.
         own, completed, failed, gone = (jobs["seen"] & bit > 0 for bit in (_ACCEPTED, _COMPLETED, _FAILED, _LOST))
         ended = completed | failed
         return Ledger(

@@ -9,8 +9,7 @@ The covariance of counts in neighbouring time bins gives the effective number of
 (``loadtest.stats.correlated_bins``). A share has Wilson's score interval with this effective number as n (Brown, Cai &
 DasGupta, Statistical Science 2001). A percentile's interval contains every value that passes a test of the share of
 times below the value (an inverted test: Francisco & Fuller, "Quantile estimation with a complex survey design", Annals
-of Statistics 1991).
-``bench/README.md`` has the measured coverage of these intervals.
+of Statistics 1991). ``bench/README.md`` has the measured coverage of these intervals.
 
 The intervals in ``results.Summary`` come from order statistics, which treat requests as independent.
 """
@@ -47,7 +46,7 @@ THROTTLED_RATE: Final = "throttled_rate"
 GOODPUT: Final = "goodput"
 _TIMES: Final = (RESPONSE, EXECUTION, OVERHEAD)
 _SLACK: Final = 0.01
-"""429s may be outside the range by this share of requests, because some requests arrive near a window's edge."""
+"""The number of 429s may be outside a range by this share of ``sent``, because some arrive near a window's edge."""
 _NONE: Final = PhaseRange(why_not="the limiter has no windows that begin by the server's clock")
 
 TOO_FEW: Final = "too few independent samples: most of the stage has none"

@@ -287,5 +287,5 @@ def _why(
         return "one side is known only within bounds, and the threshold lies between them"
     ratio = (here.value or 0.0) / there.value if there.value else math.inf
     ends = "" if interval is None else ": " + " to ".join(quantity(each, threshold.unit) for each in interval)
-    interval_of = f"the 95\u00a0% interval of its distance from {threshold.value:g}x"
+    interval_of = f"the 95\u00a0% interval of value − {threshold.value:g} × base"
     return f"it was {ratio:.3g}x, and {interval_of} includes zero{ends}"

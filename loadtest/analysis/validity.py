@@ -187,7 +187,7 @@ def _dispatch_lag(record: Record) -> ValidityCheck:
 
 def _cpu(cpu: list[CpuSample]) -> ValidityCheck:
     if not cpu:
-        return _not_judged("generator CPU", CPU_LIMIT, "no CPU of the generator was recorded")
+        return _not_judged("generator CPU", CPU_LIMIT, "the generator's CPU usage was not recorded")
     longest = longest_busy(cpu)
     peak = f"peak {max(sample.percent for sample in cpu):.0f} %"
     bad = (
@@ -207,7 +207,7 @@ def _workers(info: RunInfo) -> list[ValidityCheck]:
         + (f"died or was cut off at {worker.left_s or 0:.1f} s" if worker.end == "lost" else "was cut off temporarily")
         for worker in _lost_workers(info)
     ]
-    bad = f"{', '.join(lost)}: its operations in flight have no outcome; see its log, and run again"
+    bad = f"{', '.join(lost)}: operations in flight there have no outcome; see the worker's log, and run again"
     value = f"{len(lost)} of {len(info.worker_processes)} lost"
     return [_judged("workers", value, "0", "every worker stayed, or left as planned", bad, ok=not lost)]
 

@@ -37,7 +37,7 @@ class Judged(Result, frozen=True, kw_only=True):
     """A threshold with its judgement. Values are in the threshold's unit.
 
     Attributes:
-        value: null if samples are too few.
+        value: null if samples are too few, or nothing was measured.
         bounds: bounds of a value that is not known exactly. The upper bound is null if it is unknown.
         interval: 95 % interval of a percentile from blocks of time; null if there is none.
         margin: distance to the nearest edge of the allowed range; positive inside and negative outside.
@@ -88,7 +88,7 @@ def thresholds_of(info: RunInfo) -> list[Threshold]:
 
 
 def unexpected_errors(info: RunInfo) -> float | None:
-    """Return the share of unexpected errors that a stage may have; None if such errors are not judged.
+    """Return the largest share of unexpected errors that a stage may have; None if such errors are not judged.
 
     Raises:
         RecordError: if the recorded value is not a share.

@@ -209,7 +209,10 @@ def in_bursts(times: Floats) -> tuple[Ints, Bools]:
 
 
 def decision_delay(logs: list[RequestLog]) -> float:
-    """Return the 90 % quantile of the 429s' durations, in s: the assumed longest time from a start to the decision."""
+    """Return the assumed longest time from a request's start to its decision, in s.
+
+    It is the 90 % quantile of the 429s' durations, within ``_LEAST_S`` and ``_MOST_S``.
+    """
     took = np.concatenate([(log.ends - log.times)[log.rejected] for log in logs])
     return float(np.clip(np.quantile(took, 0.9), _LEAST_S, _MOST_S)) if len(took) else _LEAST_S
 
@@ -296,7 +299,7 @@ _Tried = tuple[int, float, list[Bools]]
 
 
 def _fit(assumed_limits: AssumedLimits, logs: list[RequestLog], clock: tuple[float, float]) -> _Tried:
-    """Return the replay that predicts most decisions; if several do, that nearest to the measured clock offset."""
+    """Return the replay that predicts the most decisions. If several do, return that nearest to ``clock``."""
     offset, reach = clock
     if assumed_limits.spec.algorithm == CONCURRENCY:
         tried = [_try(assumed_limits.spec, logs, offset, lead) for lead in _LEADS_S]

@@ -161,11 +161,11 @@ def _proposal(
 
 def _why(source: SourceInfo, inference: Inference) -> str:
     if inference.blocked_s is not None:
-        return "no request passed after the first 429"
+        return "no request was accepted after the first 429"
     if inference.rejected == inference.n:
         return "every request got 429"
     if inference.word == "none":
-        return f"no known limiter explains its {share(inference.rejected / inference.n)} of 429s"
+        return f"no known limiter explains the 429s ({share(inference.rejected / inference.n)} of the requests)"
     if source.coarse:
         return "stamps of whole seconds; docs/logs.md has a format with milliseconds"
     return "too few 429s, or too many counts explain them"

@@ -42,7 +42,7 @@ class FitResult(Result, frozen=True, kw_only=True):
 
     Attributes:
         burst: number of requests accepted at once; null if the algorithm has no burst.
-        bursts: the smallest and largest burst that fit equally well; null if only a single burst was tried.
+        bursts: the smallest and largest burst that fit equally well; null if only one burst fits, and in ``candidates``.
         phase_s: start of a window on the server's clock, modulo the length of the window.
         phases: interval of a fitted phase; null if it was not fitted.
         round_down: whether a counter rounds its estimate down, or a bucket refills in whole seconds.
@@ -88,7 +88,7 @@ class InferenceResult(Result, frozen=True, kw_only=True):
         verdict: ``nothing`` can be inferred, one limiter is ``named``, ``several`` fit equally well, or ``none`` fits.
         n: number of decisions compared.
         bar: share of the decisions that a fitting limiter has to predict.
-        named: the limiters that fit, the best first.
+        named: the limiters that fit equally well, the best first.
         set_aside_next: the best limiter that was excluded.
         decisions_for_it: number of decisions that contradict only the excluded limiter.
         decisions_against_it: number of decisions that contradict only the best limiter.
@@ -96,7 +96,8 @@ class InferenceResult(Result, frozen=True, kw_only=True):
         held_correlation: correlation between the durations of accepted requests and their places in a queue.
         other_count: count that the decisions suggest; null if it is the documented count.
         other_counts: interval of this count over all named limiters.
-        blocked_s: seconds from a limiter's first 429 to its last request, if it accepted no request after the 429.
+        blocked_s: the longest time in s from a limiter's first 429 to its last request; null if a request was accepted
+            after a 429.
         candidates: the best fit of each algorithm. The best of all comes first.
     """
 

@@ -28,9 +28,9 @@ from loadtest.units import Limit
 
 _MOST_WINDOWS: Final = 1_000_000
 _RARE: Final = 0.025
-"""A range excludes this share of the phases on each side."""
+"""The range ``usual`` excludes this share of the phases on each side."""
 _MOST_PLACES: Final = 4_000_000
-"""For fixed windows, at most this many phases × windows are replayed. If all are more, phases are evenly spaced."""
+"""For fixed windows, at most this many phases × windows are replayed. If there are more, phases are evenly spaced."""
 _MOST_DECISIONS: Final = 200_000
 """At most this many phases × requests are replayed for a limiter without a vectorised replay."""
 _LEAST_PHASES: Final = 16
@@ -86,9 +86,10 @@ def depends_on_phase(record: Record, traffic: str, *, polls: bool = True) -> str
 
 
 def phase_ranges(record: Record) -> dict[int, PhaseRange]:
-    """Return the range of 429s over phases, by stage index; empty if windows are not aligned with the server's clock.
+    """Return the range of 429s over phases, by stage index.
 
-    A range counts the requests that begin a stage's operations. For jobs, these are the submits.
+    The result is empty if the assumed limiter was not replayed, or does not depend on the server's clock. A range
+    counts the requests that begin a stage's operations. For jobs, these are the submits.
     """
     assumed = record.assumed_limits
     if record.expectation.why_not is not None or not assumed.spec.on_clock or record.info.epoch_unix_ns is None:
@@ -142,7 +143,7 @@ def _why_not(record: Record, logs: list[RequestLog], present: list[int]) -> str:
     if not answered:
         return "no request was answered"
     agreed = sum(agreeing(log, rejected[log.place]) for log in logs)
-    return "" if agreed >= BAR * answered else "the assumed limiter does not explain decisions in the order sent"
+    return "" if agreed >= BAR * answered else "the assumed limiter does not explain the decisions"
 
 
 def _over_phases(spec: LimiterSpec, placed: Sequence[_Placed], present: list[int]) -> dict[int, PhaseRange]:

@@ -29,7 +29,7 @@ _UNEVEN: Final = 1.05
 
 
 class KeyUse(Result, frozen=True, kw_only=True):
-    """Usage of one key's quota. ``share`` is the number of its requests ÷ its quota."""
+    """Usage of one key's quota. ``share`` is ``sent`` ÷ the requests that the quota allows in the period."""
 
     key: Count
     sent: Count
@@ -42,7 +42,7 @@ class LimitUsage(Result, frozen=True, kw_only=True):
 
     Attributes:
         share: requests sent ÷ requests that the sustained rate allows, over all quotas. For a concurrency limit, it is
-            the mean number of accepted requests in flight ÷ the limit.
+            the mean number of requests in flight, without 429s, ÷ the sum of all quotas.
         throttled_rate: 429s ÷ requests sent.
         keys: keys with their own quotas, the busiest first. Empty for a single quota or a concurrency limit.
     """
@@ -64,7 +64,7 @@ class LimitUsage(Result, frozen=True, kw_only=True):
 
     @property
     def uneven(self) -> bool:
-        """Whether the busiest key's share is over 5 % above that of all keys together."""
+        """Whether the busiest key's share is more than 1.05 × that of all keys together."""
         return self.busiest > _UNEVEN * self.share
 
 
