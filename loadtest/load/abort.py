@@ -78,7 +78,7 @@ class CircuitBreakers:
         if share is None or len(self._recent) < RECENT or errors <= share * RECENT + 1e-9:
             return None
         return (
-            f"{errors} of the last {RECENT} answers were 5xx (the last with {status}), more than the {share * 100:g} % "
+            f"{errors} of the last {RECENT} answers were 5xx (the latest: {status}), more than the {share * 100:g} % "
             "of breakers.server_errors"
         )
 

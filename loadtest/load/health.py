@@ -99,7 +99,7 @@ class Health:
         self, pools: Mapping[str, Pool], *, worker: int = 0, clock: Callable[[], int] = time.monotonic_ns
     ) -> None:
         self.cpu: list[CpuSample] = []
-        """CPU use in each second since ``start``."""
+        """CPU use of this process, about once a second since ``start``."""
         self._pools = pools
         self._clock = clock
         self._process = psutil.Process()

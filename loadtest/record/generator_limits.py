@@ -38,7 +38,7 @@ USERS_LIMIT: Final = f"≤ {WAITED_SHARE:.0%} waited for a user"
 
 
 def longest_busy(cpu: Iterable[CpuSample]) -> int:
-    """Return the longest time in s that any process was above ``CPU_PERCENT``. A sample covers one second."""
+    """Return the longest time in s that a process was above ``CPU_PERCENT`` without a break. A sample covers 1 s."""
     longest = 0
     current = Counter[int]()
     for sample in sorted(cpu, key=lambda sample: sample.t_s):
