@@ -42,7 +42,7 @@ def build(directory: Path) -> Page:
 
 
 def _draw(found: Capacity) -> Drawing | None:
-    """Draw each traffic entry's p95 and each limit's 429 rate against the rate, which has a log scale."""
+    """Draw each traffic entry's p95 (or else p50) and each limit's 429 rate against the rate, which has a log scale."""
     valid = (level for level in found.levels if level.outcome != "invalid")
     levels = sorted(valid, key=lambda level: level.multiplier)
     if not levels:
@@ -67,7 +67,9 @@ def _draw(found: Capacity) -> Drawing | None:
             panel.axvspan(found.low, found.high, zorder=0, label="capacity", **BAND)
             panel.axvline(found.multiplier, color=BAD, lw=1.2, ls=(0, (4, 2)))
     plain_log(rejected.xaxis)
-    caption = "Each point is a valid run; the band contains the capacity, and a dashed line marks its middle."
+    caption = (
+        "Each point is a valid run (p50 if p95 is unknown); the band holds the capacity, a dashed line is its middle."
+    )
     title = "No rate is known above which thresholds break"
     called = f"the {found.limit} limit"
     if found.low is not None and found.high is not None and found.constraint is not None:

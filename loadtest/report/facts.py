@@ -31,7 +31,7 @@ LOG_TERMS: Final[Mapping[str, str]] = {
     "response time": "Duration of an operation’s request, as the log states it; waits in the client are unknown.",
     "service time": "Duration of a request, as the log states it.",
 }
-"""Explanations of terms on a log’s page. A log has no schedule, no intended starts and no jobs."""
+"""Explanations of terms on a log’s page. Terms of schedules, intended starts and jobs are left out: a log has none."""
 
 
 def facts(record: Record, windows: str = "") -> tuple[tuple[str, str], ...]:

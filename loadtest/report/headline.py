@@ -33,7 +33,7 @@ _NAMED: Final = 0.01
 def headline(findings: Findings, entry: MainEntry | None) -> str:
     """Answer the scenario's question in a sentence of at most 20 words, or return ``No data, because …``.
 
-    If the scenario has no comparisons, mistakes or bursts, the answer describes the main entry.
+    If the scenario has no comparison, deliberate mistake or large burst, the answer describes the main entry.
     """
     info = findings.record.info
     if entry is None or not findings.metrics.overall.operations.sent:
@@ -59,7 +59,7 @@ def _nothing(findings: Findings) -> str:
 
 
 def _behaviour(findings: Findings, entry: MainEntry) -> str:
-    """Return a clause about the main operation's time, and about 429s or errors, whichever are more frequent."""
+    """Return a clause about the main entry's response time, and about 429s or failures, whichever are more frequent."""
     if not entry.times.n:
         return _no_times(findings)
     times, (failed, failed_rate) = _times(findings, entry), _failed_stages(findings)

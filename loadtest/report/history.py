@@ -179,7 +179,7 @@ def _title(runs: Sequence[HistoryRun], shown: Sequence[Key]) -> str:
 
 
 def _last(run: HistoryRun, before: Sequence[Mapping[Key, Measurement]], metric: Key) -> tuple[float, str] | None:
-    """Return a run's distance from the median of the accepted runs ``before`` it, as a number and in words."""
+    """Return a run's distance from the median of the accepted runs ``before`` it, as a sort key and as text."""
     values = [one.value for one in (each.get(metric) for each in before) if one is not None]
     last = run.measurements.by_key().get(metric)
     if last is None or not values:

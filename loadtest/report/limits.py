@@ -1,6 +1,7 @@
 """Sentences about limits: how far they were exceeded, which limiter explains the 429s, and the run's bottleneck.
 
-Two limiters may reject the same share but different requests, so sentences rest on individual decisions.
+Two limiters may reject the same share but different requests, so a limiter is named only if individual
+decisions match.
 """
 
 import re
@@ -28,7 +29,7 @@ _SHOWN_S: Final = 0.05
 _MOST: Final = 0.5
 """Unexplained 429s are reported above this share of a limit's 429s. Some 429s at window edges are always in doubt."""
 _SLOWER: Final = 2.0
-"""Capacity is the bottleneck if a stage's median is at least this many times the median of the least loaded stage."""
+"""Capacity is the bottleneck if a stage's median time is at least this many times that of the least loaded stage."""
 _POLLS: Final = 0.5
 """Polling is the bottleneck if polls are more than this share of all retrievals."""
 _MORE: Final = 1.2
@@ -36,9 +37,9 @@ _MORE: Final = 1.2
 
 
 def overdrawn(findings: Findings, operation: Operation | None) -> tuple[str, float]:
-    """Return a clause about the stage (or concurrent stages) with the most 429s on a limit, and the 429 rate (0-1).
+    """Return a clause about the stage (or concurrent stages) with the most 429s on a limit, and its 429 rate (0-1).
 
-    The limit of ``operation`` comes first if it has a 429. Without 429s, the highest use of a limit decides.
+    If a request on the limit of ``operation`` got 429, only this limit counts. Without 429s, the highest use decides.
     """
     requests = findings.metrics.overall.requests
     if not requests.accepted and not requests.throttled:
@@ -55,7 +56,7 @@ def overdrawn(findings: Findings, operation: Operation | None) -> tuple[str, flo
         return first, use.throttled_rate
     limit = "the limit" if use in own else f"the {limit_name(use.limit)}"
     key = f" of key {use.keys[0].key}" if use.uneven else ""
-    # The sentence names the stage only if its rate did not exceed the limit.
+    # The sentence names the stage only if the stage stayed within the limit.
     at = f"at {times_what(use.busiest)} {limit}{key}{f' in “{use.stretch}”' if use.busiest <= 1 else ''}"
     return f"{at} {got}{_predicted(findings, use)}", use.throttled_rate
 

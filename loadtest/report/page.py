@@ -20,7 +20,7 @@ _WORDS: Final[Mapping[Tone, tuple[str, ...]]] = {
 
 
 def tone_of(word: str) -> Tone:
-    """Return the tone of a verdict or status; any other word is bad."""
+    """Return the tone of a verdict or status: ``bad`` for words that are not in ``_WORDS``."""
     return next((tone for tone, words in _WORDS.items() if word in words), "bad")
 
 
@@ -67,7 +67,7 @@ TERMS: Final[Mapping[str, str]] = {
     "token bucket": "A rate limiter whose tokens return at a constant rate; each request takes one.",
     "warm-up": "The time before the first stage, excluded from all figures.",
 }
-"""Explanations of terms, which are spelled as in the report."""
+"""Explanations by term. The terms are spelled as in the report."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class KeyFigure:
 
 @dataclass(frozen=True)
 class NextStep:
-    """A next step for the user. ``words`` gives its reason; the command may be empty."""
+    """A next step for the user in words, with a command that may be empty."""
 
     words: str
     command: str = ""

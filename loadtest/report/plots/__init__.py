@@ -125,7 +125,7 @@ def shared_out(tasks: Mapping[str, Callable[[], _Result]], processes: int) -> di
     found: dict[str, _Result] = {}
     if min(processes, len(tasks)) > 1:
         others = active_children()
-        # Python warns of forks beside other threads, but NumPy's idle threads hold no lock that a child needs.
+        # Python warns of forks in a process with threads, but NumPy's idle threads hold no lock that a child needs.
         with warnings.catch_warnings(), suppress(OSError, TimeoutError, BrokenProcessPool):
             warnings.simplefilter("ignore", DeprecationWarning)
             # This process works, too, because one more child would cost more time for copied memory than it gains.

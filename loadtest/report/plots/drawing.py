@@ -151,7 +151,7 @@ class PlottedSeries:
 
 
 def series(figure: Figure) -> list[PlottedSeries]:
-    """Return all named lines, steps, scatters and bars, in drawing order."""
+    """Return all named lines, steps, scatters and bars, panel by panel."""
     return [one for panel in figure.axes for one in _of_panel(panel)]
 
 

@@ -47,7 +47,7 @@ def draw_rates(findings: Findings) -> Drawing | Point:
 def _rates_panel(panel: Axes, findings: Findings, name: str, limit: Limit) -> None:
     record, series = findings.record, findings.rates[name]
     cuts, colour = series.cuts, style.LIMITS.get(name, style.MUTED)
-    # A limit per minute has an axis of requests per minute, and a limit per second an axis of requests per second.
+    # Rates are per minute if the limit's window is a minute or longer, and otherwise per second.
     unit_s, unit = (60.0, "min") if limit.window >= 60 else (1.0, "s")
     # The first and last bins may extend beyond the run, so divide by the time that lies within the run.
     lengths = np.minimum(cuts[1:], record.covered_s) - np.maximum(cuts[:-1], 0.0)
@@ -210,7 +210,7 @@ def _windows_title(findings: Findings, windowed: dict[str, AcceptedWindows]) -> 
         return f"Requests on {joined(odd)} got 429 in windows that were not full"
     full = {name: (each.counts, each.counts.spread) for name, each in windowed.items() if each.counts.spread}
     if not full:
-        # The run covers windows with 429s only in part. The server may have accepted more before or after the run.
+        # The run covers each window with a 429 only in part. The server may have accepted more before or after the run.
         cut = ((name, each.accepted[each.rejected > 0], each.counts.count) for name, each in windowed.items())
         parts = [_passed(name, int(got.min()), int(got.max()), most) for name, got, most in cut if len(got)]
         return f"Accepted in windows with 429s, which the run covers in part: {', '.join(parts)}"

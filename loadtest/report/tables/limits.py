@@ -126,7 +126,7 @@ def _inferred(findings: Findings, limits: list[NamedLimit]) -> Table:
 
 
 class _Compared(NamedTuple):
-    """A limiter compared with the decisions of a limit."""
+    """A limiter compared with the decisions observed on a limit."""
 
     limit: str
     found: LimitObserved429
