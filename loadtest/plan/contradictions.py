@@ -236,8 +236,8 @@ def _read_back(question: Question, forecast: Forecast) -> Iterator[Contradiction
             yield Contradiction(
                 kind="polls",
                 key=key,
-                message=f"{made:,.0f} jobs a minute cause {asked:,.0f} {kind} a minute by polling, but only "
-                f"{allowed:,.0f} are allowed",
+                message=f"with {made:,.0f} jobs a minute and their polls, there are {asked:,.0f} {kind} a minute, but "
+                f"only {allowed:,.0f} are allowed",
                 remedy="Lengthen polling.interval, set polling.pace, or lower the rate.",
             )
 

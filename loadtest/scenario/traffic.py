@@ -72,7 +72,7 @@ def read_recording(path: Path, speed: float, duration_s: float) -> Recording:
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise InputError(
-            f"cannot read {path}: {why}. Every worker needs this file", f"Copy it there. {_REMEDY}"
+            f"cannot read {path}: {why}. Every worker needs this file", f"Copy it to each worker. {_REMEDY}"
         ) from error
     lines = [line.split() for line in text.splitlines()]
     offsets, keys = np.zeros(len(lines)), np.zeros(len(lines), np.int64)
@@ -97,8 +97,8 @@ def read_recording(path: Path, speed: float, duration_s: float) -> Recording:
 class Retry(Strict):
     """Retries after a 429 to a run, submit or retrieval. Once parsed, times are in seconds.
 
-    Full jitter draws each wait uniformly between zero and its full length. Clients that were rejected together then do
-    not return together (M. Brooker, "Exponential Backoff And Jitter", 2015).
+    Full jitter draws each wait, unless ``Retry-After`` states it, uniformly between zero and its full length. Clients
+    that were rejected together then do not return together (M. Brooker, "Exponential Backoff And Jitter", 2015).
     """
 
     policy: Literal["none", "exponential", "retry_after"] = "none"
@@ -341,7 +341,7 @@ class Traffic(Strict):
         clash = len(set(names)) < len(names) or WARMUP in names
         only_jobs = f"for operation = {' or '.join(map(repr, JOB_OPERATIONS))} only"
         return {
-            f"an operation of {self.operation} needs a workflow": not about_job and self.workflow is None,
+            f"operation = '{self.operation}' needs a workflow": not about_job and self.workflow is None,
             f"job_ids and seed_jobs are {only_jobs}": not about_job and given & {"job_ids", "seed_jobs"},
             f"inputs are for runs: a {self.operation} sends no parameters": about_job and self.inputs is not None,
             "polling is for operation = 'async_run' only": not polled and "polling" in given,

@@ -37,7 +37,7 @@ WITHIN = requires("throttled_rate within 5% of expected")
 OF_ALL = {"limit_scope": "key", "enforce": {"all": "1000/60s"}}
 CASES: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
     ("retrievals", jobs("1x limit"), {}, "traffic.t.stages.s", "1,000 accepted submits a minute need at least one"),
-    ("polls", jobs("40% of limit"), {"job_s": 2.5}, "traffic.t.stages.s", "400 jobs a minute cause"),
+    ("polls", jobs("40% of limit"), {"job_s": 2.5}, "traffic.t.stages.s", "with 400 jobs a minute and their polls"),
     ("retry", runs(retry=retry(max_attempts=5)), {}, "traffic.t.retry", "at most 15 s"),
     ("percentile", runs(), {"threshold": requires("response_time.p99 < 1s")}, "threshold.0.require",
      "needs 368 values"),
@@ -53,7 +53,7 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
      {"target": {**OF_ALL, "limit_scope": "global", "algorithm": "sliding-log"}},
      "traffic.t.stages.s", "1,000 requests a minute, submits and retrievals together, are allowed"),
     ("polls", jobs("20% of limit"), {"job_s": 8.0, "target": OF_ALL}, "traffic.t.stages.s",
-     "requests of all kinds a minute by polling, but only 1,000 are allowed"),
+     "requests of all kinds a minute, but only 1,000 are allowed"),
     ("retry", runs(retry=retry(max_attempts=5)), {"target": OF_ALL}, "traffic.t.retry",
      "a window of all requests lasts 60 s"),
     ("wait", runs("120% of limit", timeout="5s", max_users=100), {"target": {"algorithm": "leaky-queue"}},

@@ -191,5 +191,5 @@ def test_a_run_needs_a_workflow(load: Any, whole: Any, operation: str) -> None:
     """Only a retrieval can do without one."""
     name = {"sync_run": "greetings", "async_run": "jobs"}[operation]
     del whole["traffic"][name]["workflow"]
-    with pytest.raises(InputError, match=f"traffic.{name}: an operation of {operation} needs a workflow"):
+    with pytest.raises(InputError, match=f"traffic.{name}: operation = '{operation}' needs a workflow"):
         load(whole)
