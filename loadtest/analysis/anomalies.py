@@ -116,7 +116,7 @@ _NEARLY_ALL: Final = 0.8
 _FEW: Final = 5
 """Fewer operations than this may have a ratio in ``SECONDS`` by accident."""
 _EXTREME: Final[dict[str, Callable[[Any], float]]] = {"negative": min, "longer_than_seen": max, "seconds": max}
-"""Function that selects the worst executionTime of a kind of anomaly. Kinds that are not listed state none."""
+"""By kind of anomaly, the function that selects the worst executionTime. Other kinds have no ``worst_ms``."""
 _LONGEST: Final = 60
 """A job state is cut to this many characters."""
 
@@ -212,7 +212,7 @@ Different work per key may cause a smaller factor.
 
 
 class Slower(Result, frozen=True):
-    """A key's response time percentile that is significantly longer than that of all other keys together."""
+    """A percentile of times (``value_ms``), significantly longer than that of other times (``others_ms``)."""
 
     statistic: Literal["p50", "p95"]
     value_ms: float

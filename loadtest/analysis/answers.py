@@ -100,10 +100,10 @@ class ComparisonAnswer(Result, frozen=True, kw_only=True):
         kind: ``alternatives`` compares traffic entries, ``effect`` compares stages of one entry.
         entry: the entry whose stages are compared; empty for alternatives.
         by: metrics. The first metric decides between alternatives.
-        confidence: level of each interval. At this level, all intervals of a family are correct with a probability of
-            95 %.
+        confidence: level of each difference's interval. At this level, all intervals of a family are correct with a
+            probability of 95 %.
         sides: the compared sides. For an effect, the first side is the baseline.
-        differences: differences by metric: of each pair of alternatives, or of each stage to the baseline.
+        differences: for each metric, the differences of all pairs of alternatives, or of each stage from the baseline.
         best: the best alternative by the first metric; null if there is none.
         chosen: ``best``, or a tied alternative that is significantly better by a later metric.
         tied: ``best``, and alternatives that do not differ significantly from ``best`` by the first metric.

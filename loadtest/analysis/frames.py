@@ -1,6 +1,6 @@
 """Tables of a run's operations and requests: pandas DataFrames for a notebook, Parquet and CSV for other tools.
 
-Each column is declared once, in ``OPERATIONS`` or ``REQUESTS``, with its name, type, meaning and source. Columns that
+Each column is declared once, in ``OPERATIONS`` or ``REQUESTS``, with its name, type, meaning and values. Columns that
 end in ``_ns`` are times in ns since the epoch of the run. Derived times have the formulas of ``metrics.json``, which
 are in the module ``times``.
 """
@@ -122,7 +122,7 @@ def _derived(name: str, meaning: str, of: Callable[[Rows], Rows] = lambda rows: 
         chosen = of(part.rows)
         found = np.full(len(part.rows), np.nan)
         found[part.are(chosen)] = FORMULAS[name](chosen)
-        # The analysis uses NaN for unknown values.
+        # Unknown values are NaN in the analysis, and null in the table.
         return pa.array(found, pa.float64(), from_pandas=True)
 
     return Column(name, pa.float64(), meaning, values)
@@ -230,8 +230,8 @@ _TABLES: Final = {"operations": (OPERATION, OPERATIONS), "requests": (REQUEST, R
 def operations(runs: Run | Iterable[Run], *, reports: Path = Path("reports")) -> "pd.DataFrame":
     """Return a row for each operation of one or several runs, with the columns of ``OPERATIONS``.
 
-    Whole numbers are ``Int64``, and words are categorical. Recorded moments are timestamps. Columns that end in ``_ns``
-    have the same moments in exact ns since the epoch.
+    Whole numbers are ``Int64``, and words are categorical. ``intended_start``, ``start`` and ``end`` are timestamps.
+    Columns that end in ``_ns`` have moments in exact ns since the epoch.
 
     Args:
         runs: a run directory, a run's id, ``latest``, or several of these. The column ``run`` distinguishes them.
@@ -302,7 +302,7 @@ def _tables(directory: Path, name: str, run: str) -> Iterator[pa.Table]:
 
 
 def export(directory: Path, form: str, folder: Path) -> Iterator[Path]:
-    """Write each table of a run to a file, and yield its path: ``operations.csv``, ``requests.csv``.
+    """Write each table of a run to a file, such as ``operations.csv`` and ``requests.csv``, and yield its path.
 
     ``form`` is ``csv`` or ``parquet``. A missing ``folder`` is created, and existing files in it are replaced.
 

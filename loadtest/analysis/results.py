@@ -297,8 +297,8 @@ class ExpectedLimiter(Result, frozen=True, kw_only=True):
     """The assumed limiter, and the share of decisions that its replay predicts.
 
     Attributes:
-        clock_shift_s: the server's clock minus the client's, as it fits the decisions best; null if it does not matter,
-            or is unknown.
+        clock_shift_s: the server's clock minus the client's, in the replay that fits the decisions best; null if it
+            does not matter, or is unknown.
         agreement: share of the observed decisions that the replay predicts. Requests of a burst may arrive in any
             order, so the replay puts accepted requests first.
         agreement_as_sent: ``agreement`` of a replay in which bursts keep the order of sending.

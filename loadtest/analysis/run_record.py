@@ -57,7 +57,7 @@ class Record:
 
     @cached_property
     def deciding_requests(self) -> Ints:
-        """Places of each operation's last run, submit or retrieve. If that gets a 429, the operation is throttled."""
+        """Places of each operation's last run, submit or retrieve. Its expected decision stands for the operation's."""
         sent = self.sent_requests
         first = np.flatnonzero((sent["kind"] < FIRST) & ~np.isnan(sent["parent_arrival"]))
         traffic, arrival, start = (sent[name][first] for name in ("traffic", "parent_arrival", "start"))
@@ -167,7 +167,7 @@ class Record:
         return sum(count for cell, count in cells.items() if cell.reason == drain and cell.outcome == TIMED_OUT)
 
     def time(self, name: str, stages: Stages) -> Distribution:
-        """Return the distribution of a time over several stages. ``name`` is the time's key in ``metrics.json``."""
+        """Return the distribution of a time over several stages. ``name`` is the time's key in ``times.FORMULAS``."""
         return self.times[name].get(self.stage_indices(stages))
 
 

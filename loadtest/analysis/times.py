@@ -169,9 +169,9 @@ FORMULAS: Final = {name: time.formula for name, time in (_OF_OPERATIONS | _OF_JO
 class TimeDistributions:
     """Distributions of every time, by stage.
 
-    Latencies include only operations and requests that are ok or timed out, and have no deliberate mistake. Queue waits
-    and poll lags include only ok jobs. Lags measure the load generator, so they include every operation sent, even with
-    a 429.
+    Latencies other than ``NOT_FOUND`` include only operations and requests that are ok or timed out, and have no
+    deliberate mistake. Queue waits and poll lags include only ok jobs. Lags measure the load generator, so they include
+    every operation sent, even with a 429.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:

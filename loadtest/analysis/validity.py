@@ -82,7 +82,7 @@ UNEVENNESS: Final = 0.5
 OF_GENERATOR: Final = (
     "dispatch lag p99", "generator CPU", "event loop", "garbage collection", "users", "evenness",
 )  # fmt: skip
-"""Checks that fail if the generator was the bottleneck. If several fail, a report's advice is about the first."""
+"""Checks that fail if the generator was the bottleneck. If several fail, a report states the first as its evidence."""
 
 
 class ValidityCheck(Result, frozen=True):
