@@ -62,7 +62,7 @@ class WrongValueError(InputError, ValueError):
     Args:
         problem: the problem without the key. ``message`` also names the key.
         remedy: a valid replacement.
-        key: the value's key, relative to the part that is checked. Empty if the part is the value itself.
+        key: the value's key in the object that is checked. Empty if the value itself is checked.
         value: the text of an option, if the message should quote it.
     """
 
@@ -82,7 +82,7 @@ class WrongValuesError(ValueError):
 
 
 class TargetError(LoadtestError):
-    """The target cannot be loaded: it is unreachable, not this API, or refused the key."""
+    """The target cannot be loaded: it is unreachable, is not this API, or refused the key."""
 
     exit_code = ExitCode.TARGET
 

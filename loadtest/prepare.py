@@ -67,7 +67,7 @@ def prepare_run(
     assumed = assumed_limits_of(loaded, chosen)
     plans = planned_traffic(loaded, assumed, keys)
     users = sum(plan.users for plan in plans.values())
-    # An embedded target holds the connections of all workers.
+    # Each worker opens its own share of the connections. An embedded target holds the connections of all workers.
     _check_files(users if chosen is None else -(-users // workers))
     budget = None if chosen is None else check_before_run(loaded, chosen, keys=keys, preflight=bool(preflight))
     info = RunInfo(

@@ -51,8 +51,8 @@ def compare(
 ) -> Advice:
     """Compare the present policy, the policies of usual clients, and the paced policy.
 
-    ``source`` is a noun phrase that names the origin of limits and execution times. ``present`` is the client's policy
-    or its recorded result, or None if neither is known. ``notes`` are added to the reasons.
+    ``source`` is a noun phrase that names the origin of limits and execution times. ``present`` is the policy
+    of the user's client, or its recorded result; None if neither is known. ``notes`` are added to the reasons.
     """
     bound_s = None if work.rate is not None else max(bound(work, limits, world) for world in limits.worlds)
     ours = paced(work, limits)

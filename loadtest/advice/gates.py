@@ -31,7 +31,7 @@ _MOST_DOUBLED: Final = 5.0
 _FAST: Final = 4.0
 """Relative growth of the pace per window until the second 429. Growth is fast, because the first pace may be low."""
 _LEAST: Final = 0.5
-"""If the last window accepted no request, this many are assumed for the accepted pace."""
+"""If no request was accepted in the last window, this number of accepted requests sets the pace."""
 _GRAIN_S: Final = 1e-6
 """A step in s that exceeds the rounding of unix times."""
 _NEAR: Final = 40

@@ -22,7 +22,7 @@ class PolicyResult(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float | None = None
     """Time of the last result; None for a log, for work without end, and if the work was not finished."""
     bound_ratio: float | None = None
-    """``seconds`` ÷ the bound under the strictest limiter."""
+    """``seconds`` ÷ ``Advice.bound_s``."""
     requests: int
     rejected: int
     """Number of 429s; for an imported log, the recorded 429s."""
@@ -31,7 +31,7 @@ class PolicyResult(msgspec.Struct, frozen=True, kw_only=True):
     polls_per_job: float | None = None
     """None for sync runs."""
     worst: str = ""
-    """The limit that rejected most requests, or else was used most, with its limiter."""
+    """The limit that rejected most requests, with its limiter. Without 429s, it is the limit that was used most."""
 
     @property
     def rejected_per_1000(self) -> float:
@@ -71,7 +71,7 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
     poll_times_s: tuple[float, ...]
     """Times from a job's acceptance to its polls."""
     bound_s: float | None
-    """The bound under the strictest limiter; None for work without end."""
+    """No client can finish the work before this time under the strictest limiter. None for work without end."""
     policies: tuple[PolicyResult, ...]
     sentence: str
     reasons: tuple[str, ...]

@@ -38,7 +38,7 @@ class Constraint(StrEnum):
 
 
 class EntryLevel(msgspec.Struct, frozen=True, kw_only=True):
-    """A traffic entry in the judged stage of a level. Rates of outcomes are 0-1. Times are None if n is too small."""
+    """A traffic entry in the judged stage of a level. Times are None if n is too small."""
 
     operation: str
     offered_rate: float

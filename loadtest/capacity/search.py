@@ -5,9 +5,9 @@ The true rate θ is the rate at which half of the runs with fresh seeds pass. A 
 holds the posterior of θ and s. Each level runs at the median of θ, so that a pass and a failure are equally likely
 (Waeber, Frazier and Henderson, "Bisection search with noisy responses", 2013). The answer is a credible interval of θ.
 
-*Prior of θ.* Guesses from rate limits have half of the weight. The other half falls by a factor of e for each factor of
-e from the scenario's own rate. With this half alone, the median of θ is twice the scenario's rate after a pass at this
-rate, and half of it after a failure.
+*Prior of θ.* Guesses from rate limits have half of the weight. The other half is highest at the scenario's own rate. It
+falls by a factor of e for each factor of e in rate. With this half alone, the median of θ is twice the scenario's rate
+after a pass at this rate, and half of it after a failure.
 
 *Prior of s.* A count of n random arrivals varies by 1/√n, and so does the load of a stage: s = k/√n. Simulated queues
 have k between 0.5 and 2. Even arrivals leave only the variation of the service, and k is usually smaller.
@@ -273,7 +273,7 @@ class LimitForecast:
         return multiplier if LOWEST <= multiplier <= HIGHEST else None
 
     def _highest(self, name: LimitName, tolerance: float | None = None) -> float | None:
-        """Return the highest multiplier whose share of 429s is tolerated; None if the share always is.
+        """Return the highest multiplier whose share of 429s is tolerated; None if it is tolerated at all multipliers.
 
         ``tolerance`` is a share (0-1). Its default is from the thresholds. The method is bisection in log-rate.
         """

@@ -44,7 +44,8 @@ def candidates(requests: RequestLog, assumed: LimiterSpec, offset: float, reach:
         *_without_burst(requests, assumed, offset, reach, windowed=True),
         *_any_phase(requests, offset, reach),
         *_with_burst(requests, assumed),
-        *_aligned(requests, stepped, offset, min(reach, 0.5)),  # a shift of 1 s changes nothing on whole seconds
+        # A clock of whole seconds that is shifted by 1 s gives the same decisions.
+        *_aligned(requests, stepped, offset, min(reach, 0.5)),
         *_without_burst(requests, assumed, offset, reach, windowed=False),
     ]
     return sorted(fits, key=lambda fit: -fit.score)

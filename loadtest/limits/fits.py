@@ -27,7 +27,7 @@ _ERROR: Final = 0.01
 BAR: Final = 0.95
 """Share of the decided 429s, and of the decided accepted requests, that a limiter must predict (docs/metrics.md)."""
 _UNLIKELY: Final = -2.0
-"""A limiter does not fit if so many contradictions have a lower log10 probability than this, which is 1 in 100."""
+"""A limiter does not fit if the log10 probability of so many contradictions is below this, which is 1 in 100."""
 SIGNIFICANT: Final = -3.0
 """A limiter or a value of a parameter is excluded if log10 of the sign test's probability is at most this."""
 _LOOKED: Final = 10_000
@@ -162,7 +162,7 @@ def _likelihood(n: int, wrong: int, unsure: int) -> float:
 
 
 def threshold_bounds(requests: RequestLog, loads: Loads) -> tuple[Floats, Floats]:
-    """Return the threshold that each accepted request needs, and the lowest that contradicts each rejection."""
+    """Return the threshold that each accepted request needs, and the lowest that each rejection contradicts."""
     accepted, rejected = requests.decisions
     return np.ceil(loads[0][accepted] + 1 - SLACK), np.ceil(loads[1][rejected] + 1 - SLACK)
 
@@ -199,7 +199,7 @@ def may_fit(requests: RequestLog, loads: Loads) -> bool:
         bisect_left(range(n + 1), True, key=lambda wrong, n=n: log10_at_most(n - wrong, n, BAR) < _UNLIKELY)  # type: ignore[misc]
         for n in (len(needs), len(refutes))
     ]
-    # Of the thresholds that few enough accepted requests contradict, the fewest rejections contradict the smallest.
+    # The smallest threshold that few enough accepted requests contradict is contradicted by the fewest rejections.
     threshold = np.sort(np.append(needs, 1.0))[-many[0]]
     return bool(np.count_nonzero(refutes <= threshold) < many[1])
 
@@ -262,7 +262,7 @@ def with_intervals(requests: RequestLog, fit: Fit, offset: float, reach: float) 
 
 
 def count_interval(requests: RequestLog, fit: Fit, offset: float, reach: float) -> tuple[float, float]:
-    """Return the smallest and largest count per window that are not excluded. ``fit`` may have any count."""
+    """Return the smallest and largest count per window that are not excluded, even if ``fit`` has no fitted count."""
     thresholds, rates = _not_excluded(requests, replace(fit, fitted=(*fit.fitted, "count")), offset, reach)
     if rates is None:
         return thresholds
@@ -272,7 +272,7 @@ def count_interval(requests: RequestLog, fit: Fit, offset: float, reach: float) 
 def _not_excluded(
     requests: RequestLog, fit: Fit, offset: float, reach: float
 ) -> tuple[tuple[int, int], tuple[float, float] | None]:
-    """Return the ranges of thresholds and rates that are not excluded. The second is None if one rate was tried."""
+    """Return the ranges of thresholds and rates that are not excluded. Without several rates, the latter is None."""
     some, tried = requests.part(0, _LOOKED), []
     for spec, limit, shift in _neighbours(fit, offset, reach):
         loads = LOADS[spec.algorithm](some, spec, limit, shift)

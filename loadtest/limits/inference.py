@@ -26,8 +26,8 @@ _LEAST_REJECTED: Final = 10
 """A fit with another count than the documented count must decide at least this many 429s. Fewer contradictions exclude
 no limiter in the sign test: 2⁻¹⁰ is the first probability below 1 in 1000."""
 _ALIGNED_S: Final = 2.0
-"""Only an interval of phases wider than this, in s, is also given to other fits of a fixed window. Each of two clocks
-may be wrong by 1 s."""
+"""A fixed window's fit gets another fit's interval of phases only if the interval is wider than this, in s. Each of two
+clocks may be wrong by 1 s."""
 _HELD: Final = 0.9
 """A higher correlation shows that a queue delayed accepted requests."""
 
@@ -127,7 +127,7 @@ def infer(requests: RequestLog, assumed: LimiterSpec, offset: float, reach: floa
 
 
 def _considered(fits: list[Fit]) -> list[Fit]:
-    """Keep only fits with the documented count if one of them, with default parameters, fits as well as the best."""
+    """Keep only fits with the documented count if one of them, without a fitted burst, fits as well as the best."""
     plain = next((fit for fit in fits if not {"count", "burst"} & {*fit.fitted}), None)
     if plain and plain.fits and plain.explained and plain.score >= fits[0].score - EVIDENCE:
         return [fit for fit in fits if "count" not in fit.fitted]
@@ -167,7 +167,7 @@ def _blocked(requests: RequestLog) -> float | None:
 
 
 def _decides_enough(fit: Fit, n: int, rejected: int) -> bool:
-    """Whether a limiter decides at least a tenth of the 429s and of the accepted requests, and predicts some."""
+    """Whether a limiter decides a tenth or more of the 429s and of the accepted requests, and predicts some of both."""
     if "count" in fit.fitted and fit.rejected < _LEAST_REJECTED:
         return False
     return bool(fit.explained) and 10 * fit.rejected >= rejected and 10 * fit.accepted >= n - rejected
@@ -184,7 +184,7 @@ def _undecided(fit: Fit, left: list[Fit]) -> bool:
 
 
 def same(fit: Fit, spec: LimiterSpec, limit: Limit) -> bool:
-    """Whether a fit has this spec and this limit."""
+    """Whether a fit has this limit, and this spec apart from the scope."""
     burst = at_once(spec, limit) if ALGORITHMS[spec.algorithm].has_burst else None
     return replace(fit.spec, scope=spec.scope) == replace(spec, burst=burst) and fit.limit == limit
 

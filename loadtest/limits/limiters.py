@@ -94,7 +94,7 @@ class FixedWindow(Limiter):
     Args:
         aligned: whether windows follow a fixed grid, as with a timer or a counter in a shared store. If False, a window
             starts with the first request after the previous window.
-        phase: seconds from a multiple of W since the epoch to the start of an aligned window.
+        phase: seconds from a multiple of W in unix time to the start of an aligned window.
     """
 
     __slots__ = ("_aligned", "_count", "_end", "_left", "_over", "_phase", "_start", "_window")
@@ -178,7 +178,8 @@ class SlidingCounter(Limiter):
         aligned: whether windows follow a fixed grid. If False, the first request starts windows, and so does the first
             request after a whole window without requests (HAProxy's ``http_req_rate``).
         phase: as in ``FixedWindow``.
-        round_down: whether p(1 − f) is rounded down, as in the ``limits`` package. This accepts up to one request more.
+        round_down: whether p(1 − f) is rounded down, as in the ``limits`` package, which accepts up to one
+            request more.
     """
 
     __slots__ = (

@@ -1,1 +1,1 @@
-"""Checks of a target before it is loaded. The checks are a separate process; only this room imports httpx."""
+"""Checks of a target before it is loaded. The checks run in a separate process; only this room imports httpx."""

@@ -226,8 +226,8 @@ async def probe_limit(
 ) -> LimitFinding:
     """Probe one limit with requests that execute nothing. If none is rejected, probe it again with a workflow.
 
-    The second probe gets the requests and the time that the first probe left. It is omitted if these are too few, or if
-    the order has no workflow. A probe begins again if this machine is too busy and enough requests and time are left.
+    The second probe gets the requests and the time that the first probe left. It is omitted if they are not enough, or
+    if the order has no workflow. A probe begins again if this machine is too busy and enough requests and time remain.
 
     Raises:
         TargetError: if the target does not answer, or is not this API.

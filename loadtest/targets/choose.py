@@ -56,7 +56,7 @@ class NamedEntry:
 
 @dataclass(frozen=True, slots=True)
 class ChosenTarget(NamedEntry):
-    """A target and its entry, if there is an entry. The entry's request budget also applies to loopback."""
+    """A target and its entry, if it was chosen by an entry. The entry's request budget applies even on loopback."""
 
     target: Target = field(kw_only=True)
 
@@ -66,7 +66,7 @@ class PreflightOrder(msgspec.Struct, frozen=True, kw_only=True):
 
     url: str
     listed: bool
-    """Whether the target has an entry. Every host except loopback needs one."""
+    """Whether the target has an entry. Every host except loopback needs an entry."""
     scenario: Mapping[str, Any]
     """The effective scenario as plain values."""
     tls: TlsInfo | None = None

@@ -331,8 +331,8 @@ def best(
 def _separated(seen: Sequence[tuple[Floats, Floats]], counts: Floats) -> Floats:
     """Return the share of pairs of cases that each experiment separates, over all models.
 
-    An experiment separates two cases if the numbers of requests that they accept of a burst differ by at least 1 and by
-    at least 2 % of the burst. Pairs of cases of one model count less. They count least if only their offsets differ.
+    An experiment separates two cases if their numbers of accepted requests in a burst differ by at least 1, and by at
+    least 2 % of the burst. Pairs of cases of one model count less. They count least if only their offsets differ.
     """
     noticed = np.maximum(1.0, SAME * counts)[:, None, None].astype(np.float32)
     separated = np.zeros(counts.shape[1])

@@ -153,7 +153,7 @@ class Prober(BurstSender):
         return len({each.key for each in self.models}) == 1 and self._stated(self.models) is not None
 
     def _standing(self, model: Hypotheses) -> Standing:
-        """Return a model with the parameters that are shown. A bucket's rate is shown per documented window."""
+        """Return a model's likely parameters, as they are shown. A bucket's rate is shown per documented window."""
         low, high = model.range(0)
         least, most = model.range(1)
         window = self.documented.window
@@ -185,7 +185,7 @@ class Prober(BurstSender):
     def _choose(self) -> Experiment | None:
         most = max(round(each.range(0)[1]) for each in self.models)
         most += max(1, round(0.05 * most))
-        for until in (self._begin + _USUAL[1], math.inf):  # longer experiments only if no other separates rivals
+        for until in (self._begin + _USUAL[1], math.inf):  # late bursts only if no other experiment separates rivals
             chosen = best(
                 self.models,
                 now=self._now,
@@ -362,7 +362,7 @@ def _rounded(count: float) -> float:
 
 
 def stated(models: Sequence[Standing]) -> StatedNumbers | None:
-    """Return the numbers of all limiters that may be in force; None if these differ."""
+    """Return the numbers of all limiters that may be in force; None if the numbers differ too much."""
     if not models or len({each.burst is None for each in models}) > 1:
         return None
     low, high = min(each.count[0] for each in models), max(each.count[1] for each in models)
