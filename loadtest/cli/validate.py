@@ -23,8 +23,8 @@ from loadtest.words import counted
 def command(files: tuple[str, ...], schema: bool) -> int:
     """Check each FILE: a scenario's file or name, or a targets.toml. Nothing is sent.
 
-    The files that a scenario names are opened, and its user classes are imported. All errors are listed; the exit code
-    is then 2. For a valid file, warnings are counted; `loadtest plan` shows them.
+    The files that a scenario names are opened, and its user classes are imported. All errors are listed. With errors,
+    the exit code is 2. For a valid file, warnings are counted; `loadtest plan` shows them.
     """
     if schema:
         click.echo(schema_text(), nl=False)
@@ -47,7 +47,7 @@ def command(files: tuple[str, ...], schema: bool) -> int:
 
 
 class _Checked(NamedTuple):
-    """A checked file. A valid file has a description; any other file has errors."""
+    """A checked file. ``words`` describe a valid file; any other file has ``mistakes``."""
 
     words: str = ""
     mistakes: Sequence[str] = ()

@@ -111,8 +111,8 @@ class MetricChange:
     Attributes:
         earlier: measurements of the base side, for plots.
         prior: assumed variance between runs or pairs.
-        seen: observed variance between runs or pairs, with ``seen_df`` degrees of freedom. For shares, only the part
-            beyond counting error.
+        seen: observed variance between runs or pairs, with ``seen_df`` degrees of freedom. For shares, it is only
+            the part beyond counting error.
         variance: the variance that all tests use. ``estimate`` sets it, and its degrees of freedom ``df``.
         parts: two factors that turn ``variance`` into the variance of the base side's mean, and of the head.
         penalty: p is multiplied by this, because the metric is tested against several baselines.

@@ -94,7 +94,7 @@ class HistoryRun(NamedTuple):
 
 
 class History(NamedTuple):
-    """Runs by start time, oldest first. ``orphans`` are the ids of runs that have a decision but no line."""
+    """Runs by start time, oldest first. ``orphans`` are the ids in decisions on runs that the history lacks."""
 
     runs: tuple[HistoryRun, ...] = ()
     orphans: tuple[str, ...] = ()
@@ -172,8 +172,8 @@ def segments(runs: Sequence[HistoryRun]) -> list[list[HistoryRun]]:
 def growth(history: History) -> str:
     """Return a sentence about the growth of response times over all baseline periods.
 
-    The sentence shows the sum of many small accepted changes. It begins with the first accepted run that is comparable
-    with the latest, and is empty if there is none, or no response time.
+    The growth is the sum of many small accepted changes since the first accepted run that is comparable with the
+    latest. The sentence is empty if no earlier run is comparable, or no response time was measured.
     """
     accepted = [each for each in history.runs if each.status == "accepted"]
     alike = [each for each in accepted if not mismatch(each.measurements, accepted[-1].measurements)]

@@ -1,6 +1,6 @@
 """The file of a history, in JSON lines. Only one process at a time can append to it.
 
-Damage is always reported. If a crash truncated the last line, the line is moved to ``<file>.damaged``. Any other
+Damage is always reported. If a crash truncated the last line, the next append moves it to ``<file>.damaged``. Any other
 unreadable line is an error, because a history with a gap could give a wrong verdict.
 """
 
@@ -168,7 +168,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 class _Schemas(msgspec.Struct):
-    """The schema version of a line. In a run's line, ``run`` has that of the measurements; a decision has an id."""
+    """The schema version of a line. ``run`` has the measurements' version in a run's line, else it is a run's id."""
 
     schema: int
     run: "_Schemas | str"

@@ -1,7 +1,7 @@
 """The rule that compares a run with accepted earlier runs.
 
 Each metric has a prediction interval from the latest runs of the baseline period, to find sudden changes. If the period
-is long enough, a second interval comes from its first runs. It finds slow drift, which a moving window never detects.
+is long enough, a second interval from its first runs finds slow drift, which a moving window never detects.
 ``changes.py`` estimates changes and their variance, and ``verdict.py`` reaches the verdict.
 """
 
@@ -39,7 +39,8 @@ _IMPROVED: Final = 0.001
 _EACH: Final = 0.01
 """The p of each of the two runs must be at most this, so that one outlier does not begin a baseline period."""
 _PENALTIES: Final = (1.25, 5.0)
-"""p against the latest runs is multiplied by the first factor, and p against the first runs by the second."""
+"""If a run is compared with both baselines, p against the latest runs is multiplied by the first factor, and p against
+the first runs by the second."""
 _SE_FACTOR: Final = 1.3
 """In runs of a few minutes, time blocks underestimate the standard error by this factor."""
 WINDOW: Final = 20

@@ -101,8 +101,8 @@ class Threads:
     async def run(self, function: Callable[[], _T]) -> _T:
         """Call a function in a thread, and return its result or raise its exception.
 
-        If the wait is cancelled before the function has started, the function never starts. If it has started, it keeps
-        its thread until it returns, and ``cancelled()`` returns true in it.
+        If the wait is cancelled before the function has started, the function never starts. A function that has started
+        keeps its thread until it returns, and ``cancelled()`` returns true in it.
         """
         # `loop.run_in_executor` would chain the pool's future to a future of the loop. That doubles the cost, and does
         # not show whether the call has started.

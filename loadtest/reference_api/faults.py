@@ -65,7 +65,7 @@ class ActiveFault:
         self._seed = seed
         self._seen = 0
         self._asked = self._warm = -math.inf
-        """For a cold start: ``_asked`` is the last request's time, even before the fault; ``_warm`` ends the start."""
+        """For a cold start: the last request's time, even before the fault, and the time when the start ends."""
 
     @property
     def begin(self) -> float:
@@ -144,7 +144,7 @@ class ActiveFaults:
         return iter(self._by_number.values())
 
     def add(self, faults: Iterable[Fault], zero: float | None) -> list[ActiveFault]:
-        """Activate faults. Their starts count from ``zero`` (monotonic s). If it is None, they wait for ``restart``.
+        """Activate faults. Their starts count from ``zero`` (monotonic s), or from ``restart`` if ``zero`` is None.
 
         If a fault names an API key that does not exist, ``InputError`` is raised and no fault is added.
         """

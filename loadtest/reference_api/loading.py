@@ -180,7 +180,7 @@ def _built_in_binder(workflow: str, *, ignore_unknown: bool) -> Callable[[dict[s
 def _binder(
     spec: str, workflow: str, function: Callable[..., Any], *, ignore_unknown: bool
 ) -> Callable[[dict[str, Any]], Call]:
-    """Return a function that binds parameters by name. It rejects unknown parameters unless they are to be ignored."""
+    """Return a function that binds parameters by name and, unless ``ignore_unknown`` is set, rejects unknown names."""
     parameters = inspect.signature(function).parameters.values()
     for each in parameters:
         if each.kind in (each.POSITIONAL_ONLY, each.VAR_POSITIONAL):

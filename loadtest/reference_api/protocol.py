@@ -78,7 +78,7 @@ class WholeAnswer:
 
 
 class _Unread(list[Any]):
-    """A list that discards trailers. They could set any header after the head was checked (RFC 9110, 6.5.1)."""
+    """A list that discards trailers, which could set any header after the head was checked (RFC 9110, 6.5.1)."""
 
     def append(self, _: Any, /) -> None: ...
 
@@ -149,8 +149,8 @@ class Connection(HttpToolsProtocol):
         """Start the request when its head is complete.
 
         Raises:
-            ApiError: if the head is too large, has not exactly one Host, or names an unsupported coding. This ends the
-                parsing.
+            ApiError: if the head is too large, names an unsupported coding, or does not have exactly one Host. Parsing
+                then stops.
         """
         self._moved = True
         headers = self.headers

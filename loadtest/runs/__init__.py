@@ -1,7 +1,6 @@
 """Runs and series of runs. This room starts targets, loads and reports as processes, and chooses the next run.
 
-This package does not import ``load``, ``preflight`` or ``report``. Each is a separate process, and they exchange data
-through the record.
+This package does not import ``load``, ``preflight`` or ``report``, which run in separate processes.
 """
 
 __all__ = [

@@ -1,6 +1,6 @@
 """The two sides of a paired comparison: their targets, the load of all blocks, and the budget checks.
 
-Both sides get the same load: one scenario with one seed. Of its keys, only settings of embedded APIs may differ.
+Both sides get the same load: one scenario with one seed. Only targets and the settings of embedded APIs can differ.
 """
 
 import os

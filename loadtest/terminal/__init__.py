@@ -31,7 +31,8 @@ _OF_WHAT: Final = "p95: response time of operations that were ok or timed out in
 class ProgressDisplay:
     """A context manager that shows the progress of a run, or of a comparison's blocks.
 
-    A terminal shows a bar and a table. A log gets a line for each phase and at most every 20 s, or for each block.
+    A terminal shows a bar and a table. A log gets a line for each phase, and further lines at least 20 s apart. For a
+    comparison, a log gets a line for each block.
 
     Args:
         block_s: planned duration of a block in s, to estimate the remaining time.
