@@ -64,7 +64,7 @@ _PENDING: Final = str(JobState.PENDING)
 
 
 def route(scope: AsgiScope, path: str) -> LimitName:
-    """Return the rate limit that applies to a request. Raise ``ApiError`` 404 for other paths, 405 for other methods."""
+    """Return the rate limit that applies to a request. Raise ``ApiError`` 404 (unknown path) or 405 (wrong method)."""
     request = _RETRIEVAL if path.startswith(JOB_PREFIX) and len(path) > len(JOB_PREFIX) else _WHOLE_PATHS.get(path)
     if request is None:
         raise ApiError(ErrorCode.UNKNOWN_ROUTE, "There is nothing at this path")

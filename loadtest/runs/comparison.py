@@ -64,7 +64,7 @@ def compare(
 ) -> int:
     """Plan, load, judge and report two sides, and return the exit code. ``offer`` is passed to ``plan_sides``.
 
-    Raises ``LoadtestError`` if a side may not be loaded, or no block could start.
+    Raises ``LoadtestError`` if a side must not be loaded, or no block could start.
     """
     sides = plan_sides(scenario, options, **offer)
     order = block_order(0, pairs + DISCARDED)

@@ -146,9 +146,8 @@ def _print_plan(order: results.ProbeOrder) -> None:
 
 def _findings(order: results.ProbeOrder, environment: Mapping[str, str]) -> Iterator[results.LimitFinding]:
     """Probe in a separate process, and yield its findings. Raises the error of that process."""
-    process = start_child(  # in our session, so that Ctrl-C ends it: its input is closed, so it cannot notice our end
-        "loadtest.preflight.probing", environment=environment, start_new_session=False
-    )
+    # The child stays in this session, so that Ctrl-C ends it. Its input is closed, so it cannot notice our end.
+    process = start_child("loadtest.preflight.probing", environment=environment, start_new_session=False)
     terminal, experiment = Console(stderr=True), 0
     try:
         if process.stdin is not None:

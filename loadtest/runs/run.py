@@ -146,7 +146,7 @@ def make_load(
                 try:
                     progress = decode_progress(line)
                 except msgspec.MsgspecError:
-                    continue  # The line was truncated: the load does not wait if this process reads too slowly.
+                    continue  # The load never waits for this process, so it truncates lines if reading is too slow.
                 if isinstance(progress, Failure):
                     failed = LoadtestError(progress.error)
                 else:

@@ -206,7 +206,7 @@ def _exceeded_window(side: PlannedSide, starts_s: Sequence[float]) -> float:
 
 
 def show_plan(sides: BothSides, order: Sequence[Side], *, pairs: int, least: int) -> None:
-    """Print the load of both sides. ``least`` of the ``pairs`` may suffice."""
+    """Print the load of both sides. The comparison ends after ``least`` to ``pairs`` pairs."""
     loaded, pace = sides["base"].loaded, pace_of(sides, order)
     print(f"{loaded.scenario.title} [{loaded.name}, seed {loaded.scenario.seed}]")
     time = f"{pace.total_s:.0f} s" if pace.total_s < 120 else f"{pace.total_s / 60:.0f} min"

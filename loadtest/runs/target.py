@@ -212,7 +212,7 @@ def credentials_for(chosen: ChosenTarget, environ: Mapping[str, str] = os.enviro
 
 @dataclass(frozen=True, slots=True)
 class ResolvedTarget:
-    """A target that may be loaded now.
+    """A target that is ready for load.
 
     ``environment`` is for the load's processes and has the credentials. ``description`` is a sentence about the load's
     destination and budget. For an embedded target, ``chosen`` is None and ``embedded`` is its process.
@@ -232,7 +232,7 @@ def resolved_target(loaded: LoadedScenario, options: TargetOptions) -> Iterator[
     """Yield the target of a run, ready for load. An embedded target runs until the context ends.
 
     Raises:
-        InputError: if the target may not be loaded, or the load would exceed its budget.
+        InputError: if the target must not be loaded, or the load would exceed its budget.
         TargetError: if the preflight fails, or the embedded target does not start.
     """
     preflight = not options.no_preflight
