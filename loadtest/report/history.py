@@ -48,7 +48,7 @@ def write(file: Path, output: Path) -> None:
     """Write the page of a history. Raises ``InputError`` if the history does not exist or cannot be read."""
     if not file.is_file():
         check = mention("regression", "check", file.stem, history=file)
-        raise InputError(f"there is no history {file}", f"{check} begins one.")
+        raise InputError(f"there is no history {file}", f"{check} creates it.")
     contents = history_file.read(file)
     write_atomically(output, render_html(build(contents.history, file, contents.warnings)))
 

@@ -3,8 +3,8 @@
 A run gets ``junit.xml`` and two files whose numbers are computed from every sample:
 
 * ``load-performance.json`` has the form of k6's summary export. GitLab's merge-request widget reads the file and
-  compares four figures with the target branch: checks passed, p90 and p95 of the time to the first byte, and requests
-  per second (GitLab's documentation, "Load Performance Testing").
+  compares four figures with those of the merge request's target branch: checks passed, p90 and p95 of the time to the
+  first byte, and requests per second (GitLab's documentation, "Load Performance Testing").
 * ``stats.csv`` has the form of Locust's ``_stats.csv``. Jenkins' Performance plugin reads it.
 
 A comparison gets JUnit and OpenMetrics files, and GitHub's annotations and outputs.
@@ -251,7 +251,7 @@ def _all(comparison: RunComparison) -> str:
 def render_openmetrics(comparison: RunComparison) -> str:
     """Return the head's values as OpenMetrics text, with times in seconds and shares as ratios.
 
-    GitLab's ``reports:metrics`` reads the text and compares the values with those of the target branch.
+    GitLab's ``reports:metrics`` reads the text and compares the values with those of the merge request's target branch.
     """
     lines = []
     for metric, nature in NATURES.items():

@@ -119,7 +119,7 @@ def draw_429_rate(findings: Findings) -> Drawing | Point:
     marks.over_time(axes, findings.record)
     caption = "Requests answered with 429 ÷ requests sent, by sending time"
     if (why := findings.record.expectation.why_not) is not None:
-        caption += f". There are no expected 429s, because {why}."
+        caption += f". Expected 429s are unknown, because {why}."
     else:
         caption += f"; expected: decisions of {findings.record.assumed_limits.words}, on the same requests."
     return Drawing(_429_rate_title(findings), caption, figure)
@@ -133,7 +133,7 @@ def _429_rate_title(findings: Findings) -> str:
     title += f", {share(requests.expected_throttled_rate)} were expected"
     if found.agreement is None:
         return title
-    order = " with accepted requests of bursts first" if found.reordered else ""
+    order = " if bursts’ accepted requests came first" if found.reordered else ""
     return f"{title}; {share(found.agreement)} of the decisions are as expected{order}"
 
 

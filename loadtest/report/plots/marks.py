@@ -93,7 +93,7 @@ def draw_bins(panel: Axes, record: Record, traffic: str, cuts: Floats, binned: l
 
 
 def mark_windows(panel: Axes, record: Record, boundaries: Floats) -> bool:
-    """Draw the boundaries of the server's windows as bands. Return True if any was drawn.
+    """Draw the boundaries of the server's windows as lines in bands. Return True if any was drawn.
 
     A band spans the uncertainty of the server's clock in both directions. Nothing is drawn if the bands cover more than
     half of a window, or if there are very many boundaries. ``boundaries`` are in s since the epoch.

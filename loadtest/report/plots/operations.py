@@ -179,7 +179,7 @@ def _spent(panel: Axes, figure: Figure, findings: Findings) -> None:
     style.plain(panel.xaxis)
     if of_limit:
         handles.append(panel.axvline(100, color=style.INK, lw=1.0, ls=(0, (4, 2))))
-    asked = "asked of the retrieval limit" if of_limit else "of all retrievals"
+    asked = "use of the retrieval limit" if of_limit else "share of all retrievals"
     panel.set(xlabel=f"{asked}, %", title=asked.capitalize())
     style.keys(figure, dict(zip(("polls", "retrieves", "what the limit allows"), handles, strict=False)))
 
