@@ -49,7 +49,7 @@ _REFUSALS: Final[dict[str, tuple[str, str | None]]] = {
 
 
 class Contradiction(msgspec.Struct, frozen=True, kw_only=True):
-    """A problem that keeps a plan from working."""
+    """A problem of a plan: two of its parts do not fit together."""
 
     kind: str
     """``workflow``, ``retrievals``, ``polls``, ``retry``, ``percentile``, ``pool``, ``window``, ``threshold``,

@@ -84,7 +84,7 @@ class Comparison(Strict):
 
 
 class ThresholdEntry(Strict):
-    """A threshold as it is written in the file. ``parsed`` is its parsed form."""
+    """A threshold as it is written in the file."""
 
     require: str
     traffic: str | None = None

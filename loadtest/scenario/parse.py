@@ -80,7 +80,7 @@ def find_scenario(name: str, folder: Path = FOLDER, shipped: Path = SHIPPED) -> 
 def load_scenario(path: Path, overrides: Sequence[str] = (), seed: int | None = None) -> LoadedScenario:
     """Read a scenario strictly. Overrides ``KEY=VALUE`` and ``seed`` replace its own values.
 
-    KEY is a dotted path. It names a stage by its name or its number.
+    KEY is a dotted path. An item of a list, such as a stage, is given by its name or its number (from 0).
 
     Raises:
         InputError: if the scenario is invalid. The message names file, key and remedy of every error.
@@ -119,7 +119,7 @@ def _with_traffic(loaded: LoadedScenario, kept: dict[str, Traffic], which: str) 
 def scaled(loaded: LoadedScenario, seconds: float) -> LoadedScenario:
     """Return the scenario with all stage durations scaled, so that its longest entry takes ``seconds``.
 
-    Faults of the embedded target keep their place in the stages. Rates, bursts, polling, time-outs and the drain stay.
+    Faults of the embedded target are scaled like the stages. Rates, bursts, polling, time-outs and the drain stay.
     If the scenario becomes shorter, so does its warm-up, down to one second. The warm-up never becomes longer.
 
     Raises:
@@ -152,10 +152,12 @@ def scaled(loaded: LoadedScenario, seconds: float) -> LoadedScenario:
 
 
 def with_stage_alone(loaded: LoadedScenario, stage: str, whole_s: float) -> LoadedScenario:
-    """Return the scenario with one stage only. Entries without this stage and thresholds on other stages are removed.
+    """Return the scenario with one stage only.
+
+    Entries without this stage, thresholds on other stages, and all comparisons are removed.
 
     The stage must have a constant rate. Its duration is rounded up to a multiple of a window of ``whole_s`` seconds,
-    and to at least two windows. It then always contains a whole window. If ``whole_s`` is 0, the duration stays.
+    and to at least two windows. The stage then always contains a whole window. If ``whole_s`` is 0, the duration stays.
 
     Raises:
         InputError: if there is no such stage, its rate is not constant, or no threshold applies to it.
