@@ -54,7 +54,7 @@ def credentials(environ: Mapping[str, str] = os.environ) -> tuple[tuple[str, ...
 def side_environment(side: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the environment of a side (``base`` or ``head``) of ``loadtest compare``.
 
-    For ``head``, ``HEAD_WORKFLOW_API_KEYS`` replaces ``WORKFLOW_API_KEYS``.
+    A variable ``HEAD_NAME`` replaces ``NAME`` for ``head``, for example ``HEAD_WORKFLOW_API_KEYS``.
     """
     prefix = f"{side.upper()}_"
     own = {name.removeprefix(prefix): value for name, value in environ.items() if name.startswith(prefix)}

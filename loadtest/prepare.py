@@ -177,7 +177,7 @@ def assumed_limits_of(loaded: LoadedScenario, chosen: NamedEntry | None) -> Assu
 
 
 def differing_limits(loaded: LoadedScenario, chosen: NamedEntry) -> str:
-    """Return a question if a running target's assumed limits differ from the scenario's. Otherwise the text is empty.
+    """Return a question if limits that a target's entry does not state differ from the scenario's; else an empty text.
 
     Rates in units of a limit refer to the documented limits, unless the target's entry states other limits.
     """

@@ -2,8 +2,9 @@
 
 The numbers come from the documentation.
 Give ``Paced`` or ``AsyncPaced`` to httpx as the transport, and ``max_retries=0`` to an SDK above it. The environment
-variables WORKFLOW_API_KEY and WORKFLOW_ENDPOINT set the key. If N processes share a key, write this file again with
-``loadtest advise --clients N --client client.py``, and set WORKFLOW_CLIENT to 0, 1, … N − 1 so that they take turns.
+variables WORKFLOW_API_KEY and WORKFLOW_ENDPOINT set the key and endpoint. If N processes share a key, write this file
+again with ``loadtest advise --clients N --client client.py``. Then set WORKFLOW_CLIENT to 0, 1, … N − 1, so that the
+processes take turns.
 """
 
 import asyncio

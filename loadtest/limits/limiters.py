@@ -54,7 +54,7 @@ class Limiter:
     __slots__ = ()
 
     def decide(self, now: float) -> Decision:
-        """Decide on a request at ``now`` (unix seconds), and count it if it is accepted."""
+        """Decide on a request at ``now`` (unix seconds), and count the request as the algorithm does."""
         raise NotImplementedError
 
     def release(self, now: float) -> None:
@@ -178,8 +178,8 @@ class SlidingCounter(Limiter):
         aligned: whether windows follow a fixed grid. If False, the first request starts windows, and so does the first
             request after a whole window without requests (HAProxy's ``http_req_rate``).
         phase: as in ``FixedWindow``.
-        round_down: whether p(1 − f) is rounded down, as in the ``limits`` package, which accepts up to one
-            request more.
+        round_down: whether p(1 − f) is rounded down, as in the ``limits`` package. Rounding accepts up to one more
+            request.
     """
 
     __slots__ = (

@@ -37,7 +37,7 @@ Server = tuple[str, str, int]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A base URL that may be loaded, resolved to numeric addresses."""
+    """A parsed base URL, with the numeric addresses of its host."""
 
     url: str
     scheme: str

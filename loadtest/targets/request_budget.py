@@ -111,7 +111,10 @@ def repeated(load: MinimumLoad, starts_s: Sequence[float], before: MinimumLoad |
 
 
 def preflight_load(scenario: Scenario, keys: int) -> MinimumLoad:
-    """Return the load of a preflight: a request for each tried key, then either a run or a submit with a retrieval."""
+    """Return the load of a preflight: a request for each tried key, then the scenario's first workflow, if any.
+
+    The workflow is a run, or a submit with a retrieval.
+    """
     counts: Counter[LimitName] = Counter({LimitName.RETRIEVAL: min(keys, PREFLIGHT_KEYS)})
     if (traffic := first_workflow(scenario)) is not None:
         counts.update(LIMITS_OF_OPERATION[workflow_operation(traffic)])
