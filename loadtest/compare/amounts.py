@@ -189,7 +189,7 @@ def worsening(one: MetricComparison) -> float:
 
 
 def telling(one: MetricComparison) -> tuple[bool, float]:
-    """Return a sort key that grows with the worsening. Metrics without ``in_percent`` have the smallest keys."""
+    """Return a sort key that grows with the worsening. Keys are smallest where ``in_percent`` is false."""
     return in_percent(one), worsening(one)
 
 
@@ -199,7 +199,7 @@ def factor(ratio: float) -> str:
 
 
 def find(metrics: Sequence[MetricComparison], worse: Sequence[MetricComparison]) -> tuple[ChangeFinding, ...]:
-    """Return a finding for each share of ``worse``, and a finding for all its times and goodput of an entry and stage.
+    """Make a finding of each share in ``worse``, and of all other metrics in ``worse`` of an entry and stage together.
 
     The entry's other metrics that became worse are symptoms: they show where the time was lost. Findings of errors come
     first, then those of 429s. The rest follow by the lower bound of the cause's difference (95 %), the largest first.

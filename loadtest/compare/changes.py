@@ -89,7 +89,7 @@ def reaches_effect(nature: Nature, delta: float, difference: float, resolution_m
     """Whether a time or rate became worse by at least the minimum effect.
 
     ``delta`` is head − base on the log scale, and ``difference`` is head − base in the metric's unit. Differences below
-    the poll interval ``resolution_ms`` are not visible.
+    the poll interval ``resolution_ms`` do not count.
     """
     hidden = nature.unit == "ms" and difference < max(LEAST_MS, resolution_ms)
     return nature.worse * delta >= LEAST_RATIO and not hidden
@@ -277,7 +277,7 @@ class ShareChange(MetricChange):
         return self.difference_interval()[1] < _UNCHANGED_SHARE
 
     def detectable(self, level: float, power: float) -> float | None:
-        """The smallest rise that is found with the given power, as an odds ratio. None if the share would exceed 1."""
+        """The smallest rise that is found with the given power, as an odds ratio. None if the share would reach 1."""
         n, of_base = (sum(one.n for one in side) for side in (self.head_counts, self.base_counts))
         rate, varies = common_log_odds(self.base_counts, half=True), sum(self.varies)
         share = before = expit(rate + self._offset)

@@ -26,7 +26,7 @@ SCHEMA_VERSION: Final = 1
 RunStatus = Literal["accepted", "waiting", "rejected", "invalid"]
 """``accepted``: later checks use the run. ``waiting``: the run needs a decision. ``invalid``: no check ever uses it."""
 RecordedVerdict = ComparisonVerdict | Literal["not judged"]
-"""``not judged``: the user accepted the run, and it was never compared."""
+"""``not judged``: the user decided on the run, which was never compared."""
 
 NOT_CONFIRMED: Final = "not confirmed by"
 """If a check accepts a suspected run by itself, the decision's reason begins with this."""
@@ -103,7 +103,7 @@ class History(NamedTuple):
         return next((each for each in self.runs if each.id == run), None)
 
     def with_rerun(self, run: str) -> list[HistoryRun]:
-        """The suspected run and its reruns, if ``run`` is any of them. A decision applies to all of them."""
+        """A run and its reruns, because a decision applies to all of them. ``run`` is the id of any of them."""
         found = self.find(run)
         suspect = "" if found is None else found.line.confirms or found.id
         return [each for each in self.runs if suspect and suspect in {each.id, each.line.confirms}]

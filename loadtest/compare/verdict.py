@@ -159,7 +159,7 @@ def judge_family(
             verdict = _SUSPECTED if rerun else ("regressed", "")
         else:
             verdict = _not_worse(one, p, improved=one.key in better)
-        # If this share had an event, it would be one more test.
+        # A share without events is not a test. With an event, it would be a further test.
         whole = total + (one.weight if one.decided() else 0.0)
         detectable = one.detectable(levels.family * one.weight / whole, levels.power) if one.weight else None
         judged.append(_judged(one, verdict, (raw[one.key], p), detectable))

@@ -202,7 +202,7 @@ class Execution:
         except GeneratorExit:  # the coroutine is being closed
             raise
         except BaseException as error:
-            # If this task was not cancelled itself, it has awaited something that was cancelled.
+            # If this task was not cancelled itself, the workflow awaited something that was cancelled, and has failed.
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling()):
                 raise

@@ -269,9 +269,9 @@ def _from_file(text: str) -> ModuleType:
     if path.suffix != ".py" or not path.is_file():
         remedy = f"Give the path of a .py file; relative paths start at the working directory ({Path.cwd()})."
         raise InputError(f"--workflows {text}: there is no such file", remedy)
-    _look_in(path.parent)  # as `python FILE` does, so that it can import files beside it
+    _look_in(path.parent)  # as `python FILE` does, so that the module can import files beside it
     name = path.stem
-    while name in sys.modules:  # two files may have the same name, and a file the name of another module
+    while name in sys.modules:  # another file or module may already have this name
         name += "_"
     spec: Any = importlib.util.spec_from_file_location(name, path)
     module: ModuleType = importlib.util.module_from_spec(spec)

@@ -76,7 +76,7 @@ class Monitoring(Collector):
         headers = [header for header in scope["headers"] if header[0] in _NEGOTIATED]
         try:
             return await self._ask(headers, scope["query_string"])
-        except (TypeError, ValueError):  # the version is not a number, or the bytes are not text
+        except (TypeError, ValueError):  # a version in `accept` is not a number, or the bytes are not text
             return await self._ask([], b"")
 
     async def _ask(self, headers: list[Header], query: bytes) -> ServerReply:

@@ -224,7 +224,7 @@ class _Search:
         info = run_directory.load(place)
         if code == ExitCode.INTERRUPTED or info.end == "interrupted":
             raise self._unfinished(multiplier, "it was interrupted", ExitCode.INTERRUPTED)
-        # Each run has its own report; only its figures are needed here.
+        # The search needs only the report's figures.
         reported = make_report(place, plots=False, stdout=DEVNULL)
         if code != ExitCode.PASS:
             raise self._unfinished(

@@ -121,7 +121,7 @@ def _target(
         duration_s=sum(WINDOWS * limit.window for limit in documented.values()),
         due={name: np.zeros(limit.count + 1, np.int64) for name, limit in documented.items()},
     )
-    # To measure a limit, one key must use all of it.
+    # The limits are increased by this request, so a share of 100 % allows one key to exceed the documented limits.
     used = {name: Limit(limit.count + 1, limit.window) for name, limit in documented.items()}
     check_request_budget(chosen, load, used, keys=1, now=datetime.now(UTC))
     entry = chosen.entry
