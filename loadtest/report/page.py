@@ -56,7 +56,7 @@ TERMS: Final[Mapping[str, str]] = {
     "p50": "The median: half of the times are at most this long.",
     "p95": "95 of 100 times are at most this long.",
     "p99": "99 of 100 times are at most this long.",
-    "poll lag": "Time from a job’s end until the poll that found it ended.",
+    "poll lag": "Time from a job’s end until the poll that showed this end.",
     "queue wait": "A job’s time from acceptance to the start of its execution.",
     "response time": "From an operation’s intended start until its result is there, with waiting, retries and polls.",
     "saturated": "A window of the server is saturated if at least one request in it got 429.",

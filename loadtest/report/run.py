@@ -169,7 +169,8 @@ def make(directory: Path, *, plots: bool = True, png: bool = False, baselines: S
 
     Raises:
         RecordError: if a directory holds no readable record.
-        InputError: if a threshold can't be read, the run is its own baseline, or a file can't be written.
+        InputError: if a threshold can't be read, the run is its own baseline, a log is given with baselines or as a
+            baseline, or a file can't be written.
     """
     with reading(directory) as on_progress:
         found = analysis.find(load_record(directory, on_progress))
@@ -214,7 +215,7 @@ def _write(found: Findings, measured: RunMeasurements | None, page: Page) -> Non
 def load_measurements(directory: Path) -> RunMeasurements:
     """Return a run's measurements from its report, or from its record if there is no report of this version.
 
-    Raises ``RecordError`` if the directory holds no readable record.
+    Raises ``RecordError`` if the directory holds no readable record, or ``InputError`` if the run is from a log.
     """
     try:
         return read(directory)
