@@ -250,7 +250,7 @@ class Reason(Word):
     UNKNOWN_ENCODING = "unknown_encoding", "The answer's compression was not requested, or is unknown."
     UNDECODABLE_BODY = "undecodable_body", "The compressed body is damaged."
     REDIRECT = "redirect", "The target redirected; redirects are not followed."
-    UNEXPECTED_STATUS = "unexpected_status", "The status is not the expected one."
+    UNEXPECTED_STATUS = "unexpected_status", "The status differs from the expected status."
     INVALID_JSON = "invalid_json", "The body is not JSON."
     WRONG_SHAPE = "wrong_shape", "The body does not have the documented structure."
     WRONG_JOB = "wrong_job", "The answer is about another job."

@@ -20,7 +20,7 @@ ROUND_TRIP_S: Final = 0.002
 JITTER_S: Final = 0.001
 """Default variation of a request's time to the server, in s."""
 _SPARE: Final = 1.25
-"""The maximum of unfinished jobs is this many times the number of jobs that keep the retrieval limit busy."""
+"""The maximum number of unfinished jobs is this many times the number that keeps the retrieval limit busy."""
 MOST: Final = 200_000
 """Maximum number of jobs or runs that are simulated."""
 _STREAM_WINDOWS: Final = 3
@@ -117,9 +117,9 @@ class Limits:
         return max(each.spacing(clients, self.jitter_s) for each in self.candidates[name])
 
     def unfinished(self, longest_s: float) -> float:
-        """Return the maximum of unfinished jobs of all paced clients.
+        """Return the maximum number of unfinished jobs of all paced clients.
 
-        They keep the retrieval limit busy around a window's edge, and while a job runs for ``longest_s``.
+        So many jobs keep the retrieval limit busy around a window's edge, and while a job runs for ``longest_s``.
         """
         most = [
             2 * at_once(each.spec, each.limit) + each.limit.rate * longest_s

@@ -221,7 +221,7 @@ def _alike(slower: Level, faster: Level) -> bool:
 
 
 class LimitForecast:
-    """Forecasts each limit's share of 429s at multiples of a scenario's rate, and guesses where each limit is met.
+    """Forecasts each limit's share of 429s at multiples of a scenario's rate, and guesses which multiple reaches it.
 
     The scenario has only the judged stage. The forecast assumes that this stage and a window of the limiter start
     together. Another start of the windows gives the same shares, because whole windows are judged.
@@ -238,9 +238,9 @@ class LimitForecast:
         self._shares = cache(self._rejected_shares)
 
     def guesses(self, levels: Sequence[Level] = ()) -> list[Guess]:
-        """Return guesses for the limits that the scenario uses, without limits that no multiplier in range meets.
+        """Return guesses for the limits that the scenario uses. A limit that no multiplier reaches has no guess.
 
-        If a limit was the bottleneck of any of ``levels``, its guess is computed from these levels.
+        If a limit was the bottleneck of some ``levels``, its guess is computed from these levels.
         """
         found = {name: self._measured(name, levels) or self._highest(name) for name in self._drawn}
         return [

@@ -21,7 +21,7 @@ _NEARLY: Final = 0.9
 
 
 class EarlyStopError(Exception):
-    """Ends a search early. ``words`` end a sentence with the reason. ``code`` is the exit code without an answer."""
+    """Ends a search early. ``words``, the end of a sentence, state why. ``code`` is the exit code without an answer."""
 
     def __init__(self, words: str, code: ExitCode) -> None:
         super().__init__(words)

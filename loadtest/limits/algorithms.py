@@ -37,7 +37,7 @@ AlgorithmName = Literal[
 CONCURRENCY: Final = "concurrency"
 """The only algorithm that limits requests in progress instead of arrivals."""
 Scope = Literal["key-and-name", "key", "name", "global"]
-"""The requests that one limiter counts: of one key on one limit name, of one key, on one limit name, or all."""
+"""A limiter's requests: of one key on one limit name, of one key, on one limit name, or all requests."""
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 SHARED_SCOPES: Final[tuple[Scope, ...]] = ("key", "global")
 """Scopes whose limiters count requests of all limit names together."""

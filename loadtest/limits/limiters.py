@@ -1,9 +1,9 @@
 """Rate limiters as state machines.
 
 Windows are fixed, or slide, either exactly (a log) or approximately (a counter). Buckets accept B requests at once and
-ρ = N/W per second thereafter. A bucket's state is its number of tokens; in GCRA and the leaky queue, it is the time by
-which the schedule runs ahead. The state is stored *as of the last request*, because absolute unix times are large and
-would lose precision. A concurrency limit counts requests in progress.
+ρ = N/W per second thereafter. A token bucket's state is its number of tokens. The state of GCRA and the leaky queue is
+the time to the next request's theoretical arrival. Both are stored *as of the last request*, because absolute unix
+times are large and would lose precision. A concurrency limit counts requests in progress.
 """
 
 import math
