@@ -206,7 +206,7 @@ def _response(findings: Findings, entry: MainEntry) -> KeyFigure:
     if not entry.times.n:
         source = findings.record.info.source
         logged = source is None or source.service_times
-        why = "no operation was ok or timed out" if logged else "the log has no durations"
+        why = "no operation was ok, and none timed out" if logged else "the log has no durations"
         return KeyFigure("p95 response time", NOTHING, why=f"no data, because {why}")
     part = entry.part
     imported = findings.record.info.imported

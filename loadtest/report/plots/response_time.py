@@ -100,7 +100,7 @@ def draw_service(findings: Findings) -> Drawing | Point | None:
         return None
     found = {name: stages for name in names if record.time("response_time_ms", stages := record.stages(traffic=name)).n}
     if not found:
-        return Point("Response time beside service time", "no operation was answered with success or timed out")
+        return Point("Response time beside service time", "no operation was ok, and none timed out")
     figure, drawn, left_out = entry_panels(findings, found, 2.3, columns=3)
     for panel, _, stages, colour in drawn:
         response, service = (record.time(each, stages) for each in ("response_time_ms", "service_time_ms"))
@@ -209,7 +209,7 @@ def draw_spectrum(findings: Findings) -> Drawing | Point:
     found = {name: record.time("response_time_ms", record.stages(traffic=name)) for name in record.info.traffic}
     found = {name: values for name, values in found.items() if values.n}
     if not found:
-        return Point("Percentiles of response time", "no operation was answered with success or timed out")
+        return Point("Percentiles of response time", "no operation was ok, and none timed out")
     found, left_out = deciding(findings, found)
     figure, (panel,) = style.panels(1, 2.2)
     for name, values in found.items():

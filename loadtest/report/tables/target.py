@@ -48,7 +48,8 @@ def about_target(findings: Findings) -> Iterator[Point]:
             unknown = ". No request was accepted after the first 429, so the limiter is unknown."
             why = unknown if observed.inference.word == "nothing" else ", and no known limiter explains them."
             yield Point(
-                f"{count(found[0])} of {count(found[1])} 429s of the {limit_name(name)} came before it was reached{why}"
+                f"{count(found[0])} of {count(found[1])} rejections (429) on the {limit_name(name)} came before it was "
+                f"reached{why}"
             )
     for slow in findings.slow_keys:
         times = f"{slow.statistic} of {slow.traffic} is {duration_ms(slow.value_ms)}, {times_as(slow.factor)} times"
