@@ -51,7 +51,7 @@ _WEIGHTS: Final = {
     Metric.TIME_TO_RESULT_P95: 0.25,
     **{metric: 1.0 for metric, nature in NATURES.items() if nature.unit == "share"},
 }
-"""A metric's share of α is proportional to its weight. A p95 gets less, because it varies more and finds less."""
+"""A metric's share of α is proportional to its weight. A p95 gets less: it varies more and finds only larger changes."""
 _HIDDEN: Final = 0.05
 """A poll interval above this share of the response time hides changes of executionTime."""
 TESTABLE: Final = frozenset({*_WEIGHTS, Metric.EXECUTION_TIME_P50})
@@ -185,7 +185,7 @@ def _not_worse(one: AnyChange, p: float | None, *, improved: bool) -> tuple[Metr
 def _judged(
     change: AnyChange, verdict: tuple[MetricVerdict, str], ps: tuple[float, float | None], detectable: float | None
 ) -> MetricComparison:
-    """Make the entry of a tested metric. ``verdict`` includes the reason; ``ps`` are p and p by Holm."""
+    """Describe a measured change. ``verdict`` includes the reason; ``ps`` are p and p by Holm."""
     low, high = change.interval()
     return MetricComparison(
         **change.key._asdict(),
@@ -215,7 +215,7 @@ def _judged(
 def only_shown(
     key: Key, bases: Sequence[Measurement], value: float | None, why: str, *, learning: bool = False
 ) -> MetricComparison:
-    """Make the entry of a metric that is not tested. ``learning``: whether too few earlier runs have it."""
+    """Describe a metric that is not tested. ``learning``: whether too few earlier runs have it."""
     earlier = tuple(one.value for one in bases)
     base = statistics.fmean(earlier) if earlier else None
     return MetricComparison(

@@ -38,7 +38,7 @@ from loadtest.terminal import ProgressDisplay
 
 
 class SeriesEnd(NamedTuple):
-    """The pairs (base, head) of a series whose two blocks finished and were measured, in order of time.
+    """The result of a series: each pair (base, head) with two finished and measured blocks, in order of time.
 
     If the series ended early or a block could not be measured, ``code`` and ``reason`` say why; else ``code`` is
     ``PASS``.

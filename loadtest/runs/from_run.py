@@ -84,7 +84,7 @@ def _span(info: RunInfo) -> tuple[float, float]:
 def _starts(directory: Path) -> dict[str, NDArray[Any]]:
     """Return the operations of each entry in order of time, with intended start (in s since the epoch) and key.
 
-    The actual start stands for an intended start that the record lacks.
+    If the record lacks an intended start, the actual start replaces it.
     """
     found: dict[str, list[NDArray[Any]]] = {}
     for batch in read_batches(directory):

@@ -77,7 +77,7 @@ class Suspects(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def load_suspects(path: Path) -> Suspects:
-    """Read the file, or the file in a directory. Unknown keys are errors. Raises ``InputError``."""
+    """Read ``suspects.json`` from its path or its folder. Unknown keys are errors. Raises ``InputError``."""
     path = path / SUSPECTS if path.is_dir() else path
     remedy = "Copy it unchanged from the suspected run's directory, and use the same version of loadtest as the check."
     return read_versioned(path, Suspects, _SUSPECTS_SCHEMA, remedy=remedy, error=InputError)
