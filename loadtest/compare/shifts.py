@@ -223,7 +223,7 @@ def _odd_runs(one: _Series, rests: Floats, level: float) -> Iterator[_Found]:
 
 @cache
 def _limits(n: int, level: float, df: float) -> Floats:
-    """Return limits for sets of 1, 2, … runs. The probability that any set exceeds its limit by chance is ≤ ``level``."""
+    """Return limits for sets of 1, 2, … runs. By chance, any set exceeds its limit with a probability ≤ ``level``."""
     most = _most_odd(n)
     return np.array([-student(level / 2 / most / math.comb(n, k), df) for k in range(1, most + 1)])
 

@@ -51,7 +51,7 @@ _WEIGHTS: Final = {
     Metric.TIME_TO_RESULT_P95: 0.25,
     **{metric: 1.0 for metric, nature in NATURES.items() if nature.unit == "share"},
 }
-"""A metric's share of α is proportional to its weight. A p95 gets less: it varies more and finds only larger changes."""
+"""A metric's share of α is proportional to its weight. A p95 gets less, because it finds only larger changes."""
 _HIDDEN: Final = 0.05
 """A poll interval above this share of the response time hides changes of executionTime."""
 TESTABLE: Final = frozenset({*_WEIGHTS, Metric.EXECUTION_TIME_P50})

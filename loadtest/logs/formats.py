@@ -35,7 +35,7 @@ Fields = Mapping[str, pa.Array]
 
 
 class Format(NamedTuple):
-    """A format of access logs. ``parse`` returns the fields of an array of lines, which are bytes."""
+    """A format of access logs. ``parse`` takes an array of lines (bytes) and returns their fields."""
 
     name: str
     parse: Callable[[pa.Array], Fields]

@@ -134,7 +134,7 @@ async def pause(seconds: float) -> None:
 
 
 Call = Callable[[], Any]
-"""A workflow's function with its arguments bound. It returns a JSON object, or a coroutine if the function is async."""
+"""A workflow's function with bound arguments. A call returns a JSON object, or a coroutine of an async function."""
 
 
 @dataclass(frozen=True, slots=True)

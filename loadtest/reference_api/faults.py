@@ -69,12 +69,12 @@ class ActiveFault:
 
     @property
     def begin(self) -> float:
-        """Start of the fault in monotonic seconds. Infinite while it is unknown."""
+        """Start of the fault in monotonic seconds. Infinite while ``zero`` is None."""
         return math.inf if self.zero is None else self.zero + self.fault.start
 
     @property
     def end(self) -> float:
-        """End of the fault in monotonic seconds. Infinite if the fault has no duration."""
+        """End of the fault in monotonic seconds. Infinite without a duration, or while ``zero`` is None."""
         return math.inf if self.fault.duration is None else self.begin + self.fault.duration
 
     def in_force(self, now: float) -> bool:

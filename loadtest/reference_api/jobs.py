@@ -44,7 +44,7 @@ class State(StrEnum):
 
 
 class Job(msgspec.Struct, gc=False, eq=False):
-    """A submitted run that has not ended.
+    """A job that has not ended.
 
     The garbage collector does not track jobs: only a job's arguments could make it a part of a reference cycle.
     """

@@ -72,7 +72,7 @@ class Monitoring(Collector):
         return self._document
 
     async def _metrics(self, scope: AsgiScope) -> ServerReply:
-        """Return all metrics in the format that the headers ask for. If the request is malformed, use the default."""
+        """Return all metrics in the format that the headers ask for. If they are malformed, use the default format."""
         headers = [header for header in scope["headers"] if header[0] in _NEGOTIATED]
         try:
             return await self._ask(headers, scope["query_string"])

@@ -114,7 +114,7 @@ class _Search:
         self.target = ""
 
     def plan(self) -> str:
-        """Return the expected limits and the cost of the first run. Raises ``InputError`` if this run is not allowed."""
+        """Return the expected limits, and the cost of the first run. Raises ``InputError`` if it is not allowed."""
         guesses = sorted(self.guesses, key=lambda guess: guess.multiplier)
         expected = [f"{each.limit} at {sentences.rates(self.offered, each.multiplier)}" for each in guesses]
         first, duration_s = self._next() or 1.0, self.loaded.scenario.duration
