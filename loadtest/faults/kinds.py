@@ -1,7 +1,7 @@
 """The kinds of faults, and their keys.
 
-Whether a job has a fault, such as a wrong result, is decided when it is submitted. The fault then applies to all its
-retrievals.
+Whether a job has a fault, such as a wrong result, is decided when the job is submitted. The fault then applies to all
+retrievals of the job.
 """
 
 from typing import Annotated, ClassVar, Final, Literal
@@ -80,7 +80,7 @@ class SlowExecution(Fault, frozen=True, tag="slow-execution"):
 
 
 class Freeze(Fault, frozen=True, tag="freeze"):
-    """The whole server stops. It reads no requests, sends no answers and executes no workflows.
+    """The whole server stops. It reads no requests, sends no answers and starts no workflows.
 
     Without ``ms``, it stops for the whole duration of the fault. With ``ms``, every affected request stops it for this
     time.

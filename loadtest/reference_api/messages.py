@@ -112,7 +112,7 @@ class LenientRequest(RunRequest, forbid_unknown_fields=False):
 
 
 async def read_body(scope: AsgiScope, receive: Receive, max_body: int) -> bytes:
-    """Read a request's body. Raise ``ApiError`` 413 if it is too large, ``DisconnectedError`` if the client hangs up."""
+    """Read a request's body. Raise ``ApiError`` 413 (too large), or ``DisconnectedError`` if the client hangs up."""
     # A client that still writes when the connection closes may never see the response. A body up to MAX_BODY is
     # therefore read to its end. The server hangs up early only if a body is larger.
     for name, value in scope["headers"]:
