@@ -39,7 +39,7 @@ _SHIFTS_S: Final = (-0.1, -0.03, -0.01, 0.0, 0.01, 0.03, 0.1)
 _PHASES: Final = 7
 """Number of phases that are tried within the interval of possible phases."""
 EVIDENCE: Final = 6.9
-"""A fit is clearly worse than another if its log-likelihood is this much lower, which is about 1000 to 1."""
+"""A fit is clearly worse than another if its score is lower by more than this. The ratio is about 1000 to 1."""
 _FURTHER: Final = 6
 """Thresholds up to twice the best plus this number are tried, because twice a small threshold is too few."""
 

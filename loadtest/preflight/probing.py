@@ -37,7 +37,7 @@ _UNKNOWN_WORKFLOW: Final = "loadtest-probe-no-such-workflow"
 _UNAVAILABLE: Final = 503
 _TIMEOUT_S: Final = 120.0
 _PATIENCE: Final = 4.0
-"""While answers arrive, the wait lasts at most this many times the probe's patience."""
+"""While answers arrive, further waits begin until this many times the probe's patience has passed."""
 _LATE_S: Final = 0.1
 """This machine counts as busy if a tenth of the requests are late by more than this in s (bench/README.md)."""
 _LATE: Final = 0.1

@@ -40,7 +40,7 @@ class VolleyOrder:
     Attributes:
         at: earliest start, in unix seconds of our clock.
         patience: seconds to wait for a further answer. Unanswered requests then count as accepted.
-        held: whether a queue holds accepted requests. The wait for answers is then ``patience`` in total.
+        held: whether a queue holds accepted requests. No further wait then begins after ``patience``.
         spread: seconds over which the requests are spread; 0 to send them together.
     """
 

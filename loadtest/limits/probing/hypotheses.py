@@ -28,7 +28,7 @@ RATES: Final = 30.0
 """Rates within this factor of the documented rate are tried, and windows down to the documented window ÷ this factor.
 This is an assumption."""
 FAR: Final = math.log(500)
-"""A limiter is excluded if its log-likelihood is this far below the best. At most 0.2 % of probes may be wrong."""
+"""A limiter is excluded if its log-likelihood is this far below the best, so that at most 0.2 % of probes are wrong."""
 _PER_MISS: Final = 3.5
 """Each surplus or missing accepted request of a burst makes a draw e^3.5 = 33 times less likely. 3.5 is between
 FAR / 2 and FAR, so that two misses exclude a limiter, and a single miss does not."""
