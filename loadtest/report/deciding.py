@@ -142,7 +142,7 @@ def deciding(
 
 
 def listed(findings: Findings, table: Table) -> Table:
-    """Shorten a long table: keep the rows of the page's first screen, then the rows of deciding entries."""
+    """Shorten a long table: keep the rows of the page's first screen, then the rows of the most important entries."""
     if len(table.rows) <= MOST_LISTED:
         return table
     first = {place: order for order, place in enumerate(table.decides[:MOST_ROWS])}

@@ -76,7 +76,7 @@ def _behaviour(findings: Findings, entry: MainEntry) -> str:
 
 
 def _times(findings: Findings, entry: MainEntry) -> str:
-    """Return a clause such as ``p95 of sync runs is 480 ms``. The clause for jobs includes the polling interval."""
+    """Return a clause such as ``p95 of sync runs is 480 ms``."""
     info, name, n = findings.record.info, entry.part.traffic, entry.times.n
     if entry.quantile is None:
         return f"{count(n)} {entry.operation.called(n)} took at most {duration_ms(entry.times.max)}"

@@ -225,7 +225,7 @@ _MOST_LINES: Final = 40
 _MOST_TABLE_ROWS: Final = 14
 """A table in a closing block has at most this many rows, and fewer if the block would be too long."""
 _MOST_POINTS: Final = 5
-"""A section in a closing block has at most this many points, each on one line."""
+"""A section in a closing block has at most this many points, without their details."""
 _TONES: Final = {"good": "green", "bad": "bold red", "unsure": "yellow", "faint": "dim", "head": "bold", "": ""}
 
 

@@ -195,7 +195,7 @@ def _limits(findings: Findings) -> Table:
 
 
 def _latencies(findings: Findings) -> list[Table]:
-    """Return a table per traffic entry. If there are very many entries, only deciding entries get a table."""
+    """Return a table per traffic entry. Of very many entries, only the most important get a table."""
 
     def of(name: str, row: tuple[str, Summary]) -> TableCell:
         return statistic(row[1], name, interval=True)

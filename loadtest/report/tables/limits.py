@@ -60,7 +60,7 @@ def _differences(name: str, found: LimitObserved429, findings: Findings) -> Iter
     inferred, assumed, limits = found.inference, found.fit, findings.record.assumed_limits
     queues = [fit.spec.algorithm for fit in inferred.named] == ["leaky-queue"]
     if queues and inferred.next is None and inferred.held is not None:
-        yield f"The times of accepted requests match a place in a queue (correlation {inferred.held:.2f})."
+        yield f"The times of accepted requests fit a queue (correlation {inferred.held:.2f})."
     if assumed is not None and not any(same(fit, limits.spec, limits.limit_on(name)) for fit in inferred.named):
         wrong = assumed.wrongly_rejected + assumed.wrongly_admitted + assumed.not_held
         yield f"{count(wrong)} decisions contradict the assumed limiter, {_shorter(assumed)}."
