@@ -120,8 +120,8 @@ def _checked(found: LogRequests, names: Sequence[str]) -> pa.Table:
     wrong, example, remedy = "is a request of the Workflow API", found.other_example, _MAP
     if found.unknown >= found.lines:
         wrong, example, remedy = "has a time, a request and a status", found.example, _DESCRIBE
-    none = f"{joined([*names])}: none of {counted(found.lines, 'line')}"
-    raise InputError(f"{none} {wrong}. Example, masked:\n    {formats.masked(example)}", remedy)
+    none = f"{joined([*names])}: no line {wrong} ({counted(found.lines, 'line')} read)"
+    raise InputError(f"{none}. Example, masked:\n    {formats.masked(example)}", remedy)
 
 
 def _of_one_host(table: pa.Table, wanted: str) -> pa.Table:

@@ -102,7 +102,7 @@ def test_a_fraction_of_a_millisecond_is_one(tmp_path: Path) -> None:
         (COMBINED.format(second=6, status=200).replace("/run", "/walk"), "--map"),
         ("\x1f\x8bnonsense", "gzip -t"),
         (json.dumps({"log": "secret-1 - -", "stream": "stdout"}), "in no known format"),
-        (json.dumps(HAR).replace("http://api.example", "http://[secret"), "none of 1 line"),
+        (json.dumps(HAR).replace("http://api.example", "http://[secret"), "(1 line read)"),
         (json.dumps(NGINX) + "\n" + json.dumps(NGINX | {"msec": "1000"}) + "\n", "100 days"),
         (
             "".join(json.dumps(NGINX | {"host": host}) + "\n" for host in ("a.example", "b.example")),
