@@ -268,13 +268,13 @@ def attribution(
             {name for run in runs for name in run.not_found_entries},
             "Requests answered with 404 before any workflow runs",
             "the cause lies later, where workflows run",
-            "this part is lost before any workflow runs",
+            "the shared part is lost before any workflow runs",
         ),
         (
             {name for run in runs for name in run.idle_entries},
             "Workflows that do nothing",
             "the cause lies in the work of the other workflows",
-            "this part is lost outside the workflows",
+            "the shared part is lost outside the workflows",
         ),
     ):
         # Compare with the first finding outside ``entries`` whose cause is a time.
@@ -282,13 +282,13 @@ def attribution(
         suspect = next((one for one in grown if one.nature.unit == "ms"), None)
         if suspect is None or suspect.difference is None or not (seen := _intervals(metrics, entries, suspect)):
             continue
-        whole = f"of the {quantity(suspect.difference, 'ms')}"
+        whole = f"and {suspect.traffic} by {quantity(suspect.difference, 'ms')}"
         most, least = max(high for _, high in seen), min(low for low, _ in seen)
         if most <= _PART * suspect.difference:
-            texts.append(f"{name} changed by at most {quantity(max(most, 0.0), 'ms')} {whole}: {elsewhere}.")
+            texts.append(f"{name} became slower by at most {quantity(max(most, 0.0), 'ms')}, {whole}: {elsewhere}.")
         elif least >= _PART * suspect.difference:
             span = " to ".join(difference(suspect.metric, end) for end in (least, most))
-            texts.append(f"{name} also became slower by {span} (95 %) {whole}: {here}.")
+            texts.append(f"{name} also became slower by {span} (95 %), {whole}: {here}.")
     return tuple(texts)
 
 

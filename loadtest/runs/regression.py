@@ -309,7 +309,7 @@ def _show_effect(before: History, after: History, run: RunMeasurements) -> None:
     """Print whether an accepted run is comparable, and the minimum detectable change before and now."""
     accepted = [each.measurements for each in before.runs if each.status == "accepted" and each.id != run.run]
     if accepted and (field := mismatch(accepted[-1], run)):
-        print(f"This run is not comparable with the run accepted before it: {field}.")
+        print(f"{run.run} is not comparable with the latest other accepted run: {field}.")
     # The next run has another id, so it is compared with the accepted run, too.
     following = msgspec.structs.replace(run, run="next")
     medians = []

@@ -128,8 +128,8 @@ def test_a_control_that_moved_alone_is_nothing() -> None:
 @pytest.mark.parametrize(
     ("idle", "said"),
     [
-        (10.0, "changed by at most 0.546 ms of the 40 ms: the "),
-        (50.0, "also became slower by +37.4 ms to +42.7 ms (95 %) of the 40 ms: this part is lost"),
+        (10.0, "became slower by at most 0.546 ms, and greetings by 40 ms: the "),
+        (50.0, "also became slower by +37.4 ms to +42.7 ms (95 %), and greetings by 40 ms: the shared part is lost"),
     ],
 )
 def test_what_happens_before_any_workflow_attributes_and_never_excuses(idle: float, said: str) -> None:
