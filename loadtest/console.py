@@ -4,7 +4,6 @@ import sys
 from collections.abc import Iterable
 from typing import Any, Final
 
-import msgspec
 import rich.console
 from rich import box
 from rich.segment import Segment
@@ -43,8 +42,3 @@ def page_table(*columns: str | dict[str, Any]) -> Table:
     for column in columns:
         table.add_column(**{"overflow": "fold", **({"header": column} if isinstance(column, str) else column)})
     return table
-
-
-def print_json(value: Any) -> None:
-    """Print a value as indented JSON."""
-    print(msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2).decode())

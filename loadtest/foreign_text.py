@@ -12,6 +12,8 @@ from functools import lru_cache
 from typing import Any, Final, TextIO
 from urllib.parse import quote
 
+import msgspec
+
 _UNSEEN: Final = (
     "\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f\u2028-\u202e"
     "\u2060-\u2064\u2066-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3"
@@ -94,3 +96,8 @@ def _pattern(key: str) -> str:
 
 def _escape(found: re.Match[str]) -> str:
     return found[0].encode("unicode_escape").decode()
+
+
+def print_json(value: Any) -> None:
+    """Print a value as indented JSON, in one write: a reader such as ``head`` may close the pipe after the first."""
+    print(f"{msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2).decode()}\n", end="")

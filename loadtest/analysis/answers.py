@@ -151,7 +151,8 @@ def comparisons_of(info: RunInfo) -> list[WrittenComparison]:
             unknown += [stage for stage in each.stages or [] if stage not in known]
         sides = each.entries or each.stages or []
         if unknown or not each.by or len({*sides}) < max(2, len(sides)):
-            raise RecordError(f"run.json is damaged: a comparison of {', '.join(unknown) or 'nothing'}")
+            wrong = ", ".join(unknown) or "fewer than two different sides, or by no metric"
+            raise RecordError(f"run.json is damaged: a comparison of {wrong}")
     return found
 
 

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -110,8 +109,11 @@ class _Maker:
         seconds = covered_seconds([key.stage for key in planned], record.covered_s)
         found = self._metrics(planned, seconds)
         statuses = folded(record.counts.of_requests(stage_indices), lambda cell: str(cell.status or "none"))
-        reasons = folded(record.counts.of_operations(stage_indices), attrgetter("reason"))
         words = record.vocabulary.words["reason"]
+        # Several unknown reasons of a damaged record may have the same printable word.
+        reasons = folded(
+            record.counts.of_operations(stage_indices), lambda cell: words[cell.reason] if cell.reason >= 0 else ""
+        )
         return {
             "seconds": seconds,
             "operations": OperationCounts(**_named("operations.", found)),
@@ -123,7 +125,7 @@ class _Maker:
             **{name: value for name, value in found.items() if "." not in name},
             "expected_throttled_rate": _mean(self.of_operations, stage_indices),
             "statuses": dict(sorted(statuses.items())),
-            "reasons": dict(sorted((words[reason], n) for reason, n in reasons.items() if reason >= 0)),
+            "reasons": dict(sorted((word, number) for word, number in reasons.items() if word)),
         }
 
     def _metrics(self, planned: Stages, seconds: float) -> dict[str, float | None]:

@@ -6,8 +6,8 @@ from typing import Any, Final
 import click
 
 from loadtest.cli._options import DURATION, LOAD, NumberRange, shared
-from loadtest.console import print_json
 from loadtest.errors import InputError
+from loadtest.foreign_text import print_json
 from loadtest.runs.target import ScenarioOptions, plan_of
 from loadtest.terminal.plan import show_plan
 

@@ -6,8 +6,8 @@ from typing import Final
 import click
 
 from loadtest.cli._options import shared
-from loadtest.console import print_json
 from loadtest.errors import InputError
+from loadtest.foreign_text import print_json
 from loadtest.processes import make_report, run_module
 from loadtest.record import run_directory
 from loadtest.record.figures import SlowOperation, read_slowest

@@ -9,8 +9,8 @@ from loadtest.cli._options import PATH, SHARE, TARGET, shared
 from loadtest.compare import audit as auditing
 from loadtest.compare import history_file
 from loadtest.compare.history import History, to_otava
-from loadtest.console import print_json
 from loadtest.errors import InputError
+from loadtest.foreign_text import print_json
 from loadtest.processes import run_module
 from loadtest.program import mention
 from loadtest.runs.regression import CheckOptions, decide, load_suspects, warn

@@ -6,7 +6,7 @@ from typing import Final
 import click
 
 from loadtest.cli._options import shared
-from loadtest.console import print_json
+from loadtest.foreign_text import print_json
 from loadtest.program import mention, pasteable
 from loadtest.runs.stored import StoredRun, delete, stored_runs
 from loadtest.words import percent

@@ -33,7 +33,7 @@ from loadtest.targets import ChosenTarget, NamedEntry, allow, choose, confirm, l
 from loadtest.units import parse_duration
 from loadtest.words import joined, suggestion
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("loadtest")
 _POOL: Final = (
     "the scenario's stages set the load, and its pool of users starts at once. Use --rate-multiplier X, or the "
     "option --set traffic.NAME.stages.STAGE.rate=… of `loadtest run`; max_users of a traffic entry bounds its users"

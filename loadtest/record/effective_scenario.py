@@ -17,6 +17,10 @@ UNEXPECTED_ERRORS: Final = 0.01
 """Default share of a stage's operations that may fail unexpectedly."""
 
 
+class _Retry(msgspec.Struct, frozen=True):
+    policy: str = "none"
+
+
 class _Polling(msgspec.Struct, frozen=True):
     policy: str = "fixed"
     interval: str = "1s"
@@ -46,7 +50,7 @@ class WrittenEntry(msgspec.Struct, frozen=True):
     parameters: dict[str, Any] = {}
     inputs: str | None = None
     inputs_order: str = "sequential"
-    retry: dict[str, Any] = {}
+    retry: _Retry = _Retry()
     polling: _Polling = _Polling()
     mistakes: dict[str, Any] = {}
     expect: _Expect = _Expect()
@@ -54,7 +58,7 @@ class WrittenEntry(msgspec.Struct, frozen=True):
 
     @property
     def retries(self) -> bool:
-        return bool(self.retry.get("policy", "none") != "none")
+        return self.retry.policy != "none"
 
     @property
     def sends(self) -> tuple[object, ...]:

@@ -229,6 +229,10 @@ def _refusal(status: int, error: str, remedy: str) -> ServerReply:
     return ServerReply(status, encode({"error": error, "remedy": remedy}))
 
 
+class _Epoch(msgspec.Struct):
+    unix_s: float
+
+
 class Control:
     """The control endpoint, as an ASGI application."""
 
@@ -271,8 +275,8 @@ class Control:
     def _begin(self, body: bytes) -> ServerReply:
         """Count every fault's start from the time in the body (seconds since 1970)."""
         try:
-            unix_s = msgspec.json.decode(body, type=dict[str, float])["unix_s"]
-        except (msgspec.MsgspecError, KeyError):
+            unix_s = msgspec.json.decode(body, type=_Epoch).unix_s
+        except msgspec.MsgspecError:
             raise InputError("the body is not an epoch", 'Send {"unix_s": 1700000000.0}.') from None
         self._active.restart(self._active.clock() + unix_s - time.time())
         return ServerReply(200, encode({"faults": len(self._active)}))

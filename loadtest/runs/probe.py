@@ -12,9 +12,10 @@ import numpy as np
 from rich.control import Control
 from rich.segment import ControlType
 
-from loadtest.console import Console, print_json
+from loadtest.console import Console
 from loadtest.contract import DOCUMENTED, LIMIT_NAMES, LimitName
 from loadtest.errors import ExitCode, InputError, LoadtestError
+from loadtest.foreign_text import print_json
 from loadtest.limits.probing import results
 from loadtest.limits.probing.evidence import WINDOWS
 from loadtest.limits.probing.probe import REQUESTS

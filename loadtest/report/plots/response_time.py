@@ -96,7 +96,7 @@ def draw_service(findings: Findings) -> Drawing | Point | None:
     """
     record = findings.record
     names = [name for name, plan in record.info.traffic.items() if plan.operation not in POLLED_OPERATIONS]
-    if record.info.imported or not names:
+    if record.info.imported or (record.info.traffic and not names):
         return None
     found = {name: stages for name in names if record.time("response_time_ms", stages := record.stages(traffic=name)).n}
     if not found:
