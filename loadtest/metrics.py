@@ -12,8 +12,9 @@ from loadtest.contract import ERRORS, FIRST_KINDS, THROTTLED_STATUS, Outcome, Re
 from loadtest.units import Unit
 
 PERCENTILES: Final = ("p50", "p90", "p95", "p99")
-"""Statistics with a confidence interval."""
+"""Percentiles, each with an interval from order statistics."""
 INTERVAL_STATISTICS: Final = ("p50", "p90", "p95")
+"""Percentiles with an interval from time blocks, too."""
 INTERVALS: Final = tuple(
     f"{name}.{each}" for name in ("response_time", "execution_time", "overhead") for each in INTERVAL_STATISTICS
 )

@@ -188,6 +188,6 @@ def endless_count(rate: float, limits: Limits) -> int:
         raise InputError(
             f"--rate is too high: {_STREAM_WINDOWS} windows of {window:g} s would take {count:,} arrivals, "
             f"and at most {MOST:,} are simulated",
-            "Give a lower --rate, or --jobs.",
+            "Lower --rate, or replace it by --jobs.",
         )
     return count

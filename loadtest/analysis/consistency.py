@@ -310,7 +310,7 @@ _MOMENTS: Final = ("start", "intended_start")
 
 
 class Arrivals:
-    """Collects the first and last moments of sent operations by traffic entry, without the warm-up.
+    """Collects each entry's earliest and latest starts and intended starts of sent operations, without the warm-up.
 
     Attributes:
         last: the latest start or end in the whole record, in ns since the epoch.

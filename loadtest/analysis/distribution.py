@@ -251,7 +251,10 @@ class TimeSeries:
 
 
 def every(step: int, before: int, events: int) -> Ints:
-    """Return the places of every ``step``-th event among ``events`` events that follow ``before`` earlier events."""
+    """Return the places of every ``step``-th event among ``events`` new events.
+
+    All events are counted from 0, and ``before`` of them came earlier.
+    """
     return np.arange(-before % step, events, step)
 
 

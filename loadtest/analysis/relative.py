@@ -146,7 +146,7 @@ def _in_any(counts: Sequence[str], rows: NamedColumns) -> Bools:
 
 
 def _times(name: str, rows: NamedColumns, *, whole: bool) -> Values:
-    """Return the values of a time over sent operations. Only lags include operations with deliberate mistakes."""
+    """Return a time of each sent operation that it covers. Only lags cover operations with deliberate mistakes."""
     values, ok, late = rows[name], rows["outcome"] == OK, rows["outcome"] == TIMED_OUT
     if name not in _OURS:
         if name in ("response_time", "time_to_result", "overhead") or (whole and name == "submit"):

@@ -50,7 +50,7 @@ The further levels are denser towards the slowest values.
 
 
 class Grid(NamedTuple):
-    """Bins of time, which are drawn in blocks. ``start_s`` is in s since the epoch."""
+    """Bins of time, which the bootstrap resamples in blocks. ``start_s`` is in s since the epoch."""
 
     start_s: float
     seconds: float

@@ -125,7 +125,7 @@ def command(folder: Path, curl: str | None, shipped: str | None, run: str | None
         if (folder / name).exists():
             raise InputError(f"{folder / name} exists and is not overwritten", "Use another DIR, or remove the file.")
     key = request.key if request else None
-    # The key may also be a parameter.
+    # The files contain the URL, endpoint and data of the command, in which the API key may also occur.
     if key and len(key) >= _SHORTEST_KEY and any(key in text for text in files.values()):
         raise InputError(
             "the curl command's key is also in its URL, endpoint or data, and keys are never written to files",

@@ -247,7 +247,7 @@ def _finding(
 
 
 def summary(findings: Sequence[ChangeFinding], metrics: Sequence[MetricComparison]) -> str:
-    """Return the first finding's sentence, without a full stop, and the causes of the other findings."""
+    """Return one text without a final full stop: the first finding's sentence, then causes of the other findings."""
     causes = [one.cause for one in findings[1:]]
     named = [f"{full_name(one, metrics)} {difference(one.metric, one.difference)}" for one in causes]
     text = findings[0].sentence if findings else ""

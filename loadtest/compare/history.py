@@ -244,7 +244,7 @@ def to_otava(history: History) -> str:
     """
     runs = [each.measurements for each in history.runs if each.status in {"accepted", "waiting"}]
     if not runs:
-        raise InputError("the history has no valid run to export")
+        raise InputError("the history has no accepted or waiting run to export")
     columns = [{one.key: one.value for one in run.measurements if one.gated} for run in runs]
     keys = [key for key in columns[-1] if all(key in column for column in columns)]
     text = io.StringIO()

@@ -193,7 +193,7 @@ def best_threshold(requests: RequestLog, loads: Loads) -> int:
 
 
 def may_fit(requests: RequestLog, loads: Loads) -> bool:
-    """Whether any of several limiters may fit with some threshold. ``loads`` bound the loads of all these limiters."""
+    """Whether any of several limiters may fit at some load threshold. ``loads`` bound the loads of these limiters."""
     needs, refutes = threshold_bounds(requests, loads)
     many = [
         bisect_left(range(n + 1), True, key=lambda wrong, n=n: log10_at_most(n - wrong, n, BAR) < _UNLIKELY)  # type: ignore[misc]

@@ -48,7 +48,7 @@ decided: Final[Callable[[tuple[bool, int, float, float, float]], Decision]] = pa
 class Limiter:
     """Base class of limiters. A limiter decides on requests one by one, in order of time.
 
-    If the clock is set back, requests counted earlier stay counted, for at most their usual time after the step back.
+    If the clock is set back, earlier requests still count. From that moment on, each counts at most as long as usual.
     """
 
     __slots__ = ()

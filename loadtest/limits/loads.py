@@ -155,7 +155,7 @@ def _from_first(requests: RequestLog) -> Floats:
             opened, number, end = time, max(number + 3, 0.0), time + window
         elif time >= end:
             end, number = end + window, number + 1
-        # Later requests cannot arrive before the request that started the window.
+        # A request cannot precede the request that started its window, so its offset is at least the tolerance.
         found.append(number * window + max(time - end + window, reach if time - opened <= reach else -np.inf))
     return np.asarray(found, float)
 

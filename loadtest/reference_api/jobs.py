@@ -234,7 +234,7 @@ class JobStore:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._sweep)
 
     def _expiry(self) -> float:
-        """Return when the oldest finished job expires, in monotonic s."""
+        """Return the monotonic time in s at which the oldest finished job expires."""
         expires: float = _HEAD.unpack_from(self._finished[self._expiring[0]])[0]
         return expires
 

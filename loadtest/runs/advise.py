@@ -44,7 +44,7 @@ _OTHER_WINDOW_S: Final = 60.0
 
 @dataclass(kw_only=True)
 class _Known:
-    """The facts that a source gives: a run, a probe, a scenario or a target. None stands for facts that it lacks.
+    """The facts that a run, a probe, a scenario or a target gives. A fact that it does not give is None.
 
     Attributes:
         assumed: the limits that the scenario's rates refer to, as in ``80% of limit``.

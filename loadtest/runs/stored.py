@@ -58,7 +58,7 @@ def delete(runs: Sequence[StoredRun]) -> None:
 
 
 def _stored(directory: Path) -> StoredRun | None:
-    """Return the finished run in a directory. None if it has none, or if it vanishes meanwhile."""
+    """Return the finished run in a directory. None for links, renamed copies, and running or unreadable runs."""
     if directory.is_symlink() or not (directory / run_directory.FILE_NAME).is_file():
         return None
     try:

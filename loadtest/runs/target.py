@@ -92,7 +92,8 @@ def plan_of(
     """Make the plan of a scenario for the embedded target, or for the running target ``chosen``.
 
     ``start`` is in s since midnight UTC, or None if unknown. By default, the scenario gives ``job_s``, the duration
-    of a job or run. ``keys`` defaults to a run's number of keys, and ``price``, of one execution, to the entry's.
+    of a job or run. ``keys`` defaults to the number of keys of a run. ``price``, of one execution, defaults to the
+    price in ``targets.toml``.
     Raises ``InputError`` if a run with these keys would be refused.
     """
     scenario = loaded.scenario

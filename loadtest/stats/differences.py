@@ -90,7 +90,7 @@ def figure_of(values: Floats, statistic: str) -> float:
 
 
 def estimate(values: Floats, statistic: str, confidence: float = 0.95) -> Estimate | None:
-    """Estimate a statistic of values in order of time, with an interval for the effective number of values.
+    """Estimate a statistic of time-ordered values. Its interval uses the effective number of values.
 
     The statistic is a percentile such as ``p95`` (order statistics), ``share`` of zeros and ones (Wilson's interval),
     ``mean`` (Student's t) or ``max``. The result is None without an interval. A maximum has no interval. A percentile

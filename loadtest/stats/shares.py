@@ -105,7 +105,9 @@ def pooled(counts: Sequence[EventCount]) -> Sequence[EventCount]:
 
 
 def common_log_odds(counts: Sequence[EventCount], *, half: bool = False) -> float:
-    """Return the common log odds beyond the offsets, by maximum likelihood; infinite if none or all are events.
+    """Return the constant that, added to each count's offset, gives its log odds; infinite if none or all are events.
+
+    The constant has maximum likelihood.
 
     ``half`` adds half an event and half a non-event, which makes the result finite.
     """

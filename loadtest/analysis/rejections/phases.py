@@ -162,9 +162,9 @@ def _over_phases(spec: LimiterSpec, placed: Sequence[_Placed], present: list[int
 
 
 def extent(spec: LimiterSpec, rejected: Ints, sent: int) -> tuple[int, int]:
-    """Return the ends of a range.
+    """Return the smallest and the largest number of rejected requests over the phases.
 
-    Without fixed windows, each end is widened by a request, because evenly spaced phases may miss the extremes.
+    Except for fixed windows, the range is a request wider at each end: evenly spaced phases may miss the extremes.
     """
     between = 0 if spec.algorithm == VECTORISED else 1
     return max(int(rejected.min()) - between, 0), min(int(rejected.max()) + between, sent)
@@ -177,7 +177,7 @@ class Replayed(NamedTuple):
     lasting: Floats
 
     def usual(self, stage: int) -> Ints:
-        """Return a stage's 2.5th and 97.5th percentiles over phases."""
+        """Return the 2.5th and 97.5th percentiles of a stage's rejected requests over phases."""
         ordered = np.argsort(self.rejected[:, stage], kind="stable")
         reached = np.cumsum(self.lasting[ordered])
         places = np.searchsorted(reached, [_RARE, 1 - _RARE]).clip(max=len(ordered) - 1)

@@ -141,8 +141,8 @@ class RateHeaders(Result, frozen=True, kw_only=True):
     Attributes:
         counts: number of responses by the limit that the header states.
         remaining: number of responses that state how many requests remain.
-        held: number of these responses that can be checked: the limiter's next request was answered, and was sent after
-            this and all earlier responses.
+        held: number of these responses that can be checked: the next request to the limiter was answered, and was sent
+            after this request and all earlier requests had ended.
         untrue: number of checked responses that state a remaining request although a 429 follows.
         spent_and_passed: number of checked responses that state no remaining request although an accepted request
             follows. The quota may have been renewed in between.

@@ -67,8 +67,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
         count: smallest and largest possible N per window.
         window_s: smallest and largest possible window in s. For a bucket, both are the documented window.
         burst: smallest and largest possible burst; None if there is none.
-        phase_s: smallest and largest time from a multiple of the window on our clock to the start of a window. None if
-            clock error explains it, or if windows are not aligned.
+        phase_s: smallest and largest possible offset, in s, of the server's windows from multiples of the window on our
+            clock. None if clock error explains the offset, or if windows are not aligned.
         round_down: as in ``LimiterSpec``.
     """
 

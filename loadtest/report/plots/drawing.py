@@ -1,4 +1,4 @@
-"""A plot as a drawing with a title, and as SVG, PNG and numbers for pages."""
+"""Drawings, which are plots with a title, and their files: SVG, PNG and CSV."""
 
 import csv
 import io
