@@ -155,7 +155,7 @@ _FIRST: Final = (
     ),
     Column(
         "in_latency", pa.bool_(),
-        "whether latencies include the row: it is in figures, ok or timed out, and not a mistake",
+        "whether latencies include the row: `in_figures` is true, the outcome is ok or timed out, without a mistake",
         lambda part: pa.array(part.in_figures & part.are(part.rows.without_mistakes.answered)),
     ),
     _word("outcome", "outcome of the operation or request"),
