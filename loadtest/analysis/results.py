@@ -310,7 +310,7 @@ class ExpectedLimiter(Result, frozen=True, kw_only=True):
     burst: int | None
     count_rejected: bool
     limit_scope: str
-    shift_s: float | None = msgspec.field(name="clock_shift_s")
+    clock_shift_s: float | None
     agreement: Proportion | None
     agreement_as_sent: Proportion | None
     reordered: Count

@@ -118,7 +118,7 @@ def _called_limiter(findings: Findings, fit: Fit) -> str:
 
 def window_phase(findings: Findings) -> str:
     """Return a clause that says how far into a server window the run began; empty if that is unknown."""
-    record, shift = findings.record, findings.record.expectation.shift_s
+    record, shift = findings.record, findings.record.expectation.clock_shift_s
     if shift is None:
         return ""
     windows = sorted({record.assumed_limits.limit_on(name).window for name in record.limits()})

@@ -29,13 +29,13 @@ def wilson(share: float, n: float, z: float) -> tuple[float, float]:
     return low, 1.0 if share >= 1 else min(1.0, (middle + half) / (1 + z * z / n))
 
 
-def clopper_pearson(count: int, of: int, confidence: float = 0.95) -> float:
-    """Return the one-sided upper bound of a share (Clopper and Pearson, 1934). For a count of 0 it is about 3 ÷ n."""
+def clopper_pearson(count: int, of: int) -> float:
+    """Return the one-sided upper 95 % bound of a share (Clopper and Pearson, 1934). For a count of 0: about 3 ÷ n."""
     if count >= of:
         return 1.0
     from scipy.special import betaincinv  # noqa: PLC0415 - slow to import, and `--help` does not need it
 
-    return float(betaincinv(count + 1, of - count, confidence))
+    return float(betaincinv(count + 1, of - count, 0.95))
 
 
 def log10_at_most(k: int, n: int, p: float) -> float:

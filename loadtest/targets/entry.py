@@ -134,15 +134,16 @@ class TargetEntry(Strict):
     expires: date | None = None
     """Last day (UTC) on which the entry is valid."""
 
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        if self.max_cost is not None and self.price_per_execution is None:
-            raise ValueError("max_cost needs price_per_execution")
+    def problems(self) -> Mapping[str, object]:
         files = [name for name in ("ca", "client_certificate", "client_key") if getattr(self, name) is not None]
-        if files and self.server[0] != "https":
-            raise ValueError(f"{files[0]} needs https, but the url is {self.url}")
-        if self.client_key is not None and self.client_certificate is None:
-            raise ValueError("client_key needs client_certificate")
+        return {
+            "max_cost needs price_per_execution": self.max_cost is not None and self.price_per_execution is None,
+            f"{''.join(files[:1])} needs https, but the url is {self.url}": files and self.server[0] != "https",
+            "client_key needs client_certificate": self.client_key is not None and self.client_certificate is None,
+        }
+
+    @model_validator(mode="after")
+    def _has_a_possible_limiter(self) -> Self:
         check_spec(self.limiter)
         return self
 

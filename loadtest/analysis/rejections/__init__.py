@@ -257,7 +257,7 @@ class Expectation(ExpectedLimiter, frozen=True, kw_only=True, eq=False):
 def expect(info: RunInfo, sent: NamedColumns, logs: list[RequestLog], clock: tuple[float, float]) -> Expectation:
     """Replay each assumed limiter with all sent requests that use its quota. ``clock`` is ``Record.clock``."""
     rejected = np.full(len(sent), np.nan)
-    unknown = {"shift_s": None, "agreement": None, "agreement_as_sent": None, "reordered": 0}
+    unknown = {"clock_shift_s": None, "agreement": None, "agreement_as_sent": None, "reordered": 0}
     expected = partial(result_of, Expectation, info.target, rejected=rejected, **unknown)
     if not len(sent):
         return expected(why_not="no request was sent")
@@ -286,7 +286,7 @@ def expect(info: RunInfo, sent: NamedColumns, logs: list[RequestLog], clock: tup
         agreed_as_sent += int(((refused == was_429[order]) & answered[order]).sum())
     held = assumed_limits.spec.algorithm == CONCURRENCY  # the order decides which request holds a slot
     return expected(
-        shift_s=shift if assumed_limits.spec.on_clock else None,
+        clock_shift_s=shift if assumed_limits.spec.on_clock else None,
         agreement=agreed / judged if judged else None,
         agreement_as_sent=agreed_as_sent / judged if judged and not (held and reordered) else None,
         reordered=reordered,

@@ -103,14 +103,14 @@ class InferenceResult(Result, frozen=True, kw_only=True):
 
     verdict: InferenceOutcome
     n: Count
-    rejected: Count = msgspec.field(name="throttled")
+    throttled: Count
     bar: Proportion
     named: tuple[FitResult, ...]
     set_aside_next: FitResult | None
     decisions_for_it: Count
     decisions_against_it: Count
     log10_p: float | None
-    held: float | None = msgspec.field(name="held_correlation")
+    held_correlation: float | None
     other_count: int | None
     other_counts: tuple[int, int] | None
     blocked_s: float | None
@@ -201,7 +201,7 @@ def look_into(record: Record) -> Observed429:
 
 
 def _look(record: Record, requests: RequestLog, inferred: Inference) -> tuple[LimitObserved429, Fit]:
-    fit, shift = inferred.assumed, record.expectation.shift_s
+    fit, shift = inferred.assumed, record.expectation.clock_shift_s
     # A report uses one clock shift for all limits: that of the expectation.
     if fit is None or len(requests.times) > FITTED or shift not in (None, fit.shift_s):
         fit = compare_with(requests, record.assumed_limits.spec, record.clock[0] if shift is None else shift)
@@ -242,6 +242,8 @@ def _inferred(found: Inference) -> InferenceResult:
         InferenceResult,
         found,
         verdict=found.word,
+        throttled=found.rejected,
+        held_correlation=found.held,
         bar=BAR,
         named=tuple(_fitted(fit) for fit in found.named),
         set_aside_next=found.next and _fitted(found.next),

@@ -44,7 +44,7 @@ def boundaries(record: Record, window_s: float) -> Floats:
     """
     assumed = record.assumed_limits
     # If the limiter does not depend on the server's clock, the shift is None.
-    shift_s = record.expectation.shift_s
+    shift_s = record.expectation.clock_shift_s
     unknown = shift_s is None or not assumed.windowed or record.info.epoch_unix_ns is None
     if unknown or record.covered_s > _MOST_WINDOWS * window_s:
         return np.zeros(0)

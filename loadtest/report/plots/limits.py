@@ -39,7 +39,7 @@ def draw_rates(findings: Findings) -> Drawing | Point:
     caption = (
         f"Requests by sending time, cut off at {_HIGHEST_RATE:g} times the limit. A limit holds over its whole window."
     )
-    if findings.record.expectation.shift_s is not None:
+    if findings.record.expectation.clock_shift_s is not None:
         caption += f" {marks.window_words(record)}"
     return Drawing(f"Bottleneck: {bottleneck(findings).rstrip('.')}", caption, figure)
 

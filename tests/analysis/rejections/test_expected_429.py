@@ -94,8 +94,8 @@ def test_window_boundaries_are_the_servers(tmp_path: Path) -> None:
     record = load_record(maker.save(tmp_path / "run", maker.info(traffic), rows))
     found = record.expectation
     fits = [each.fit for each in look_into(record).limits.values()]
-    assert {fit.shift_s for fit in fits if fit is not None} == {found.shift_s}, "a report has one clock"
-    server = boundaries(record, 60.0) + maker.EPOCH / 1e9 + found.shift_s
+    assert {fit.shift_s for fit in fits if fit is not None} == {found.clock_shift_s}, "a report has one clock"
+    server = boundaries(record, 60.0) + maker.EPOCH / 1e9 + found.clock_shift_s
     assert len(server) == 2
     assert np.allclose(server % 60, 0) or np.allclose(server % 60, 60)
 

@@ -97,8 +97,8 @@ def test_what_a_limiter_refused_is_what_is_expected_of_it(tmp_path, name, scope,
     assert found.rejected.mean() == pytest.approx(observed)
     assert 0.02 < observed < 1
     # The server's clock is ours plus 0.3 s, which only windows and refills on its clock tell.
-    assert (found.shift_s is not None) == record.assumed_limits.spec.on_clock
-    server = boundaries(record, 3.0) + maker.EPOCH / 1e9 + (found.shift_s or 0)
+    assert (found.clock_shift_s is not None) == record.assumed_limits.spec.on_clock
+    server = boundaries(record, 3.0) + maker.EPOCH / 1e9 + (found.clock_shift_s or 0)
     assert len(server) == (SECONDS // 3 if each.aligned else 0)
     assert np.allclose((server - phase + 1.5) % 3, 1.5)
 
