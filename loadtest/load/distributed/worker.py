@@ -173,6 +173,8 @@ class WorkerRun:
         self.reports += 1
         offset, uncertainty = self._clock.estimate
         cpu, self._cpu_sent = generator.cpu[self._cpu_sent :], len(generator.cpu)
+        # ``closed`` below is true only once this batch counts as sent.
+        batch = self._outbox.take()
         return protocol.WorkerReport(
             run=self.id,
             sent_ns=time.monotonic_ns(),
@@ -186,7 +188,7 @@ class WorkerRun:
             offered=dict(session.live.offered),
             late=session.live.late,
             newly_offered=session.live.take_offered(),
-            batch=self._outbox.take(),
+            batch=batch,
             used=session.endpoint.budget.used,
             cpu=cpu,
             generator=generator.generators[0] if self.begun else None,
