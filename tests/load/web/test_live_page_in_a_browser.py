@@ -84,9 +84,11 @@ def watch(up: WebUi, browser: Any, title: str, workers: int) -> None:
     form, live = opened(browser, problems), opened(browser, problems)
     live.goto(f"{up.url}/workflow")
     live.get_by_role("heading", name="No test has been started yet").wait_for()
+    # Locust's form keeps its Start button disabled if it reads statistics from before a worker joined (they are cached
+    # for 2 s) after it has read the new number of workers.
+    until(lambda: up.get("/stats/requests").json().get("worker_count") == workers)
     form.goto(up.url)
     form.get_by_role("link", name="Workflow API, live").first.wait_for()
-    until(lambda: up.get("/stats/requests").json().get("worker_count") == workers)
     form.get_by_role("button", name=re.compile("start", re.IGNORECASE)).click()
     # Text, never markup.
     live.get_by_role("heading", name=title, exact=True).wait_for()
