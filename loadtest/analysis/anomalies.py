@@ -32,7 +32,7 @@ class ErrorGroup(Result, frozen=True, kw_only=True):
         code: ``code`` of the error body; None if absent.
         count: number of requests. Warm-up and set-up are excluded.
         first_s: send time of the first request, in s since the epoch. ``last_s`` is that of the last request.
-        request_id: the ``traceparent`` of the first request.
+        request_id: the ``traceparent`` of the first recorded request.
     """
 
     kind: str
@@ -127,8 +127,8 @@ class Anomaly(Result, frozen=True, kw_only=True):
     Attributes:
         name: one of ``WORDS``.
         possible: number of operations checked; for job states, number of requests checked. Named ``of`` in the file.
-        traffic: traffic entry of the first row with such a value. ``request_id`` is the trace id of this row.
-        worst_ms: the most extreme executionTime; None for other values.
+        traffic: traffic entry of the first row with such a value. ``request_id`` is from the same row.
+        worst_ms: the most extreme executionTime; null for the names ``no_time``, ``unknown_state`` and ``wrong_result``.
         example: the first unknown job state; empty for other kinds.
     """
 
@@ -168,7 +168,7 @@ class Anomalies:
         return [one for one in self._found.values() if one.count and not (one is seconds and few)]
 
     def _note(self, name: str, possible: int, rows: Rows) -> None:
-        """Add the number of checked rows, and the ``rows`` among them with an impossible value."""
+        """Count ``possible`` checked rows, and the anomalous ``rows`` among them."""
         anomaly = self._found[name]
         words = rows.columns.vocabulary.words
         changes: dict[str, Any] = {"possible": anomaly.possible + possible, "count": anomaly.count + len(rows)}
@@ -185,7 +185,7 @@ class Anomalies:
 
 
 def _look(rows: Rows, operation: Operation) -> Iterator[tuple[str, int, Rows]]:
-    """For each kind of anomaly, yield the number of checked rows, and the rows with this anomaly."""
+    """For each kind of anomaly in operations, yield its name, the number of checked rows, and the anomalous rows."""
     good = rows.without_mistakes.ok
     execution = good.execution_given
     yield "negative", len(good), good.where(execution < 0)
@@ -277,7 +277,7 @@ class KeyTimes:
             self._times.add(place, response_time(good), good.late)
 
     def result(self) -> tuple[list[KeyFigures], list[SlowKey]]:
-        """Return the keys with times, and the significantly slower keys, slowest first.
+        """Return the keys with times, and the significantly slower keys, the largest ``factor`` first.
 
         A traffic entry is left out unless at least two of its keys have times.
         """

@@ -1,7 +1,7 @@
 """Answers to a scenario's comparisons: the figures of each side, their differences, and the recommended side.
 
-Every sent arrival counts. An arrival that never became ok has an infinite time, so a policy that gives up early does
-not look fast. If traffic entries send the same inputs (arrival k sends row k), arrivals are compared in pairs.
+An arrival that never became ok has an infinite response time, so a policy that gives up early does not look fast. If
+both sides send the same inputs in the same order, arrivals are compared in pairs.
 
 With a probability of 95 %, all intervals of a family of differences are correct (Bonferroni). For alternatives, a
 family consists of all pairs for one metric. For an effect, a family consists of all metrics and stages.
@@ -38,7 +38,7 @@ class SideFigure(Result, frozen=True, kw_only=True):
     Attributes:
         value: null if it is missing, or ``infinite`` because arrivals never became ok.
         interval: 95 % confidence interval, which accounts for correlated values.
-        why: reason for a missing value or interval; empty otherwise.
+        why: reason for a missing value or interval; empty otherwise, and for a maximum.
     """
 
     metric: str
@@ -98,7 +98,7 @@ class ComparisonAnswer(Result, frozen=True, kw_only=True):
 
     Attributes:
         kind: ``alternatives`` compares traffic entries, ``effect`` compares stages of one entry.
-        entry: the entry whose stages are compared; empty for alternatives.
+        entry: the entry whose stages are compared; null for alternatives.
         by: metrics. The first metric decides between alternatives.
         confidence: level of each difference's interval. At this level, all intervals of a family are correct with a
             probability of 95 %.

@@ -2,7 +2,7 @@
 
 A word is stored as its place in the ``Vocabulary`` of the record. Numbers are float64, with NaN for null, so times are
 exact to the ns for 104 days. Each column is converted and sorted once per chunk, on first use. The operations or
-requests of a stage are a slice of each column. Other selections copy the columns that they need.
+requests of a stage are a slice of each column. A selection with gaps copies the columns that it needs.
 """
 
 from collections.abc import Callable, Sequence
@@ -74,7 +74,7 @@ class Vocabulary:
         return np.array([known[word] for word in words], np.int32)
 
     def of_dictionary(self, name: str, dictionary: pa.Array) -> NDArray[np.int32]:
-        """Return the integers of a dictionary's words, and -1 for null after them.
+        """Return the integers of a dictionary's words, followed by -1, which stands for null.
 
         The result is cached, because most batches share a dictionary.
         """
@@ -85,7 +85,7 @@ class Vocabulary:
         return last[1]
 
     def stage_index(self, traffic: NDArray[np.int32], stage: NDArray[np.int32]) -> Ints:
-        """Return the stage index for each pair of entry and stage words; -1 without a planned stage, as in set-up."""
+        """Return the stage index for each pair of an entry and a stage; -1 if the plan lacks it, as for the set-up."""
         stages = self.words["stage"]
         table = [self._places.get((entry, each), -1) for entry in self.words["traffic"] for each in stages]
         places = np.where((traffic < 0) | (stage < 0), len(table), traffic * np.int64(len(stages)) + stage)
@@ -116,12 +116,12 @@ _FEW: Final = 12
 
 
 class Columns:
-    """The columns of a few record batches. Operations come before requests, each sorted by stage.
+    """The columns of a few record batches. Operations come before requests, and both are sorted by stage.
 
     Attributes:
         order: place of each row in the batches. Operations or requests of a stage keep the order of the record.
-        stage_index: each row's stage; -1 for the set-up.
-        operations: slice of the operations that belong to any stage. The slice ``requests`` includes the set-up.
+        stage_index: index of each row's stage; -1 for the set-up and for unknown stages.
+        operations: slice of the operations of known stages. The slice ``requests`` includes the set-up.
     """
 
     def __init__(self, batches: list[pa.RecordBatch], vocabulary: Vocabulary) -> None:
@@ -197,7 +197,7 @@ def _bits(buffer: pa.Buffer, column: pa.Array) -> Bools:
 
 
 class Rows:
-    """A selection of rows. Rows of a stage are adjacent, unless they are ``as_recorded``.
+    """A selection of rows. Operations or requests of a stage are adjacent, except in the result of ``as_recorded``.
 
     ``at`` has the rows' places in the columns: a slice for adjacent rows, which saves a copy of their values.
     """

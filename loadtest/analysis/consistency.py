@@ -1,6 +1,6 @@
 """Consistency of a record: rows that contradict themselves, each other, or the plan; lost arrivals; uneven send times.
 
-A record with an inconsistent row is invalid. Figures exclude rows with meaningless words or numbers
+A run with an inconsistent row is invalid. Figures exclude rows with meaningless words or numbers
 (``Chunk.meaningless``), but include other inconsistent rows. Evenness is measured because uneven arrivals change the
 429 rate.
 """
@@ -118,8 +118,8 @@ class Consistency:
     def missing(self) -> dict[int, int]:
         """Return the number of arrivals without an operation row, by the index of their scheduled stage.
 
-        In a completed run, each arrival number below ``offered`` must have a row. In a killed run, ``offered`` is
-        unknown, and an arrival is missing if it has requests but no outcome.
+        Each arrival number below ``offered`` must have a row. In a killed run, ``offered`` is unknown, and an arrival
+        is missing if it has requests but no outcome.
         """
         lost: dict[str, tuple[Ints, range]] = {}
         for ended, open_, (name, plan) in zip(self._ended, self._open, self._info.traffic.items(), strict=True):
@@ -179,10 +179,10 @@ class Consistency:
         status, key = rows.floats("status"), rows.floats("key_index")
         yield "has a status that is not an HTTP status", (status < _STATUSES[0]) | (status > _STATUSES[1])
         throttled = outcome == THROTTLED
-        yield f"was rejected without a {THROTTLED_STATUS}", throttled & (status != THROTTLED_STATUS)
+        yield f"is throttled but has no {THROTTLED_STATUS}", throttled & (status != THROTTLED_STATUS)
         keys = "the one key" if self._keys == 1 else f"one of the {self._keys} keys"
         yield f"used a key other than {keys} of the run", (key < 0) | (key >= self._keys)
-        yield "is ok with an undefined status", (outcome == OK) & (status > _MOST_OK)
+        yield f"is ok but has a status above {_MOST_OK}", (outcome == OK) & (status > _MOST_OK)
         worker = rows.floats("worker")
         yield "is from a worker that is not in the run", (worker < 0) | (worker > self._last_worker)
 
@@ -244,7 +244,7 @@ class _OpenArrivals:
         self._last_end = np.zeros(0)
 
     def close(self, parents: Ints, ends: Floats, arrivals: Ints) -> tuple[Ints, Floats]:
-        """Add requests by their ``parents`` and ``ends`` (ns). Then remove the ``arrivals`` that now have an outcome.
+        """Add requests by their ``parents`` and ``ends`` (ns). Then remove ``arrivals``, which now have an outcome.
 
         Returns:
             For each of ``arrivals``, the number of its requests and the end of its last request (NaN without requests).
@@ -353,7 +353,7 @@ class Evenness(Result, frozen=True, kw_only=True):
 
 
 class Evennesses:
-    """Collects the start lags of each traffic entry's arrivals, and counts their starts in bins of 100 ms."""
+    """Collects each traffic entry's start lags, and counts its starts and intended starts in bins of 100 ms."""
 
     def __init__(self, vocabulary: Vocabulary, arrivals: Arrivals) -> None:
         self._entries, self._arrivals = [] if vocabulary.imported else vocabulary.entries, arrivals

@@ -1,4 +1,4 @@
-"""Counts of operations and requests by stage, sums of their times, and the final states of all accepted jobs."""
+"""Counts of operations and requests by stage, means of their times, and the final states of all accepted jobs."""
 
 import math
 from collections import Counter, defaultdict
@@ -127,7 +127,7 @@ class Counts:
         return _sum(self._by_stretch, {(traffic, stretch) for traffic, span in spans for stretch in span})
 
     def held_s(self, kinds: list[int], begin_s: float, end_s: float) -> float:
-        """Return the seconds in flight within a span, summed over requests of the ``kinds`` that got no 429."""
+        """Return the seconds in flight within a span, summed over requests of these kinds without a 429."""
         return float(self._held[kinds][:, self._stretches(begin_s, end_s)].sum())
 
     def _stretches(self, begin_s: float, end_s: float) -> range:
@@ -277,7 +277,7 @@ class Ledger(Result, frozen=True, kw_only=True):
 class JobTracker:
     """Tracks jobs by a 64-bit hash of their ids.
 
-    Among five million ids, the probability that any two have the same hash is 1e-6.
+    Among five million ids, the probability that any two have the same hash is about 1e-6.
     """
 
     def __init__(self) -> None:
@@ -293,7 +293,7 @@ class JobTracker:
             return
         rows = chunk.requests
         ended_or_gone = (rows.words("outcome") == OK) | (rows.floats("status") == _GONE)
-        # The response to a deliberate error, such as a bad key, does not show the state of the job.
+        # The response to a deliberate mistake, such as a bad key, does not show the state of the job.
         rows = rows.where(ended_or_gone & (rows.words("mistake") < 0) & rows.known("job_id"))
         if not len(rows):
             return

@@ -4,7 +4,7 @@ A distribution with more than ``EXACT`` values becomes a log histogram. The buck
 bits as a 32-bit float (sign, exponent, 7 bits of mantissa), so no logarithm is computed. A bucket's width is at most
 1/128 of its lower edge, and its middle stands for its values. Percentiles of a histogram therefore have a relative
 error of at most 0.4 % (as in HdrHistogram and DDSketch: Masson et al., "DDSketch", VLDB 2019). Counts, sums, minima and
-maxima are exact. All outputs use this module, so a figure has the same value everywhere.
+maxima are exact. All reports use this module, so a figure has the same value everywhere.
 """
 
 import math
@@ -23,7 +23,7 @@ from loadtest.metrics import STATISTICS
 from loadtest.stats.order_statistics import QUANTILES, interval_ranks, rank
 
 EXACT: Final = 20_000
-"""A slot with more values than this becomes a histogram. Slots are numbered distributions."""
+"""By default, a slot with more values than this becomes a histogram. Slots are numbered distributions."""
 _SHIFT: Final = 16
 _SIGN: Final = 15
 """Bit number of the sign in the upper half of a 32-bit float."""
@@ -110,7 +110,7 @@ class Distribution:
         """Return the upper bound of the value at a 1-based rank. Each time-out counts as infinite.
 
         ``at`` returns the lower bound, in which each time-out counts with its duration. The two bounds hold without
-        assumptions about the time-outs (like the ends of Kaplan and Meier's estimate, JASA 1958).
+        assumptions about the time-outs.
         """
         ended = self.ended
         return float(ended.at([number])[0]) if number <= ended.n else math.inf
@@ -236,7 +236,7 @@ def place(seconds: Floats, cuts: Floats) -> Ints:
 
 
 class TimeSeries:
-    """Distributions of values by bin of time. Bins have about ``per_bin`` events each."""
+    """Distributions of values by bin of time (see ``edges``)."""
 
     def __init__(self, seconds: float, events: int, per_bin: int) -> None:
         self.cuts = edges(seconds, events, per_bin)
@@ -251,9 +251,9 @@ class TimeSeries:
 
 
 def every(step: int, before: int, events: int) -> Ints:
-    """Return the places of every ``step``-th event among ``events`` new events.
+    """Return the places of the new events whose number is a multiple of ``step``.
 
-    All events are counted from 0, and ``before`` of them came earlier.
+    Events have numbers from 0 on. ``before`` events came earlier, and ``events`` are new.
     """
     return np.arange(-before % step, events, step)
 

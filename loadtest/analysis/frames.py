@@ -1,8 +1,8 @@
 """Tables of a run's operations and requests: pandas DataFrames for a notebook, Parquet and CSV for other tools.
 
 Each column is declared once, in ``OPERATIONS`` or ``REQUESTS``, with its name, type, meaning and values. Columns that
-end in ``_ns`` are times in ns since the epoch of the run. Derived times have the formulas of ``metrics.json``, which
-are in the module ``times``.
+end in ``_ns`` are moments in ns since the epoch of the run. Derived times have the formulas of the module ``times``, as
+in ``metrics.json``.
 """
 
 import json
@@ -39,7 +39,7 @@ _ROW_GROUP: Final = 250_000
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """The rows of one table in a chunk of a record. Figures may use only the rows in ``counted``."""
+    """The operations, or the requests, in a chunk of a record. Figures may use only the rows in ``counted``."""
 
     run: str
     epoch_unix_ns: int | None
@@ -48,14 +48,14 @@ class _Part:
     counted: Rows
 
     def are(self, some: Rows) -> Bools:
-        """Return True for rows that are among ``some`` rows of the chunk."""
+        """Return True for each row that is in ``some``, another selection from the chunk."""
         among = np.zeros(self.rows.columns.count, bool)
         among[some.places] = True
         return np.asarray(among[self.rows.places])
 
     @property
     def in_figures(self) -> Bools:
-        """True for rows that figures include: rows of a stage other than warm-up and set-up."""
+        """True for rows that counts and rates include."""
         return np.asarray(self.are(self.counted) & self.rows.columns.vocabulary.in_figures[self.rows.stage_index])
 
     def recorded(self, name: str) -> pa.Array:
@@ -65,7 +65,7 @@ class _Part:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table. Its unit is the part ``ns``, ``ms`` or ``bytes`` of its name, if there is such a part."""
+    """A column of a table."""
 
     name: str
     type: pa.DataType
@@ -74,7 +74,7 @@ class Column:
 
     @property
     def unit(self) -> str:
-        """``ns``, ``ms``, ``bytes`` or ``UTC`` (timestamps); empty without a unit."""
+        """``UTC`` for timestamps; ``ns``, ``ms`` or ``bytes`` if the name contains it; empty otherwise."""
         if self.type == _TIMESTAMP:
             return "UTC"
         return next((unit for unit in ("ns", "ms", "bytes") if unit in self.name.split("_")), "")
@@ -161,7 +161,7 @@ _FIRST: Final = (
     _word("outcome", "outcome of the operation or request"),
     _word("reason", "reason why the outcome is not ok"),
     _recorded("status", "HTTP status; for an operation, the status of its last response"),
-    _word("error_code", "`code` of the API's error body; for the reason `wrong_shape`, the error in the body"),
+    _word("error_code", "`code` of the API's error body; for the reason `wrong_shape`, the defect of the body"),
     _word("mistake", "the deliberate mistake"),
     _timestamp("intended_start", "scheduled start; for polls and retries, the start that their policy chose"),
     _timestamp("start", "time when connecting began or the first byte was sent"),
@@ -202,7 +202,7 @@ OPERATIONS: Final = (
     _recorded("result_matched", "whether the result was the expected result"),
     *_LAST,
 )
-"""One row for each operation."""
+"""Columns of the table with a row for each operation."""
 
 REQUESTS: Final = (
     *_FIRST,
@@ -222,7 +222,7 @@ REQUESTS: Final = (
     _recorded("bytes_received", "size of the response"),
     *_LAST,
 )
-"""One row for each HTTP request."""
+"""Columns of the table with a row for each HTTP request."""
 _TABLES: Final = {"operations": (OPERATION, OPERATIONS), "requests": (REQUEST, REQUESTS)}
 """The code of the rows in the record, and the columns, by table name."""
 
@@ -302,9 +302,9 @@ def _tables(directory: Path, name: str, run: str) -> Iterator[pa.Table]:
 
 
 def export(directory: Path, form: str, folder: Path) -> Iterator[Path]:
-    """Write each table of a run to a file, such as ``operations.csv`` and ``requests.csv``, and yield its path.
+    """Write each table of a run to a file, such as ``operations.csv``, and yield the file's path.
 
-    ``form`` is ``csv`` or ``parquet``. A missing ``folder`` is created, and existing files in it are replaced.
+    ``form`` is ``csv`` or ``parquet``. A missing ``folder`` is created, and files of the same names are replaced.
 
     Raises:
         InputError: if a file cannot be written.
@@ -337,7 +337,7 @@ def _write(path: Path, form: str, tables: Iterable[pa.Table], schema: pa.Schema)
 
 
 def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Join tables to larger pieces, because a Parquet file with many small row groups is slow to read."""
+    """Join tables into larger ones, because a Parquet file with many small row groups is slow to read."""
     pending: list[pa.Table] = []
     for table in tables:
         pending.append(table)

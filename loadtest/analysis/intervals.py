@@ -49,7 +49,7 @@ _SLACK: Final = 0.01
 """The number of 429s may be outside a range by this share of ``sent``, because some arrive near a window's edge."""
 _NONE: Final = PhaseRange(why_not="the limiter has no windows that begin by the server's clock")
 
-TOO_FEW: Final = "too few independent samples: most of the stage has none"
+TOO_FEW: Final = "too few independent samples: parts of the stage have none"
 CONSTANT: Final = "it was constant during the stage, so its variation is unknown"
 DRIFTS: Final = "too few independent samples: it drifts through the stage"
 TIME_OUTS: Final = "its upper bound reaches time-outs"
@@ -69,7 +69,7 @@ class FoundInterval(Result, frozen=True):
             but each starts at another moment of the window. ``blocks`` is a 95 % interval from blocks of time, for
             correlated requests. ``phases and blocks`` is ``phases``, combined with ``blocks`` for the share of accepted
             operations that end well. Null without an interval.
-        phases: number of replayed phases; null without a replay.
+        phases: number of replayed phases; null if ``kind`` has no ``phases``.
     """
 
     low: float | None = None
@@ -117,7 +117,7 @@ class _Stage:
         self._pace = None if blocks is None else blocks.times[RESPONSE]
         self._waits = waits(key.stage, key.operation, retried=written_entry(record.info, key.traffic).retries)
         self._why_phases = self._depends(over_phases) if record.expectation.why_not is None else ""
-        """Why rejections depend on the server's windows; empty if they do not. If they do, blocks are invalid."""
+        """The reason why intervals of shares from blocks are invalid; empty if they are valid."""
         self._phases = over_phases.phases
         self._rejected = _usual(over_phases, self._figures.operations)
         """The range of rejections over 95 % of phases; None if it is unknown, or if no phase explains the 429s."""

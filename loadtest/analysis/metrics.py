@@ -74,7 +74,7 @@ _Figures = TypeVar("_Figures", OverallFigures, OperationFigures)
 def _whole(
     kind: type[_Figures], of_stage: Callable[..., Any], fields: Callable[[Stages], dict[str, Any]], planned: Stages
 ) -> _Figures:
-    """Return the figures of some stages together, and of the stages with each name."""
+    """Return the figures of some stages, in total and by stage name."""
     names = dict.fromkeys(key.stage.name for key in planned)
     stages = {name: of_stage(**fields([key for key in planned if key.stage.name == name])) for name in names}
     return kind(**fields(planned), stages=stages)

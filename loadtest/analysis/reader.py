@@ -1,7 +1,7 @@
 """Reading of a record in chunks, so that the analysis of any number of samples needs a limited amount of memory.
 
-A chunk has at least ``_ROWS`` × n rows, for n traffic entries (at most ``_MOST_ENTRIES``); the last chunk may be
-smaller. Work per stage therefore costs little compared with work per row. The columns of a chunk fit into a CPU cache.
+A chunk has at least ``_ROWS`` rows for each of at most ``_MOST_ENTRIES`` traffic entries; the last chunk may have
+fewer. Work per stage therefore costs little compared with work per row. The columns of a chunk fit into a CPU cache.
 """
 
 from collections.abc import Callable, Iterator

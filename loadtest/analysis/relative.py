@@ -35,7 +35,7 @@ from loadtest.threshold import Reference, Threshold, judge
 from loadtest.words import quantity
 
 MOST: Final = 100_000
-"""The values of at most this many operations and requests of each stage are kept. Later values are dropped."""
+"""The values of at most this many operations and requests of each stage are kept. Later values are left out."""
 _OURS: Final = ("start_lag", "dispatch_lag")
 """Times that measure the load generator instead of the service. Every sent operation has them."""
 _SCATTER: Final = 0.6180339887498949
@@ -59,8 +59,8 @@ _ROW: Final = {table: np.dtype([(name, np.float64) for name in columns]) for tab
 class Values(NamedTuple):
     """Values of one metric in the order of time, with the arrival number of each value.
 
-    The time of an operation or request that did not become ok is infinite. Values of requests have no arrivals,
-    because an arrival may have several requests.
+    A response time, overhead or service time is infinite if its operation or request did not become ok. Values of
+    requests have no arrivals, because an arrival may have several requests.
     """
 
     numbers: Floats
@@ -68,7 +68,7 @@ class Values(NamedTuple):
 
 
 class ArrivalValues:
-    """Collects the values of some traffic entries. ``cut``: whether ``MOST`` was exceeded, so that values were lost."""
+    """Collects the values of some traffic entries. ``cut``: whether ``MOST`` excluded any values."""
 
     def __init__(self, vocabulary: Vocabulary, entries: Collection[str]) -> None:
         keys = enumerate(vocabulary.stage_keys)
@@ -87,9 +87,9 @@ class ArrivalValues:
     def get(self, metric: str, stages: Stages, *, whole: bool) -> Values | None:
         """Return the values of a metric, named with its statistic, in some stages of one entry.
 
-        With ``whole``, latencies include every sent arrival, and an arrival that never became ok has an infinite time.
-        Otherwise latencies include only ok and timed-out operations, as in ``metrics.json``. The result is None for a
-        count or a rate, because single arrivals have no such value.
+        With ``whole``, latencies include every sent arrival without a deliberate mistake; if it never became ok, its
+        response time is infinite. Otherwise latencies include only ok and timed-out operations, as in ``metrics.json``.
+        The result is None for a count or a rate, because single arrivals have no such value.
         """
         name, entry = metric.partition(".")[0], METRICS[metric]
         if name == "service_time":
@@ -146,7 +146,7 @@ def _in_any(counts: Sequence[str], rows: NamedColumns) -> Bools:
 
 
 def _times(name: str, rows: NamedColumns, *, whole: bool) -> Values:
-    """Return a time of each sent operation that it covers. Only lags cover operations with deliberate mistakes."""
+    """Return the values of a time. Only lags include operations with deliberate mistakes."""
     values, ok, late = rows[name], rows["outcome"] == OK, rows["outcome"] == TIMED_OUT
     if name not in _OURS:
         if name in ("response_time", "time_to_result", "overhead") or (whole and name == "submit"):

@@ -1,4 +1,4 @@
-"""Types of ``metrics.json``: counts, rates and summaries of times. Docstrings name fields as in the file.
+"""Types of ``metrics.json``: counts, rates and summaries of times.
 
 Other types of the file are beside the code that makes them. The whole file is ``findings.Results``, which has a JSON
 schema.
@@ -17,10 +17,8 @@ from loadtest.words import duration_ms
 Count = Annotated[int, Meta(ge=0)]
 NotNegative = Annotated[float, Meta(ge=0)]
 Proportion = Annotated[float, Meta(ge=0, le=1, description="A share; null if unknown, or if its divisor is zero.")]
-Interval = Annotated[
-    tuple[float, float], Meta(description="95 % interval from order statistics, which covers sampling error only.")
-]
-_Percentile = Annotated[float | None, Meta(description="By nearest rank; null if n is too small for an upper bound.")]
+Interval = Annotated[tuple[float, float], Meta(description="95 % interval, which covers sampling error only.")]
+_Percentile = Annotated[float | None, Meta(description="By nearest rank; null if n is too small for its interval.")]
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,7 +38,7 @@ class Value(NamedTuple):
     """One statistic of a distribution.
 
     Attributes:
-        value: lower bound of the statistic. A time-out counts with its duration. None if samples are too few.
+        value: the statistic, or its lower bound: a time-out counts with its duration. None if samples are too few.
         low: lower end of the 95 % interval from order statistics. None for a mean and a maximum.
         high: upper end of this interval. A time-out counts as infinite.
         most: upper bound of the statistic; infinite if the statistic reaches time-outs.
@@ -121,11 +119,11 @@ class OperationCounts(Result, frozen=True, kw_only=True):
 
 
 class RequestCounts(Result, frozen=True, kw_only=True):
-    """Numbers of requests. ``sent_rate`` and ``accepted_rate`` are requests sent during the stages, per second.
+    """Numbers of requests. ``sent_rate`` and ``accepted_rate`` include only requests sent during the stages.
 
     Attributes:
         accepted: requests with a response other than 429.
-        failed: errors and 429s that their stage does not expect. Locust and CI systems show these as failures.
+        failed: errors and 429s, except those with an expected status. Locust and CI systems show these as failures.
         throttled_rate: 429s ÷ requests sent.
         expected_throttled_rate: ``throttled_rate`` in a replay of the assumed limiter.
     """

@@ -68,7 +68,7 @@ class Record:
 
     @cached_property
     def limiter_requests(self) -> dict[str, list[RequestLog]]:
-        """Logs of the assumed limiters that got requests, by the limit's name."""
+        """The requests of each assumed limiter that got any, by the limit's name."""
         return limiter_requests(self.sent_requests, self.vocabulary, self.info, self.assumed_limits)
 
     @cached_property

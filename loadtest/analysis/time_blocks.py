@@ -43,9 +43,9 @@ _REPLICATES: Final = 400
 _SEED: Final = 1992
 _EVEN_LEVELS: Final = 160
 _TAIL_LEVELS: Final = 64
-"""A time has ``_EVEN_LEVELS`` levels at evenly spaced ranks, and ``_TAIL_LEVELS`` further levels in its slowest fifth.
+"""``BinnedTimes`` has ``_EVEN_LEVELS`` levels at evenly spaced ranks, and ``_TAIL_LEVELS`` more in the slowest fifth.
 
-The further levels are denser towards the slowest values.
+The latter are denser towards the slowest times.
 """
 
 
@@ -154,7 +154,7 @@ class StageBlocks:
     """Counts and times of one stage of a traffic entry, by bin.
 
     Attributes:
-        times: response time, executionTime and overhead, named as in ``metrics.json``.
+        times: response time, and executionTime and overhead if the operation executes workflows, by field name.
         offered: number of operations by intended start. ``sent``, ``ok``, ``errors`` and ``throttled`` are also counted
             by intended start.
         decided: number of operations for which the assumed limiter's decision is known, by the start of the last run,
@@ -174,7 +174,10 @@ class StageBlocks:
         return self.grid.scatter(figure(*map(self.grid.resampled, counts)))
 
     def excess_error(self, window_s: float) -> float | None:
-        """Return the standard error of logit(refused) − logit(expected). The phase of the window cancels out."""
+        """Return the standard error of the difference between the log odds of ``refused`` and ``expected``.
+
+        Effects of the window's phase cancel out.
+        """
         # In shorter blocks, rejections at the end of each window would look like random variation.
         if self.grid.block_s < window_s:
             return None
@@ -183,7 +186,7 @@ class StageBlocks:
 
 
 def log_goodput(ok: Floats, offered: Floats) -> Floats:
-    """Return the logarithm of ok ÷ offered operations. At the scheduled load, goodput varies in the same way."""
+    """Return the logarithm of ok ÷ offered operations. Goodput is this ratio × the scheduled rate."""
     some = offered > 0
     return np.asarray(np.log((ok[some] + 0.5) / offered[some]))
 

@@ -20,7 +20,7 @@ _RESPONSE_DOTS: Final = 11_000
 _SLOW: Final = 1_000
 _PER_BIN: Final = 25
 _LAYERS: Final = {Outcome.OK: OK, "429": THROTTLED, Outcome.FAILED: FAILED, "timed out": TIMED_OUT}
-"""The outcome of each layer's dots. The layer "429" also has other operations whose last status is 429."""
+"""The outcome of each layer's dots. The layer "429" has all operations with the last status 429, except time-outs."""
 
 
 class Timelines:
@@ -163,7 +163,7 @@ def _count(heat: Heat, rows: Rows) -> None:
 _EXECUTION_DOTS: Final = 4_000
 """A plot of an entry's executionTimes has at most this many evenly chosen dots."""
 _ANOMALOUS_DOTS: Final = 500
-"""A plot of an entry has at most this many dots for impossible executionTimes. Later values are dropped."""
+"""A plot of an entry has at most this many dots for impossible executionTimes. Later values are left out."""
 
 
 class Executions:

@@ -24,7 +24,7 @@ from loadtest.record.figures import RequestPhase, SlowOperation
 MOST: Final = 100
 """At most this many of the slowest operations of a traffic entry are kept."""
 REQUESTS: Final = 200
-"""At most this many requests of a slow operation are kept. Later requests are dropped."""
+"""At most this many requests of a slow operation are kept. Later requests are left out."""
 GRAIN_MS: Final = 1.0
 """An executionTime may be too long by this many ms, because it may be rounded up."""
 
@@ -109,7 +109,7 @@ def _executing(rows: Rows, of_run: Floats, of_job: Floats) -> Floats:
 
 
 class _Time(NamedTuple):
-    """A time's formula, and the rows that have it. ``censored``: whether a time-out is a lower bound of the time."""
+    """A time's formula, and the rows with this time. ``censored``: whether a time-out gives only a lower bound."""
 
     formula: Callable[[Rows], Floats]
     rows: Callable[[Rows], Rows]
@@ -171,7 +171,7 @@ class TimeDistributions:
 
     Latencies other than ``NOT_FOUND`` include only operations and requests that are ok or timed out, and have no
     deliberate mistake. Queue waits and poll lags include only ok jobs. Lags measure the load generator, so they include
-    every operation sent, even with a 429.
+    every operation sent, even if it got a 429.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:

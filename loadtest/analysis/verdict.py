@@ -1,4 +1,4 @@
-"""The verdict of a run: its validity, its end, and its thresholds, judged by the run's figures."""
+"""The verdict of a run, from the run's validity, end and thresholds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

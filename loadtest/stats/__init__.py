@@ -1,4 +1,4 @@
-"""Statistics for the other packages: order statistics, shares, correlation, differences and a log histogram.
+"""Statistics for the other rooms: order statistics, shares, correlation, differences and a log histogram.
 
 SciPy is slow to import, so only the functions that need it import it.
 """

@@ -6,9 +6,9 @@ these two parameters on a grid is therefore weighted by its restricted likelihoo
 variance components", Biometrika 1974). All pairs have the same prior weight.
 
 An event is 0 or 1, for example an error, or a time below a percentile. The shared part of the events' variance is
-inferred in the same way. The prior for the events' correlation times comes from the pace. If times share no pace, half
-of the prior weight is on independent events. Under the weighted mixture of all models, the true value is beyond each
-bound of an interval with a probability of 2.5 %. ``bench/README.md`` has the coverage.
+inferred in the same way. The prior for the events' correlation times comes from the pace. If values share no pace,
+half of the prior weight is on independent events. Under the weighted mixture of all models, the true value is beyond
+each bound of an interval with a probability of 2.5 %. ``bench/README.md`` has the coverage.
 """
 
 import math
@@ -20,13 +20,13 @@ import numpy as np
 from loadtest.arrays import Bools, Floats, Ints
 
 _LASTS: Final = np.geomspace(0.004, 0.35, 9)
-"""Correlation times of the pace, as shares of the stage. A pace that lasts longer looks like a constant level."""
+"""Correlation times of the pace, as shares of the stage. A slower pace looks like a constant level."""
 _PACES: Final = np.array([0, 0.02, 0.06, 0.13, 0.25, 0.5, 0.9, 1.6, 3, 6])
 """Variance of the pace ÷ variance within bins."""
 _PARTS: Final = np.array([0, 0.01, 0.03, 0.06, 0.1, 0.17, 0.28, 0.42, 0.6, 0.8])
 """Shared variance of events ÷ their total variance."""
 _ANY_PART: Final = np.full(len(_PARTS), 1 / len(_PARTS))
-"""Prior weights of ``_PARTS`` if times share a pace."""
+"""Prior weights of ``_PARTS`` if values share a pace."""
 _TAIL: Final = 0.025
 """Probability of a value beyond each end of an interval, under the mixture of all models."""
 _APART: Final = (np.arange(400) + 0.5) / 400
@@ -47,7 +47,7 @@ NORMAL: Final = 1.959963984540054
 class PaceModels(NamedTuple):
     """Weighted models of the pace. Arrays are ``[correlation time, variance]``.
 
-    ``weights`` has posterior probabilities, and ``parts`` the pace's variance ÷ the variance of times' normal scores.
+    ``weights`` has posterior probabilities. ``parts`` has the pace's variance ÷ the variance of the normal scores.
     """
 
     weights: Floats
@@ -66,7 +66,7 @@ class PaceModels(NamedTuple):
 
 
 _NO_PACE: Final = (_ANY_PART + (_PARTS == 0)) / 2
-"""Prior weights of ``_PARTS`` if times share no pace, or their pace is unknown."""
+"""Prior weights of ``_PARTS`` if values share no pace, or the pace is unknown."""
 
 
 def pace_of(counts: Ints) -> PaceModels:
@@ -86,7 +86,7 @@ def pace_of(counts: Ints) -> PaceModels:
 
 
 def effective_share_n(events: Ints, whole: Ints, pace: PaceModels | None = None) -> float:
-    """Return how many independent values would give an equally uncertain share. ``pace`` is that of the stage."""
+    """Return how many independent values would give an equally uncertain share. ``pace`` has the stage's models."""
     share = events.sum() / whole.sum()
     rest = (events - whole * share) / math.sqrt(max(share * (1 - share), 1e-12))
     n = float(whole.sum())
@@ -108,8 +108,8 @@ def plausible(below: Ints, whole: Ints, pace: PaceModels, quantile: float) -> tu
     """Return whether each level may be the quantile, and the effective number of independent values.
 
     A level is rejected if the share of values up to it is significantly too low, or if the share up to the previous
-    level is significantly too high. Two models have to agree on a rejection: one with the pace of all times, and one of
-    the values up to the level alone, because the slowest times may vary differently.
+    level is significantly too high. Two models have to agree on a rejection: one with the pace of all values, and one
+    of the values up to the level alone, because the slowest times may vary differently.
 
     ``below`` is the number of values up to each level, ``[bin, level]``, and ``whole`` is the number in each bin.
     ``pace`` has the models of the same values.
@@ -118,11 +118,11 @@ def plausible(below: Ints, whole: Ints, pace: PaceModels, quantile: float) -> tu
     share = below.sum(axis=0) / n
     rest = (below - whole[:, None] * share) / np.sqrt(np.maximum(share * (1 - share), 1e-12))
     unsure = _beyond(*_weigh(rest, n, pace.prior), np.abs(share - quantile) / spread) >= _TAIL
-    # The correlation of two events falls with their distance in time. The correlation is averaged over pairs of times.
+    # The correlation of two events falls with their distance in time. It is averaged over pairs of moments.
     kept = pace.parts[..., None] * np.exp(-_APART / _LASTS[:, None])[:, None]
     together = np.interp(kept, *_together(quantile)) @ (1 - _APART) * (2 / len(_APART))
     errors = np.sqrt(together + (1 - np.interp(pace.parts, *_together(quantile))) / n)
-    # Errors of shares are normal if the shares are converted to normal scores.
+    # Errors of shares are closer to normal after conversion to normal scores.
     deviate = float(_normal_quantiles(np.array(quantile)))
     density = math.exp(-(deviate**2) / 2) / math.sqrt(2 * math.pi)
     scores = np.abs(_normal_quantiles(share) - deviate) * density / spread

@@ -56,8 +56,8 @@ def variance(values: Sequence[float]) -> float:
 class Difference(NamedTuple):
     """The difference of two sides: head − factor × base.
 
-    A side's value is infinite if it reaches time-outs, and None without values. The difference is None if both values
-    are infinite, or if one is missing. If the interval is None, ``why`` states the reason.
+    A side's value is infinite if it reaches time-outs, and None if it cannot be computed. The difference is None if
+    both values are infinite, or if one is missing. If the interval is None, ``why`` states the reason.
     """
 
     base: float | None
@@ -94,7 +94,7 @@ def estimate(values: Floats, statistic: str, confidence: float = 0.95) -> Estima
 
     The statistic is a percentile such as ``p95`` (order statistics), ``share`` of zeros and ones (Wilson's interval),
     ``mean`` (Student's t) or ``max``. The result is None without an interval. A maximum has no interval. A percentile
-    needs enough values, and a mean needs two or more finite values.
+    needs enough values, and a mean needs two or more values, all finite.
     """
     if not values.size or statistic == "max":
         return None
@@ -124,7 +124,7 @@ def difference(
     """Compare a statistic (see ``estimate``) of two sides. Values are in order of time; a time-out is ``math.inf``.
 
     ``paired``: whether row k of both sides has the same input. With a ``factor`` of 1.2, the difference is negative if
-    head is less than 1.2 times base. For k comparisons in one table, use a ``confidence`` of 1 − 0.05 ÷ k.
+    head is less than 1.2 times base. For m comparisons in one table, use a ``confidence`` of 1 − 0.05 ÷ m.
 
     Raises:
         ValueError: if paired sides differ in length.
@@ -185,7 +185,7 @@ def _joined(base: Estimate, head: Estimate, n: tuple[int, int], *, paired: bool,
 
 
 def _reach(one: float, other: float, correlation: float) -> float:
-    """Return the distance from a difference to one end of its interval: √(a² − 2ρab + b²)."""
+    """Return the distance from a difference to one end of its interval, from the distances of the sides."""
     if math.isinf(one) or math.isinf(other):
         return math.inf
     return math.sqrt(max(0.0, one * one - 2 * correlation * one * other + other * other))

@@ -47,7 +47,7 @@ def log10_at_most(k: int, n: int, p: float) -> float:
     probability = float(bdtr(k, n, p))
     if probability > _SMALL:
         return math.log10(probability)
-    # A float cannot hold the result, so the terms are summed as logarithms.
+    # The probability may be too small for a float, so the terms are summed as logarithms.
     j = np.arange(k + 1)
     terms = gammaln(n + 1) - gammaln(j + 1) - gammaln(n - j + 1) + j * math.log(p) + (n - j) * math.log1p(-p)
     return float(logsumexp(terms)) / math.log(10)
@@ -105,9 +105,9 @@ def pooled(counts: Sequence[EventCount]) -> Sequence[EventCount]:
 
 
 def common_log_odds(counts: Sequence[EventCount], *, half: bool = False) -> float:
-    """Return the constant that, added to each count's offset, gives its log odds; infinite if none or all are events.
+    """Return the maximum-likelihood difference between log odds and offset, common to all counts.
 
-    The constant has maximum likelihood.
+    It is −∞ if no value is an event, and ∞ if all are.
 
     ``half`` adds half an event and half a non-event, which makes the result finite.
     """
@@ -137,7 +137,7 @@ def information(counts: Sequence[EventCount], log_odds: float, *, half: bool = F
 
 
 def fisher_deviate(base: EventCount, head: EventCount, *, better: bool) -> float:
-    """Return Fisher's exact one-sided p as a normal deviate: positive for more events, or for fewer if ``better``."""
+    """Return Fisher's exact one-sided p as a normal deviate: positive for more events in head (fewer if ``better``)."""
     from scipy.special import gammaln, ndtri  # noqa: PLC0415 - slow to import
 
     here, n, others = round(head.events), round(head.n), round(base.n)
