@@ -128,7 +128,7 @@ class Anomaly(Result, frozen=True, kw_only=True):
         name: one of ``WORDS``.
         possible: number of operations checked; for job states, number of requests checked. Named ``of`` in the file.
         traffic: traffic entry of the first row with such a value. ``request_id`` is from the same row.
-        worst_ms: the most extreme executionTime; null for the names ``no_time``, ``unknown_state`` and ``wrong_result``.
+        worst_ms: the most extreme executionTime; null for ``no_time``, ``unknown_state`` and ``wrong_result``.
         example: the first unknown job state; empty for other kinds.
     """
 
@@ -162,7 +162,7 @@ class Anomalies:
         self._before += chunk.columns.count
 
     def result(self) -> list[Anomaly]:
-        """Return the anomalies that occurred."""
+        """Return the anomalies that occurred, but ``seconds`` only if most executionTimes have it."""
         seconds = self._found["seconds"]
         few = seconds.count < max(_FEW, _NEARLY_ALL * seconds.possible)
         return [one for one in self._found.values() if one.count and not (one is seconds and few)]
@@ -205,7 +205,7 @@ def _look(rows: Rows, operation: Operation) -> Iterator[tuple[str, int, Rows]]:
 MOST_KEYS: Final = 64
 """At most this many keys have figures: those with the lowest indices."""
 _SLOWER: Final = 1.5
-"""A key is slow if its p50 or p95 is at least this factor × that of all other keys together.
+"""A key is slow only if its p50 or p95 is at least this factor × that of all other keys together.
 
 Different work per key may cause a smaller factor.
 """

@@ -1,8 +1,8 @@
 """Consistency of a record: rows that contradict themselves, each other, or the plan; lost arrivals; uneven send times.
 
 A run with an inconsistent row is invalid. Figures exclude rows with meaningless words or numbers
-(``Chunk.meaningless``), but include other inconsistent rows. Evenness is measured because uneven arrivals change the
-429 rate.
+(``Chunk.meaningless``) or an unknown stage, but include other inconsistent rows. Evenness is measured because uneven
+arrivals change the 429 rate.
 """
 
 from collections.abc import Iterator
@@ -52,7 +52,7 @@ _NOTHING: Final = np.zeros(0, np.int64)
 _DENSE: Final = 8
 """If the range of arrival numbers is at most this many times their count, an array is faster than sorting."""
 _MISSING: Final = 2.0
-"""Number of planned even arrivals that may be missing at the end of a stage."""
+"""Number of evenly scheduled arrivals that may be missing at the end of a stage."""
 _MISSING_AT_RANDOM: Final = 30.0
 """The same number for random arrivals. If 30 arrivals are expected, the probability that none occurs is e⁻³⁰."""
 
@@ -89,7 +89,7 @@ class Consistency:
         self._last_worker = max([info.workers, *(worker.worker for worker in info.worker_processes)])
         self._last_due = np.full(len(vocabulary.stage_keys), -np.inf)
         stages = [(key.stage.start_s, key.stage.duration_s) for key in vocabulary.stage_keys]
-        # Rows without a stage have the index -1, the last place. Its times are NaN, so no moment is outside them.
+        # Rows without a stage have the index -1, the last place. The times there are NaN, so no moment is outside.
         self._begin, lasting = np.array([*stages, (np.nan, np.nan)]).T * 1e9
         self._end = self._begin + lasting
         self._ended: list[Bools] = [np.zeros(0, bool) for _ in vocabulary.entries]

@@ -1,6 +1,6 @@
 """Tables of a run's operations and requests: pandas DataFrames for a notebook, Parquet and CSV for other tools.
 
-Each column is declared once, in ``OPERATIONS`` or ``REQUESTS``, with its name, type, meaning and values. Columns that
+Each column is declared once, with its name, type, meaning and values. Columns that
 end in ``_ns`` are moments in ns since the epoch of the run. Derived times have the formulas of the module ``times``, as
 in ``metrics.json``.
 """
@@ -155,16 +155,16 @@ _FIRST: Final = (
     ),
     Column(
         "in_latency", pa.bool_(),
-        "whether latencies include the row: `in_figures` is true, the outcome is ok or timed out, without a mistake",
+        "whether latencies include the row: it is in figures, ok or timed out, and without a mistake",
         lambda part: pa.array(part.in_figures & part.are(part.rows.without_mistakes.answered)),
     ),
     _word("outcome", "outcome of the operation or request"),
     _word("reason", "reason why the outcome is not ok"),
     _recorded("status", "HTTP status; for an operation, the status of its last response"),
-    _word("error_code", "`code` of the API's error body; for the reason `wrong_shape`, the defect of the body"),
+    _word("error_code", "`code` of the API's error body; for the reason `wrong_shape`, the body's defect"),
     _word("mistake", "the deliberate mistake"),
     _timestamp("intended_start", "scheduled start; for polls and retries, the start that their policy chose"),
-    _timestamp("start", "time when connecting began or the first byte was sent"),
+    _timestamp("start", "time when connecting or sending began"),
     _timestamp("end", "time when the response was complete, or the client gave up"),
     _recorded("intended_start_ns", "`intended_start`, in ns since the epoch", "intended_start"),
     _recorded("start_ns", "`start`, in ns since the epoch", "start"),
@@ -217,14 +217,14 @@ REQUESTS: Final = (
     _recorded("connect_ms", "time to connect; null if a connection was reused"),
     _recorded("connection_reused", "whether a connection was reused"),
     _word("retry_after", "text of the `Retry-After` header"),
-    _recorded("rate_limit", "all headers like `RateLimit`, one per line"),
+    _recorded("rate_limit", "all headers about rate limits, one per line"),
     _recorded("bytes_sent", "size of the request"),
     _recorded("bytes_received", "size of the response"),
     *_LAST,
 )
 """Columns of the table with a row for each HTTP request."""
 _TABLES: Final = {"operations": (OPERATION, OPERATIONS), "requests": (REQUEST, REQUESTS)}
-"""The code of the rows in the record, and the columns, by table name."""
+"""By table name: the code of its rows in the record, and its columns."""
 
 
 def operations(runs: Run | Iterable[Run], *, reports: Path = Path("reports")) -> "pd.DataFrame":

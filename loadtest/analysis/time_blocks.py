@@ -1,7 +1,7 @@
 """Standard errors of a run's figures, computed from blocks of time because requests are correlated.
 
 Machine and service have slow and fast periods, which all requests share. Standard errors that treat requests as
-independent are too small by half or more. Each stage is therefore divided into bins of time. Blocks of neighbouring
+independent can be too small by half or more. Each stage is therefore divided into bins of time. Blocks of neighbouring
 bins are drawn at random and form replicates of the stage (``stats.correlated_bins.circular_blocks``). The standard
 error of a figure is its standard deviation over the replicates. Bins hold counts of operations, and of times by level,
 so memory does not grow with the record. Draws are seeded, so errors are reproducible.

@@ -30,7 +30,7 @@ from loadtest.units import Unit, parse_share
 from loadtest.words import NOTHING, counted, percent, quantity
 
 FEWEST_OPERATIONS: Final = 10
-"""A threshold is inconclusive if fewer operations than this were sent in its scope."""
+"""A written threshold is inconclusive if fewer operations than this were sent in its scope."""
 
 
 class Judged(Result, frozen=True, kw_only=True):

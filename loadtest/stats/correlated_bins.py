@@ -20,7 +20,7 @@ import numpy as np
 from loadtest.arrays import Bools, Floats, Ints
 
 _LASTS: Final = np.geomspace(0.004, 0.35, 9)
-"""Correlation times of the pace, as shares of the stage. A slower pace looks like a constant level."""
+"""Correlation times of the pace, as shares of the stage. A pace is like a constant level if its time is longer."""
 _PACES: Final = np.array([0, 0.02, 0.06, 0.13, 0.25, 0.5, 0.9, 1.6, 3, 6])
 """Variance of the pace ÷ variance within bins."""
 _PARTS: Final = np.array([0, 0.01, 0.03, 0.06, 0.1, 0.17, 0.28, 0.42, 0.6, 0.8])
@@ -28,7 +28,7 @@ _PARTS: Final = np.array([0, 0.01, 0.03, 0.06, 0.1, 0.17, 0.28, 0.42, 0.6, 0.8])
 _ANY_PART: Final = np.full(len(_PARTS), 1 / len(_PARTS))
 """Prior weights of ``_PARTS`` if values share a pace."""
 _TAIL: Final = 0.025
-"""Probability of a value beyond each end of an interval, under the mixture of all models."""
+"""Probability that the true value is beyond one end of an interval, under the mixture of all models."""
 _APART: Final = (np.arange(400) + 0.5) / 400
 """Distances between two moments, as shares of the stage."""
 _DRIFT: Final = 0.2
