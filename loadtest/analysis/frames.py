@@ -1,8 +1,7 @@
 """Tables of a run's operations and requests: pandas DataFrames for a notebook, Parquet and CSV for other tools.
 
-Each column is declared once, with its name, type, meaning and values. Columns that
-end in ``_ns`` are moments in ns since the epoch of the run. Derived times have the formulas of the module ``times``, as
-in ``metrics.json``.
+Each column is declared once, with its name, type, meaning and values. Columns that end in ``_ns`` are moments in ns
+since the epoch of the run. Derived times have the formulas of the module ``times``, as in ``metrics.json``.
 """
 
 import json

@@ -20,7 +20,7 @@ import numpy as np
 from loadtest.arrays import Bools, Floats, Ints
 
 _LASTS: Final = np.geomspace(0.004, 0.35, 9)
-"""Correlation times of the pace, as shares of the stage. A pace is like a constant level if its time is longer."""
+"""Correlation times of the pace, as shares of the stage. At longer times, the pace looks like a constant level."""
 _PACES: Final = np.array([0, 0.02, 0.06, 0.13, 0.25, 0.5, 0.9, 1.6, 3, 6])
 """Variance of the pace ÷ variance within bins."""
 _PARTS: Final = np.array([0, 0.01, 0.03, 0.06, 0.1, 0.17, 0.28, 0.42, 0.6, 0.8])

@@ -1,8 +1,8 @@
 """Shares of a count: intervals, log odds, exact tail probabilities, and tests of a difference.
 
 Each ``EventCount`` has expected log odds, for example those of 429s under a known limiter. Functions of sequences of
-counts use them as an offset, and estimate the common log odds by maximum likelihood (McCullagh & Nelder, "Generalized Linear
-Models", 1989, §4.4).
+counts use them as an offset, and estimate the common log odds by maximum likelihood (McCullagh & Nelder, "Generalized
+Linear Models", 1989, §4.4).
 """
 
 import math
