@@ -3,7 +3,7 @@
 Each stage of each traffic entry has these measurements, except in warm-up and set-up:
 
 * Response time p50 and p95, executionTime p50 and p95, overhead p50. A job's response time is its time to result, so
-  its p95 is judged once, as time to result. The client sees a result late, so the value is an upper bound. The error
+  its p95 is judged once, as time to result. The client sees a result late, so this time is an upper bound. The error
   due to the last polling interval is ``resolution_ms``.
 * Error rate, and the difference between the 429 rate and its expected value from a replay of the assumed limiter. The
   phase of the server's window changes both rates equally, so the difference does not depend on the phase.

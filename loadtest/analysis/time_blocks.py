@@ -34,7 +34,7 @@ LEAST_BLOCKS: Final = 5
 LEAST_MS: Final = 0.01
 """Shorter times count as this value, because clocks do not resolve them and zero has no logarithm."""
 _BLOCK_S: Final = (1.0, 30.0)
-"""A block lasts a tenth of its stage, within these limits in seconds."""
+"""A block lasts a tenth of its stage, within these limits in s; but see ``_MOST_BLOCKS``."""
 _MOST_BLOCKS: Final = 40
 """A stage has at most this many blocks, so a stage of more than 20 minutes has blocks of more than 30 s."""
 _BINS_OF_BLOCK: Final = 3
@@ -97,9 +97,10 @@ def draws(bins: int, per_block: int) -> NDArray[np.float32]:
 
 
 class BinnedTimes:
-    """The times of one figure by bin and level. A level is a range of times; ``whole`` determines the levels.
+    """The times of one figure by bin and level. A level is a range of times.
 
-    ``cuts`` are the greatest values of the levels, ascending. ``counts`` are numbers of values, ``[bin, level]``.
+    ``whole`` has all these times and determines the levels. ``cuts`` are the greatest values of the levels, ascending.
+    ``counts`` are numbers of values, ``[bin, level]``.
     """
 
     def __init__(self, grid_: Grid, whole: Distribution) -> None:
@@ -157,8 +158,8 @@ class StageBlocks:
         times: response time, and executionTime and overhead if the operation executes workflows, by field name.
         offered: number of operations by intended start. ``sent``, ``ok``, ``errors`` and ``throttled`` are also counted
             by intended start.
-        decided: number of operations for which the assumed limiter's decision is known, by the start of the last run,
-            submit or retrieve. ``refused`` of them got a 429; the assumed limiter would reject ``expected`` of them.
+        decided: number of operations with a known decision of the assumed limiter. Each counts at the start of its last
+            run, submit or retrieve. ``refused`` of them got a 429; the assumed limiter would reject ``expected``.
     """
 
     def __init__(self, grid_: Grid, times: dict[str, BinnedTimes]) -> None:

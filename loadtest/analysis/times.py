@@ -131,7 +131,7 @@ def _connected(reused: float) -> Callable[[Rows], Rows]:
 NOT_FOUND: Final = "not_found"
 """Response times of operations that ended in an expected 404. Deliberate mistakes are included."""
 WAITED: Final = "waited"
-"""Response time − service time of the accepted request, for ok operations: lag, retries and polls."""
+"""Response time − service time of the accepted request, for ok operations: lag, retries, and the wait for a job."""
 LAST_PENDING: Final = "last_pending"
 """Time from the intended start to the last request that saw the job pending, which begins the last polling interval."""
 _OF_OPERATIONS: Final = {
