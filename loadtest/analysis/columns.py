@@ -220,7 +220,7 @@ class Rows:
         return self._chosen(self.columns.order)
 
     def floats(self, name: str) -> Floats:
-        """Return a column of numbers, with NaN for null and for an impossible executionTime.
+        """Return a column of numbers, with NaN for null and for an executionTime below zero or above a day.
 
         The array is shared: do not write to it.
         """

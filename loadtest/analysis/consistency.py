@@ -1,8 +1,8 @@
 """Consistency of a record: rows that contradict themselves, each other, or the plan; lost arrivals; uneven send times.
 
-A run with an inconsistent row is invalid. Figures exclude rows with meaningless words or numbers
-(``Chunk.meaningless``) or an unknown stage, but include other inconsistent rows. Evenness is measured because uneven
-arrivals change the 429 rate.
+An inconsistent row makes a run invalid, unless the run is imported. Figures exclude rows with meaningless words or
+numbers (``Chunk.meaningless``) or an unknown stage, but include other inconsistent rows. Evenness is measured because
+uneven arrivals change the 429 rate.
 """
 
 from collections.abc import Iterator

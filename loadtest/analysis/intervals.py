@@ -91,7 +91,7 @@ class MetricInterval(FoundInterval, frozen=True, kw_only=True):
 
 
 def metric_intervals(record: Record, metrics: RunFigures, blocks: TimeBlocks) -> list[MetricInterval]:
-    """Return an interval for each figure with a value, in the order of traffic entries and stages."""
+    """Return the intervals of 429 rates, error rates, goodput and ``metrics.INTERVALS``, by entry and stage."""
     ranges = phase_ranges(record)
     stages = [
         _Stage(record, key, metrics, blocks.stages.get(key.place), ranges.get(key.place, _NONE))
@@ -101,7 +101,7 @@ def metric_intervals(record: Record, metrics: RunFigures, blocks: TimeBlocks) ->
 
 
 def find_interval(intervals: Sequence[MetricInterval], traffic: str, stage: str, metric: str) -> MetricInterval | None:
-    """Return the interval of a figure; None if the figure has no value."""
+    """Return the interval of a figure; None if the figure has no value, or its metric has no intervals."""
     return next((one for one in intervals if (one.traffic, one.stage, one.metric) == (traffic, stage, metric)), None)
 
 

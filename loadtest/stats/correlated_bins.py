@@ -169,7 +169,7 @@ def bins_of_batch(bins: int) -> int:
 
 
 def filled_blocks(counts: Ints, bins: int) -> int:
-    """Count the non-empty blocks among consecutive blocks of ``bins`` bins."""
+    """Count the non-empty blocks among consecutive whole blocks of ``bins`` bins."""
     whole = len(counts) // bins * bins
     return int(np.count_nonzero(counts[:whole].reshape(-1, bins).sum(axis=1)))
 
