@@ -22,7 +22,6 @@ from loadtest.record.run_info import RunInfo, StagePlan, TrafficPlan
 
 OUTCOMES: Final = tuple(Outcome)
 KINDS: Final = tuple(RequestKind)
-"""Kinds of request. The kinds that begin an operation come first."""
 
 
 class StageKey(NamedTuple):

@@ -336,7 +336,7 @@ def _write(path: Path, form: str, tables: Iterable[pa.Table], schema: pa.Schema)
 
 
 def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Join tables into larger ones, because a Parquet file with many small row groups is slow to read."""
+    """Join tables into larger tables, because a Parquet file with many small row groups is slow to read."""
     pending: list[pa.Table] = []
     for table in tables:
         pending.append(table)
