@@ -60,7 +60,7 @@ class LimitPace:
             self.accepted.popleft()
         if (fresh := sum(now - start < self.silent for start in self.open)) + 1 > self.credit:
             return 0.002
-        # A late burst counts from its arrival at the server, which was before its answers.
+        # A burst may reach the server late, so it counts from the latest possible times of its acceptance.
         due = max(self.due, max(self.late, now) + fresh * self.spacing) if self.burst > 1 else self.due
         ready = max(self.pause, due - (self.burst - 1) * self.spacing, self.last + self.slow)
         if sum(now - start < self.seconds for start in self.open) + len(self.accepted) >= self.count:

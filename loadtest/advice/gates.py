@@ -17,7 +17,7 @@ from loadtest.contract import LimitName
 from loadtest.limits import CONCURRENCY, Decision
 
 _MOST_UNANSWERED: Final = 32
-"""A client has at most this many unanswered requests, because all of them may be rejected. It starts with one."""
+"""A gate allows at most this many unanswered requests, because all of them may be rejected. It starts with one."""
 _CREDIT: Final = 1 / 16
 """Each accepted request allows this many more unanswered requests, until the next 429."""
 _DECREASE: Final = 0.75
@@ -60,8 +60,8 @@ class Gate:
     Args:
         number: number of this client, from 0. Clients that know of each other send in turns, by their clocks.
         clients: number of clients that share the limit, as far as this client knows.
-        pace: the first pace, as a multiple of the documented pace. If it is None, the gate follows its replicas, or
-            starts at the documented pace if clients send in turns.
+        pace: the first pace, as a multiple of the safe pace (``Limits.spacing``). If it is None, the gate follows its
+            replicas, or starts at the safe pace if clients send in turns.
     """
 
     def __init__(

@@ -35,7 +35,7 @@ class Policy:
     Attributes:
         wait: returns the wait after a 429. Clients with gates ignore it.
         retries_polls: whether a rejected poll is retried after ``wait``; otherwise the next poll follows as usual.
-        start: returns the start time in s of job k, counted from 0. ``start`` is None for a policy without a schedule.
+        start: takes a job's number, from 0, and returns its start time in s. None for a policy without a schedule.
         gates: makes the gates of a paced client, given the client's number.
         quota: tokens of a client's retry quota, as in AWS SDKs' standard mode; 0 without a quota.
         poll_times: planned times of polls, in s since acceptance.
@@ -60,7 +60,7 @@ def waits(retry: Retry) -> Wait:
 
 give_up: Final = waits(Retry())
 full_jitter: Final = waits(Retry.model_validate({"policy": "exponential", "max_attempts": 1000}))
-"""Exponential backoff with full jitter: U · min(60 s, 1 s · 2ⁿ) (M. Brooker, 2015)."""
+"""Exponential backoff with full jitter: U · min(60 s, 1 s · 2ⁿ), U uniform from 0 to 1 (M. Brooker, 2015)."""
 aws: Final = waits(Retry.model_validate({"policy": "exponential", "max": "20s", "max_attempts": 3}))
 """AWS SDKs' standard mode: 3 attempts, U · min(20 s, 1 s · 2ⁱ) after throttling (botocore 1.44.8,
 ``retries/standard.py``, lines 36, 351 and 392; its quota: lines 704 to 760, and ``retries/quota.py``, line 7)."""
@@ -77,8 +77,9 @@ def retry_after(attempt: int, elapsed: float, draw: float, stated: float | None)
 def openai(attempt: int, _elapsed: float, draw: float, stated: float | None) -> float | None:
     """The OpenAI and Anthropic SDKs: 2 retries after 0.5 s · 2ⁿ ≤ 8 s, less up to a quarter, or after the stated wait.
 
-    If the stated wait exceeds 120 s, OpenAI's SDK gives up, while Anthropic's waits (openai 3.57.0, ``_constants.py``
-    8–15, ``_base_client.py`` 898; anthropic 2.14.0, ``_constants.py`` 11–15, ``_base_client.py`` 913).
+    If the stated wait exceeds 120 s, this function gives up like OpenAI's SDK, while Anthropic's SDK waits (openai
+    3.57.0, ``_constants.py`` 8–15, ``_base_client.py`` 898; anthropic 2.14.0, ``_constants.py`` 11–15,
+    ``_base_client.py`` 913).
     """
     if attempt > 2 or (stated or 0) > 120:
         return None
@@ -97,7 +98,7 @@ def every_second(_number: int, _elapsed: float, _draw: _Draw) -> float:
 
 def usual(work: Work, limits: Limits) -> list[Policy]:
     """Return the policies of usual clients."""
-    # Ten jobs are in progress, or more if this polling needs more to keep the limits busy.
+    # Ten jobs are in progress, or more if the limits would otherwise idle.
     rate = min(limits.rate(name) for name in work.names)
     mean = float(work.execution_s.mean()) + _POLL_S * work.polled
     busy = math.ceil(2 * rate * mean / work.clients) if math.isfinite(rate) else IN_FLIGHT
@@ -105,7 +106,7 @@ def usual(work: Work, limits: Limits) -> list[Policy]:
     return [
         make("no retry", "gives up at a 429", give_up),
         make("backoff", "exponential backoff with full jitter, 1 s · 2ⁿ ≤ 60 s", full_jitter),
-        make("Retry-After", "waits as long as the 429 states, or up to a tenth longer", retry_after),
+        make("Retry-After", "waits as long as the 429 states, and up to 1 s or a tenth longer", retry_after),
         make("OpenAI, Anthropic", "2 retries, 0.5 s · 2ⁿ, or as the 429 states up to 2 min", openai),
         make("stamina", "10 attempts within 45 s", stamina),
         make("AWS standard", "3 attempts, up to 1 s · 2ⁱ, quota of 100 failed retries", aws, quota=500),

@@ -13,7 +13,10 @@ SCHEMA_VERSION: Final = 1
 
 
 class PolicyResult(msgspec.Struct, frozen=True, kw_only=True):
-    """A policy under the limiter that is worst for it. Times are in seconds."""
+    """A policy under the limiters that are worst for it; its requests and 429s under those that reject most.
+
+    Times are in seconds.
+    """
 
     name: str
     words: str
@@ -29,9 +32,9 @@ class PolicyResult(msgspec.Struct, frozen=True, kw_only=True):
     wait_p95_s: float | None = None
     """95th percentile of the times from a job's acceptance to its result; None without results."""
     polls_per_job: float | None = None
-    """None for sync runs."""
+    """None for sync runs and for a log."""
     worst: str = ""
-    """The limit that rejected most requests, with its limiter. Without 429s, it is the limit that was used most."""
+    """The limit that rejected most requests, or without 429s the most used limit; and its algorithm, if in doubt."""
 
     @property
     def rejected_per_1000(self) -> float:

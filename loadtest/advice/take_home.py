@@ -1,4 +1,4 @@
-"""Files that an advice gives to users.
+"""Files for users of an ``Advice``.
 
 The advised client is ``client.py`` of this folder with the numbers of the advice. A scenario runs the present and the
 advised policy for real. Each policy has its own API key.
@@ -31,12 +31,12 @@ _INPUTS: Final = "executions.jsonl"
 _STARTS: Final = "starts.txt"
 _ADVISED: Final = "advised"
 _TOLERANCE: Final = 1.03
-"""A policy passes the scenario's thresholds if it takes at most this multiple of its virtual time."""
+"""The scenario's threshold lets the advised policy take at most this multiple of its virtual time."""
 _BEYOND = 1.02
 _BEYOND_S = 0.05
 """The poll comes 0.05 s after 1.02 times the longest execution time, because jobs start late."""
 _WORKERS: Final = 10_000
-"""Jobs that the embedded target executes together, so that every job starts when accepted, as in the simulation."""
+"""Number of jobs that the embedded target executes at once. Every job then starts when accepted, as simulated."""
 _KEPT: Final = ("operation", "workflow", "timeout", "connect_timeout", "read_timeout", "parameters")
 """Keys of the present traffic entry that both policies use. The embedded target's jobs have other parameters."""
 _REST_S: Final = 5.0

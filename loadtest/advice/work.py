@@ -48,7 +48,7 @@ class Candidate(NamedTuple):
         return f"{in_words(self.spec)}, {limit_words(self.limit.count, self.limit.window)}"
 
     def spacing(self, clients: int, jitter_s: float) -> float:
-        """Return a safe time in s between two requests of a client. Without windows, clients must send in turns."""
+        """Return a safe time in s between two requests of a client. Only windows allow clients not to send in turns."""
         limit = self.limit
         if self.algorithm == CONCURRENCY:  # This limit has no pace, so adaptation begins with this spacing.
             return clients / limit.count
@@ -119,7 +119,7 @@ class Limits:
     def unfinished(self, longest_s: float) -> float:
         """Return the maximum number of unfinished jobs of all paced clients.
 
-        So many jobs keep the retrieval limit busy around a window's edge, and while a job runs for ``longest_s``.
+        This many jobs keep the retrieval limit busy around a window's edge, and while a job runs for ``longest_s``.
         """
         most = [
             2 * at_once(each.spec, each.limit) + each.limit.rate * longest_s
@@ -168,7 +168,7 @@ class Work:
 
     @cached_property
     def executions(self) -> list[float]:
-        """The execution time of each job. The observed times are mixed, always in the same order."""
+        """The execution time of each job. The observed times are shuffled, always into the same order."""
         order = np.random.Generator(np.random.PCG64(self.count)).permutation(self.count)
         places = (order + 0.5) / self.count * len(self.execution_s)
         return list(self.execution_s[places.astype(int)].tolist())

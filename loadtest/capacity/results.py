@@ -19,7 +19,7 @@ SCHEMA_VERSION: Final = 1
 
 LevelOutcome = Literal["holds", "breaks", "inconclusive", "invalid"]
 """A level holds if every threshold of the judged stage passed. It breaks if a threshold failed. It is inconclusive if
-no threshold failed but some cannot be judged. It is invalid if the load generator was the bottleneck."""
+no threshold failed but some cannot be judged. It is invalid if its run is."""
 
 
 class Constraint(StrEnum):
@@ -30,11 +30,11 @@ class Constraint(StrEnum):
     POLL_BUDGET = "poll budget"
     """Polls exhaust the retrieval limit."""
     SERVICE = "service capacity"
-    """Requests wait for each other in the service. They take longer, without any 429."""
+    """Requests take longer, because they wait for each other in the service."""
     ERRORS = "errors"
-    """Requests fail, without any 429."""
+    """Requests fail for another reason than a 429."""
     GENERATOR = "generator"
-    """The load generator was the bottleneck, so nothing is known about the service at this rate."""
+    """The run is invalid, so nothing is known about the service at this rate. Mostly, the generator fell behind."""
 
 
 class EntryLevel(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,7 +46,6 @@ class EntryLevel(msgspec.Struct, frozen=True, kw_only=True):
     response_p50_ms: float | None
     response_p95_ms: float | None
     execution_p50_ms: float | None
-    """The service's own execution time."""
     throttled_rate: float
     """Operations that ended with 429 ÷ operations."""
     requests_per_operation: float | None
@@ -160,7 +159,7 @@ def _entry(stage: StageMetrics, scenario: "Scenario", name: str) -> EntryLevel:
 def _rejecting(
     limits: Mapping[LimitName, LimitLevel], broken: list[JudgedThreshold], scenario: "Scenario"
 ) -> LimitName | None:
-    """Return the limit with the highest share of 429s among those that the failed thresholds' traffic uses."""
+    """Return the limit with the highest share of 429s among the limits that the traffic of ``broken`` uses."""
     drawn = [
         limit
         for name, each in scenario.traffic.items()

@@ -1,16 +1,17 @@
 """Bayesian bisection. It chooses the next rate and estimates the range that contains the true rate.
 
 The true rate θ is the rate at which half of the runs with fresh seeds pass. A run at rate x passes with probability
-1 / (1 + (x/θ)^(1/s)). This is a logistic curve over log-rate; a small share of runs, the lapses, ignore it. A grid
-holds the posterior of θ and s. Each level runs at the median of θ, so that a pass and a failure are equally likely
-(Waeber, Frazier and Henderson, "Bisection search with noisy responses", 2013). The answer is a credible interval of θ.
+1 / (1 + (x/θ)^(1/s)), a logistic curve over log-rate with the width s. In a small share of runs, the lapses, the rate
+does not matter. A grid holds the posterior of θ and s. Each level runs near the median of θ, so that a pass and a
+failure are equally likely (Waeber, Frazier and Henderson, "Bisection search with noisy responses", 2013). The answer is
+a credible interval of θ.
 
-*Prior of θ.* Guesses from rate limits have half of the weight. The other half is highest at the scenario's own rate. It
-falls by a factor of e for each factor of e in rate. With this half alone, the median of θ is twice the scenario's rate
-after a pass at this rate, and half of it after a failure.
+*Prior of θ.* Guesses from rate limits have up to half of the weight. The rest is highest at the scenario's own rate and
+falls by a factor of e for each factor of e in rate. Without guesses, the median of θ is twice the scenario's rate after
+a pass at this rate, and half of it after a failure.
 
-*Prior of s.* A count of n random arrivals varies by 1/√n, and so does the load of a stage: s = k/√n. Simulated queues
-have k between 0.5 and 2. Even arrivals leave only the variation of the service, and k is usually smaller.
+*Prior of s.* The count of n random arrivals has the relative standard deviation 1/√n, so s = k/√n. Simulated queues
+have k between 0.5 and 2. If arrivals are even, only the service varies, and k is usually smaller.
 
 *Guesses.* The forecast replays the scenario's schedule through the assumed limiters. A limit's guess is the highest
 multiplier at which the judged stage has no more 429s than the thresholds allow. Levels improve the guess, because their
@@ -35,7 +36,7 @@ from loadtest.plan import Question, forecast, traffic_plans
 from loadtest.scenario import Scenario
 
 _OCTAVES: Final = 6
-"""Range of multipliers around the scenario's own rate, in octaves: 1/64 to 64."""
+"""Octaves from the scenario's own rate to the lowest and to the highest multiplier: 1/64 and 64."""
 LOWEST: Final = 2.0**-_OCTAVES
 HIGHEST: Final = 2.0**_OCTAVES
 _FINE: Final = 0.005
@@ -50,30 +51,30 @@ _RANDOM: Final = (1.3, 0.4)
 _EVEN: Final = (0.3, 1.0)
 """Median of k and standard deviation of log k for even arrivals, fitted to simulated queues (bench)."""
 _LAPSES: Final = 0.01
-"""Share of runs whose outcome does not depend on the rate."""
+"""Share of runs that pass at any rate, and also the share that fail at any rate."""
 _OFF: Final = 0.03
 """Relative standard error of a limit's guess. Requests at the edges of a window cause it (bench)."""
 _TAIL: Final = 0.04
 """Posterior probability beyond each end of the range. More than 90 of 100 ranges contain the true rate (bench)."""
 _APART: Final = 0.025
-"""Rates that are tried differ by at least this share. It is a quarter of the default width of the range."""
+"""Unequal rates of two levels differ by at least this share, a quarter of the default width of the range."""
 _STEP: Final = 2.0
-"""The next rate is at most this multiple of the fastest rate that passed, to overload the service no further."""
+"""The next rate is at most this multiple of the fastest rate that passed or had too few values, to limit overload."""
 _BETTER: Final = 1.1
 """A failure does not depend on the rate if halving the rate improves the result by less than this factor."""
 _HALVINGS: Final = 7
 """An octave is bisected this many times, so the guess is exact to 0.6 %."""
 _TOLERATED: Final = ("throttled_rate", "requests.throttled_rate")
 _FLAT: Final = 1.25
-"""A median time counts as flat if it exceeds the smallest median by at most this factor."""
+"""A median time is flat if it is at most this multiple of the median at the slowest level."""
 _GROWTH_MS: Final = 5.0
-"""Smaller growth of a median does not count, because other processes lengthen medians of 1 ms by several ms."""
+"""A median is also flat if it grew by at most this, because other processes lengthen medians of 1 ms by several ms."""
 _OWN: Final = 0.97
-"""Share of the accepted polls. If jobs that do not wait need a smaller share, waiting jobs exhausted the limit."""
+"""If jobs that do not wait would need less than this share of the accepted polls, waiting jobs exhausted the limit."""
 
 
 class StageCounts(NamedTuple):
-    """The judged stage: mean operations of an entry at multiplier 1, and whether any arrivals are random."""
+    """The judged stage: operations at multiplier 1 (mean over the entries), and whether any arrivals are random."""
 
     operations: float
     random: bool
@@ -103,8 +104,8 @@ def outcomes(levels: Sequence[Level]) -> list[tuple[Level, bool]]:
     """Return the levels that count, and whether each passed.
 
     Another process may delay the generator by chance. An invalid run therefore counts only if it is one of several that
-    were faster than every valid run. An inconclusive run does not count if no slower run passed, because it had too few
-    values.
+    were faster than every valid run. An inconclusive run had too few values. It counts, as a failure, only if a slower
+    run passed.
     """
     kept_up = max((level.multiplier for level in levels if level.outcome != "invalid"), default=0.0)
     late = [level for level in levels if level.outcome == "invalid" and level.multiplier > kept_up]
@@ -136,7 +137,7 @@ def estimate(levels: Sequence[Level], guesses: Sequence[Guess], stage: StageCoun
 
 
 def _posterior(levels: Sequence[Level], guesses: Sequence[Guess], stage: StageCounts) -> Floats:
-    """The unnormalised posterior of θ on its grid."""
+    """Return the unnormalised posterior of θ on its grid."""
     prior: Floats = np.exp(-np.abs(_LOGS)) / 2
     slowest = min((level.multiplier for level, passed in outcomes(levels) if not passed), default=math.inf)
     # A guess far above a failed level is wrong, because chance alone would not have failed that level.
@@ -159,7 +160,7 @@ def next_multiplier(
 ) -> float | None:
     """Return the multiplier of the next level; None if the search is at its end.
 
-    ``levels`` are in the order of their runs; ``most`` is the highest multiplier that the request budget allows.
+    ``most`` is the highest multiplier that the request budget allows.
     """
     if hopeless(levels):
         return None
@@ -221,7 +222,7 @@ def _alike(slower: Level, faster: Level) -> bool:
 
 
 class LimitForecast:
-    """Forecasts each limit's share of 429s at multiples of a scenario's rate, and guesses which multiple reaches it.
+    """Forecasts each limit's share of 429s at multiples of a scenario's rate, and guesses the highest permitted one.
 
     The scenario has only the judged stage. The forecast assumes that this stage and a window of the limiter start
     together. Another start of the windows gives the same shares, because whole windows are judged.
@@ -250,14 +251,15 @@ class LimitForecast:
         ]
 
     def _measured(self, name: LimitName, levels: Sequence[Level]) -> float | None:
-        """Return the median multiplier at which levels limited by ``name`` met that limit.
+        """Return the multiplier that the real limit permits: the median over the levels that it limited.
 
         It is None if there is no such level, or if the multiplier is out of range.
 
-        The forecast may reach a level's share of rejected first requests at another multiplier. The real limit then
-        differs from the assumed limit by the ratio of both multipliers. The forecast of polls is less exact, because
-        waiting jobs need more polls. While the retrieval limit rejects polls, it accepts its real rate. A level without
-        rejections shows how many polls a job needs.
+        *First requests.* The forecast has the level's share of 429s at another multiplier. The ratio of the level's
+        multiplier to that one is the ratio of the real limit to the assumed limit.
+
+        *Polls.* Waiting jobs need more polls than the forecast has. A limit that rejects polls accepts its real rate.
+        This rate is divided by the rate that a level without rejections needs at multiplier 1.
         """
         on = [(level, level.limits[name]) for level in levels if name in level.limits]
         calm = [seen.sent_rate / level.multiplier for level, seen in on if not seen.throttled_rate]
@@ -275,7 +277,7 @@ class LimitForecast:
     def _highest(self, name: LimitName, tolerance: float | None = None) -> float | None:
         """Return the highest multiplier whose share of 429s is tolerated; None if it is tolerated at all multipliers.
 
-        ``tolerance`` is a share (0-1). Its default is from the thresholds. The method is bisection in log-rate.
+        If it is tolerated at none, the result is ``LOWEST``. The thresholds give the default of ``tolerance`` (0-1).
         """
         tolerance = self._allowed.get(name, 0.0) if tolerance is None else tolerance
         low = high = LOWEST
@@ -295,7 +297,7 @@ class LimitForecast:
         faster = scenario.model_copy(update={"rate_multiplier": scenario.rate_multiplier * multiplier})
         keys = max(plan.keys.stop for plan in question.plans.values())
         plans = traffic_plans(faster, question.assumed, keys)
-        # Only this schedule is forecast, because other seeds are not needed.
+        # One seed suffices for a guess.
         seen = next(iter(forecast(replace(question, scenario=faster, plans=plans), most_seeds=0).phases), None)
         return {
             name: 0.0 if seen is None else float(seen.stretch_rejected[index].sum() / max(1, seen.asked[index].sum()))

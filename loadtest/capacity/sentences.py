@@ -21,7 +21,7 @@ _NEARLY: Final = 0.9
 
 
 class EarlyStopError(Exception):
-    """Ends a search early. ``words``, the end of a sentence, state why. ``code`` is the exit code without an answer."""
+    """Ends a search early. ``words`` end a sentence with the reason; ``code`` is the exit code without an answer."""
 
     def __init__(self, words: str, code: ExitCode) -> None:
         super().__init__(words)
@@ -29,7 +29,7 @@ class EarlyStopError(Exception):
 
 
 class CapacityAnswer(NamedTuple):
-    """The answer of a search. If the true rate is unknown, the range is None."""
+    """The answer of a search. Unless levels passed and failed, the range is None."""
 
     range: RateRange | None
     sentence: str
@@ -57,7 +57,7 @@ class Offered:
 
 
 def stopping(levels: Sequence[Level], middle: float) -> Level | None:
-    """Return the level that shows the bottleneck: the slowest failed level from ``middle`` on, or else the fastest."""
+    """Return the level that shows the bottleneck: the slowest failed level from ``middle`` on, else the fastest."""
     failed = sorted((level for level, passed in outcomes(levels) if not passed), key=attrgetter("multiplier"))
     return next((level for level in failed if level.multiplier >= middle), failed[-1] if failed else None)
 
@@ -117,13 +117,13 @@ def _stopped_by(level: Level, offered: Offered) -> str:
 
 
 def _beside(level: Level) -> str:
-    """Name the limits that reject requests although they are not the bottleneck, such as polls of waiting jobs."""
+    """Name the limits that reject requests but are not the bottleneck. Waiting jobs exhaust them with polls."""
     rejecting = [name for name, seen in level.limits.items() if seen.throttled_rate]
     return f", and {joined(rejecting)} requests get 429" if rejecting else ", without any 429"
 
 
 def _unexpected(level: Level, offered: Offered) -> str:
-    """Return the finding that 429s begin far below the assumed limit; empty if they do not."""
+    """Return a note that 429s begin below 90 % of the assumed limit; empty if they do not."""
     assumed = next((guess.multiplier for guess in offered.expected if guess.limit == level.limit), math.inf)
     if level.constraint != Constraint.LIMIT or level.limit is None or level.multiplier >= assumed * _NEARLY:
         return ""
@@ -175,14 +175,14 @@ def _no_answer(levels: Sequence[Level]) -> str:
 
 
 def _times(pair: Sequence[Level]) -> str:
-    """Format the times of two levels in parentheses; empty if the service was not the bottleneck."""
+    """Return the levels' times and their meaning, to end a sentence; empty unless the service is the bottleneck."""
     texts = [duration_ms(max(e.typical_ms or 0 for e in level.entries.values())) for level in pair]
     slow = pair[0].constraint == Constraint.SERVICE
-    return f" (p95 {joined(texts)}): requests do not wait for each other, the service itself takes longer" * slow
+    return f" (times {joined(texts)}): requests do not wait for each other, the service itself takes longer" * slow
 
 
 def paced(levels: Sequence[Level], offered: Offered) -> str:
-    """Return the capacity with one poll per job, as the end of a sentence; empty if jobs already need only one."""
+    """Return the capacity with one poll per job, as the end of a sentence; empty if jobs need no more polls."""
     polls = _polls(levels, offered)
     jobs = [rate for name, rate in offered.base_rates.items() if offered.operations[name] in POLLED_OPERATIONS]
     if not polls or min(polls) <= _ONE:
@@ -224,7 +224,7 @@ def reasons(levels: Sequence[Level], offered: Offered, high: Level | None) -> tu
                 f"{percent(used, 0)} of the {name} limit of {offered.per_minute(name):,.0f} a minute was used, and "
                 "no request was rejected: this limit is the expected bottleneck."
             )
-    # 429s far below the assumed limits show that these limits are wrong.
+    # If 429s begin below the assumed limit, it is wrong, and a comparison of the assumed limits would mislead.
     if high is None or not _unexpected(high, offered):
         found.append(_break_even(levels, offered))
     if levels:
@@ -247,13 +247,13 @@ def _contradiction(levels: Sequence[Level]) -> str:
 
 
 def _break_even(levels: Sequence[Level], offered: Offered) -> str:
-    """Compare the work that the limits accept as sync runs and as jobs; empty if all entries are retrievals."""
+    """Compare the work that the limits accept as sync runs and as jobs. Without runs, or with no limit, it is empty."""
     sync, submits = offered.per_minute(LimitName.SYNC_RUN), offered.per_minute(LimitName.ASYNC_SUBMIT)
     retrieval, polls = offered.per_minute(LimitName.RETRIEVAL), max(_polls(levels, offered), default=0.0)
     runs = {Operation.SYNC_RUN, Operation.ASYNC_RUN} & {*offered.operations.values()}
     if not runs or not math.isfinite(sync + submits + retrieval):
         return ""
-    more = "never allow more"  # Every job needs one poll.
+    more = "never allow more"  # Every job needs a submit and a poll.
     if min(submits, retrieval) > sync:
         more = f"allow more if each needs fewer than {retrieval / sync:.3g} polls"
     each = f"{polls:.1f} polls" if polls else "one poll"

@@ -17,7 +17,7 @@ from loadtest.words import NOTHING, count, joined, quantity, sign, signed
 
 _NBSP: Final = "\u00a0"
 _LEAST_PERCENT_MS: Final = LEAST_MS / math.expm1(LEAST_RATIO)
-"""The minimum effect is 1 ms for times below this (20 ms), and 5 % for longer times."""
+"""The minimum effect is 1 ms for times below this (20 ms), and 5 % for longer times, if they are not polled."""
 SIGNED: Final = frozenset({Metric.THROTTLED_RATE})
 """The values of these metrics are differences: the observed share minus the expected share."""
 _UNITS: Final[dict[str, Unit]] = {"ms": "ms", "share": "share", "1/s": "per_s"}
@@ -202,7 +202,7 @@ def find(metrics: Sequence[MetricComparison], worse: Sequence[MetricComparison])
     """Make a finding of each share in ``worse``, and of all other metrics in ``worse`` of an entry and stage together.
 
     The entry's other metrics that became worse are symptoms: they show where the time was lost. Findings of errors come
-    first, then those of 429s. The rest follow by the lower bound of the cause's difference (95 %), the largest first.
+    first, then those of 429s. Each kind is sorted by the lower bound of the cause's difference (95 %), descending.
     """
     found = [_finding(metrics, one, []) for one in worse if one.metric not in _ORDERED]
     for entry in dict.fromkeys((one.traffic, one.stage) for one in worse if one.metric in _ORDERED):
@@ -266,15 +266,15 @@ def attribution(
     for entries, name, elsewhere, here in (
         (
             {name for run in runs for name in run.not_found_entries},
-            "Requests answered with 404 before any workflow runs",
+            "404 responses, sent before any workflow runs,",
             "the cause lies later, where workflows run",
-            "the shared part is lost before any workflow runs",
+            "the shared part of the slow-down arises before any workflow runs",
         ),
         (
             {name for run in runs for name in run.idle_entries},
             "Workflows that do nothing",
             "the cause lies in the work of the other workflows",
-            "the shared part is lost outside the workflows",
+            "the shared part of the slow-down arises outside the workflows",
         ),
     ):
         # Compare with the first finding outside ``entries`` whose cause is a time.

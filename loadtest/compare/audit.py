@@ -1,8 +1,8 @@
 """The audit of a history: its changes, the rule's false-alarm rate, and the minimum detectable changes.
 
 The rule is replayed only on stretches of runs without a step or trend. It compares each run with the runs before it,
-and each of a stretch's first 30 runs with the others of these 30. If a regression is suspected, the next run serves as
-the rerun. A real rerun follows within minutes, so it shares more of the environment with the suspected run.
+but each of a stretch's first 30 runs with the others of these 30. If a regression is suspected, a neighbouring run
+serves as the rerun. A real rerun follows within minutes and shares more of the suspected run's environment.
 """
 
 import statistics
@@ -67,7 +67,7 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         replayed: number of replayed checks, at most ``MOST_REPLAYS``.
-        calm: number of runs that could be replayed: no odd runs, in long enough stretches without a step or trend.
+        calm: number of runs that could be replayed: those of long stretches without a step or trend, except odd runs.
         segments: number of baseline periods.
         changes: steps, trends and odd runs within the baseline periods, oldest first.
         false_alarms: replayed checks whose suspected regression the rerun confirmed, although nothing changed.

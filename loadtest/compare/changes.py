@@ -39,14 +39,14 @@ LEAST_RATIO: Final = math.log(1.05)
 LEAST_MS: Final = 1.0
 """A time must change by at least this many ms. Smaller changes do not matter, even if they are real."""
 LEAST_SHARE: Final = 0.001
-"""A share must rise by at least this (0.1 percentage points), and also triple or rise by one point."""
+"""By default, a share must rise by at least this (0.1 percentage points), and also triple or rise by one point."""
 _FACTOR: Final = 3.0
 _POINT: Final = 0.01
 _UNCHANGED_RATIO: Final = math.log(1.10)
 _UNCHANGED_SHARE: Final = 0.02
 _UNCHANGED_CONFIDENCE: Final = 0.92
-"""A time is unchanged if its upper bound at this confidence is below +10 %. If one entry is 10 % slower, fewer than 4 %
-of paired comparisons call it unchanged (``bench/regression_power.py``)."""
+"""A time or rate is unchanged if its worsening is below 10 % at this confidence. If one entry is 10 % slower, fewer
+than 4 % of paired comparisons call it unchanged (``bench/regression_power.py``)."""
 CONFIDENCE: Final = 0.975
 """Upper quantile of a two-sided 95 % interval."""
 _STEPS: Final = 5
@@ -98,8 +98,8 @@ def reaches_effect(nature: Nature, delta: float, difference: float, resolution_m
 def least_rise(share: float, rise: float | None = None) -> float:
     """Return the smallest rise of a share that counts: from 0 to 0.1 %, from 1 to 2 %, from 20 to 21 %.
 
-    ``share`` is the smaller of both values; it is negative if there are fewer 429s than expected. ``rise`` is the
-    user's own minimum.
+    ``share`` is the share before the rise; it is negative if there are fewer 429s than expected. ``rise`` is the user's
+    own minimum.
     """
     return max(LEAST_SHARE, min((_FACTOR - 1) * max(share, 0.0), _POINT)) if rise is None else rise
 
@@ -341,14 +341,14 @@ def make_change(centre: float, delta: float, **fields: Any) -> AnyChange:
 
 
 def estimate(family: Sequence[AnyChange]) -> list[AnyChange]:
-    """Return the changes with their variance s²: the observed variance, shrunk towards that of similar entries.
+    """Return the changes with their variance s²: the observed variance, shrunk towards an assumed variance.
 
     The variance s_h² of a few runs is uncertain. It is therefore averaged with an assumed variance s₀², weighted by
     degrees of freedom. Here, s₀² is an inverse-χ² prior, such as limma's (Smyth, "Linear models and empirical Bayes
     methods", 2004, §4)::
 
         s² = (ν·s₀² + df·s_h²) ÷ (ν + df),   ν = 4 + the df of the other entries, at most 8
-        s₀² = prior² · max(1, mean of s_h² ÷ prior² over the same metric of entries and stages of similar size)
+        s₀² = prior · max(1, mean of s_h² ÷ prior over the same metric of entries and stages of similar size)
 
     The second formula limits false alarms if a service is noisier than assumed. Short times vary by a higher
     percentage, so if all sizes were pooled, the noise of a do-nothing workflow would hide changes of other workflows.

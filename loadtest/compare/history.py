@@ -186,7 +186,7 @@ def growth(history: History) -> str:
     if not ratios:
         return ""
     since, periods = alike[0].measurements.started[:10], counted(len(segments(alike)), "baseline period")
-    return f"Response time p50 since the first accepted run ({since}, {periods}): {listed(ratios, amounts.percent)}."
+    return f"Response time p50 since the first comparable run ({since}, {periods}): {listed(ratios, amounts.percent)}."
 
 
 def _median(runs: Sequence[HistoryRun], key: Key) -> float:

@@ -141,7 +141,7 @@ class ControlMeasurement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunMeasurements(msgspec.Struct, frozen=True, kw_only=True):
-    """A run's data for comparisons. An empty version, ``definition`` or ``files`` is unknown and matches every value.
+    """A run's data for comparisons. Empty ``files`` and empty ``versions`` are unknown and match every value.
 
     Attributes:
         started: time in UTC, ISO 8601.
@@ -150,7 +150,7 @@ class RunMeasurements(msgspec.Struct, frozen=True, kw_only=True):
         verdict: the run's verdict by its thresholds.
         idle_entries: traffic entries whose workflow does nothing.
         polling: for each traffic entry with jobs, a text such as ``polled every 1 s``. Older versions left it empty.
-        not_found_entries: traffic entries whose requests are answered with 404 before any workflow runs.
+        not_found_entries: traffic entries whose ok operations all got an expected 404, so that no workflow ran.
         definition: values of the effective scenario by key, such as ``traffic.runs.stages.steady.rate``.
         files: digest of each file that the scenario refers to.
         versions: versions of Python and the harness, and the region of the load generator.

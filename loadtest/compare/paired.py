@@ -1,7 +1,7 @@
 """Comparison of two versions in pairs of blocks: the order of the blocks, and the rule that judges them.
 
-A block is one run of the whole scenario against one version. Blocks of both versions alternate, so drift affects both
-blocks of a pair alike. The rule uses only the differences within pairs.
+A block is one run of the whole scenario against one version. The blocks of a pair follow each other, so drift affects
+both alike. The rule uses only the differences within pairs.
 """
 
 import math
@@ -23,7 +23,7 @@ from loadtest.words import counted
 DISCARDED: Final = 1
 """This many pairs at the beginning are discarded, because both sides still warm up."""
 LOOKS: Final = (4, 6, 8, 10, 12)
-"""A comparison is judged at these numbers of valid pairs. Even numbers complete the ABBA groups."""
+"""A comparison is judged at these numbers of valid pairs, and at its maximum. Even numbers complete the ABBA groups."""
 LEVELS: Final = verdict.Levels(family=0.005, confirm=None, power=0.8)
 """Levels at every look. If nothing changed, at most 3 % of comparisons regress (``bench/regression_power.py``)."""
 MOST_PAIRS: Final = 200
@@ -52,7 +52,7 @@ def block_order(seed: int, pairs: int) -> tuple[Side, ...]:
 
 
 def compare_pairs(pairs: Sequence[_Pair], *, title: str = "", discarded: int = DISCARDED) -> RunComparison:
-    """Compare two sides by the differences between the blocks (base, head) of each pair, in order of time.
+    """Compare two sides by the differences between the blocks (base, head) of each pair. Pairs are in order of time.
 
     Without a regression, the comparison is inconclusive until it excludes a worsening by 10 %, or for shares by 2
     points. The first ``discarded`` of the pairs are left out.
@@ -77,7 +77,7 @@ def compare_pairs(pairs: Sequence[_Pair], *, title: str = "", discarded: int = D
 
 
 def _compare_blocks(pairs: Sequence[_Pair]) -> tuple[list[AnyChange], list[MetricComparison], set[Key]]:
-    """Return changes of tested metrics, the untested metrics, and keys untested only because the head lacks them."""
+    """Return the tested metrics' changes, the untested metrics, and the keys of those that only the head lacks."""
     columns: defaultdict[Key, list[tuple[Measurement, Measurement | None]]] = defaultdict(list)
     for base, head in pairs:
         others = head.by_key()

@@ -17,7 +17,7 @@ MetricVerdict = Literal["regressed", "improved", "unchanged", "changed", "inconc
 """``changed``: a share rose beyond chance, but by less than the minimum rise."""
 FindingKind = Literal["grown", "moved", "throttled", "failing", "less"]
 ComparisonVerdict = Literal["regressed", "pass", "inconclusive", "learning", "not comparable", "invalid"]
-"""Verdict of a whole comparison. ``pass``: no regression was found, and the sentence states the detectable size."""
+"""Verdict of a whole comparison. ``pass``: no regression was found."""
 
 
 class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,10 +26,10 @@ class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         base: value of the base side, in the metric's unit: the mean over the pairs or the history.
         difference: head − base, in the metric's unit.
-        difference_interval: 95 % interval of ``difference``; None if the metric was not tested.
+        difference_interval: 95 % interval of ``difference``; None without an estimate.
         ratio: head ÷ base for times and rates, the odds ratio for shares.
         ratio_interval: 95 % interval of ``ratio``.
-        p: one-sided p value, small if the metric became worse; None if the metric was not tested.
+        p: one-sided p value, small if the metric became worse; None without an estimate.
         p_adjusted: ``p``, adjusted for all tested metrics by Holm's method; in a rerun, ``p`` of a suspected metric.
         detectable: the smallest worsening that this comparison finds in 80 % of cases, as a ratio. Below 1 if less is
             worse; None if unknown.

@@ -150,14 +150,14 @@ def _columns(runs: Sequence[RunMeasurements]) -> defaultdict[Key, list[Measureme
 def _change(
     head: Measurement, bases: Sequence[Measurement], kept: Sequence[Measurement] = (), **options: Any
 ) -> AnyChange:
-    """Return a run's change against a baseline with limited outliers. The standard error is s·√(1/k + 1).
+    """Return a run's change against a baseline of k runs with limited outliers. The standard error is s·√(1/k + 1).
 
     ``kept`` are measurements of the previous baseline period, used only for their noise. ``options`` are further fields
     of the ``MetricChange``.
     """
     nature = NATURES[head.metric]
     within = _SE_FACTOR**2 * statistics.fmean(one.known_se**2 for one in (*bases, head))
-    # For shares, the spread is the variance beyond counting error.
+    # For shares, the variances exclude counting error.
     counting = statistics.fmean(one.count.variance for one in bases) if nature.scale == "logit" else 0.0
     prior = nature.prior_sd**2 + max(0.0, within - counting)
     periods = [winsorised([one.score for one in part], math.sqrt(prior + counting)) for part in (bases, kept) if part]

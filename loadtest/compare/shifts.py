@@ -1,9 +1,9 @@
 """Changes inside a history: steps, trends and odd runs of a metric.
 
-The noise is estimated from successive differences, because a few steps hardly affect them. The estimate is shrunk
-towards the metric's assumed noise. A stretch of runs is split where two means fit best (binary segmentation, Scott &
-Knott, 1974). If a straight line fits better, the stretch is a trend. Significance levels are adjusted for the number of
-places and metrics (Bonferroni).
+For steps and trends, the noise is estimated from successive differences, because a few steps hardly affect them. The
+estimate is shrunk towards the metric's assumed noise. A stretch of runs is split where two means fit best (binary
+segmentation, Scott & Knott, 1974). If a straight line fits better, the stretch is a trend. Significance levels are
+adjusted for the number of places and metrics (Bonferroni).
 """
 
 import math
@@ -44,7 +44,7 @@ class HistoryChange(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         run: the first run with the change, or the first run of the trend.
-        started: start of ``run`` in UTC, ISO 8601.
+        started: start time of ``run`` in UTC, ISO 8601.
         until: start time of a trend's last run; otherwise equal to ``started``.
         runs: number of runs in a trend, or after a step; 1 for an odd run.
         change: value after ÷ value before for times, after − before for shares.
@@ -193,9 +193,9 @@ def _shifts(one: _Series, level: float, rest: Floats) -> list[_Found]:
 def _odd_runs(one: _Series, rests: Floats, level: float) -> Iterator[_Found]:
     """Yield the runs with higher, or lower, values than all other runs, by more than chance (p ≤ ``level``) explains.
 
-    ``rests`` has residuals by series and run: first those of ``one``, then those of similar entries. The noise is the
-    variance within the odd runs and within all other runs. Runs may be few, so similar entries add their variance
-    within the same two groups. Odd runs that several entries share therefore do not inflate the noise.
+    ``rests`` has residuals by series and run: first those of ``one``, then those of series like it (``_alike``). The
+    noise is the variance within the odd runs and within all other runs. Runs may be few, so the other series add their
+    variance within the same two groups. Odd runs that several entries share therefore do not inflate the noise.
     """
     others, n = len(rests) - 1, rests.shape[1]
     if n < 2 * _SHORTEST or one.key.metric == Metric.RESPONSE_TIME_P95:
@@ -223,7 +223,7 @@ def _odd_runs(one: _Series, rests: Floats, level: float) -> Iterator[_Found]:
 
 @cache
 def _limits(n: int, level: float, df: float) -> Floats:
-    """Return limits for sets of 1, 2, … runs. By chance, any set exceeds its limit with a probability ≤ ``level``."""
+    """Return limits for sets of 1, 2, … runs. The probability that chance exceeds any limit is at most ``level``."""
     most = _most_odd(n)
     return np.array([-student(level / 2 / most / math.comb(n, k), df) for k in range(1, most + 1)])
 

@@ -40,7 +40,7 @@ from loadtest.stats.differences import student, variance
 from loadtest.words import counted
 
 _REAL: Final = 0.01
-"""A share counts as changed if its p, adjusted by Holm, is at most this, however small its rise."""
+"""A share whose rise is below the minimum effect counts as changed if its adjusted p is at most this."""
 _IMPROVED_LEVEL: Final = 0.05
 """A metric improved if its p, adjusted by Holm, is at most this."""
 _SUSPECTED: Final[tuple[MetricVerdict, str]] = "inconclusive", "suspected: a rerun must confirm it"
@@ -185,7 +185,7 @@ def _not_worse(one: AnyChange, p: float | None, *, improved: bool) -> tuple[Metr
 def _judged(
     change: AnyChange, verdict: tuple[MetricVerdict, str], ps: tuple[float, float | None], detectable: float | None
 ) -> MetricComparison:
-    """Describe a measured change. ``verdict`` includes the reason; ``ps`` are p and p by Holm."""
+    """Describe a measured change. ``verdict`` includes the reason; ``ps`` are p and the adjusted p."""
     low, high = change.interval()
     return MetricComparison(
         **change.key._asdict(),

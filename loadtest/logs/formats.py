@@ -1,7 +1,7 @@
 """Log files and their formats. Log files may be gzipped, and are read in blocks of whole lines.
 
-A format turns a block of lines into a column for each role of ``ROLES``. Lines are JSON objects, or a regular
-expression (RE2) finds their fields. A HAR file is read as a whole.
+A format turns a block of lines into columns by role (``ROLES``). Lines are JSON objects, or a regular expression (RE2)
+finds their fields. A HAR file is read as a whole.
 """
 
 import io
@@ -208,7 +208,7 @@ class Source(NamedTuple):
     head: bytes
     """The file's first block."""
     read: Callable[[int], bytes]
-    """Reads at most the given number of bytes after ``head``."""
+    """Reads on after ``head``, at most the given number of bytes."""
 
     @property
     def is_har(self) -> bool:

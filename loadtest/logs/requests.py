@@ -1,4 +1,4 @@
-"""Selection of the API's requests from log lines, in compact columns. Keys and addresses become numbers."""
+"""Selection of the API's requests from log lines, in compact columns. Texts such as keys are dictionary-encoded."""
 
 import re
 from collections import Counter

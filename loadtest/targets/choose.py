@@ -56,7 +56,7 @@ class NamedEntry:
 
 @dataclass(frozen=True, slots=True)
 class ChosenTarget(NamedEntry):
-    """A target and its entry, if it was chosen by an entry. The entry's request budget applies even on loopback."""
+    """A target and its entry, if any. The entry's request budget applies even on loopback."""
 
     target: Target = field(kw_only=True)
 

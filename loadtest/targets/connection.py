@@ -57,7 +57,7 @@ class Target:
 def server_of(url: str) -> Server:
     """Return the server of a base URL.
 
-    Raises ``InputError`` if it is not an http(s) URL, or contains a user name, a query or a fragment.
+    Raises ``InputError`` if ``url`` is not an http(s) URL, or contains a user name, a query or a fragment.
     """
     return _server(_split(url))
 
@@ -65,7 +65,7 @@ def server_of(url: str) -> Server:
 def resolve(url: str) -> Target:
     """Parse a base URL and resolve its host.
 
-    Raises ``InputError`` if it is not a base URL, or the host cannot be resolved.
+    Raises ``InputError`` if ``url`` is not a base URL, or its host cannot be resolved.
     """
     parts = _split(url)
     scheme, host, port = _server(parts)
@@ -94,7 +94,7 @@ def allow(url: str, *, listed: bool = False) -> Target:
     Unless an entry allows the run (``listed``), the host must be loopback.
 
     Raises:
-        InputError: if it is not a base URL, or its host is neither loopback nor allowed by an entry.
+        InputError: if ``url`` is not a base URL, or its host is neither loopback nor allowed by an entry.
     """
     target = resolve(url)
     if not target.loopback and not listed:

@@ -95,7 +95,7 @@ class TargetEntry(Strict):
 
     url: Annotated[str, AfterValidator(_base_url)]
     environment: Literal["development", "test", "staging", "production"]
-    """For ``production``, the user types the host name before a run."""
+    """For ``production``, the user types the host name before a run, or gives ``--yes``."""
     owner: Annotated[str, Field(min_length=1)]
     """The person who agreed to the load and is informed about problems."""
     endpoint: Annotated[str, AfterValidator(_header_value)] | None = None

@@ -60,7 +60,7 @@ class MinimumLoad:
         times = np.sort(np.concatenate([self.due.get(each, _NONE) for each in {name, *together}]))
         if not len(times):
             return 0
-        # An even schedule at exactly the limit has a request at both ends of a window, and only one is inside.
+        # An even schedule at exactly the limit has a request at each end of a window. Only one of these two counts.
         begins = times - int(limit.window * _NS) + _ROUNDING_NS
         inside = np.arange(1, len(times) + 1) - np.searchsorted(times, begins, side="left")
         return int(inside.max())
