@@ -34,7 +34,8 @@ class PolicyResult(msgspec.Struct, frozen=True, kw_only=True):
     polls_per_job: float | None = None
     """None for sync runs and for a log."""
     worst: str = ""
-    """The limit that rejected most requests, or without 429s the most used limit; and its algorithm, if in doubt."""
+    """The limit with the most 429s, or without 429s the most used limit. If it may have several limiters, its algorithm
+    follows."""
 
     @property
     def rejected_per_1000(self) -> float:

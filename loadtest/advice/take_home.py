@@ -1,6 +1,6 @@
-"""Files for users of an ``Advice``.
+"""Files for the user: a client that follows the advice, and a scenario that tests the advice.
 
-The advised client is ``client.py`` of this folder with the numbers of the advice. A scenario runs the present and the
+The advised client is ``client.py`` of this folder with the numbers of the advice. The scenario runs the present and the
 advised policy for real. Each policy has its own API key.
 """
 

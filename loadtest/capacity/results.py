@@ -87,7 +87,7 @@ class Level(msgspec.Struct, frozen=True, kw_only=True):
     """The run's directory, relative to the search's directory."""
     outcome: LevelOutcome
     broken: tuple[str, ...]
-    """Thresholds that did not pass, as the scenario states them; for an invalid run, its failed checks."""
+    """Thresholds that did not pass, as the scenario states them; for an invalid run, its failed validity checks."""
     stage_s: float
     requests: int
     """Requests of the whole run."""

@@ -10,8 +10,8 @@ a credible interval of θ.
 falls by a factor of e for each factor of e in rate. Without guesses, the median of θ is twice the scenario's rate after
 a pass at this rate, and half of it after a failure.
 
-*Prior of s.* The count of n random arrivals has the relative standard deviation 1/√n, so s = k/√n. Simulated queues
-have k between 0.5 and 2. If arrivals are even, only the service varies, and k is usually smaller.
+*Prior of s.* The count of n random arrivals has the relative standard deviation 1/√n, so s = k/√n with a factor k.
+Simulated queues have k between 0.5 and 2. If arrivals are even, only the service varies, and k is usually smaller.
 
 *Guesses.* The forecast replays the scenario's schedule through the assumed limiters. A limit's guess is the highest
 multiplier at which the judged stage has no more 429s than the thresholds allow. Levels improve the guess, because their
@@ -222,7 +222,7 @@ def _alike(slower: Level, faster: Level) -> bool:
 
 
 class LimitForecast:
-    """Forecasts each limit's share of 429s at multiples of a scenario's rate, and guesses the highest permitted one.
+    """Forecasts limits' shares of 429s at multiples of a scenario's rate, and guesses the highest permitted multiple.
 
     The scenario has only the judged stage. The forecast assumes that this stage and a window of the limiter start
     together. Another start of the windows gives the same shares, because whole windows are judged.
@@ -255,8 +255,8 @@ class LimitForecast:
 
         It is None if there is no such level, or if the multiplier is out of range.
 
-        *First requests.* The forecast has the level's share of 429s at another multiplier. The ratio of the level's
-        multiplier to that one is the ratio of the real limit to the assumed limit.
+        *First requests.* The forecast has the level's share of 429s at another multiplier. The level's multiplier ÷
+        this other multiplier is the ratio of the real limit to the assumed limit.
 
         *Polls.* Waiting jobs need more polls than the forecast has. A limit that rejects polls accepts its real rate.
         This rate is divided by the rate that a level without rejections needs at multiplier 1.

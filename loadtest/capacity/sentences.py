@@ -117,7 +117,7 @@ def _stopped_by(level: Level, offered: Offered) -> str:
 
 
 def _beside(level: Level) -> str:
-    """Name the limits that reject requests but are not the bottleneck. Waiting jobs exhaust them with polls."""
+    """Name the limits that reject requests but are not the bottleneck, for example because waiting jobs poll more."""
     rejecting = [name for name, seen in level.limits.items() if seen.throttled_rate]
     return f", and {joined(rejecting)} requests get 429" if rejecting else ", without any 429"
 
@@ -178,7 +178,7 @@ def _times(pair: Sequence[Level]) -> str:
     """Return the levels' times and their meaning, to end a sentence; empty unless the service is the bottleneck."""
     texts = [duration_ms(max(e.typical_ms or 0 for e in level.entries.values())) for level in pair]
     slow = pair[0].constraint == Constraint.SERVICE
-    return f" (times {joined(texts)}): requests do not wait for each other, the service itself takes longer" * slow
+    return f" (response times {joined(texts)}): requests do not wait for each other, the service itself is slow" * slow
 
 
 def paced(levels: Sequence[Level], offered: Offered) -> str:
@@ -224,7 +224,7 @@ def reasons(levels: Sequence[Level], offered: Offered, high: Level | None) -> tu
                 f"{percent(used, 0)} of the {name} limit of {offered.per_minute(name):,.0f} a minute was used, and "
                 "no request was rejected: this limit is the expected bottleneck."
             )
-    # If 429s begin below the assumed limit, it is wrong, and a comparison of the assumed limits would mislead.
+    # If 429s begin below the assumed limit, a comparison of the assumed limits could mislead.
     if high is None or not _unexpected(high, offered):
         found.append(_break_even(levels, offered))
     if levels:
@@ -247,7 +247,10 @@ def _contradiction(levels: Sequence[Level]) -> str:
 
 
 def _break_even(levels: Sequence[Level], offered: Offered) -> str:
-    """Compare the work that the limits accept as sync runs and as jobs. Without runs, or with no limit, it is empty."""
+    """Compare the work that the limits accept as sync runs and as jobs.
+
+    Empty if all entries are retrievals, or if a limit has no rate.
+    """
     sync, submits = offered.per_minute(LimitName.SYNC_RUN), offered.per_minute(LimitName.ASYNC_SUBMIT)
     retrieval, polls = offered.per_minute(LimitName.RETRIEVAL), max(_polls(levels, offered), default=0.0)
     runs = {Operation.SYNC_RUN, Operation.ASYNC_RUN} & {*offered.operations.values()}

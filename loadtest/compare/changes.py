@@ -7,7 +7,7 @@ The p of a share is computed from counts, because log odds are imprecise for rar
 requests, 12 in 600 are clearly a rise, but the change in log odds has a standard error of 1.4. Fisher's exact test
 gives a normal deviate. With more than 2,000 events, or if expected shares of 429s differ, the signed root of the
 deviance replaces it (McCullagh & Nelder, "Generalized Linear Models", 1989, §4.4), with the expected log odds as an
-offset. The deviate is divided by the root of the overdispersion (§4.5), because rates vary between runs by more than
+offset. The deviate is divided by the root of the overdispersion (§4.5), because shares vary between runs by more than
 counting error. Student's t then has Satterthwaite's degrees of freedom. The interval of the difference is Newcombe's
 (1998), from Wilson intervals with sample sizes divided by the overdispersion.
 """
@@ -88,8 +88,8 @@ def shrunk(prior: float, seen: float, df: int, weight: float = PRIOR_DF) -> tupl
 def reaches_effect(nature: Nature, delta: float, difference: float, resolution_ms: float) -> bool:
     """Whether a time or rate became worse by at least the minimum effect.
 
-    ``delta`` is head − base on the log scale, and ``difference`` is head − base in the metric's unit. Differences below
-    the poll interval ``resolution_ms`` do not count.
+    ``delta`` is head − base on the log scale, and ``difference`` is head − base in the metric's unit. Differences of
+    times below 1 ms or the poll interval ``resolution_ms`` do not count.
     """
     hidden = nature.unit == "ms" and difference < max(LEAST_MS, resolution_ms)
     return nature.worse * delta >= LEAST_RATIO and not hidden
@@ -109,15 +109,15 @@ class MetricChange:
     """The change of one metric from base to head.
 
     Attributes:
-        earlier: measurements of the base side, for plots.
+        earlier: all measurements of the base side, for plots.
         prior: assumed variance between runs or pairs.
         seen: observed variance between runs or pairs, with ``seen_df`` degrees of freedom. For shares, it is only
             the part beyond counting error.
         variance: the variance that all tests use. ``estimate`` sets it, and its degrees of freedom ``df``.
         parts: two factors that turn ``variance`` into the variance of the base side's mean, and of the head.
-        penalty: p is multiplied by this, because the metric is tested against several baselines.
+        penalty: p is multiplied by this, above 1 if the metric is tested against several baselines.
         weight: the metric's share of α is proportional to this; 0 if the metric is not tested.
-        anchored: whether the baseline is the first runs of its period instead of the latest, to find slow drift.
+        anchored: whether the baseline has the first runs of its period instead of the latest, to find slow drift.
         rise: the user's own minimum rise of a share.
     """
 

@@ -37,7 +37,7 @@ class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
         sd: standard deviation between runs or pairs, on the metric's scale.
         n: number of runs in the history, or of pairs.
         suspect: whether a rerun must confirm that the metric became worse.
-        drift: whether the baseline is the first runs of its period instead of the latest, to find slow drift.
+        drift: whether the baseline has the first runs of its period instead of the latest, to find slow drift.
         gated: whether the verdict may use the metric.
         why: why the metric is not tested or inconclusive, or why its change does not count; empty otherwise.
         earlier: values of the base side in order, for plots; ``later`` has those of the head side.

@@ -243,7 +243,7 @@ def blind(comparison: RunComparison, must_find: float | None) -> RunComparison:
     why += [] if visible else ["it is too small to see in any response time p50"]
     if not why:
         return msgspec.structs.replace(comparison, reasons=(*also, *comparison.reasons))
-    advice = ("More accepted runs, longer stages or a quieter machine would make it possible.",) if visible else ()
+    advice = ("More accepted runs, longer stages or a quieter machine find smaller changes.",) if visible else ()
     return msgspec.structs.replace(
         comparison,
         word="inconclusive",

@@ -8,7 +8,7 @@ Two rules judge each metric: Holm's procedure over the tested metrics, and the m
 - ``learning`` (0): Too few comparable accepted runs exist (five are needed, or two in a later baseline period).
 - ``inconclusive`` (6): The user must act. A suspected metric awaits its rerun, the rerun could not measure it, or the
   environment changed, too. Or no metric could be tested, pairs do not exclude +10 %, or the head lacks a tested metric.
-- ``not comparable`` (3): The runs differ in scenario or target, or the embedded target's machine differs.
+- ``not comparable`` (3): The runs differ in a fact that must be equal, such as scenario, target or API keys.
 - ``invalid`` (3): The run itself is invalid, or too few pairs are valid.
 
 Against a history, a metric that varies too much is ``inconclusive``, but the overall verdict is not. Otherwise every
@@ -159,7 +159,7 @@ def judge_family(
             verdict = _SUSPECTED if rerun else ("regressed", "")
         else:
             verdict = _not_worse(one, p, improved=one.key in better)
-        # A share without events is not a test. With an event, it would be a further test.
+        # A share without events is not among the tests, but with an event it would be.
         whole = total + (one.weight if one.decided() else 0.0)
         detectable = one.detectable(levels.family * one.weight / whole, levels.power) if one.weight else None
         judged.append(_judged(one, verdict, (raw[one.key], p), detectable))
@@ -331,7 +331,7 @@ def _verdict(
     text = amounts.summary(regressions, metrics)
     if regressions and moved:
         names = amounts.listed([f"{one.name} {amounts.percent(one.ratio)}" for one in moved])
-        sentence = f"Inconclusive: the environment changed, since the service cannot affect {names}. {text}."
+        sentence = f"Inconclusive: the environment changed ({names}, which the service cannot affect). {text}."
         return "inconclusive", sentence
     suspect = [one for one in metrics if one.suspect]
     if any(one.p is not None for one in suspect):

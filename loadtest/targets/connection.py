@@ -28,7 +28,7 @@ _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 class UnresolvedError(InputError):
-    """The host name has no address."""
+    """The host name cannot be resolved."""
 
 
 Server = tuple[str, str, int]
@@ -232,7 +232,7 @@ def tls_context(info: TlsInfo | None) -> ssl.SSLContext:
             context.load_cert_chain(info.certificate, info.key, password=_nobody_to_ask)
         except (OSError, ValueError) as error:
             files = info.certificate if info.key is None else f"{info.certificate} and {info.key}"
-            words = f"client_certificate: {files} hold no certificate with its key ({_why(error)})"
+            words = f"client_certificate: no certificate with its key in {files} ({_why(error)})"
             raise InputError(words, _PEM_FILE) from None
     return context
 

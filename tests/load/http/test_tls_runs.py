@@ -93,7 +93,7 @@ def lock(folder: Path) -> None:
         (lambda folder: (folder / "ca.pem").write_text("none"), "here: ca: {folder}/ca.pem holds no certificates ("),
         (
             lambda folder: (folder / "client.key").write_text("none"),
-            "here: client_certificate: {folder}/client.pem and {folder}/client.key hold no certificate with its key",
+            "here: client_certificate: no certificate with its key in {folder}/client.pem and {folder}/client.key",
         ),
         (lock, "here: client_key: the key is encrypted with a password"),
     ],
