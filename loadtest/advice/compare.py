@@ -25,7 +25,7 @@ from loadtest.limits import ALGORITHMS, CONCURRENCY
 from loadtest.words import count, counted, duration_ms, joined, rate, seconds, times_as
 
 _POINTS: Final = 64
-"""A poll may come at quantiles of the execution time that divide it into at most this many parts."""
+"""Quantiles divide the execution times into at most this many parts. A poll may come at each quantile."""
 _MARGIN_S: Final = 0.001
 """Seconds from the job's expected end to the poll."""
 _COSTS: Final = (0.01, 0.1, 0.3, 1.0, 3.0, 10.0, math.inf)

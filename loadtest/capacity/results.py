@@ -19,7 +19,7 @@ SCHEMA_VERSION: Final = 1
 
 LevelOutcome = Literal["holds", "breaks", "inconclusive", "invalid"]
 """A level holds if every threshold of the judged stage passed. It breaks if a threshold failed. It is inconclusive if
-no threshold failed but some cannot be judged. It is invalid if its run is."""
+no threshold failed but some cannot be judged. It is invalid if its run is invalid."""
 
 
 class Constraint(StrEnum):

@@ -29,7 +29,7 @@ class EarlyStopError(Exception):
 
 
 class CapacityAnswer(NamedTuple):
-    """The answer of a search. Unless levels passed and failed, the range is None."""
+    """The answer of a search. Unless some levels passed and some failed, the range is None."""
 
     range: RateRange | None
     sentence: str

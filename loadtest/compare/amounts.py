@@ -199,7 +199,7 @@ def factor(ratio: float) -> str:
 
 
 def find(metrics: Sequence[MetricComparison], worse: Sequence[MetricComparison]) -> tuple[ChangeFinding, ...]:
-    """Make a finding of each share in ``worse``. The other metrics in ``worse`` share a finding per entry and stage.
+    """Make a finding of each share in ``worse``. The other metrics in ``worse`` have one finding per entry and stage.
 
     The entry's other metrics that became worse are symptoms: they show where the time was lost. Findings of errors come
     first, then those of 429s. Each kind is sorted by the lower bound of the cause's difference (95 %), descending.

@@ -88,8 +88,8 @@ def shrunk(prior: float, seen: float, df: int, weight: float = PRIOR_DF) -> tupl
 def reaches_effect(nature: Nature, delta: float, difference: float, resolution_ms: float) -> bool:
     """Whether a time or rate became worse by at least the minimum effect.
 
-    ``delta`` is head − base on the log scale, and ``difference`` is head − base in the metric's unit. Differences of
-    times below 1 ms or the poll interval ``resolution_ms`` do not count.
+    ``delta`` is head − base on the log scale, and ``difference`` is head − base in the metric's unit. Time
+    differences below 1 ms or the poll interval ``resolution_ms`` do not count.
     """
     hidden = nature.unit == "ms" and difference < max(LEAST_MS, resolution_ms)
     return nature.worse * delta >= LEAST_RATIO and not hidden
@@ -115,7 +115,7 @@ class MetricChange:
             the part beyond counting error.
         variance: the variance that all tests use. ``estimate`` sets it, and its degrees of freedom ``df``.
         parts: two factors that turn ``variance`` into the variance of the base side's mean, and of the head.
-        penalty: p is multiplied by this, above 1 if the metric is tested against several baselines.
+        penalty: factor of p, above 1 if the metric is tested against several baselines.
         weight: the metric's share of α is proportional to this; 0 if the metric is not tested.
         anchored: whether the baseline has the first runs of its period instead of the latest, to find slow drift.
         rise: the user's own minimum rise of a share.

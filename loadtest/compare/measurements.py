@@ -261,7 +261,7 @@ FACTS: Final = (
 
 
 def mismatch(base: RunMeasurements, head: RunMeasurements, *, paired: bool = False) -> str:
-    """Describe the first difference that makes two runs incomparable. Empty if there is none.
+    """Describe a difference that makes two runs incomparable; empty if there is none.
 
     The generator's machine must be the same only if an embedded target shares it, or if the scenario requires it.
     Otherwise the machine may change, because hosted runners change processors from job to job, and each run's validity

@@ -110,7 +110,7 @@ class RunComparison(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         kind: ``paired`` compares two versions in pairs of blocks, ``history`` a run with accepted runs.
-        sentence: the verdict in one or two sentences. The finding comes first.
+        sentence: the verdict in words, with the finding.
         reasons: further sentences: where the time went, how to settle an unclear result, missing and improved metrics.
         base, head: descriptions of the sides.
         runs: ids of all runs used. The head's ids come last.

@@ -33,7 +33,7 @@ from loadtest.words import counted
 LEAST_RUNS: Final = 5
 """A history with fewer runs than this is still learning."""
 LEAST_CENTRE: Final = 2
-"""A later baseline period needs only this many runs, because it keeps the noise of the previous period."""
+"""After a baseline period of five runs, the next period needs only this many, because it keeps the known noise."""
 _IMPROVED: Final = 0.001
 """Two improved runs in a row begin a baseline period if the p of their mean, adjusted by Holm, is at most this."""
 _EACH: Final = 0.01
@@ -243,7 +243,7 @@ def blind(comparison: RunComparison, must_find: float | None) -> RunComparison:
     why += [] if visible else ["it is too small to see in any response time p50"]
     if not why:
         return msgspec.structs.replace(comparison, reasons=(*also, *comparison.reasons))
-    advice = ("More accepted runs, longer stages or a quieter machine find smaller changes.",) if visible else ()
+    advice = ("More accepted runs, longer stages or a quieter machine reveal smaller changes.",) if visible else ()
     return msgspec.structs.replace(
         comparison,
         word="inconclusive",

@@ -1,4 +1,4 @@
-"""Changes inside a history: steps, trends and odd runs of a metric.
+"""Changes inside a history: steps, trends and odd runs (outliers) of a metric.
 
 For steps and trends, the noise is estimated from successive differences, because a few steps hardly affect them. The
 estimate is shrunk towards the metric's assumed noise. A stretch of runs is split where two means fit best (binary

@@ -58,7 +58,7 @@ class ImportOptions:
         maps: additional paths: ``METHOD /PATH=OPERATION``.
         limits: limits that differ from the documentation.
         host: the only host to import; empty if the log has a single host.
-        key: the origin of keys. None stands for the header if the log has it, and otherwise for the address.
+        key: the origin of keys. None stands for the first that the log has: header, address or no key.
         stamp: whether a line's time is the start or the end of its request. None: the format decides.
     """
 
