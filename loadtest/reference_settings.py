@@ -138,7 +138,7 @@ class ReferenceSettings:
     ] = ()
 
     def __post_init__(self) -> None:
-        """Check combinations of settings. The ``WrongValueError`` names the setting."""
+        """Check the settings. A ``WrongValueError`` names the setting."""
         check_spec(self.limiter)
         shared = self.limit_scope in SHARED_SCOPES
         if shared and ALL not in self.enforce:

@@ -82,7 +82,7 @@ def app() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb and return its exit code (see ``ExitCode``). Errors are printed to stderr without a traceback."""
+    """Run one verb and return its exit code (see ``ExitCode``). Errors go to stderr; only a bug has a traceback."""
     with visible_output():
         return _main(list(sys.argv[1:] if argv is None else argv))
 
@@ -138,7 +138,7 @@ def _wrong_usage(error: click.UsageError, arguments: Sequence[str]) -> InputErro
 
 
 def _annotation(kind: click.ParamType[Any]) -> Any:
-    """Return the type and bounds of an option's value for ``not_valid``. None for other types."""
+    """Return the type and bounds of an option's value for ``not_valid``. None if it has no words for the type."""
     if isinstance(kind, click.Choice):
         return Literal[tuple(kind.choices)]
     if isinstance(kind, click.IntRange | click.FloatRange):

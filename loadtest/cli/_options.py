@@ -22,7 +22,7 @@ _Value = TypeVar("_Value")
 
 
 class _Written(click.ParamType[_Value]):
-    """An option's value that is written with a unit or a per cent sign."""
+    """The type of an option whose value is parsed from text."""
 
     def __init__(self, name: str, parse: Callable[[str], _Value]) -> None:
         self.name = name

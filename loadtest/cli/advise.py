@@ -33,6 +33,6 @@ def command(**options: Any) -> int:
 
     The present policy is that of SCENARIO, or else of the scenario of the --from run. Without SCENARIO, --from and
     --target, the advice assumes the documented limits under any algorithm. Nothing is sent. The result is a page,
-    advice.json, and a scenario that confirms the advice.
+    advice.json and, if possible, a scenario to confirm the advice.
     """
     return advise(**options)

@@ -10,7 +10,7 @@ from loadtest.runs.capacity import find_capacity
 
 @click.command("capacity")
 @click.argument("scenario")
-@click.option("--stage", metavar="NAME", help="Stage to judge. Default: the only stage with thresholds.")
+@click.option("--stage", metavar="NAME", help="Stage to judge. Default: the only stage (with thresholds).")
 @shared(*TARGET, "set", "seed")
 @click.option(
     "--max-runs", type=click.IntRange(2, 200), help="Maximum number of runs.  [default: 10; none with --minutes]"
@@ -30,7 +30,7 @@ from loadtest.runs.capacity import find_capacity
 def command(**options: Any) -> int:
     """Find the highest rate that meets the thresholds of SCENARIO, and its bottleneck.
 
-    Each run has only the judged stage, at another rate with a fresh seed. The answer is a range. Exit codes: 0 found,
+    Each run has only the judged stage, at a chosen rate with a fresh seed. The answer is a range. Exit codes: 0 found,
     6 inconclusive, 3 the load generator was the bottleneck, 5 target unreachable, 7 no range because the
     target's request budget allows no further run or a run was aborted.
     """

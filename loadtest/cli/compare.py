@@ -52,8 +52,9 @@ from loadtest.runs.sides import SideOptions
 def command(scenario: str, **options: Any) -> int:
     """Compare two versions of a service under SCENARIO, in pairs of blocks. The exit code is the verdict.
 
-    A block is one run of the whole scenario. The evidence is judged after 4, 6, 8, 10 and 12 pairs. As soon as it
-    suffices, the comparison ends. Exit codes: 0 no regression, 4 regressed, 6 inconclusive, 3 invalid.
+    A block is one run of the whole scenario. The evidence is judged after 4, 6, 8, 10 and 12 pairs, and after the
+    last. As soon as it suffices, the comparison ends. Exit codes: 0 no regression, 4 regressed, 6 inconclusive, 3
+    invalid.
     """
     sides = {
         side: SideOptions(options.pop(side), options.pop(f"{side}_set"), options.pop(f"{side}_version"))

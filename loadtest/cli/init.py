@@ -18,7 +18,7 @@ from loadtest.scenario import FOLDER, SHIPPED, Scenario, find_scenario, load_sce
 
 _JOBS_FILE: Final = "first.jobs.txt"
 _POLLING: Final = 'polling = { interval = "1s", give_up = "60s" } # give_up counts from the submit\n'
-_JOB_NOTE: Final = '# the command\'s job; "seeded" submits jobs of `workflow` first'
+_JOB_NOTE: Final = '# the curl command\'s job; job_ids = "seeded" submits jobs of `workflow` first'
 _INPUTS: Final = '# inputs = "inputs.jsonl" # a JSON object on each line; varied inputs avoid measuring a cache'
 
 _SCENARIO_TEXT: Final = """\
@@ -68,7 +68,7 @@ require = "{latency}"
 
 _TARGETS_TEXT: Final = """\
 # Hosts that may be loaded, and how much. Only this machine's loopback needs no entry. Do not put API keys here:
-# export them as WORKFLOW_API_KEYS. docs/own-api.md lists all keys of an entry.
+# export them as WORKFLOW_API_KEYS. docs/own-api.md explains all lines of an entry.
 """
 
 _ENTRY_TEXT: Final = """\
@@ -108,7 +108,8 @@ _SHORTEST_KEY: Final = 6
 def command(folder: Path, curl: str | None, shipped: str | None, run: str | None, *, recorded: bool) -> None:
     """Write a first scenario, scenarios/first.toml, and targets.toml into DIR (default: this folder).
 
-    Existing files are never overwritten. The API key of a curl command is not written to any file.
+    --copy and --from-run write another scenario, and no targets.toml. Existing files are never overwritten. The API key
+    of a curl command is not written to any file.
     """
     if (curl, shipped, run).count(None) < 2:
         raise InputError("--from-curl, --copy and --from-run exclude each other", "Use only one of them.")

@@ -17,7 +17,7 @@ from loadtest.runs.probe import probe
     type=LIMIT,
     metavar="LIMIT=N/W",
     multiple=True,
-    help="Compare with this limit instead of the documented one, such as retrieval=50/10s.",
+    help="Compare with this limit, such as retrieval=50/10s, instead of the documented limit.",
 )
 @click.option("--rate", type=NumberRange(1, 1000), default=100.0, show_default=True, help="Maximum requests/s.")
 @click.option("--workflow", metavar="NAME", help="Run this workflow if a limit ignores requests that execute nothing.")

@@ -45,7 +45,7 @@ def command() -> None:
 @shared("output_dir", "set", "seed", "target_version")
 @click.option("--must-find", type=SHARE, metavar="SHARE", help="Exit with 6 if the check could miss a rise by SHARE.")
 @shared("fail_on_inconclusive")
-@click.option("--no-rerun", is_flag=True, help="Instead of a rerun, write suspects.json and exit with 6.")
+@click.option("--no-rerun", is_flag=True, help="Exit with 6 instead of rerunning a suspected regression.")
 @shared("plots")
 def check(**options: Any) -> int:
     """Run SCENARIO, and compare it with its accepted runs.
@@ -111,7 +111,7 @@ def history(scenario: str | None, *, place: Path, html: Path | None, form: str |
     `--to otava` prints CSV with a row for each run that is valid and not rejected.
     """
     if form not in {None, "otava"}:
-        remedy = "Use `--to otava` for CSV of all runs. For the values of one run, read its comparison.openmetrics.txt."
+        remedy = "Use `--to otava` for CSV of a history. For the values of a run, read its comparison.openmetrics.txt."
         raise InputError(f"--to {form} is not supported", remedy)
     if html is not None and form is not None:
         raise InputError("--html and --to cannot be combined", "Run the command once for each.")

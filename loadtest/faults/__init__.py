@@ -48,7 +48,7 @@ def parse(text: str) -> Fault:
     """Parse text such as ``"latency,ms=200,start=10s,probability=0.1,on=sync_run"``. ``+`` joins values of ``on``.
 
     Raises:
-        WrongValueError: if a kind, key or value is wrong. The remedy names similar or valid names.
+        WrongValueError: if a kind, key or value is wrong.
     """
     kind, *parts = (part.strip() for part in text.split(","))
     values: dict[str, object] = {"kind": kind}

@@ -1,7 +1,7 @@
 """The kinds of faults, and their keys.
 
-Whether a job has a fault, such as a wrong result, is decided when the job is submitted. The fault then applies to all
-retrievals of the job.
+Whether a fault changes a job's execution or result is decided when the job is submitted. A wrong result is the same in
+all retrievals of the job.
 """
 
 from typing import Annotated, ClassVar, Final, Literal
@@ -25,7 +25,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ON: ClassVar[tuple[LimitName, ...]] = LIMIT_NAMES
     """The kinds of requests that the fault can affect."""
 
-    start: Annotated[float, Meta(description="Start of the fault, after the load's epoch or the server's start.")] = 0.0
+    start: Annotated[float, Meta(description="Start after the load's epoch (`serve`: the server's start).")] = 0.0
     duration: Annotated[float, Meta(description="Duration of the fault. Default: unlimited.")] | None = None
     probability: Annotated[float, Meta(ge=0, le=1, description="Probability that a request is affected.")] = 1.0
     on: tuple[LimitName, ...] = ()

@@ -4,7 +4,7 @@ A request is checked in this order, and the first error is the response. The ord
 
 1. API key (401), endpoint (400, 404). A request without a valid key counts against no limit.
 2. Route (404), method (405).
-3. The key's rate limit for this kind of request (429). The request counts even if a later check rejects it.
+3. The rate limit that applies (429). The request counts even if a later check rejects it.
 4. Body (413, 400), workflow (404), parameters (400), room in the queue (503), job (404).
 
 If only valid requests count against limits, check 3 comes last.
@@ -115,10 +115,7 @@ class RateLimits:
         return {name: make(self._spec, limit) for name, limit in self._limits.items()}
 
     def draw(self, limiters: Limiters, name: LimitName, scope: AsgiScope) -> float:
-        """Count a request against a limit, and return the seconds that it must wait, or raise ``ApiError`` 429.
-
-        The limit's name, the headers about its state and the occupied limiter are stored in the scope.
-        """
+        """Count a request against a limit, and return the seconds that it must wait, or raise ``ApiError`` 429."""
         limiter = limiters[name]
         now = time.time()
         decision = limiter.decide(now)
@@ -253,7 +250,7 @@ class WorkflowApi:
             self.monitoring.abandoned += 1
             return None
         except asyncio.CancelledError:
-            # A request is cancelled only when the server stops. Its client still gets a response.
+            # Only the cancellation by a stopping server arrives here. The client still gets a response.
             reply = ApiError(ErrorCode.SHUTTING_DOWN, "The server is stopping").reply(self._config.answers)
         except Exception:
             logger.exception("%s %s broke", scope["method"], scope["path"])
@@ -277,8 +274,8 @@ class WorkflowApi:
         """Read the body of a run or a submit, and return the workflow and its call with the parameters.
 
         Raises:
-            ApiError: if the body, the workflow or its parameters are invalid. The error names the field.
-            DisconnectedError: if the client hung up before its body was complete.
+            ApiError: if the body, the workflow or its parameters are invalid.
+            DisconnectedError: if the client hung up before the body was complete.
         """
         body = await read_body(scope, receive, self._config.max_body)
         try:

@@ -142,7 +142,7 @@ def _limits(config: ServerConfig) -> str:
     notes = (
         (f", burst {config.burst}", config.burst),
         (", counting rejected requests", config.count_rejected),
-        (f", windows begin at {config.phase:g} s", config.phase),
+        (f", windows begin {config.phase:g} s after multiples of their length", config.phase),
         (", rounding down", config.round_down),
         (", valid requests only", config.draws == "valid"),
     )

@@ -45,7 +45,7 @@ class ExecutionHistogram:
 
 
 STOP_TIMEOUT: Final = 1.0
-"""A stopping server waits at most this many seconds for plain functions, and then for coroutines, to stop."""
+"""A stopping server waits at most this many seconds for plain functions to stop, and then as long for coroutines."""
 
 
 class _Call(Generic[_T]):
@@ -134,7 +134,7 @@ async def pause(seconds: float) -> None:
 
 
 Call = Callable[[], Any]
-"""A workflow's function with bound arguments. A call returns a JSON object, or a coroutine of an async function."""
+"""A workflow's function with bound arguments. A call returns a JSON object or, for an async function, a coroutine."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,10 +34,10 @@ _MOST: Final = 200_000
 _T = TypeVar("_T")
 
 HITS: ContextVar[list[Fault]] = ContextVar("HITS")
-"""The faults that affected the current request. The variable is not set outside a request."""
+"""The faults that affected the current request. Not set if the request came while the server had no faults."""
 
 _LOOK_AGAIN: Final = 0.02
-"""Starved work checks whether it may continue at intervals of this many seconds."""
+"""Seconds between two checks whether starved work may continue."""
 
 _ABOVE: Final = 600_000.0
 """The value ``above`` makes an executionTime this many ms too long. No client waits that long."""
@@ -59,13 +59,13 @@ class ActiveFault:
         self.fault = fault
         self.zero = zero
         self.hits = 0
-        """Number of affected requests."""
+        """Number of affected requests. For a freeze of the whole server, the number of freezes."""
         self.freezes = isinstance(fault, kinds.Freeze) and fault.ms is None
         """Whether the server freezes for the whole duration of the fault, whatever requests arrive."""
         self._seed = seed
         self._seen = 0
         self._asked = self._warm = -math.inf
-        """For a cold start: the last request's time, even before the fault, and the time when the start ends."""
+        """For a cold start, in monotonic s: the last request, which may precede the fault, and the end of the start."""
 
     @property
     def begin(self) -> float:
@@ -144,9 +144,9 @@ class ActiveFaults:
         return iter(self._by_number.values())
 
     def add(self, faults: Iterable[Fault], zero: float | None) -> list[ActiveFault]:
-        """Activate faults. Their starts count from ``zero`` (monotonic s), or from ``restart`` if ``zero`` is None.
+        """Activate faults. Their starts count from ``zero`` (monotonic s). If it is None, ``restart`` sets it later.
 
-        If a fault names an API key that does not exist, ``InputError`` is raised and no fault is added.
+        If ``check_keys`` raises ``WrongValueError``, no fault is added.
         """
         wanted = list(faults)
         for fault in wanted:
@@ -247,14 +247,14 @@ class WorkFaults(WorkHooks):
 
     def take(self, waiting: deque[Job]) -> Job | None:
         starving = self._starving()
-        # Thousands of jobs may be starved, so between two checks a submit examines only new jobs.
+        # Thousands of jobs may be starved, so until the timer fires, only new jobs are examined.
         for place, job in enumerate(islice(waiting, self._starved, None), self._starved):
             if starving.isdisjoint(self.marks(job.id)):
                 del waiting[place]
                 return job
         self._starved = len(waiting)
         if waiting and self._timer is None:
-            # Starvation may also end when a run or the fault ends. Then no ending job makes the workers look again.
+            # Starvation may also end when a run or the fault ends. Then only this timer makes the workers look again.
             self._timer = asyncio.get_running_loop().call_later(_LOOK_AGAIN, self._look_again)
         return None
 
@@ -308,7 +308,7 @@ class WorkFaults(WorkHooks):
 
 
 def _falsify(outcome: ExecutionOutcome, faults: Iterable[Fault], before: bytes | None) -> ExecutionOutcome:
-    """Falsify an outcome. ``before`` is the JSON result of the previous execution for the same key."""
+    """Falsify an outcome. ``before`` is the previous JSON result for the same key, if any."""
     for fault in faults:
         if isinstance(fault, kinds.FalseExecutionTime):
             outcome = outcome._replace(milliseconds=_false_time(fault, outcome.milliseconds))

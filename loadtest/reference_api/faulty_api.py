@@ -99,7 +99,7 @@ class FaultyApi:
         return self._marked(self.api.bad_request(error), [])
 
     def _caller(self, scope: AsgiScope) -> tuple[LimitName, int] | None:
-        """Return a request's limit name and key index, or None if faults cannot affect the request."""
+        """Return a request's limit name and key index, or None if its key, path or method is not valid."""
         key = next((self._keys.get(value) for name, value in scope["headers"] if name == b"x-api-key"), None)
         if key is None:
             return None
@@ -156,7 +156,7 @@ class FaultyApi:
             await respond(send, reply)
 
     def _marked(self, reply: ServerReply, hits: Sequence[Fault]) -> ServerReply:
-        """Add a header with the kinds of all faults, and a header with the faults that affected this response."""
+        """Add a header with the kinds of all faults, and another with the kinds that affected this response."""
         if not len(self.active):
             return reply
         hit = ",".join(dict.fromkeys(fault.kind for fault in hits)).encode()
@@ -273,7 +273,7 @@ class Control:
         return ServerReply(200, encode({"removed": 1}))
 
     def _begin(self, body: bytes) -> ServerReply:
-        """Count every fault's start from the time in the body (seconds since 1970)."""
+        """Count every fault's ``start`` from the time in the body (seconds since 1970)."""
         try:
             unix_s = msgspec.json.decode(body, type=_Epoch).unix_s
         except msgspec.MsgspecError:

@@ -1,6 +1,6 @@
 """Asynchronous jobs in memory. The queue and the number of workers are bounded, and results expire.
 
-Every operation has constant cost, because finished jobs expire in the order in which they ended.
+Expiry has a constant cost per job, because finished jobs expire in the order in which they ended.
 """
 
 import asyncio
@@ -81,7 +81,7 @@ class WorkHooks:
 
 
 class QueueFullError(Exception):
-    """All workers are busy, and the queue is full."""
+    """Running and waiting jobs fill the workers and the queue."""
 
 
 class JobStore:

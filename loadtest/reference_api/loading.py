@@ -137,7 +137,7 @@ BUILT_IN: Final[dict[str, tuple[Callable[[Any], Any], Any]]] = {
 def load_workflows(config: ServerConfig, threads: Threads) -> dict[str, Workflow]:
     """Return the workflows of a server by name. Plain functions run in ``threads``.
 
-    If a module cannot be imported or has no function, or a function cannot be served, ``InputError`` is raised.
+    Raise ``InputError`` if a module cannot be imported or has no public function, or a function cannot be served.
     """
     ignore = config.unknown_parameters == "ignore"
     workflows: dict[str, Workflow] = {}
@@ -260,7 +260,7 @@ def _from_name(name: str) -> ModuleType:
         raise InputError(
             f"--workflows {name}: there is no module {error.name!r}",
             f"Modules are searched for in the working directory ({Path.cwd()}) and among installed packages; "
-            "for another file give its path.",
+            "to use a file elsewhere, give its path.",
         ) from None
 
 

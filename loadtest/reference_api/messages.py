@@ -1,6 +1,6 @@
 """Requests and responses on the raw ASGI interface.
 
-The size of a request's body is bounded. If the body is invalid, the error names the field.
+The size of a request's body is bounded. If a field of the body is invalid, the error names it.
 
 A run executes in the task of its own request. If the client hangs up or the time limit passes, that task is cancelled,
 as by ``asyncio.timeout``. Watching a run therefore needs no additional task, and one timer serves all runs.
@@ -48,7 +48,7 @@ class ServerReply(NamedTuple):
 
 
 class ApiError(Exception):
-    """A response with the documented error body ``{"error", "code", "details"}``.
+    """An error response with the documented body ``{"error", "code", "details"}``.
 
     The message is one sentence for users, and the details are facts as JSON. Some statuses require headers.
     """
@@ -154,7 +154,7 @@ def explain(error: msgspec.ValidationError, within: str = "") -> dict[str, str]:
 
 
 def infinite_number(body: bytes) -> str:
-    """Return the path of the first number in a request's parameters that is too large for a float."""
+    """Return the path of the first number in a request's parameters that is too large to decode."""
     try:
         return locate(json.loads(body, parse_int=_whole)["parameters"], "parameters")
     except RecursionError:

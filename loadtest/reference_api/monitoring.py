@@ -62,7 +62,7 @@ class Monitoring(Collector):
         """Handlers of GET requests, by path."""
 
     def answered(self, scope: AsgiScope | None, status: int) -> None:
-        """Count a response. ``scope`` is None if it answers bytes that were not a valid request."""
+        """Count a response. ``scope`` is None if the response answers bytes that were not a valid request."""
         self._answered[_NO_LIMIT if scope is None else scope.get(DRAWN, _NO_LIMIT), status] += 1
 
     async def _health(self, _scope: AsgiScope) -> ServerReply:
@@ -72,7 +72,7 @@ class Monitoring(Collector):
         return self._document
 
     async def _metrics(self, scope: AsgiScope) -> ServerReply:
-        """Return all metrics in the format that the headers ask for. If they are malformed, use the default format."""
+        """Return all metrics in the format that the headers ask for. If the headers are malformed, use the default."""
         headers = [header for header in scope["headers"] if header[0] in _NEGOTIATED]
         try:
             return await self._ask(headers, scope["query_string"])
@@ -105,7 +105,7 @@ class Monitoring(Collector):
         counter = CounterMetricFamily
         gauge = GaugeMetricFamily
         for kind, name, about, labels, values in (
-            (counter, "requests", "Requests answered, by their limit.", ("limit", "status"), answered),
+            (counter, "requests", "Requests answered, by limit and status.", ("limit", "status"), answered),
             (counter, "requests_abandoned", "Requests whose client hung up before the response.", (), self.abandoned),
             (counter, "limiter_decisions", "Decisions of rate limiters.", ("limit", "decision"), decisions),
             (counter, "jobs_accepted", "Jobs accepted.", (), jobs.accepted),

@@ -47,7 +47,7 @@ class WholeAnswer:
         return self._app(scope, receive, self.send)
 
     async def send(self, message: Message) -> None:
-        """Accept the head, and then the body. Every application here sends its whole body in one message."""
+        """Keep the head (first call), and send it with the whole body (second call)."""
         start = self._start
         if start is None:
             self._start = message
@@ -104,9 +104,9 @@ class Connection(HttpToolsProtocol):
     A server may ignore an upgrade offer (RFC 9110). But the parser treats the bytes after such a request's head as
     another protocol, so the request's body would be lost. The request is therefore parsed again without the offer.
 
-    A request must have exactly one ``Host``. Trailers are ignored. The time that the parser spends on a header grows
-    with the square of the header's size, so the size is bounded. The application's ``bad_request`` answers bytes that
-    are not a valid request.
+    An HTTP/1.1 request must have exactly one ``Host``. Trailers are ignored. The time that the parser spends on a
+    header grows with the square of the header's size, so the size is bounded. The application's ``bad_request`` answers
+    bytes that are not a valid request.
     """
 
     _fed = b""
@@ -149,8 +149,8 @@ class Connection(HttpToolsProtocol):
         """Start the request when its head is complete.
 
         Raises:
-            ApiError: if the head is too large, names an unsupported coding, or does not have exactly one Host. Parsing
-                then stops.
+            ApiError: if the head is too large or names an unsupported coding, or an HTTP/1.1 request does not have
+                exactly one Host. Parsing then stops.
         """
         self._moved = True
         headers = self.headers
@@ -177,7 +177,7 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     def _should_upgrade(self) -> bool:
-        # uvicorn calls this only after an upgrade offer. True delays the response until the body is complete.
+        # uvicorn calls this only after an upgrade offer. After True, it does not start the request.
         return True
 
     def handle_websocket_upgrade(self) -> None:

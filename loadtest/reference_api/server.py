@@ -72,7 +72,7 @@ def bind(host: str, port: int, option: str = "--port") -> socket.socket:
     except OSError as error:
         listener.close()
         problem = os.strerror(error.errno) if error.errno else str(error)
-        remedy = f"Choose another {option}, or 0 for a free one."
+        remedy = f"Choose another {option}, or 0 for a free port."
         raise InputError(f"{option} {port}: cannot listen on {host}:{port}: {problem}", remedy) from None
     return listener
 

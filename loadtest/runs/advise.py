@@ -44,12 +44,12 @@ _OTHER_WINDOW_S: Final = 60.0
 
 @dataclass(kw_only=True)
 class _Known:
-    """The facts that a run, a probe, a scenario or a target gives. A fact that it does not give is None.
+    """The facts that a run, a probe, a scenario or a target gives.
 
     Attributes:
         assumed: the limits that the scenario's rates refer to, as in ``80% of limit``.
         shared: whether a probe found that one limiter counts the requests of all limits.
-        unseen: the limits whose limiter a probe or run of a running target could have shown, but did not.
+        unseen: the limits whose limiter the probe, or the run of a running target, did not show.
         stated: whether a 429 states the seconds to wait.
         target: the scenario's ``[target]``, if the target is embedded.
         options: options of ``run`` that choose the target.
@@ -86,9 +86,9 @@ def advise(
     client: Path | None,
     output_dir: Path,
 ) -> int:
-    """Compare policies; write ``advice.json``, its page and a confirming scenario; return the exit code.
+    """Compare policies; write ``advice.json``, its page and, if possible, a scenario to confirm it.
 
-    ``rate`` is in jobs/s, ``deadline`` and ``execution`` are in s.
+    ``rate`` is in jobs/s, ``deadline`` and ``execution`` are in s. Return the exit code.
     """
     _check([jobs, runs, rate], endless=rate is not None, deadline=deadline, client=client)
     operation = Operation.SYNC_RUN if runs else Operation.ASYNC_RUN
@@ -249,7 +249,7 @@ def _inferred(found: InferredLimiter, assumed: LimiterSpec) -> Candidate:
 
 
 def _recorded_s(directory: Path, operation: Operation) -> Floats | None:
-    """Return the execution times of a run's operations; None if there are none, for example in a log."""
+    """Return the execution times in s of a run's operations of one kind; None if there are none, as in a log."""
     parts = [np.zeros(0)]
     for batch in read_batches(directory):
         wanted = pc.and_(pc.equal(batch["row"], "operation"), pc.equal(batch["operation"], str(operation)))
@@ -259,7 +259,7 @@ def _recorded_s(directory: Path, operation: Operation) -> Floats | None:
 
 
 def _planned_s(scenario: Scenario, operation: Operation) -> Floats | None:
-    """Return the execution times of the operation's workflow; None if the scenario does not determine them."""
+    """Return execution times in s of the operation's workflow; None if the scenario does not determine them."""
     if (named := _entry(scenario, operation)) is None:
         return None
     duration = job_duration(scenario.traffic[named])

@@ -61,7 +61,7 @@ def _only_stage(loaded: LoadedScenario) -> str:
     if len(named) == 1:
         return next(iter(named))
     raise InputError(
-        f"{loaded.path} has thresholds for several stages: {', '.join(named)}",
+        f"{loaded.path} has several stages that can be judged: {', '.join(named)}",
         f"Choose one, for example --stage {next(iter(named))}.",
     )
 
@@ -78,7 +78,7 @@ class _Search:
     Attributes:
         loaded: the scenario with only the judged stage.
         offered: the load at multiplier 1.
-        least_requests: minimum number of requests at multiplier 1: a request to each limit that an operation uses.
+        least_requests: minimum number of requests at multiplier 1: one per operation and limit.
         levels: levels so far. Each new level may correct the constraints of earlier levels.
         guesses: for each limit, a guess of the highest multiplier that it permits. Levels improve the guesses.
     """
@@ -114,14 +114,17 @@ class _Search:
         self.target = ""
 
     def plan(self) -> str:
-        """Return the expected limits, and the cost of the first run. Raises ``InputError`` if it is not allowed."""
+        """Return the expected limits and the cost of the first run, as text.
+
+        Raises ``InputError`` if ``max_requests`` or the target's budget does not allow this run.
+        """
         guesses = sorted(self.guesses, key=lambda guess: guess.multiplier)
         expected = [f"{each.limit} at {sentences.rates(self.offered, each.multiplier)}" for each in guesses]
         first, duration_s = self._next() or 1.0, self.loaded.scenario.duration
         operations = sum(self.offered.base_rates.values()) * first * duration_s
         if (needed := self._requests_at(first)) > self.max_requests:
             raise InputError(
-                f"--max-requests {self.max_requests:,}: the first run may send {needed:,.0f} requests or more",
+                f"--max-requests {self.max_requests:,}: the first run sends at least about {needed:,.0f} requests",
                 f"Give --max-requests {math.ceil(needed)} or more, or lower the rate of stage {self.stage!r}.",
             )
         silence = "" if self.chosen is None else f", {_window_s(self.loaded, self.offered.assumed):g} s between runs"
@@ -140,7 +143,7 @@ class _Search:
     def _next(self) -> float | None:
         """Return the next multiplier, lowered if the budget requires it; None if nothing is left to try.
 
-        Raises ``InputError`` if no run is allowed, and ``EarlyStopError`` if no informative run is allowed.
+        Raises ``InputError`` if the budget allows no run, and ``EarlyStopError`` if it allows no informative run.
         """
         about = self.levels, self.guesses, self.counts, self.precision
         multiplier = search.next_multiplier(*about)
@@ -152,7 +155,7 @@ class _Search:
         slower = search.next_multiplier(*about, most=search.RATES[max(0, place - 1)])
         if slower is None:
             why = refused.message.rstrip(".")
-            raise EarlyStopError(f"the target's budget allows no more: {why}", ExitCode.ABORTED)
+            raise EarlyStopError(f"the target's budget allows no further run: {why}", ExitCode.ABORTED)
         return slower
 
     def _requests_at(self, multiplier: float) -> float:
@@ -204,7 +207,7 @@ class _Search:
         if self.max_runs is not None and runs >= self.max_runs:
             raise EarlyStopError(f"--max-runs {self.max_runs} is reached", ExitCode.INCONCLUSIVE)
         if self.minutes and runs and spent_s * (runs + 1) / runs > self.minutes * 60:
-            raise EarlyStopError(f"--minutes {self.minutes:g} are over", ExitCode.INCONCLUSIVE)
+            raise EarlyStopError(f"the next run would exceed --minutes {self.minutes:g}", ExitCode.INCONCLUSIVE)
         if sent + self._requests_at(multiplier) > self.max_requests:
             words = f"the next run would exceed --max-requests {self.max_requests:,}"
             raise EarlyStopError(words, ExitCode.INCONCLUSIVE)

@@ -1,4 +1,4 @@
-"""Paired comparisons. Both sides are loaded in alternating blocks, and their difference is judged."""
+"""Paired comparisons. Both sides are loaded in pairs of blocks, and their difference is judged."""
 
 import secrets
 import shutil
@@ -199,7 +199,7 @@ class ComparisonSeries:
         return self._end(infos, self._measured(infos), code, failure)
 
     def _prepare(self, order: Sequence[Side], seed: int, series: int) -> None:
-        """Create the directory of every block. Blocks of one side differ only in their ids."""
+        """Create the directories of a series' blocks. Within a side, ``run.json`` differs only in id and preflight."""
         first: dict[Side, RunInfo] = {}
         for at, side in enumerate(order):
             name = f"{record.FOLDER}/{len(self._plan.blocks) + 1:02d}-{side}"

@@ -43,7 +43,7 @@ def from_run(run: str, *, recorded: bool) -> dict[Path, str]:
     The operations start at the run's rates. If ``recorded``, they start at their recorded times.
 
     Raises:
-        InputError: if there is no such run, or it sent nothing.
+        InputError: if there is no such run, it sent nothing, or it is too long.
         RecordError: if the run cannot be read.
     """
     directory = run_directory.find_run(run)
@@ -55,7 +55,7 @@ def from_run(run: str, *, recorded: bool) -> dict[Path, str]:
     if (longest := (end - begin) / (_PARTS if info.imported and not recorded else 1)) > MAX_DURATION:
         raise InputError(
             f"{info.id} would need a stage of {longest / 86400:.0f} days; a stage lasts at most a week",
-            "Import fewer logs, and use that run.",
+            "Import fewer logs, and give the new run.",
         )
     files = {name: f"{NAME}.{name}.txt" for name in starts} if recorded else {}
     shown: dict[str, Any] = {

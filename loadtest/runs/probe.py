@@ -92,7 +92,7 @@ def _save(found: Sequence[results.LimitFinding], path: Path, entry: str) -> None
     if others:
         line = ", ".join(f'{name} = "{limit}"' for name, limit in {**limits, **others}.items())
         print(
-            f"Other clients may affect the limits of {', '.join(others)}. If there are none, paste into [{entry}]:\n"
+            f"Other clients may affect the limits of {', '.join(others)}. If not, paste into [{entry}]:\n"
             f"limits = {{ {line} }}",
             file=sys.stderr,
         )

@@ -139,10 +139,10 @@ def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
     path = _history_path(loaded, options, None if confirming is None else confirming.line.run)
     directory, code = make_run(loaded, options)
     if code in _NO_RUN or not (directory / measurements.FILE_NAME).is_file():
-        complain(f"{directory.name} was not completed: it is neither compared nor recorded")
+        complain(f"{directory.name} was not completed: it is neither compared nor added to the history")
         return code or int(ExitCode.BUG)
     run = history.compact(measurements.read(directory))
-    # The history is read only now, because another check may have ended meanwhile.
+    # The history is read after the run, because another check may have ended meanwhile.
     known = history_file.read(path).history
     if confirming is None:
         comparison, lines, found = _judged(loaded, run, known, options)
@@ -238,7 +238,7 @@ def _confirmed(
         runs=tuple(dict.fromkeys((*comparison.runs[:-1], suspected.run, run.run))),
         head_runs=(suspected, *(each for each in comparison.head_runs if each.run != suspected.run)),
     )
-    # If another job makes the rerun, its history may lack the line of the suspected run.
+    # If another machine makes the rerun, its history may lack the line of the suspected run.
     lines: list[HistoryLine] = [found.line] if known.find(suspected.run) is None else []
     lines.append(history.run_line(run, comparison.word, sentence=comparison.sentence, confirms=suspected.run))
     if comparison.word == "pass":
@@ -277,7 +277,7 @@ def decide(
 ) -> None:
     """Record and print a decision on a run and its rerun. Accepting a regression starts a new baseline period.
 
-    Raises ``InputError`` if the run does not exist or is invalid, or the reason has no words.
+    Raises ``InputError`` if the run does not exist or is invalid, or the reason is too short.
     """
     if not _REASON.search(reason):
         raise InputError(
@@ -306,7 +306,7 @@ def decide(
 
 
 def _show_effect(before: History, after: History, run: RunMeasurements) -> None:
-    """Print whether an accepted run is comparable, and the minimum detectable change before and now."""
+    """Print the minimum detectable change before and after an acceptance, and whether the run is not comparable."""
     accepted = [each.measurements for each in before.runs if each.status == "accepted" and each.id != run.run]
     if accepted and (field := mismatch(accepted[-1], run)):
         print(f"{run.run} is not comparable with the latest other accepted run: {field}.")

@@ -103,7 +103,7 @@ def load_target(
 ) -> int:
     """Make the load of a prepared run, show its progress, and save the embedded target's output.
 
-    Arguments and result are those of ``make_load``. With ``logged``, progress is printed even without a terminal.
+    Return the exit code as ``make_load`` does. With ``logged``, progress is printed even without a terminal.
     """
     with ProgressDisplay(logged=logged) as display:
         code = make_load(directory, base, target.environment, display.show, arguments)
@@ -130,7 +130,7 @@ def make_load(
 
     Returns:
         The load's exit code. If the record may be incomplete, it is ``ExitCode.BUG`` or a negative signal number. If
-        Ctrl-C killed the load (the second one, or one before it was ready), it is ``ExitCode.INTERRUPTED``.
+        Ctrl-C killed the load (the second Ctrl-C, or any before the load was ready), it is ``ExitCode.INTERRUPTED``.
 
     Raises:
         LoadtestError: if the run could not start.

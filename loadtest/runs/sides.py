@@ -153,7 +153,7 @@ class Pace:
     block_s: float
     """Minimum duration of a block in s: the duration of its longest traffic, including the warm-up."""
     silence_s: float
-    """Pause in s before a target's next block. After it, the limits no longer count the previous block's requests."""
+    """Pause in s before a target's next block. After it, no exceeded limit counts the previous block's requests."""
     starts_s: tuple[float, ...]
     """Planned start of each block, in s since the start of the first."""
 
@@ -217,7 +217,7 @@ def show_plan(sides: BothSides, order: Sequence[Side], *, pairs: int, least: int
     if pace.silence_s:
         print(
             f"Blocks exceed a limit. Each waits until its target has had no requests for {pace.silence_s:g} s, "
-            "so that no limit still counts the previous block's requests."
+            "so that no exceeded limit still counts the previous block's requests."
         )
     if sides["base"].place == sides["head"].place:
         print("Both sides are the same target: all blocks share its budget and limits.")
@@ -269,7 +269,7 @@ def check_budgets(sides: BothSides, order: Sequence[Side], *, preflight: bool) -
             check_before_run(one.loaded, one.chosen, keys=len(one.keys), preflight=preflight, starts_s=starts)
         except InputError as error:
             raise InputError(
-                f"{error.message}, for at most {len(starts)} blocks of the {one.side} side",
+                f"{error.message}, for at most {len(starts)} blocks against this target",
                 f"{error.remedy} Fewer --pairs or a shorter --block also help.",
             ) from None
 

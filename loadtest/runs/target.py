@@ -92,9 +92,9 @@ def plan_of(
     """Make the plan of a scenario for the embedded target, or for the running target ``chosen``.
 
     ``start`` is in s since midnight UTC, or None if unknown. By default, the scenario gives ``job_s``, the duration
-    of a job or run. ``keys`` defaults to the number of keys of a run. ``price``, of one execution, defaults to the
+    of a job or run in s. ``keys`` defaults to the number of keys of a run. ``price``, of one execution, defaults to the
     price in ``targets.toml``.
-    Raises ``InputError`` if a run with these keys would be refused.
+    Raises ``InputError`` if there are too few keys, a rate is impossible, or all rates are zero.
     """
     scenario = loaded.scenario
     keys = keys if keys is not None else scenario.keys if chosen is None else len(api_keys())

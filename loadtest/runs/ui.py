@@ -69,7 +69,6 @@ def _serve(options: Sequence[str], environment: Mapping[str, str], processes: in
     command = ["-f", str(_LOCUSTFILE), *options]
     if processes:
         command += option_words(master=True, master_bind_host=LOOPBACK, master_bind_port=master_port)
-    # Locust does not get Ctrl-C, so it can close and report the last run before it ends.
     process = start_child(
         "locust",
         *command,
@@ -84,7 +83,7 @@ def _serve(options: Sequence[str], environment: Mapping[str, str], processes: in
         # Workers wait for their master. A worker ends with the master, with this process, or with the context.
         for _ in range(processes):
             ends.callback(stop, start_worker(address_text(LOOPBACK, master_port), base, environment))
-        # Ctrl-C ends Locust and the current run. The run is still reported.
+        # Locust does not get Ctrl-C itself. SIGTERM makes it end and report the current run before it exits.
         with interrupts_for(process, signal.SIGTERM), ours:
             process.wait()
     return process.returncode

@@ -308,7 +308,7 @@ def offered(tmp_path: Path, free_port: int) -> Callable[[str], None]:
     [
         ("max_requests = 6000", (), "at least 6,502 are planned"),
         ("max_requests = 6000", ("--pairs", "10"), ""),
-        ("max_operations = 3000", ("--pairs", "6"), "3,500 are planned, for at most 7 blocks of the base side"),
+        ("max_operations = 3000", ("--pairs", "6"), "3,500 are planned, for at most 7 blocks against this target"),
     ],
 )
 def test_the_budget_is_that_of_all_blocks_of_a_side(loadtest, offered, allowed, more, said):
