@@ -142,7 +142,7 @@ class ReferenceSettings:
         check_spec(self.limiter)
         shared = self.limit_scope in SHARED_SCOPES
         if shared and ALL not in self.enforce:
-            problem, remedy = "all requests share a limit that is not given", "Give the limit all, such as 1000/60s."
+            problem, remedy = "all requests share a limit that is not given", 'Give the limit "all", such as 1000/60s.'
             raise WrongValueError(problem, remedy, key="limit_scope", value=self.limit_scope)
         if ALL in self.enforce and not shared:
             problem = f"scope {self.limit_scope} does not count all requests together"
@@ -209,7 +209,7 @@ class ServerConfig(ReferenceSettings):
 
 
 def to_options(settings: ReferenceSettings) -> dict[str, Any]:
-    """Return the options of ``loadtest serve`` that give these settings, for ``option_words``, without defaults."""
+    """Return the settings that differ from their defaults as options of ``loadtest serve``, for ``option_words``."""
     options = {}
     for setting in settings_of(ReferenceSettings):
         value = getattr(settings, setting.name)

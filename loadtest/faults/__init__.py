@@ -1,6 +1,6 @@
 """Fault injection for the reference API: conversions of faults from and to text, and their JSON schema for editors.
 
-The values here describe faults; the API itself applies them.
+A fault here is only a description. The reference API applies it.
 """
 
 import contextlib
@@ -65,8 +65,8 @@ def parse(text: str) -> Fault:
 def from_values(values: Mapping[str, object]) -> Fault:
     """Make a fault from the keys and values of TOML or JSON. Raise ``WrongValueError`` like ``parse``.
 
-    Durations are texts with a unit. ``probability`` is a number from 0 to 1, or a percentage. ``on`` is a kind of
-    request or a list of kinds.
+    ``start``, ``duration`` and ``idle`` are texts with a unit. ``probability`` is a number from 0 to 1, or a
+    percentage. ``on`` is a kind of request or a list of kinds.
     """
     kind = values.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
@@ -222,7 +222,7 @@ def _kind_schema(kind: type[Fault]) -> dict[str, Any]:
 
 
 def _property(key: str, value: dict[str, Any], kind: type[Fault]) -> dict[str, Any]:
-    """Return the schema of one key in a file. Null is left out, because TOML has none."""
+    """Return the JSON schema of a fault's key. Null is left out, because TOML lacks it."""
     default = value.pop("default", None)
     if "anyOf" in value:
         value = value["anyOf"][0]
