@@ -233,7 +233,7 @@ def _written(result: Any, milliseconds: float) -> ExecutionOutcome:
     except Exception as error:  # noqa: BLE001 - custom classes may raise anything
         return ExecutionOutcome(None, f"The result cannot be written as JSON: {_json_text(error)}", milliseconds)
     if not written.startswith(b"{"):  # the server does not wrap other values in an object
-        return ExecutionOutcome(None, f"The result is not a JSON object but a {type(result).__name__}", milliseconds)
+        return ExecutionOutcome(None, f"The result is of type {type(result).__name__}, not a JSON object", milliseconds)
     return ExecutionOutcome(written, None, milliseconds)
 
 

@@ -296,7 +296,7 @@ def _where(error: BaseException) -> str:
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if not frame.filename.startswith("<frozen") and frame.filename not in (__file__, importlib.__file__):
             return f"{_shown(frame.filename)}:{frame.lineno}"
-    return "at its import"
+    return "during the import"
 
 
 def _shown(file: str) -> str:

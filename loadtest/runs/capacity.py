@@ -277,7 +277,7 @@ class _Search:
             if seen.throttled_rate
         ]
         if level.broken:
-            parts.append(f"required {', '.join(level.broken)}")
+            parts.append(f"not passed: {', '.join(level.broken)}")
         if search.bounded(self.levels):
             parts.append("range " + "{:.3g} to {:.3g}".format(*self._found()[::2]))
         return "; ".join(parts)

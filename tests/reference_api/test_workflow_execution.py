@@ -54,9 +54,9 @@ def test_a_result_is_an_object() -> None:
 @pytest.mark.parametrize(
     ("result", "says"),
     [
-        ([1], "The result is not a JSON object but a list"),
-        (None, "The result is not a JSON object but a NoneType"),
-        ("{}", "The result is not a JSON object but a str"),
+        ([1], "The result is of type list, not a JSON object"),
+        (None, "The result is of type NoneType, not a JSON object"),
+        ("{}", "The result is of type str, not a JSON object"),
         ({"a": object()}, "The result cannot be written as JSON: "),
         ({"a": "\ud800"}, "The result cannot be written as JSON: "),
         ({(1, 2): 3}, "The result cannot be written as JSON: "),
