@@ -4,14 +4,14 @@ from typing import Any
 
 import click
 
-from loadtest.cli._options import LIMIT, TARGET, NumberRange, shared
+from loadtest.cli._options import LIMIT, PROBED, NumberRange, shared
 from loadtest.contract import LIMIT_NAMES
 from loadtest.runs.probe import probe
 
 
 @click.command("probe")
 @click.argument("limits", metavar="[LIMIT]...", nargs=-1, type=click.Choice([str(name) for name in LIMIT_NAMES]))
-@shared(*TARGET)
+@shared(*PROBED)
 @click.option(
     "--documented",
     type=LIMIT,
