@@ -106,7 +106,8 @@ def held(name: str, mine: float, theirs: float, factor: float, least: float = 0.
 
 def one_astray(rate: int, seconds: float) -> float:
     """Return the sd ÷ mean of equal bins of 100 ms, after one request has moved to the next bin."""
-    return math.sqrt(2 / (seconds * 10)) / (rate / 10)
+    bins = seconds * 10 - 1  # the last bin is never whole
+    return math.sqrt(2 / bins) / (rate / 10)
 
 
 def main() -> int:
