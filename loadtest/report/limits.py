@@ -65,7 +65,8 @@ def _first_429(findings: Findings, use: LimitUsage) -> str:
     """Return a clause about a ramp's rate at its first 429; empty without a ramp on the limit or without a 429."""
     record, assumed = findings.record, findings.record.assumed_limits
     limit = assumed.limit_on(use.limit).rate * record.quotas_on(use.limit)
-    rejected = record.requests[record.requests["status"] == THROTTLED_STATUS]
+    requests = record.requests  # a copy, and large in a long record
+    rejected = requests[requests["status"] == THROTTLED_STATUS]
     for key in record.stages():
         plan = key.stage
         own = rejected["start"][rejected["stage_index"] == key.place]
