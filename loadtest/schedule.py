@@ -101,7 +101,10 @@ class TrafficSchedule:
             yield marks
 
     def _times(self, marks: Floats, where: npt.NDArray[np.intp], ends: Floats) -> Ints:
-        """Invert Λ: within a stage, Λ(u) = a·u + (b−a)/(2d)·u², solved for u in a numerically stable form."""
+        """Invert Λ with a numerically stable formula.
+
+        In a stage of duration d with rates from a to b, Λ grows by a·u + (b−a)/(2d)·u² in the first u seconds.
+        """
         start, duration, rate, rate_to, burst = (
             np.array([getattr(stage, name) for stage in self.stages])[where]
             for name in ("start_s", "duration_s", "rate", "rate_to", "burst")

@@ -97,7 +97,8 @@ class CircuitBreakers:
 class LiveThreshold:
     """A threshold that can be judged during the run.
 
-    Shares, rates and times need enough samples. A count fails as soon as it exceeds its bound.
+    Shares, ratios, rates, means and percentiles need enough samples. A count or maximum fails as soon as it exceeds its
+    bound.
     """
 
     def __init__(self, threshold: Threshold, plans: Mapping[str, TrafficPlan], live: LiveFigures) -> None:

@@ -26,7 +26,7 @@ _WRITE: Final = 2
 _RECEIVE: Final = 65_536
 _NEVER: Final = 1 << 63
 _FRESH_NS: Final = 1_000_000_000
-"""Servers keep a connection that is idle for less than this. Node.js closes idle connections after 5 s, nginx 75 s."""
+"""Servers keep a connection that is idle for less than this. Node.js closes it after 5 s, nginx after 75 s."""
 _NOT_YET: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 # X509_V_ERR_… of OpenSSL's x509_vfy.h
 _CERTIFICATE_REASONS: Final = {
@@ -113,7 +113,7 @@ class TcpStream:
 
     Deadlines are monotonic ns. Methods raise ``DeadlineError`` after the deadline, and ``OSError`` if the connection
     fails. A gevent socket would set up a timer and a watcher for each wait, and first try to read. This class uses one
-    watcher for the whole connection, and one timer for many waits.
+    watcher for all reads, and one timer for many waits.
     """
 
     def __init__(self, family: int) -> None:

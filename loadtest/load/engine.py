@@ -274,7 +274,7 @@ class Engine:
 
 
 def _announced_epoch(info: RunInfo, control: str | None, ahead_ns: int) -> int:
-    """Return a future epoch (monotonic ns). A target with faults has confirmed the epoch."""
+    """Return a future epoch (monotonic ns). If ``control`` is given, a target with faults has confirmed the epoch."""
     if control is None or not info.target.faults:
         return time.monotonic_ns() + ahead_ns
     ahead_ns = max(ahead_ns, _AHEAD_NS)

@@ -36,9 +36,10 @@ _WINDOWS: Final = {"gzip": 16 + _ZLIB, "x-gzip": 16 + _ZLIB, "deflate": _ZLIB}
 
 
 class Timeouts:
-    """Time-outs of an exchange, given in seconds. If ``connect`` or ``read`` is None, only ``total`` applies.
+    """Time-outs of an exchange, given in seconds. ``connect`` limits the time to connect, including TLS.
 
     ``total`` limits the time from the start to the complete answer. ``read`` limits each wait for data of the answer.
+    If ``connect`` or ``read`` is None, only ``total`` limits that phase.
     """
 
     __slots__ = ("connect_ns", "read_ns", "total_ns")
@@ -75,7 +76,7 @@ class HttpExchange(msgspec.Struct, kw_only=True, gc=False):
         """Whether a reused connection was closed before the first byte of the answer.
 
         Most likely, the server closed the idle connection while the request was on its way, but it may have received
-        the request. After a reset, the value is false, because closing an idle connection does not cause a reset.
+        the request. After a reset, the value is false, because idle connections are usually closed without a reset.
         """
         return self.reused and self.first_byte is None and self.failure == Reason.CONNECTION_CLOSED
 
@@ -167,7 +168,6 @@ class ResponseParser:
             self._values = answer.status, answer.date, answer.retry_after, answer.rate_limit
 
     def on_message_begin(self) -> None:
-        """Handle an event of the parser, as the following methods do."""
         if self.complete:
             self.excess = True
             return
@@ -242,7 +242,7 @@ class ResponseParser:
         self.end_body()
 
     def end_body(self) -> None:
-        """Handle the end of the body."""
+        """Give the exchange the whole body, decoded."""
         answer = self.answer
         answer.body = bytes(self.body)
         if self._window is None or answer.failure is not None:
@@ -294,7 +294,7 @@ class HttpConnection:
         if result.failure is not None:
             self.close()
         elif (idle_s := self._parser.idle_s) is not None:
-            # The limit is shorter than announced. Otherwise the server could close the connection during a request.
+            # Reuse ends before the announced time. Otherwise the server could close the connection during a request.
             self._idle_until = result.end + int(max(idle_s - 1, idle_s / 2) * 1e9)
         self.sending = None
         return result

@@ -99,7 +99,7 @@ class Health:
         self, pools: Mapping[str, Pool], *, worker: int = 0, clock: Callable[[], int] = time.monotonic_ns
     ) -> None:
         self.cpu: list[CpuSample] = []
-        """CPU use of this process, about once a second since ``start``."""
+        """CPU use of this process and the machine, about once a second since ``start``."""
         self._pools = pools
         self._clock = clock
         self._process = psutil.Process()
@@ -110,7 +110,7 @@ class Health:
         self._stopped = False
 
     def start(self, epoch_ns: int) -> None:
-        """Start to observe. Times of CPU samples are relative to the epoch (monotonic ns)."""
+        """Start to observe. Times in CPU samples count from ``epoch_ns`` (monotonic)."""
         self._epoch_ns, self._since = epoch_ns, self._clock()
         self._next_cpu = self._since + _CPU_INTERVAL_NS
         self._loop.measure_before()

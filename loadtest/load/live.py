@@ -21,7 +21,7 @@ from loadtest.stats.order_statistics import LogHistogram
 _DEFAULT_WINDOW_S: Final = 60.0
 _RECENT_S: Final = 10.0
 LATE: Final = ""
-"""Key of arrivals that the dispatcher offers late. A full pool also holds up arrivals: its key is the entry's name."""
+"""Cause of held arrivals: the dispatcher offers them late. If the cause is a full pool, its key is the entry's name."""
 _LEAST_SECOND: Final = 0.5
 """Two counts of held arrivals are at least this many seconds apart. A tick that comes earlier skips the count."""
 PERCENTILES: Final = {
@@ -165,8 +165,8 @@ class EntryFigures:
         self.dispatch_lag = RecentTimes(window_s)
         self._traffic = traffic
         self._series = series
-        # Samples and times (ms) since the last ``fold``. Counting them together is several times as fast as one by
-        # one. An item has a sample's stage, its second (-1 for an operation), and the fields of its ``Cell``.
+        # Samples and times (ms) since the last ``fold``. Counting them together is several times faster. An item of
+        # ``_new`` has a sample's stage, its second (-1 for an operation) and the fields of its ``Cell``.
         self._new: list[tuple[str, int, Outcome, bool, RequestKind | None, int | None]] = []
         self._executions: list[float] = []
         self._lags: list[float] = []
@@ -228,7 +228,7 @@ class EntryFigures:
             noted.clear()
 
     def tick(self, elapsed_s: float, in_flight: int) -> None:
-        """Note the gauges of the last window. Call this about once a second."""
+        """Note the entry's gauges. Call this about once a second."""
         series, traffic = self._series, self._traffic
         series.note(("in_flight", traffic), elapsed_s, in_flight)
         for name, percentiles in PERCENTILES.items():
@@ -325,7 +325,7 @@ class LiveFigures:
         return sum(counted) / (buckets * self.series.width_s)
 
     def dispatch_lag_ms(self, share: float) -> float | None:
-        """Return the highest ``share`` quantile (ms) of an entry's dispatch lag in the last window."""
+        """Return the ``share`` quantile (ms) of dispatch lag in the last window, for the entry with the highest."""
         lags = [lag for entry in self.entries.values() if (lag := entry.dispatch_lag.quantile(share)) is not None]
         return max(lags, default=None)
 

@@ -69,7 +69,7 @@ _ABOUT: Final = {
 
 def add_options(parser: Any, own: Mapping[str, str]) -> None:
     """Add our options to Locust's parser, with the scenario's values as defaults."""
-    # --duration takes over the spellings of Locust's --run-time, which would end a run before its schedule.
+    # --duration takes over the spellings of Locust's --run-time, which would end a run before its schedule ends.
     parser._optionals.conflict_handler = "resolve"  # noqa: SLF001 - argparse keeps its own copy of the handler
     for name, about in _ABOUT.items():
         also = ("-t", "--run-time") if name == "duration" else ()

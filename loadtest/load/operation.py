@@ -181,7 +181,8 @@ def request_sample(
 def retry_after_s(value: str | None, date: bytes | None) -> float | None:
     """Return the seconds in a ``Retry-After`` header, or None if it is absent or invalid.
 
-    If the header is a date, the seconds count from the response's ``Date``, and are at least 0.
+    If the header is a date, the seconds count from the response's ``Date``, and are at least 0. Without ``Date``, the
+    result is None.
     """
     wanted = None if value is None else parse_retry_after(value)
     if not isinstance(wanted, datetime):
@@ -200,7 +201,10 @@ class Seeder:
         """For each request, a function that returns its sample. It is called after the epoch is set."""
 
     def seed(self) -> None:
-        """Submit the jobs and wait until they end. Raise ``TargetError`` if they are rejected, or last over 90 s."""
+        """Submit the jobs and wait until they end.
+
+        Raise ``TargetError`` if a request fails, or an entry's jobs have not ended after 90 s.
+        """
         for entry in self._session.entries.values():
             if entry.operation in JOB_OPERATIONS and entry.traffic.job_ids == "seeded":
                 client = WorkflowClient(self._session.endpoint, entry.timeouts)

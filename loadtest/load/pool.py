@@ -289,7 +289,7 @@ class TrafficEntry:
         return self.traffic.mistakes.pick(self.seed, self.name, number)
 
     def draw(self, *about: object) -> float:
-        """Return a number from 0 to 1 that depends only on the seed and the arguments."""
+        """Return a number from 0 to 1 that depends only on the seed, the entry's name and the arguments."""
         return seeded_random(self.seed, self.name, *about)
 
 

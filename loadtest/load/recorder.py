@@ -52,7 +52,7 @@ class Output(Protocol):
 class RunFiles(SampleWriter):
     """Files of a run directory: the record, all job ids, and the ids of jobs that were pending at the end.
 
-    Ids that contain unprintable characters, or begin or end with a space, are left out.
+    The files of ids omit ids that contain unprintable characters, or begin or end with a space.
     """
 
     def __init__(self, directory: Path) -> None:

@@ -42,7 +42,7 @@ from loadtest.words import suggestion
 
 
 class WorkflowUser(locust.User):
-    """Takes arrivals from the pool of its traffic entry. A subclass carries out each of them in ``perform``."""
+    """Takes arrivals from the pool of its traffic entry. ``perform`` carries out each arrival without a mistake."""
 
     abstract = True
     traffic_name: ClassVar[str]

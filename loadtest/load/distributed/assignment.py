@@ -1,8 +1,8 @@
 """The assignments of the schedule to the workers of a run, and the transfer of the workers' samples into the record.
 
-The assignment changes in two steps, so that each arrival is sent exactly once. First the master proposes a cut: a
-moment slightly ahead of now. A worker that agrees offers nothing from the cut on. Once all workers have agreed,
-the next assignment begins at the cut. A worker that has passed the cut rejects it, and the master proposes a later cut.
+The assignment changes in two steps, so that each arrival belongs to exactly one worker. First the master proposes a
+cut: a moment slightly ahead of now. A worker that agrees stops at the cut. Once all workers have agreed, the next
+assignment begins at the cut. A worker that has passed the cut rejects it, and the master proposes a later cut.
 The master also proposes a later cut if it loses a worker that has not answered. A disconnected worker continues for a
 while, but it stops before it counts as lost.
 
@@ -34,7 +34,7 @@ SLACK: Final = 2
 _AGAIN_NS: Final = 3_000_000_000
 """A batch that is not acknowledged for this long is sent again: a broken connection may have lost it."""
 _AT_ONCE: Final = 50
-"""Number of samples that are packed between two calls of ``rest``. Packing them takes about 0.05 ms."""
+"""``Outbox.write`` packs this many samples between two calls of ``rest``. This takes about 0.05 ms."""
 _GROWTH: Final = 1 << 16
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -140,7 +140,7 @@ class Member:
     worker_count: int
     """Number of workers in the run when this worker was set up."""
     heard_ns: int
-    """Time of its last message, on the master's clock."""
+    """Monotonic time on the master when its last report arrived, or when it was set up."""
     report: WorkerReport = field(default_factory=lambda: WorkerReport(run="", sent_ns=0))
     """Its last report. At first it is empty."""
     joined_ns: int | None = None
@@ -149,10 +149,10 @@ class Member:
     """Time since the epoch when it left or was lost."""
     lost: bool = False
     returned: int = 0
-    """Number of times that it returned after a loss. Samples of arrivals from before the loss may be missing."""
+    """Number of times that it returned after a loss. Its arrivals around a loss may have no sample."""
     leaving: bool = False
     closed: bool = False
-    """Whether it has sent all its samples."""
+    """Whether the master has recorded all its samples."""
     handed: int = 0
     """Number of other workers' arrivals that the master has sent to it."""
     cpu: list[CpuSample] = field(default_factory=list)
@@ -175,7 +175,7 @@ class Member:
 
 
 class Outbox:
-    """The ``Output`` of a worker's recorder. It packs batches, and keeps each until the master acknowledges it."""
+    """The ``Output`` of a worker's recorder. It keeps each batch of samples until the master acknowledges it."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -264,7 +264,7 @@ class Collector:
     def record_lost(
         self, session: "Session", members: Mapping[str, Member], assignments: Sequence[Assignment], ended_ns: int | None
     ) -> None:
-        """Record as lost every assigned arrival that has no sample.
+        """Record assigned arrivals without a sample as lost.
 
         Call this after all samples of the workers have arrived. If the run was cut short at ``ended_ns`` (since the
         epoch), arrivals from that time on do not count as lost.
@@ -318,7 +318,7 @@ class DuplicateJobIds:
     def __init__(self) -> None:
         self._accepted = JobNumbers()
         self._found: set[tuple[str, int | None]] = set()
-        """Traffic entry and number of arrivals that got a duplicate id, and whose operations are not recorded yet."""
+        """Arrivals (traffic entry, number) that got a duplicate id, and whose operation is not recorded yet."""
 
     def correct(self, sample: Sample) -> None:
         """Note an accepted job, or mark an operation with a duplicate job id as failed."""

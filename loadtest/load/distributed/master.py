@@ -35,7 +35,7 @@ WORKERS_GONE: Final = "every worker was lost, or has left"
 class DistributedGenerator:
     """Generates the load of a run on workers. It has the same interface as ``LocalGenerator``.
 
-    ``abort`` is called with the reason to end the run.
+    To end the run, it calls ``abort`` with the reason.
     """
 
     def __init__(self, session: Session, mailbox: Mailbox, abort: Callable[[str | LoadtestError], None]) -> None:
@@ -62,7 +62,7 @@ class DistributedGenerator:
 
     @property
     def lead_ns(self) -> int:
-        """The epoch is announced this many ns before it, so that every worker receives it in time."""
+        """The epoch is announced this many ns ahead, so that every worker receives it in time."""
         return 2 * self._margin_ns
 
     @property
@@ -156,7 +156,7 @@ class DistributedGenerator:
         self._health.stop()
 
     def end(self, *, aborted: bool) -> None:
-        """Record missing arrivals as lost, and disconnect from the mailbox."""
+        """Record assigned arrivals without a sample as lost, and disconnect from the mailbox."""
         self.finish(aborted=aborted)
         self._ticker.kill()
         self._mailbox.on_message, self._mailbox.worker_counts = lambda *_: None, dict
@@ -204,7 +204,7 @@ class DistributedGenerator:
 
     @property
     def _margin_ns(self) -> int:
-        """A cut is announced this many ns before it: two round trips to the slowest worker, but at least 0.3 s."""
+        """A cut is proposed this many ns ahead: two round trips to the slowest worker, but at least 0.3 s."""
         away = max((member.report.uncertainty_ns for member in self._alive()), default=0)
         return max(_LEAST_MARGIN_NS, 4 * away)
 

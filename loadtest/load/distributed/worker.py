@@ -173,7 +173,7 @@ class WorkerRun:
         self.reports += 1
         offset, uncertainty = self._clock.estimate
         cpu, self._cpu_sent = generator.cpu[self._cpu_sent :], len(generator.cpu)
-        # ``closed`` below is true only once this batch counts as sent.
+        # ``take`` marks its batch as sent, so it must come before ``all_sent``.
         batch = self._outbox.take()
         return protocol.WorkerReport(
             run=self.id,

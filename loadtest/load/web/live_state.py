@@ -141,7 +141,7 @@ def _shown(session: Session, generator: LoadGenerator) -> dict[str, Any]:
                 "count": assumed.limit_on(limit).count * assumed.quotas(info.traffic[traffic].key_count),
                 "window_s": assumed.limit_on(limit).window,
                 "edge_s": _edge_s(info, assumed, assumed.limit_on(limit).window, generator.clock),
-                # Whether other traffic shares the limit.
+                # Whether requests of another entry or kind also count against the limit.
                 "shared": drawn_on.count(limit) > 1,
             }
             for (traffic, kind), limit in zip(kinds, drawn_on, strict=True)

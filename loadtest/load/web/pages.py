@@ -3,8 +3,9 @@
 The additional pages are the live page "Workflow API", the runs with their reports, and ``/metrics``. On Locust's
 pages, the form shows the scenario, the tables get another tab, and the report gets a label.
 
-Only pages of this origin have access. Locust itself accepts any Host and Origin. Without the protection, any page in
-the same browser could start load: by a cross-origin POST to ``/swarm``, or after rebinding its name to 127.0.0.1.
+The protection rejects requests from pages of other origins, except links to Locust's page. Locust itself accepts any
+Host and Origin, so any page in the same browser could start load: by a cross-origin POST to ``/swarm``, or after
+rebinding its name to 127.0.0.1.
 """
 
 from collections.abc import Iterator, Sequence
