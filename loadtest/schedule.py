@@ -60,8 +60,8 @@ class TrafficSchedule:
         first = 0
         last = int(np.searchsorted(ends, ends[-1]))
         for marks in self._marks(float(ends[-1])):
-            # 80 % of 100 a minute for a minute may give 80.00000000000001, but arrival 80 is in the next stage. With
-            # the tolerance, a mark may be past the last stage with arrivals.
+            # A stage at 80 % of 100/min for 1 min may have 80.00000000000001 arrivals, but arrival 80 is in the next
+            # stage. The tolerance may move a mark past the last stage with arrivals.
             where = np.minimum(np.searchsorted(ends, marks + _ROUNDING, side="right"), last)
             yield first, self._times(marks, where, ends), where
             first += len(marks)

@@ -128,7 +128,7 @@ def _runner(
     if not options.processes and options.bind is None:
         yield environment.create_local_runner(), None
         return
-    # By default, Locust's master blocks for a second until workers report how many users they have.
+    # By default, Locust's master waits up to a second until workers report how many users they have.
     os.environ["LOCUST_WAIT_FOR_WORKERS_REPORT_AFTER_RAMP_UP"] = "0"
     runner = _listen(environment, *(options.bind or (LOOPBACK, 0)))
     mailbox = Mailbox(environment, runner, keys=keys)
@@ -178,13 +178,13 @@ def _listen(environment: Environment, host: str, port: int) -> MasterRunner:
 
 @dataclass
 class _Target:
-    """State of a target's URL after the latest block that ran against it. Base and head may have the same URL."""
+    """State of a target after its latest block. Base and head have one target if their URLs are the same."""
 
     ended_unix_s: float = 0.0
     used: list[BudgetUse] = field(default_factory=list)
     """Part of the request budget that each block used."""
     budget: RequestBudget | None = None
-    """Request budget of the latest block. None if this process has run no block against the URL."""
+    """Request budget of the latest block. None if this process has run no block against the target."""
 
 
 class _Blocks:

@@ -165,7 +165,7 @@ class TcpStream:
         return watched or not self._poll.poll(0)
 
     def rest(self, now: int) -> None:
-        """Note that the connection is idle from now on (monotonic ns)."""
+        """Mark the connection as idle from ``now`` (monotonic ns) on."""
         self._used = now
         self._turn = self._hub.loop.iteration
 

@@ -1,4 +1,4 @@
-"""The engine of a run. It awaits users, sets the epoch, offers the schedule, drains, and closes the record."""
+"""The engine of a run. It awaits users, offers the schedule, awaits operations in flight, and closes the record."""
 
 import gc
 import logging
@@ -39,7 +39,7 @@ _LOOK_INTERVAL: Final = 0.5
 _READY_PATIENCE: Final = 120.0
 _SHORT_DRAIN: Final = 3.0
 _AHEAD_NS: Final = 100_000_000
-"""The epoch is at least this far ahead, so that a target with faults receives it before the first arrival."""
+"""If the target has faults, the epoch is at least this far ahead, so that the target receives it in time."""
 _TRIES: Final = 5
 
 

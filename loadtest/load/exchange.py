@@ -22,7 +22,7 @@ MAX_ANSWER: Final = 16 * 1024 * 1024
 MAX_HEAD: Final = 256 * 1024
 """Maximum bytes before the body, including interim answers."""
 MAX_BODIES: Final = 512 * 1024 * 1024
-"""Maximum total bytes of the bodies that a process is reading, before they are decoded."""
+"""Maximum total bytes, before decoding, of the bodies that a process is reading."""
 _UNCOUNTED: Final = 64 * 1024
 """Bodies up to this size do not count towards ``MAX_BODIES``. Most bodies are smaller."""
 _KEPT: Final = frozenset(

@@ -21,9 +21,9 @@ from loadtest.stats.order_statistics import LogHistogram
 _DEFAULT_WINDOW_S: Final = 60.0
 _RECENT_S: Final = 10.0
 LATE: Final = ""
-"""Cause of held arrivals: the dispatcher offers them late. If the cause is a full pool, its key is the entry's name."""
+"""Key of arrivals that were offered late. The key of arrivals that a full pool holds up is the entry's name."""
 _LEAST_SECOND: Final = 0.5
-"""Two counts of held arrivals are at least this many seconds apart. A tick that comes earlier skips the count."""
+"""Successive counts of held arrivals are at least this many seconds apart. An earlier tick skips the count."""
 PERCENTILES: Final = {
     "response_time": {"p50": 0.5, "p95": 0.95, "p99": 0.99},
     "execution_time": {"p50": 0.5, "p95": 0.95},
@@ -40,7 +40,7 @@ MOST_BUCKETS: Final = 1200
 TIME_BOUNDS_MS: Final = (
     1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1_000.0, 2_500.0, 5_000.0, 10_000.0, 30_000.0, 60_000.0,
 )  # fmt: skip
-"""Upper bounds of the buckets in an exporter's histogram. One more bucket counts longer times."""
+"""Upper bounds of the buckets in the histograms of ``/metrics``. One more bucket counts longer times."""
 _SLICES: Final = 60
 _LEAST_WINDOW_S: Final = 10.0
 
@@ -88,7 +88,7 @@ class LiveSeries:
 
 
 class RecentTimes:
-    """Collects times in ms. It gives percentiles of the last window, and counts of all times for an exporter.
+    """Collects times in ms. It gives percentiles of the last window, and counts of all times for ``/metrics``.
 
     A window is at least 10 s long, because percentiles of shorter windows are noise.
     """
@@ -239,7 +239,7 @@ class EntryFigures:
         self.dispatch_lag.slide(elapsed_s)
 
     def progress(self, stage: StagePlan | None, offered: int) -> EntryProgress:
-        """Return the figures for the terminal. ``stage`` is None between stages."""
+        """Return the figures for the terminal, with the p95 of the last 10 s. ``stage`` is None between stages."""
         total = self.total
         shown = (Outcome.OK, Outcome.THROTTLED, Outcome.FAILED, Outcome.TIMED_OUT)
         return EntryProgress(

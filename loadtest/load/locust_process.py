@@ -94,7 +94,7 @@ class LocustProcess:
             extend(web_ui, engine, self.test, self.reports)
         else:
             self.reports.kept = True
-            # With a shape, headless Locust handles SIGTERM only after the run.
+            # With a load shape, headless Locust handles SIGTERM only after the run.
             gevent.signal_handler(signal.SIGTERM, _interrupt, engine)
         environment.events.quitting.add_listener(lambda **_: self._finish(environment, engine))
         environment.events.quit.add_listener(lambda **_: self._end(environment))

@@ -35,10 +35,10 @@ from loadtest.words import joined, suggestion
 
 logger = logging.getLogger("loadtest")
 _POOL: Final = (
-    "the scenario's stages set the load, and its pool of users starts at once. Use --rate-multiplier X, or the "
+    "the scenario's stages set the load, and all users start at once. Use --rate-multiplier X, or the "
     "option --set traffic.NAME.stages.STAGE.rate=… of `loadtest run`; max_users of a traffic entry bounds its users"
 )
-_TASKS: Final = "traffic entries have no tags. Name the entries to run instead, as in `locust greetings`"
+_TASKS: Final = "traffic entries have no tags. To select entries, name them, as in `locust greetings`"
 
 REFUSED: Final[dict[str, tuple[str, str]]] = {
     "num_users": ("-u/--users", _POOL),

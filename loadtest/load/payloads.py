@@ -72,7 +72,7 @@ def read_inputs(path: Path) -> list[dict[str, Any]]:
     else:
         raise InputError(f"{path} has an unknown format", "Rename it to .jsonl or .csv, depending on its content.")
     if not rows or len(rows) > _MAX_ROWS:
-        raise InputError(f"{path} holds {len(rows)} rows of inputs", f"Give it at least one, at most {_MAX_ROWS:,}.")
+        raise InputError(f"{path} holds {len(rows)} rows of inputs", f"Give it 1 to {_MAX_ROWS:,} rows.")
     return rows
 
 

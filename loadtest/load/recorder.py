@@ -1,4 +1,4 @@
-"""The recorder. Within half a second, it counts samples for the live view and writes them to the record."""
+"""The recorder. Every half second, it counts new samples for the live view and writes them to the record."""
 
 import time
 from collections import deque

@@ -203,7 +203,7 @@ USER_CLASSES: dict[str, type[WorkflowUser]] = {
 
 
 def user_classes(scenario: Scenario, plans: Mapping[str, TrafficPlan], base: Path) -> list[type[locust.User]]:
-    """Create a Locust user class for each traffic entry, named after the entry. It raises errors of ``find_class``."""
+    """Create a Locust user class for each traffic entry, named after the entry. Raise the errors of ``find_class``."""
     classes = []
     for name, plan in plans.items():
         attributes = {"traffic_name": name, "fixed_count": plan.users, "abstract": False}

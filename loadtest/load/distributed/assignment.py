@@ -1,8 +1,9 @@
 """The assignments of the schedule to the workers of a run, and the transfer of the workers' samples into the record.
 
 The assignment changes in two steps, so that each arrival belongs to exactly one worker. First the master proposes a
-cut: a moment slightly ahead of now. A worker that agrees stops at the cut. Once all workers have agreed, the next
-assignment begins at the cut. A worker that has passed the cut rejects it, and the master proposes a later cut.
+cut: a moment slightly ahead of now. A worker that agrees ends its share of the schedule at the cut. Once all workers
+have agreed, the next assignment begins at the cut. A worker that has passed the cut rejects it, and the master proposes
+a later cut.
 The master also proposes a later cut if it loses a worker that has not answered. A disconnected worker continues for a
 while, but it stops before it counts as lost.
 
@@ -312,7 +313,7 @@ def unpacked(batch: Batch) -> Iterator[Sample]:
 class DuplicateJobIds:
     """Marks an operation as failed if its submit returned the id of another worker's job.
 
-    The operation with the later recorded submit fails. Within one process, ``payloads.JobHistory`` does the same.
+    The operation whose submit was recorded later fails. Within one process, ``payloads.JobHistory`` does the same.
     """
 
     def __init__(self) -> None:

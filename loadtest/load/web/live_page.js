@@ -31,7 +31,7 @@ function takeSeries(series, anew) {
   }
 }
 
-// Rates of the completed buckets, in requests per window of the limit. Each is a mean over several buckets.
+// Rates of the completed buckets, in requests per window of the limit. Each rate is a mean over one or more buckets.
 function rates(values, length, flow) {
   const over = Math.max(1, Math.min(Math.round(LONGEST_MEAN_S / width), Math.ceil(ENOUGH / (flow.count / flow.window_s) / width)));
   let sum = 0;

@@ -1,4 +1,4 @@
-"""JSON messages to the live page. The first describes the run. Each second, another message has the current figures.
+"""JSON messages to the live page. The first message describes the run. Then a message each second has new figures.
 
 The lights check the load generator. They use the limits that decide whether a run is valid.
 """
