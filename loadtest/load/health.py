@@ -1,4 +1,4 @@
-"""Health of a load generator process, which a run's validity depends on, and estimates of other machines' clocks.
+"""Health of a load generator process, and estimates of other machines' clocks. A run's validity depends on the health.
 
 The process records CPU use, stalls of the event loop, long garbage collections and full pools. Once a second it times a
 fixed loop. The loop's time depends on the machine but not on the service. This monitoring takes about 0.1 % of a core.
@@ -68,7 +68,7 @@ class CpuLoop:
 
     @property
     def info(self) -> CpuLoopInfo:
-        """Median of the timings, and its relative standard error from medians of successive stretches (batch means)."""
+        """Median of the timings. Medians of successive stretches give its relative standard error (batch means)."""
         stretch = max(_LEAST_IN_STRETCH, len(self.kept) // _STRETCHES)
         stretches = [
             math.log(statistics.median(self.kept[begin : begin + stretch]))

@@ -226,7 +226,7 @@ class RequestFailure(Exception):  # noqa: N818 - Locust shows the name as the er
 
 
 def fire_request(environment: Environment, sample: Sample, expected: frozenset[int] | tuple[int, ...]) -> None:
-    """Fire Locust's event for the sample of a request or a polled operation."""
+    """Fire Locust's event for the sample of a request or a polled operation, unless the sample has no time."""
     # The time of a poll counts from its start, and other times from the intended start.
     since = sample.start if sample.kind == RequestKind.POLL else sample.intended_start
     untimed = sample.row == "operation" and sample.outcome not in TIMED

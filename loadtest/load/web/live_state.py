@@ -154,7 +154,7 @@ def _shown(session: Session, generator: LoadGenerator) -> dict[str, Any]:
 def _edge_s(info: RunInfo, assumed: AssumedLimits, window_s: float, clock: ClockInfo | None) -> float | None:
     """Return the start (s) of the first rate-limit window after the epoch.
 
-    Return None if windows are not aligned to the server's clock, or its offset is unknown.
+    Return None if windows are not aligned to the server's clock, or the clock's offset is unknown.
     """
     if not (assumed.windowed and assumed.spec.on_clock) or info.epoch_unix_ns is None or clock is None:
         return None
@@ -262,5 +262,5 @@ def _cpu(cpu: list[CpuSample]) -> Light:
 def _pauses(name: str, sending: list[GeneratorInfo], get: Callable[[GeneratorInfo], PauseInfo]) -> Light:
     worst = max(sending, key=lambda one: excess_pauses(one, get))
     pauses = get(worst)
-    value = f"longest {pauses.longest_ms:.0f} ms, {pauses.total_ms:.0f} in all" if pauses.count else "none long"
+    value = f"longest {pauses.longest_ms:.0f} ms, {pauses.total_ms:.0f} ms in all" if pauses.count else "none long"
     return Light(name, value, pauses_limit(worst.watched_s), excess_pauses(worst, get) <= 1)

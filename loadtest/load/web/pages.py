@@ -77,7 +77,7 @@ _QUIET_S: Final = 5.0
 
 
 def extend(web_ui: WebUI, engine: Engine, test: LocustTest, reports: Reports) -> None:
-    """Protect Locust's web UI and add the pages, below ``--web-base-path``. Call it once, before serving."""
+    """Protect Locust's web UI and add the pages, below ``--web-base-path``. Call this once, before serving."""
     app: Any = web_ui.app
     pages = _Pages(web_ui, engine, test, reports)
     app.before_request(lambda: _refuse_strangers() or pages.refuse_start())
