@@ -1,4 +1,4 @@
-"""Health of a load generator process, and estimates of other machines' clocks. A run's validity depends on the health.
+"""Health of a load generator process, and estimates of other machines' clocks. A run's validity depends on this health.
 
 The process records CPU use, stalls of the event loop, long garbage collections and full pools. Once a second it times a
 fixed loop. The loop's time depends on the machine but not on the service. This monitoring takes about 0.1 % of a core.

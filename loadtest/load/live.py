@@ -325,7 +325,7 @@ class LiveFigures:
         return sum(counted) / (buckets * self.series.width_s)
 
     def dispatch_lag_ms(self, share: float) -> float | None:
-        """Return the ``share`` quantile (ms) of dispatch lag in the last window, for the entry with the highest."""
+        """Return the ``share`` quantile (ms) of dispatch lag in the last window: the maximum over all entries."""
         lags = [lag for entry in self.entries.values() if (lag := entry.dispatch_lag.quantile(share)) is not None]
         return max(lags, default=None)
 

@@ -1,8 +1,8 @@
 """State of a run that all parts of the load generator share, such as the endpoint, the record and the clock.
 
 Samples also become Locust's request events, for Locust's statistics and for listeners in the modules of user classes.
-429s have a separate name, because the time of a rejection is not a response time. A polled operation consists of
-requests, so its row is not counted in *Aggregated*.
+There, 429s have a separate name, because the time of a rejection is not a response time. A polled operation consists
+of requests, so its row is not counted in *Aggregated*.
 """
 
 import os
@@ -226,7 +226,7 @@ class RequestFailure(Exception):  # noqa: N818 - Locust shows the name as the er
 
 
 def fire_request(environment: Environment, sample: Sample, expected: frozenset[int] | tuple[int, ...]) -> None:
-    """Fire Locust's event for the sample of a request or a polled operation, unless the sample has no time."""
+    """Fire Locust's event for the sample of a request or a polled operation, if the sample has a time."""
     # The time of a poll counts from its start, and other times from the intended start.
     since = sample.start if sample.kind == RequestKind.POLL else sample.intended_start
     untimed = sample.row == "operation" and sample.outcome not in TIMED

@@ -42,7 +42,7 @@ from loadtest.words import suggestion
 
 
 class WorkflowUser(locust.User):
-    """Takes arrivals from the pool of its traffic entry. ``perform`` carries out each arrival without a mistake."""
+    """Takes arrivals from the pool of its traffic entry. ``perform`` carries out those that have no ``mistake``."""
 
     abstract = True
     traffic_name: ClassVar[str]

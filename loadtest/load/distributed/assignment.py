@@ -98,7 +98,7 @@ class Assigner:
             change.too_late_ns = max(reached_ns, change.too_late_ns or 0)
 
     def step(self, now_ns: int, margin_ns: int, alive: set[str]) -> Reassignment | Assignment | None:
-        """Return a reassignment to propose to its ``waiting`` workers, a new assignment to send to all, or None.
+        """Return the next message: a reassignment for its ``waiting`` workers, an assignment for all workers, or None.
 
         ``now_ns`` is since the epoch, and a new cut is at least ``margin_ns`` ahead of it.
         """
