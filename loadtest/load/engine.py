@@ -245,7 +245,7 @@ class Engine:
         self._on_end()
 
     def _look_after(self, session: Session, generator: LoadGenerator, breakers: CircuitBreakers) -> None:
-        """Report progress and update live figures. End the run if a breaker trips or the record cannot be written."""
+        """Report progress and update live figures. End the run if a breaker trips or an error has occurred."""
         warned, second = set[str](), -1
         live = session.live
         plans = session.info.traffic
