@@ -129,7 +129,7 @@ class RecentTimes:
         return self._window.quantile(share)
 
     def quantile_of_last(self, seconds: float, share: float) -> float | None:
-        """Return a quantile of the times in the last ``seconds``, which are rounded up to whole slices of the window."""
+        """Return a quantile of the times in at least the last ``seconds``, in whole slices of the window."""
         recent = LogHistogram()
         for each in (self._slice, *list(self._slices)[-math.ceil(seconds / self._slice_s) :]):
             recent += each
