@@ -37,7 +37,7 @@ AlgorithmName = Literal[
 CONCURRENCY: Final = "concurrency"
 """The only algorithm that limits requests in progress instead of arrivals."""
 Scope = Literal["key-and-name", "key", "name", "global"]
-"""A limiter's requests: of one key on one limit name, of one key, on one limit name, or all requests."""
+"""The requests that a limiter counts: those of one key to one limit name, of one key, to one limit name, or all."""
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 SHARED_SCOPES: Final[tuple[Scope, ...]] = ("key", "global")
 """Scopes whose limiters count requests of all limit names together."""
@@ -72,7 +72,7 @@ class LimiterSpec:
 
 @dataclass(frozen=True, slots=True)
 class Algorithm:
-    """The properties of a rate-limiting algorithm. All lists of algorithms are made from ``ALGORITHMS``.
+    """The properties of a rate-limiting algorithm.
 
     Attributes:
         called: its name in a sentence.
@@ -199,7 +199,7 @@ def in_words(spec: LimiterSpec) -> str:
     algorithm = ALGORITHMS[spec.algorithm]
     called, _, begins = algorithm.called.partition(" that ")
     if spec.phase:
-        called = called.replace("aligned with the wall clock", f"{spec.phase:.3g} s after its multiples on the clock")
+        called = called.replace("aligned with the wall clock", f"offset by {spec.phase:.3g} s from the wall clock")
     if spec.burst is not None:
         called += f" of {spec.burst} at once"
     habits = {
@@ -214,7 +214,7 @@ def in_words(spec: LimiterSpec) -> str:
 def check_spec(spec: LimiterSpec) -> Algorithm:
     """Check a spec and return its algorithm.
 
-    Raises ``WrongValueError`` if the algorithm is unknown, or a parameter does not apply to it.
+    Raises ``WrongValueError`` if the algorithm is unknown, or if a parameter is out of range or does not apply to it.
     """
     algorithm = ALGORITHMS.get(spec.algorithm)
     if algorithm is None:

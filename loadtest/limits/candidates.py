@@ -21,8 +21,8 @@ _PHASED: Final = 10_000
 _NEAR_RATED: Final = 2000
 """At most this many requests are used to fit a rate. More would take too long."""
 _NEAR: Final = 0.02
-"""Rates within this share of the documented rate are tried, and rates within three times this share of the accepted
-rate. nginx's real rate differs from its configured rate by 1 %."""
+"""Rates within this share of the documented rate are tried, and within three times this share of the rate of accepted
+requests. nginx's real rate differs from its configured rate by 1 %."""
 TOGETHER_S: Final = 0.02
 """Requests sent within this many seconds may reach the server in any order (`analysis.rejections.BURST_SPAN_S`)."""
 _BURSTS_MOST: Final = 6
@@ -69,7 +69,7 @@ def _without_burst(
 
 
 def _counted(requests: RequestLog, spec: LimiterSpec, loads: Loads, shift: float | None = None) -> Iterator[Fit]:
-    """Fit the documented and the best threshold. The threshold is the count of a window, or the burst."""
+    """Fit the documented and the best threshold. For buckets, the threshold is the burst; otherwise, the count."""
     limit, known = requests.limit, at_once(spec, requests.limit)
     more: tuple[Fitted, ...] = () if shift is None else ("shift",)
     yield judge(requests, loads, known, spec, limit, shift_s=shift, fitted=more)
@@ -166,9 +166,9 @@ def _each_burst(
     fitted: tuple[Fitted, ...],
     loads: Loads | None,
 ) -> Iterator[Fit]:
-    """Fit all algorithms with a burst. If ``loads`` is None, fit only their variants that count rejections.
+    """Fit the algorithms with a burst: if ``loads`` is None, their variants that count rejections; else the others.
 
-    The algorithms decide alike, so one comparison serves all. A queue is also judged by accepted requests' delays.
+    These limiters decide alike, so one comparison serves all. A queue is also judged by accepted requests' delays.
     """
     counting = loads is None
     buckets = [each for each in ALGORITHMS.values() if each.has_burst and counting in each.variants]
@@ -209,7 +209,7 @@ def _first_bursts(requests: RequestLog, loads: Loads) -> range:
 def _rates(requests: RequestLog) -> Iterator[tuple[Limit, tuple[Fitted, ...]]]:
     """Yield the documented rate. If no burst makes it fit, other rates that fit follow.
 
-    They are the best rate near the documented rate, and the best rate near the accepted rate.
+    They are the best rate near the documented rate, and the best rate near the rate of accepted requests.
     """
     some, limit = requests.part(0, _NEAR_RATED), requests.limit
     spec = LimiterSpec("token-bucket")

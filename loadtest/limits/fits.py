@@ -25,9 +25,9 @@ _HELD_ENOUGH: Final = 10
 _ERROR: Final = 0.01
 """Assumed share of decisions that contradict the true limiter. It sets the penalty of a contradiction."""
 BAR: Final = 0.95
-"""Share of the decided 429s, and of the decided accepted requests, that a limiter must predict (docs/metrics.md)."""
+"""Share of the decidable 429s, and of the decidable accepted requests, that a limiter must predict (docs/metrics.md)."""
 _UNLIKELY: Final = -2.0
-"""A limiter does not fit if the log10 probability of so many contradictions is below this, which is 1 in 100."""
+"""A limiter does not fit if the log10 probability of as many contradictions is below this, which is 1 in 100."""
 SIGNIFICANT: Final = -3.0
 """A limiter or a value of a parameter is excluded if log10 of the sign test's probability is at most this."""
 _LOOKED: Final = 10_000
@@ -35,11 +35,12 @@ _LOOKED: Final = 10_000
 _RATES: Final = np.unique(np.concatenate((np.linspace(-0.02, 0.02, 17), np.linspace(-0.3, 0.3, 25))))
 """Relative differences of the tried rates from the best rate."""
 _SHIFTS_S: Final = (-0.1, -0.03, -0.01, 0.0, 0.01, 0.03, 0.1)
-"""Differences in s of the tried clock shifts from the best shift. The largest exceed the first grid's step, 0.04 s."""
+"""Differences in s of the tried clock shifts from the best shift. The largest exceed the step of the grid that found
+it (``candidates``), usually 0.04 s."""
 _PHASES: Final = 7
 """Number of phases that are tried within the interval of possible phases."""
 EVIDENCE: Final = 6.9
-"""A fit is clearly worse than another if its score is lower by more than this. The ratio is about 1000 to 1."""
+"""A fit is clearly worse than another if its score is lower by more than this: odds of about 1000 to 1."""
 _FURTHER: Final = 6
 """Thresholds up to twice the best plus this number are tried, because twice a small threshold is too few."""
 
@@ -61,8 +62,9 @@ class Fit:
         not_held: accepted requests that were faster than a queue's delay. They count as wrong.
         score: log-likelihood, minus half the logarithm of n for each fitted parameter (after Schwarz's criterion).
         wrong: whether each request's decision contradicts the limiter.
-        bursts: the smallest and largest burst that fit equally well; None if only one burst fits.
-        counts: the smallest and largest count that the decisions do not exclude; None for the documented count.
+        bursts: the smallest and largest burst that fit equally well, if there are several.
+        counts: the smallest and largest count that the decisions do not exclude; None for the documented count, or if
+            ``rates`` state the count.
         rates: the smallest and largest rate in requests/s that are not excluded; None for the documented rate.
         phases: if the phase was fitted, the earliest and latest phase in s. The earliest may be negative.
     """
@@ -87,7 +89,7 @@ class Fit:
 
     @property
     def fits(self) -> bool:
-        """Whether the limiter predicts ``BAR`` of the decided 429s, and of the decided accepted requests.
+        """Whether the limiter predicts ``BAR`` of the decidable 429s, and of the decidable accepted requests.
 
         Sampling error is allowed for: the result is False only if a limiter that predicts ``BAR`` would have so many
         contradictions with a probability below 1 %, or if the limiter decides no request.
@@ -97,13 +99,13 @@ class Fit:
 
     @property
     def explained(self) -> float | None:
-        """The smaller of two predicted shares: of the decided 429s, and of the decided accepted requests."""
+        """The smaller of two predicted shares: of the decidable 429s, and of the decidable accepted requests."""
         shares = [1 - wrong / n for wrong, n in self._sides if n]
         return max(0.0, min(shares)) if shares else None
 
     @property
     def _sides(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Contradictions and decided requests, first of rejected and then of accepted requests."""
+        """(contradictions, decided requests) among the 429s, and among the accepted requests."""
         return (self.wrongly_rejected, self.rejected), (self.wrongly_admitted + self.not_held, self.accepted)
 
 
@@ -120,8 +122,8 @@ def judge(
 ) -> Fit:
     """Compare one limiter's loads with the recorded decisions.
 
-    ``threshold`` is the highest load + 1 that the limiter accepts. ``unheld`` states whether each request took less
-    time than the limiter would have delayed it.
+    The limiter accepts a request if load + 1 ≤ ``threshold``. ``unheld`` states whether each request took less time
+    than the limiter would have delayed it.
     """
     known, known_rejected = requests.known, requests.known & requests.rejected
     would_pass, would_not = loads[1] <= threshold + SLACK - 1, loads[0] > threshold + SLACK - 1
@@ -162,13 +164,16 @@ def _likelihood(n: int, wrong: int, unsure: int) -> float:
 
 
 def threshold_bounds(requests: RequestLog, loads: Loads) -> tuple[Floats, Floats]:
-    """Return the threshold that each accepted request needs, and the lowest that each rejection contradicts."""
+    """Return the lowest threshold that fits each accepted request, and the lowest that each rejection contradicts."""
     accepted, rejected = requests.decisions
     return np.ceil(loads[0][accepted] + 1 - SLACK), np.ceil(loads[1][rejected] + 1 - SLACK)
 
 
 def sign_test(wins: int, losses: int) -> float:
-    """Return log10 of the probability of at most ``losses`` heads if a fair coin is thrown wins + losses times."""
+    """Return log10 of the probability of at most ``losses`` heads in wins + losses throws of a coin.
+
+    It is 0 unless ``wins`` is larger than ``losses``.
+    """
     return log10_at_most(losses, wins + losses, 0.5) if wins > losses else 0.0
 
 
@@ -242,9 +247,9 @@ def held(requests: RequestLog) -> float | None:
 def with_intervals(requests: RequestLog, fit: Fit, offset: float, reach: float) -> Fit:
     """Return a fit with an interval for its burst, and for its count or rate if the documented value is excluded.
 
-    If the documented count is not excluded, the returned fit has this count. A value is excluded if it explains
-    significantly fewer decisions, even with the best other parameters. ``offset`` is the server's clock minus ours, and
-    ``reach`` is its uncertainty. Both are in s.
+    A limiter without a burst gets the documented count unless this count is excluded. A value is excluded if it
+    explains significantly fewer decisions, even with the best other parameters. ``offset`` is the server's clock minus
+    ours, and ``reach`` is its uncertainty. Both are in s.
     """
     if not {"count", "burst", "rate"} & {*fit.fitted}:
         return fit
@@ -272,7 +277,7 @@ def count_interval(requests: RequestLog, fit: Fit, offset: float, reach: float) 
 def _not_excluded(
     requests: RequestLog, fit: Fit, offset: float, reach: float
 ) -> tuple[tuple[int, int], tuple[float, float] | None]:
-    """Return the ranges of thresholds and rates that are not excluded. Without several rates, the latter is None."""
+    """Return the ranges of thresholds and rates that are not excluded; None for rates if only one was tried."""
     some, tried = requests.part(0, _LOOKED), []
     for spec, limit, shift in _neighbours(fit, offset, reach):
         loads = LOADS[spec.algorithm](some, spec, limit, shift)

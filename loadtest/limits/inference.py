@@ -48,7 +48,7 @@ class Inference:
         log10_p: log10 of the p-value of the sign test between ``next`` and the best limiter.
         held: correlation between accepted requests' durations and their waits in a queue, if known.
         n: number of compared decisions. ``rejected`` counts the 429s among them.
-        every: all candidates, best first.
+        every: the candidates that decide a 429, best first; all candidates if none does.
         blocked_s: the longest time in s from a limiter's first 429 to the last request to this limiter. None if no
             request followed a 429, or if a later request was accepted.
     """
@@ -68,7 +68,7 @@ class Inference:
 
     @property
     def other_count(self) -> int | None:
-        """The count that the limit seems to have; None if it is the documented count."""
+        """The count that the limit seems to have; None if ``other_counts`` is None."""
         return None if self.other_counts is None else self.named[0].limit.count
 
     @property
@@ -247,7 +247,7 @@ def words(fit: Fit) -> str:
         text += f" ({fit.bursts[0]} to {fit.bursts[1]} fit as well)"
     if fit.phases is not None:
         early, late = fit.phases
-        text = text.replace(f"{spec.phase:.3g} s after", f"{early:.3g} to {late:.3g} s after")
+        text = text.replace(f"by {spec.phase:.3g} s", f"by {early:.3g} to {late:.3g} s")
         text += "" if spec.phase else f" (a phase of {early:.3g} to {late:.3g} s fits as well)"
     if fit.rates is not None:
         text += f", at {fit.rates[0]:.4g} to {fit.rates[1]:.4g} requests/s"

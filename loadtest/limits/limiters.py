@@ -1,9 +1,9 @@
 """Rate limiters as state machines.
 
-Windows are fixed, or slide, either exactly (a log) or approximately (a counter). Buckets accept B requests at once and
-ρ = N/W per second thereafter. A token bucket's state is its number of tokens. The state of GCRA and the leaky queue is
-the time to the next request's theoretical arrival. Both are stored *as of the last request*, because absolute unix
-times are large and would lose precision. A concurrency limit counts requests in progress.
+A limit is N requests per W seconds. Windows are fixed, or slide, either exactly (a log) or approximately (a counter).
+Buckets accept B requests at once and ρ = N/W per second thereafter. A token bucket's state is its number of tokens. The
+state of GCRA and the leaky queue is the time from the last request to the next request's theoretical arrival. A unix
+time would lose precision. A concurrency limit counts requests in progress.
 """
 
 import math
@@ -58,7 +58,7 @@ class Limiter:
         raise NotImplementedError
 
     def release(self, now: float) -> None:
-        """Record that an accepted request ended at ``now``. Only a concurrency limit uses it."""
+        """Record that an accepted request ended at ``now``. Only a concurrency limit needs this call."""
 
 
 def slack(rate: float, most: int) -> float:
@@ -72,7 +72,7 @@ def slack(rate: float, most: int) -> float:
 
 
 def window_of(now: float, window: float, phase: float) -> tuple[float, float]:
-    """Return the start and the end of the window that contains ``now``. Both are ``phase`` after a multiple of W.
+    """Return the start and the end of the window that contains ``now``. Both are ``phase`` s after a multiple of W.
 
     One formula gives both, so that neighbouring windows share their boundary exactly.
     """
@@ -88,7 +88,7 @@ def window_of(now: float, window: float, phase: float) -> tuple[float, float]:
 class FixedWindow(Limiter):
     """At most ``limit.count`` requests in each window of ``limit.window`` seconds.
 
-    Over T seconds of even load at rate λ it accepts the sum over windows of min(N, λ · length of the window within T).
+    Over T seconds of even load at rate λ it accepts the sum over windows of min(N, λ · the window's part of T).
     Across a boundary it may accept up to 2N in a short time. Counting rejected requests would change nothing.
 
     Args:
@@ -130,8 +130,8 @@ class FixedWindow(Limiter):
 class SlidingLog(Limiter):
     """At most ``limit.count`` requests in any ``limit.window`` seconds. Their times are in a log.
 
-    Over T seconds of even load at r ≥ 1 times the limit it accepts N⌊T/W⌋ + min(N, λ(T mod W)). If rejected requests
-    count (``count_rejected``), it accepts N and then none while r > 1. The log grows as needed, up to N entries.
+    Over T seconds of even load at rate λ ≥ N/W it accepts N⌊T/W⌋ + min(N, λ(T mod W)). If rejected requests count
+    (``count_rejected``), it accepts N and then none while λ > N/W. The log grows as needed, up to N entries.
     """
 
     __slots__ = ("_count", "_count_rejected", "_kept", "_last", "_log", "_lost", "_window")
@@ -166,7 +166,7 @@ class SlidingLog(Limiter):
 
 
 class SlidingCounter(Limiter):
-    """At most ``limit.count`` requests, estimated from the counts of this window and the previous one.
+    """At most ``limit.count`` requests per window, estimated from the counts of this window and the previous window.
 
     Let f be the elapsed part of the window, p the requests in the previous window and c those in this window. A request
     is accepted if p(1 − f) + c + 1 ≤ N. In each window of even load λ it accepts min(λW, N − p(1 − f)), with f at the
@@ -178,8 +178,7 @@ class SlidingCounter(Limiter):
         aligned: whether windows follow a fixed grid. If False, the first request starts windows, and so does the first
             request after a whole window without requests (HAProxy's ``http_req_rate``).
         phase: as in ``FixedWindow``.
-        round_down: whether p(1 − f) is rounded down, as in the ``limits`` package. Rounding accepts up to one more
-            request.
+        round_down: whether p(1 − f) is rounded down, as in PyPI's ``limits``. Rounding accepts up to one more request.
     """
 
     __slots__ = (
@@ -248,7 +247,7 @@ class SlidingCounter(Limiter):
 
 
 class TokenBucket(Limiter):
-    """A bucket of B tokens. It is refilled with ρ = N/W tokens per second, and each request takes a token.
+    """A bucket of B tokens. It is refilled with ρ = N/W tokens per second, and each accepted request takes a token.
 
     A bucket that is full at the start accepts min(λT, B + ρT) over T seconds of even load at rate λ.
 
@@ -300,7 +299,7 @@ class Gcra(Limiter):
     """The generic cell rate algorithm (ITU-T I.371).
 
     Each accepted request advances a theoretical arrival time by T₁ = W/N. A request that comes more than (B − 1)T₁
-    before this time is rejected. A token bucket of B tokens decides the same. With B = 1, a GCRA accepts a share of
+    before this time is rejected. A token bucket of B tokens decides alike. With B = 1, a GCRA accepts a share of
     1/⌈r⌉ of an even load at r times the limit.
 
     If rejected requests advance the time too (``count_rejected``), the time runs at most 2B·T₁ ahead, so that a pause
@@ -343,8 +342,8 @@ class Gcra(Limiter):
 class LeakyQueue(Gcra):
     """A queue for B requests. It releases a request every T₁ = W/N, and rejects requests when it is full.
 
-    It decides as a GCRA does: it accepts min(λT, B + ρT) of an even load. It holds each request for ``delay`` until its
-    turn, so that latency rises to about B·T₁. B includes a request that an idle queue releases immediately.
+    It decides as a GCRA does. It holds each accepted request for ``delay`` until its turn, so that latency rises to
+    about B·T₁. B includes a request that an idle queue releases immediately.
     """
 
     __slots__ = ()

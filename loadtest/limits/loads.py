@@ -113,9 +113,9 @@ class _Counted:
     """Bounds on the number of requests counted before each request.
 
     Attributes:
-        least: ``[n + 1]``, the number of requests before each index that certainly count.
-        most: ``[n + 1]``, the number of requests before each index that possibly count.
-        before: (least, most) before each request, if requests may have arrived in another order than they were sent.
+        least: ``[n + 1]``, the number of earlier requests that certainly count, for each index.
+        most: ``[n + 1]``, the number of earlier requests that possibly count, for each index.
+        before: (least, most) before each request, also if requests arrived in another order than they were sent.
     """
 
     def __init__(self, requests: RequestLog, *, all_count: bool) -> None:
@@ -155,7 +155,8 @@ def _from_first(requests: RequestLog) -> Floats:
             opened, number, end = time, max(number + 3, 0.0), time + window
         elif time >= end:
             end, number = end + window, number + 1
-        # A request cannot precede the request that started its window, so its offset is at least the tolerance.
+        # A request cannot precede the request that started its window. Its offset in the window is at least the
+        # tolerance, so that no clock of ``_Axis`` puts it into the previous window.
         found.append(number * window + max(time - end + window, reach if time - opened <= reach else -np.inf))
     return np.asarray(found, float)
 
@@ -215,7 +216,7 @@ class _Axis:
         return [each.loads(counted, may if len(windows) > 1 else 2 * may) for each in windows]
 
     def _at(self, shift: float) -> list[_Windows]:
-        """Return the windows of three clocks: ``shift`` s ahead, and at both ends of the tolerance.
+        """Return the windows of three clocks: ``shift`` s ahead of ours, and at both ends of the tolerance.
 
         If all three have the same windows, only those of the middle clock are returned.
         """
@@ -260,7 +261,7 @@ def _window_from_first(requests: RequestLog) -> Loads:
 
 
 def opened(requests: RequestLog) -> list[int]:
-    """Return the indices of the requests that open windows. Each window starts with a request."""
+    """Return the indices of the requests that open windows."""
     times, rejected = requests.times.tolist(), np.flatnonzero(requests.rejected).tolist()
     n, reach, window = len(times), requests.tolerance_s, requests.limit.window
     begins, at = [], 0

@@ -53,7 +53,7 @@ class LimiterReplay:
         self._count_rejected, self._round_down = count_rejected, round_down
         self._used = np.zeros(counts.shape)
         self._mark = np.full(counts.shape, -np.inf)
-        """The current window: its number or its end. Other algorithms keep the time of the last request here."""
+        """The current window: its number or its end. For buckets, the time of the last request."""
         self._start()
 
     def _start(self) -> None:
@@ -82,7 +82,7 @@ class LimiterReplay:
     def choose(self, cases: Ints, limiters: Ints) -> None:
         """Replace the cases of the given limiters by copies of the cases whose indices are in ``cases``.
 
-        The shape of ``cases`` is (cases, number of given limiters).
+        ``cases`` has a row for each case and a column for each given limiter.
         """
         for name, value in vars(self).items():
             if isinstance(value, np.ndarray) and name not in {"counts", "windows"}:
@@ -105,7 +105,7 @@ class AlignedReplay(LimiterReplay):
 
 
 class CounterReplay(LimiterReplay):
-    """Limiters that accept while this window's count plus the previous window's weighted count is at most N."""
+    """Limiters that keep this window's count plus the previous window's weighted count at or below N."""
 
     def _start(self) -> None:
         self._before = np.zeros(self.counts.shape)

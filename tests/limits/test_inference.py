@@ -219,7 +219,7 @@ def test_limiters_are_named_in_words() -> None:
     assert words(found_in(TRUTHS[0], "2x").named[0]) == "a fixed window, aligned with the wall clock"
     phased = found_in(LimiterSpec("fixed-window", phase=42.3), "2x").named[0]
     assert phased.phases[0] < 42.3 < phased.phases[1] < phased.phases[0] + 2
-    assert f"{phased.phases[0]:.3g} to {phased.phases[1]:.3g} s after" in words(phased)
+    assert f"by {phased.phases[0]:.3g} to {phased.phases[1]:.3g} s from the wall clock" in words(phased)
 
 
 class Nginx:

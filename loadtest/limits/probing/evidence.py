@@ -12,17 +12,17 @@ from loadtest.arrays import Floats, Ints
 from loadtest.units import Limit
 
 WINDOWS: Final = 8.0
-"""A probe takes at most this many documented windows (docs/capacity.md)."""
+"""A probe lasts at most this many documented windows (docs/capacity.md)."""
 SAME: Final = 0.02
 """Two rates count as equal if they differ by at most this share: an error of 0.1 s (``NETWORK_S``) in 5 s."""
 _MOMENTS: Final = 6, 40
 """A burst is replayed as 6 to 40 groups of requests. More groups would slow down the probe."""
 _UNEVEN: Final = (math.sqrt(5) - 1) / 2
-"""The golden section. Its multiples modulo 1 have no period, so distances between requests never repeat."""
+"""The golden section. Its multiples modulo 1 have no period, and so neither have the distances between requests."""
 NETWORK_S: Final = 0.1
 """The network delays a request and its answer together by at most this many seconds (bench/README.md)."""
 PATIENCE_S: Final = 2.5 * NETWORK_S
-"""A request without an answer for this many seconds counts as accepted. It is in progress, or a queue holds it."""
+"""A request without an answer for this many seconds, at least, counts as accepted: it may be in progress or queued."""
 _TRIP_S: Final = 0.005
 """A request and its rejection are assumed to take this many seconds, until a rejection takes longer."""
 _PARTS: Final = 8
@@ -40,7 +40,7 @@ class VolleyOrder:
     Attributes:
         at: earliest start, in unix seconds of our clock.
         patience: seconds to wait for a further answer. Unanswered requests then count as accepted.
-        held: whether a queue holds accepted requests. No further wait then begins after ``patience``.
+        held: whether a queue holds accepted requests. If so, no wait begins after ``patience`` has passed.
         spread: seconds over which the requests are spread; 0 to send them together.
     """
 
@@ -53,7 +53,7 @@ class VolleyOrder:
 
     @property
     def after(self) -> list[float]:
-        """Delay of each request since the first request, in seconds.
+        """Delay of each request after the first request, in seconds.
 
         The distances are uneven, because an even stream shows little: a limiter without a burst accepts every second
         request of an even stream, both at 1.1 and at 1.9 times the limit's rate.
@@ -99,7 +99,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         windows: numbers of accepted and of sent requests in each documented window that has requests. The first window
             starts with the first request.
         longest_burst: the most requests accepted in a row without a pause of a tenth of a documented window.
-        sustained: requests accepted between the first and the last rejection, and the seconds between them.
+        sustained: requests accepted between the first and the last rejection, and the seconds between these rejections.
     """
 
     windows: list[tuple[int, int]] = []
@@ -135,7 +135,7 @@ class ProbeEvidence:
         return np.minimum(volley.answered, volley.sent + self.longest)
 
     def weight(self, volley: Volley, window: float) -> float:
-        """Return a burst's weight as evidence. It is below 1 if decisions took over 0.1 s and over 2 % of ``window``.
+        """Return a burst's weight as evidence: below 1 if decisions took, on average, over 0.1 s and 2 % of ``window``.
 
         The random arrival times of ``arrivals`` cover the network's delays, but may not cover those of a busy machine.
         """
@@ -249,7 +249,7 @@ class BurstSender:
         in_order = sorted(answers, key=lambda each: each.sent)
         sent, answered = np.array([(each.sent, each.answered) for each in in_order]).T
         volley = Volley(sent, answered, sum(each.passed for each in answers))
-        if who == "own" or not volley.passed:  # other clients' rejected requests may count, too
+        if who == "own" or not volley.passed:  # rejections of the other key or limit may count, too
             self._past.experiments[-1].append(volley)
         return volley
 

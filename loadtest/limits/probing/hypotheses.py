@@ -1,10 +1,10 @@
 """The limiters that may be in force, with their likelihoods, and the choice of the experiment that separates them best.
 
-A hypothesis is a row of parameters: N and W, or for buckets B and the seconds per refilled request, with the offset of
-the server's clock. Each hypothesis decides on all requests again, for several random draws of their arrival times. If a
-draw accepts more or fewer requests of a burst than the server, it gets less weight, and another draw may replace it (a
-particle filter: Gordon, Salmond and Smith, IEE Proceedings F 1993). Likely rows are kept and varied, within their range
-and beyond it. Beyond it, the distances double.
+A hypothesis is a row of three parameters: N and W (for buckets, B and the seconds per refilled request), and the offset
+of the server's clock. Each hypothesis decides on all requests again, for several random draws of their arrival times.
+If a draw accepts more or fewer requests of a burst than the server, it gets less weight, and another draw may replace
+it (a particle filter: Gordon, Salmond and Smith, IEE Proceedings F 1993). Likely rows are kept and varied, within their
+range and, in steps that double, beyond it.
 """
 
 import itertools
@@ -36,19 +36,19 @@ _LIKELY: Final = 1.5 * _PER_MISS
 """Parameters are likely if the natural log of their likelihood is at most this far below the best. One and a half
 missed requests lose as much."""
 _USUAL: Final = 2.0
-"""A burst is assumed to lose this much log-likelihood if the network decides how many requests are accepted. A missed
-request loses more."""
+"""A burst is assumed to lose up to this much log-likelihood if the network decides how many requests are accepted. A
+missed request loses more."""
 _SHORT_S: Final = 1.0
 """A probe cannot tell whether windows up to this length in s begin with a request or by the clock, because clocks may
 differ by 0.5 s."""
 _ROWS: Final = 20
 """At most this many rows of one algorithm are varied. More would slow down the probe (bench/probe_confusion.py)."""
 DRAWS: Final = 16
-"""Number of draws of arrival times, and of steps over a range. More would also slow down the probe."""
+"""Number of draws of arrival times. The numbers of tried values depend on it, too. More would slow down the probe."""
 _FINEST: Final = 0.0005
 """Smallest relative step of rates and offsets. It is 30 ms of a minute, less than the network hides."""
 Experiment = Sequence[tuple[float, int]]
-"""Bursts: time in unix seconds of our clock, and number of requests."""
+"""Bursts: the start of each in unix seconds of our clock, and its number of requests."""
 _TRIED: Final = 1000
 """This many random experiments are compared. More would make each choice slower (bench/probe_confusion.py)."""
 _VOLLEYS: Final = 3
@@ -120,7 +120,7 @@ class Hypotheses:
     def phase(self) -> tuple[float, float] | None:
         """Bounds on the start of a window, in s after multiples of W on our clock.
 
-        It is None if clock error explains the phase, or if the algorithm has none.
+        It is None if clock error explains the phase, and for all algorithms except fixed-window.
         """
         low, high = self.range(2)
         if not self._any_phase or (low <= REACH_S and high >= -REACH_S):
@@ -165,7 +165,7 @@ class Hypotheses:
             self.rows, self.fits, self.well = self.rows[kept], self.fits[kept], self.well[kept]
 
     def _spread(self, most: int) -> Ints:
-        """Return indices of the best rows of each window, and of some rows with scores lower by at most 2 · ``FAR``."""
+        """Return the indices of the best rows of each window length, and of others within 2 · ``FAR`` of the best."""
         order = np.argsort(-self.scores, kind="stable")
         order = order[self.scores[order] >= self.best - 2 * FAR]
         if len(order) <= most:
@@ -222,7 +222,7 @@ class Hypotheses:
         return np.concatenate(varied)
 
     def _offsets(self, window: float, seen: ProbeEvidence) -> Floats:
-        """Return the offsets to try, in s. A window of any phase may end in each pause between two bursts."""
+        """Return the offsets to try, in s. If any phase is possible, some offsets end a window between two bursts."""
         if self.bucket and self.aligned:  # its clock shows whole seconds; the draws of a row differ by up to 0.2 s
             return np.linspace(-0.4, 0.4, 5)
         if not (self.aligned or self._chained):
@@ -304,7 +304,7 @@ def best(
     budget: tuple[float, float],
     lasts: Callable[[Floats], Floats],
 ) -> Experiment | None:
-    """Return the experiment that separates the most pairs of cases for its cost; None if it separates none.
+    """Return the experiment that separates the most pairs of cases for its cost; None if none fits or separates any.
 
     A case is a likely limiter of a rival model. ``most`` is the largest size of a burst, slightly above the requests
     that are accepted at once. ``left`` requests remain. Bursts are at least ``blur`` s apart. ``until`` is the latest
@@ -329,7 +329,7 @@ def best(
 
 
 def _separated(seen: Sequence[tuple[Floats, Floats]], counts: Floats) -> Floats:
-    """Return the share of pairs of cases that each experiment separates, over all models.
+    """Return the weighted share of pairs of cases that each experiment separates, summed over pairs of models.
 
     An experiment separates two cases if their numbers of accepted requests in a burst differ by at least 1, and by at
     least 2 % of the burst. Pairs of cases of one model count less. They count least if only their offsets differ.
@@ -348,7 +348,7 @@ def _separated(seen: Sequence[tuple[Floats, Floats]], counts: Floats) -> Floats:
 def _designs(
     rivals: Sequence[Hypotheses], idle: Floats, most: int, blur: float, chance: np.random.Generator
 ) -> tuple[Floats, Floats]:
-    """Draw times and sizes of bursts. Times are seconds from now, in proportion to windows of the hypotheses."""
+    """Draw times (in s from now) and sizes of bursts."""
     lengths = [rival.rows[:, 1] for rival in rivals if not rival.bucket]
     window = chance.choice(np.concatenate(lengths) if lengths else idle, _TRIED)
     rest = np.where(chance.random(_TRIED) < 0.5, 0.0, chance.choice(idle, _TRIED) + blur)
@@ -363,7 +363,7 @@ def _designs(
 
 
 def _cases(rival: Hypotheses, chance: np.random.Generator) -> tuple[LimiterReplay, Floats]:
-    """Return some likely limiters of one model in their present state, and their N and W."""
+    """Return some likely limiters of one model in their present state, and their parameters without the offsets."""
     rows = chance.choice(rival.likely, _CASES)
     cases = chance.integers(DRAWS, size=_CASES)
     return rival.replay.taken(cases, rival.places[rows]), rival.rows[rows, :2]

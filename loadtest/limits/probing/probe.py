@@ -1,4 +1,4 @@
-"""A probe of one limit. It chooses bursts, which its caller sends, and weighs models until one is identified."""
+"""A probe of one limit. It chooses bursts, which its caller sends, and weighs models until a limiter is identified."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ class Prober(BurstSender):
     Args:
         now: unix seconds of our clock.
         rate: maximum requests/s.
-        others: other clients that may share the quota.
+        others: the other key and the other limit, if the probe is to find out whether they share the quota.
         seconds: maximum duration.
         clock: returns unix seconds of our clock, so that the probe's computing time counts.
     """
@@ -60,7 +60,7 @@ class Prober(BurstSender):
         self._others = others
         self._shared: dict[Who, bool | None] = {}
         self._separate: set[Who] = set()
-        """Other clients that seemed to have a quota of their own."""
+        """Those of ``others`` that once seemed to have a quota of their own."""
 
     def run(self) -> Exchange[LimitFinding]:
         # Start early in a window, so that the next bursts fall into the same window if windows have the documented
@@ -117,7 +117,7 @@ class Prober(BurstSender):
         self.models = [each for each in self.models if len(each.rows)]
         self.models.sort(key=lambda each: -each.best)
         top, kept = self.models[0], []
-        # Another client's requests can look like another rate or phase, so such a limiter excludes others less easily.
+        # Another client's requests can look like an undocumented rate or a phase, which therefore exclude less easily.
         least, most = top.rates
         usual = least * (1 - SAME) <= self.documented.rate <= most * (1 + SAME) and top.phase is None
         far = FAR if usual else 2 * FAR
@@ -279,7 +279,7 @@ class Prober(BurstSender):
         )
 
     def _share(self, *, last: bool = False) -> Exchange[None]:
-        """Find out which other clients share the quota. Send requests as each of them while the quota is exhausted.
+        """Find out whether another key or limit shares the quota, by requests to it while the quota is exhausted.
 
         A single accepted request hardly disturbs later experiments, but proves nothing. At the end, several are sent.
         """

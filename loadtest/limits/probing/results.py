@@ -1,4 +1,4 @@
-"""A probe's order, its findings, and sentences about them. Processes exchange orders and findings as JSON.
+"""The order that starts a probe, its findings, and sentences about them. Processes exchange both as JSON.
 
 Rate-limit headers are compared with the answers. The probe's decisions do not depend on the headers.
 """
@@ -27,7 +27,7 @@ _ROUNDED_S: Final = 1.0
 _OTHERS: Final[dict[Who, str]] = {"other key": "a second key", "other limit": "another limit"}
 _SHARED: Final = {
     ("other key", True): "two keys from this address shared the limit: it is counted per account, per address or for "
-    "all, not per key",
+    "all clients, not per key",
     ("other key", False): "a second key had a quota of its own",
     ("other limit", True): "requests of another limit were rejected while this limit was exhausted: they share a quota",
     ("other limit", False): "requests of another limit were accepted while this limit was exhausted",
@@ -45,7 +45,7 @@ class ProbeOrder(msgspec.Struct, frozen=True, kw_only=True):
         listed: whether an entry of targets.toml allows the host. Loopback needs no entry.
         documented: documented count and window in s of each limit to probe.
         rate: maximum requests/s.
-        requests: maximum number of requests for each limit. 5.5 times its documented count is the default and maximum.
+        requests: maximum number of requests for each limit, by default and at most 5.5 times its documented count.
         workflow: the workflow to run if a limit does not count requests that execute nothing; None to run none.
         tls: as in a target's entry.
     """
@@ -68,7 +68,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
         window_s: smallest and largest possible window in s. For a bucket, both are the documented window.
         burst: smallest and largest possible burst; None if there is none.
         phase_s: smallest and largest possible offset, in s, of the server's windows from multiples of the window on our
-            clock. None if clock error explains the offset, or if windows are not aligned.
+            clock. None if clock error explains the offset, and for all algorithms except fixed-window.
         round_down: as in ``LimiterSpec``.
     """
 
@@ -89,7 +89,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     def numbers(self) -> str:
         words = f"{_between(*self.count)} per {_between(*self.window_s)} s"
         if self.phase_s is not None:
-            words += f", {self.phase_s[0]:.3g} to {self.phase_s[1]:.3g} s after its multiples"
+            words += f", offset by {self.phase_s[0]:.3g} to {self.phase_s[1]:.3g} s from this machine's clock"
         return words if self.burst is None else f"{words}, burst {_between(*self.burst)}"
 
     @property
@@ -149,14 +149,14 @@ class LimitFinding(msgspec.Struct, frozen=True, kw_only=True):
         documented: count and window in s.
         standing: the limiters that may be in force. If ``why`` is empty, all have one algorithm (short windows may
             differ in how they begin).
-        stated: the enforced numbers; None if they differ among the limiters that may be in force.
+        stated: the enforced numbers; None if they are unknown, or differ too much among ``standing``.
         seen: observations that no limiter explains, as text.
         scope: the scope of a limiter, as far as it is proved. None if it is unknown whether keys share a quota.
         shared: whether the second key and the other limit share the probed quota; None if unclear.
         held: whether accepted requests were delayed as in a queue.
         statuses: number of rejections by status.
         retry_after: accuracy of the rejections' Retry-After, as text.
-        waits: whether rejections state when to retry. False if no rejection had a Retry-After.
+        waits: False if there were rejections, but none with a Retry-After.
         headers: content of other rate-limit headers, as text.
         executed: number of requests that ran a workflow.
         jobs_of_rejected: number of rejected requests whose answer names a job.
@@ -197,7 +197,7 @@ class LimitFinding(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def spec(self) -> LimiterSpec | None:
-        """The identified limiter; None if several may be in force."""
+        """The identified limiter; None if none is identified."""
         if not self.standing or self.why:
             return None
         one, round_down = self.standing[0], all(each.round_down for each in self.standing)
@@ -211,9 +211,9 @@ def known(
 ) -> tuple[dict[LimitName, Limit], LimiterSpec | None]:
     """Return the limits that agree with the documentation, and their limiter.
 
-    Limits with another verdict are left out, because other clients may use a part of them. The limiter is None if it is
-    unknown or differs between limits. If ``round_down`` differs among the limiters that may be in force, the given
-    value applies.
+    Limits with another verdict are left out, because other clients may use a part of them. The limiter is None if a
+    limit is left out, or if the limits' limiters differ or one is unknown. If ``round_down`` differs among the limiters
+    that may be in force, the given value applies.
     """
     agreeing = ((each.limit, each.limit_found) for each in findings if each.verdict == "as documented")
     limits = {name: limit for name, limit in agreeing if limit is not None}
