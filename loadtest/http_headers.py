@@ -134,7 +134,7 @@ def remaining(headers: Mapping[str, str]) -> int | None:
 def _kind(name: str) -> str:
     """Return the part of a name after ``ratelimit-``, such as ``limit``, or ``state`` for the header ``ratelimit``.
 
-    The prefix ``x-`` is ignored. The text is empty for any other header.
+    The prefix ``x-`` is ignored. For any other header, return an empty text.
     """
     parts = name.removeprefix("x-").replace("rate-limit", "ratelimit").split("-", 1)
     return (parts[1] if len(parts) > 1 else "state") if parts[0] == "ratelimit" else ""

@@ -25,7 +25,8 @@ _HELD_ENOUGH: Final = 10
 _ERROR: Final = 0.01
 """Assumed share of decisions that contradict the true limiter. It sets the penalty of a contradiction."""
 BAR: Final = 0.95
-"""Share of the decidable 429s, and of the decidable accepted requests, that a limiter must predict (docs/metrics.md)."""
+"""A fitting limiter predicts this share of the decidable 429s, and of the decidable accepted requests
+(docs/metrics.md)."""
 _UNLIKELY: Final = -2.0
 """A limiter does not fit if the log10 probability of as many contradictions is below this, which is 1 in 100."""
 SIGNIFICANT: Final = -3.0

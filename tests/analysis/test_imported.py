@@ -45,7 +45,7 @@ def clause(folder: Path, form: str, *, shared: bool, rate: float, stated: bool =
     [
         ("json", False, 9.0, "20 per 10 s on sync_run, as documented"),
         ("json", True, 6.0, "20 per 10 s on sync_run over all 2 keys, as documented"),
-        ("json", False, 0.5, "no limit was reached on sync_run; highest 10 s"),
+        ("json", False, 0.5, "no limit was reached on sync_run; at most"),
         ("combined", False, 6.0, "20 per 10 s on sync_run, as documented"),
         ("combined", False, 3.0, "can't tell the limit on sync_run: stamps of whole seconds"),
     ],

@@ -219,7 +219,7 @@ def test_import_ends_with_three_lines(tmp_path: Path) -> None:
     directory = run_directory.find_run(str(tmp_path / "reports" / "latest"))
     metrics = json.loads((directory / "metrics.json").read_text())
     assert (metrics["verdict"], metrics["exit_code"], metrics["validity"]) == ("imported", 0, [])
-    assert "highest 60 s: 2" in metrics["reasons"][-1]
+    assert "at most 2 in 60 s" in metrics["reasons"][-1]
     assert metrics["traffic"]["retrieval"]["response_time_ms"]["n"] == 2
     assert metrics["traffic"]["retrieval"]["start_lag_ms"]["n"] == 0
     submitted = metrics["traffic"]["async_run"]

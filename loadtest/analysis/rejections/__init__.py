@@ -1,8 +1,8 @@
 """Analysis of a record's 429s: sent requests as a table and as logs of limiters, and the assumed limiter's replay.
 
-The phase of wall-aligned windows is as uncertain as the server's clock. A limiter with such windows is therefore
-replayed at several clock shifts within the uncertainty, and the replay that predicts the most observed decisions is
-kept. For a concurrency limit, the time between a request's end at the server and at the client is fitted in this way.
+The server's clock is uncertain. A limiter that follows this clock is therefore replayed at several clock shifts within
+the uncertainty, and the replay that predicts the most observed decisions is kept. For a concurrency limit, the time
+between a request's end at the server and at the client is fitted in this way.
 """
 
 from collections import defaultdict
@@ -113,7 +113,7 @@ _MOST_S: Final = 0.25
 _SILENCE: Final = 50
 """Number of idle windows between two limiters in a joined log, so that a replay starts each limiter afresh.
 
-A bucket in debt needs 2 × burst ÷ count windows to refill.
+A bucket with −B tokens needs 2B/N windows to refill.
 """
 _INVALID: Final = (400, 404, 405, 413, 431, 503)
 """Statuses of invalid requests, which use no quota if the limiter counts only valid requests."""
@@ -183,8 +183,8 @@ def log_of(limit: Limit, times: Floats, ends: Floats, status: Floats, place: Int
 def _took(rows: NamedColumns) -> Floats:
     """Return each request's duration in ns, for replays of a concurrency limit.
 
-    A request that was rejected or has no end gets the duration of the accepted request before it (or else the first),
-    of the same traffic entry and kind, because a replay may accept it.
+    A replay may accept a request that was rejected or has no end. This request gets the duration of the previous (or
+    else the first) accepted request of its traffic entry and kind.
     """
     took: Floats = rows["end"] - rows["start"]
     for _, at in groups(rows["traffic"].astype(np.int64) * len(KINDS) + rows["kind"]):
@@ -211,7 +211,7 @@ def in_bursts(times: Floats) -> tuple[Ints, Bools]:
 def decision_delay(logs: list[RequestLog]) -> float:
     """Return the assumed longest time from a request's start to its decision, in s.
 
-    It is the 90 % quantile of the 429s' durations, within ``_LEAST_S`` and ``_MOST_S``.
+    It is the 90 % quantile of the 429s' durations, within ``_LEAST_S`` and ``_MOST_S``; without 429s, ``_LEAST_S``.
     """
     took = np.concatenate([(log.ends - log.times)[log.rejected] for log in logs])
     return float(np.clip(np.quantile(took, 0.9), _LEAST_S, _MOST_S)) if len(took) else _LEAST_S
@@ -299,7 +299,7 @@ _Tried = tuple[int, float, list[Bools]]
 
 
 def _fit(assumed_limits: AssumedLimits, logs: list[RequestLog], clock: tuple[float, float]) -> _Tried:
-    """Return the replay that predicts the most decisions. If several do, return that nearest to ``clock``."""
+    """Return the replay that predicts the most decisions. If several do, the least correction of the clock decides."""
     offset, reach = clock
     if assumed_limits.spec.algorithm == CONCURRENCY:
         tried = [_try(assumed_limits.spec, logs, offset, lead) for lead in _LEADS_S]

@@ -5,8 +5,8 @@ all other seconds. Several parties may exceed their own limits at the same time,
 limiter does not explain count.
 
 Times and errors of other traffic are compared between stages with a 429 of the party and the rest of the run. Whole
-stages are compared, because a flood slows other traffic long before the first 429. Each traffic entry and kind of
-request is compared separately.
+stages are compared, because a flood slows other traffic long before the first 429. Times are compared separately for
+each traffic entry and kind of request.
 """
 
 from collections import Counter
@@ -26,7 +26,7 @@ from loadtest.contract import THROTTLED_STATUS
 from loadtest.stats.shares import more_often
 
 _COMPARED: Final = 100_000
-"""At most this many requests of other traffic are compared, evenly sampled."""
+"""The times of at most this many requests of other traffic are compared, evenly sampled."""
 _LEAST_MS: Final = 1.0
 """A time counts as longer only if the difference is at least this many ms, as between runs (``compare.changes``)."""
 

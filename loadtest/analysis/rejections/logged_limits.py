@@ -69,7 +69,7 @@ def logged_limit(
     found = [(log, infer(log, assumed, *clock)) for log in logs]
     if not each.rejected.any():
         highest = max(int(_within(group.times, each.limit.window).max()) for group in groups)
-        words = f"no limit was reached on {name}; highest {each.limit.window:g} s: {count(highest)}"
+        words = f"no limit was reached on {name}; at most {count(highest)} in {each.limit.window:g} s"
         return LoggedLimit(words, *found[0])
     whose = "address" if source.key == "address" else "key"
     best = _better(found)
@@ -81,7 +81,7 @@ def logged_limit(
         over = f" over all {len(groups)} {whose}{'es' if whose == 'address' else 's'}" if shared else ""
         words = f"{numbers[0]:,} per {log.limit.window:g} s on {name}{over}, {documented}"
         return LoggedLimit(words, log, inference, shared)
-    why = f"it may be per {whose} or over all" if numbers else _why(source, best[0][1])
+    why = f"it may be per {whose}, or for all together" if numbers else _why(source, best[0][1])
     if not numbers and best[0][1].word == "none":
         limit = _proposal(scopes, tolerance, assumed, clock)
         why += f"; import it with --limit {name}={limit}, which fits" if limit else "; loadtest probe can find it"

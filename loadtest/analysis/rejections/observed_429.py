@@ -46,10 +46,12 @@ class FitResult(Result, frozen=True, kw_only=True):
         phase_s: start of a window on the server's clock, modulo the length of the window.
         phases: interval of a fitted phase; null if it was not fitted.
         round_down: whether a counter rounds its estimate down, or a bucket refills in whole seconds.
-        counts: interval of a fitted count; null if no count was fitted, or if it contains the documented count.
-        rates: interval of a bucket's fitted rate in requests/s; null in the same cases as ``counts``.
+        counts: interval of a fitted count; null for buckets, without a fitted count, or if it contains the documented
+            count.
+        rates: interval of a bucket's fitted rate in requests/s; null without one, or if it contains the documented
+            rate.
         window_s: length of the window; null for a concurrency limit.
-        clock_shift_s: the server's clock minus the client's, for wall-aligned windows.
+        clock_shift_s: the server's clock minus the client's; null if the limiter does not follow the server's clock.
         explained: share of the 429s that the limiter predicts, or of the accepted requests if that share is smaller.
             Undecidable requests are left out.
         wrongly_rejected: number of rejected requests that the limiter would accept.
@@ -87,17 +89,17 @@ class InferenceResult(Result, frozen=True, kw_only=True):
     Attributes:
         verdict: ``nothing`` can be inferred, one limiter is ``named``, ``several`` fit equally well, or ``none`` fits.
         n: number of decisions compared.
-        bar: share of the decisions that a fitting limiter has to predict.
+        bar: share of the 429s, and of the accepted requests, that a fitting limiter has to predict.
         named: the limiters that fit equally well, the best first.
         set_aside_next: the best limiter that was excluded.
         decisions_for_it: number of decisions that contradict only the excluded limiter.
         decisions_against_it: number of decisions that contradict only the best limiter.
-        log10_p: log10 of p of a sign test between these two limiters.
+        log10_p: log10 of the p-value of a sign test between these two limiters.
         held_correlation: correlation between the durations of accepted requests and their places in a queue.
         other_count: count that the decisions suggest; null if it is the documented count.
         other_counts: interval of this count over all named limiters.
-        blocked_s: the longest time in s from a limiter's first 429 to its last request; null if a request was accepted
-            after a 429.
+        blocked_s: the longest time in s from a limiter's first 429 to its last request; null if no request followed a
+            429, or if a later request was accepted.
         candidates: the best fit of each algorithm. The best of all comes first.
     """
 
@@ -122,7 +124,7 @@ class LimitResult(Result, frozen=True, kw_only=True):
 
     Attributes:
         tolerance_s: assumed longest time from sending to the server's decision: the 90 % quantile of the 429s'
-            durations, from 1 ms to 250 ms. A log's imprecise time stamps make it longer.
+            durations, but at least 1 ms and at most 250 ms. A log's imprecise time stamps make it longer.
         believed: fit of the assumed limiter; null if no limiter could be replayed.
         windows: accepted requests by window; null if the limiter has no windows.
     """

@@ -53,9 +53,9 @@ def boundaries(record: Record, window_s: float) -> Floats:
 
 
 class PhaseRange(NamedTuple):
-    """The range of rejected requests in one stage over all phases. ``why_not`` is the reason for a missing range.
+    """The range of the number of rejected requests in one stage, over all phases.
 
-    ``usual`` are the 2.5th and 97.5th percentiles over the phases.
+    ``usual`` are the 2.5th and 97.5th percentiles over the phases. ``why_not`` is the reason for a missing range.
     """
 
     least: int = 0

@@ -1,7 +1,7 @@
 """Accuracy of a limit's Retry-After and rate-limit headers, recovery after 429s, and retries.
 
-The limiter could accept requests again at some time between its last rejected and its next accepted request. A stated
-wait is too short if it ends before this rejected request, and too long if it ends after this accepted request.
+A limiter becomes able to accept requests between its last rejected and its next accepted request. A stated wait is too
+short if it ends before this rejected request, and too long if it ends after this accepted request.
 """
 
 from collections import Counter
@@ -36,8 +36,8 @@ class RetryAfter(Result, frozen=True, kw_only=True):
         judged: number of 429s whose wait can be checked, because the limiter accepted a later request. A wait that only
             requests of a burst contradict does not count.
         honest: number of waits that are correct within rounding and the tolerance of times.
-        too_early: number of waits that were too short. A request sent after the wait was rejected.
-        too_late: number of waits that were too long. A request over a second before the wait's end was accepted.
+        too_early: number of waits that were too short: a request sent after the wait was rejected.
+        too_late: number of waits that were too long: a request over a second before the wait's end was accepted.
         too_early_by_s: median, 95th percentile and maximum error of waits that were too short; None if there are none.
             ``too_late_by_s`` has the same statistics of waits that were too long.
     """
@@ -251,7 +251,7 @@ class Retries(Result, frozen=True, kw_only=True):
 
 
 class Retried:
-    """Collects the operations with more than one attempt that figures include."""
+    """Collects the operations in figures that took more than one attempt."""
 
     def __init__(self, record: Record) -> None:
         entries = len(record.vocabulary.entries)

@@ -38,7 +38,7 @@ class KeyUse(Result, frozen=True, kw_only=True):
 
 
 class LimitUsage(Result, frozen=True, kw_only=True):
-    """Usage of one limit between two stage boundaries. ``stretch`` has the names of the stages in this period.
+    """Usage of one limit between two stage boundaries. ``stretch`` names the stages that use the limit in this period.
 
     Attributes:
         share: requests sent ÷ requests that the sustained rate allows, over all quotas. For a concurrency limit, it is
@@ -134,7 +134,7 @@ class LimitSeries:
     """Counts of one limit by time bin. Times are in s since the epoch.
 
     Attributes:
-        cuts: bin edges, aligned with the server's windows.
+        cuts: bin edges, aligned with the server's windows if their phase is known.
         boundaries: assumed starts of the server's windows.
         offered: number of requests by intended time, including requests that were never sent.
         sent: number of requests by send time. ``accepted`` and ``throttled`` are also counted by send time.
@@ -210,7 +210,7 @@ class WindowCounts(Result, frozen=True, kw_only=True):
         spread: minimum, median and maximum of accepted requests in saturated windows; None if there are none.
         over: number of windows with more than ``count`` accepted requests. Requests near an edge do not count, and
             windows with an edge within a burst are left out.
-        most_in_any: maximum number of requests that a limiter accepted in any period as long as a window, less the
+        most_in_any: maximum number of requests that a limiter accepted in any period of ``window_s`` minus the
             tolerance for network delay.
         seems: the limit that saturated windows suggest; None if they disagree, or if there are fewer than two.
     """
