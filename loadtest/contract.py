@@ -120,7 +120,7 @@ JOB_OPERATIONS: Final = tuple(operation for operation, kind in FIRST_KIND.items(
 """Operations on an existing job. The job was seeded, submitted during the run, or listed in a file."""
 
 POLLED_OPERATIONS: Final = tuple(operation for operation, kinds in OPERATIONS.items() if RequestKind.POLL in kinds)
-"""Operations that submit a job and poll it until it ends."""
+"""Operations that submit a job and poll it."""
 
 EXECUTING_KINDS: Final = frozenset(kind for kind, request in REQUESTS.items() if request.executes)
 
@@ -142,7 +142,7 @@ THROTTLED_STATUS: Final = 429
 
 
 class JobState(Word):
-    """The states of a job that a retrieval can report."""
+    """The states of a job that the API reports."""
 
     PENDING = "pending"
     COMPLETED = "completed"
@@ -225,7 +225,7 @@ class Reason(Word):
     READ_TIMEOUT = "read_timeout", "The target was silent for longer than read_timeout."
     TIMEOUT = "timeout", "No complete answer came within timeout."
     GIVE_UP = "give_up", "The job had not ended when the polling policy gave up."
-    DRAIN = "drain", "The run ended before the answer came."
+    DRAIN = "drain", "The run ended before the operation had ended."
 
     CONNECTION_REFUSED = "connection_refused", "Nothing listens at the target's address."
     CONNECT_FAILED = "connect_failed", "The target's address cannot be reached."
@@ -239,7 +239,7 @@ class Reason(Word):
     CONNECTION_RESET = "connection_reset", "The target reset the connection."
     CONNECTION_CLOSED = "connection_closed", "The target closed the connection before the answer began."
     CONNECTION_FAILED = "connection_failed", "The network failed during the exchange."
-    HUNG_UP = "hung_up", "The target closed an idle connection while the request was on its way."
+    HUNG_UP = "hung_up", "The target closed a reused connection before the answer began."
     TRUNCATED = "truncated", "The connection closed before the answer was complete."
     MALFORMED_HTTP = "malformed_http", "The answer breaks the rules of HTTP."
     HEAD_TOO_LARGE = "head_too_large", "The answer has more than 256 KiB before its body."

@@ -37,7 +37,7 @@ AlgorithmName = Literal[
 CONCURRENCY: Final = "concurrency"
 """The only algorithm that limits requests in progress instead of arrivals."""
 Scope = Literal["key-and-name", "key", "name", "global"]
-"""The requests that a limiter counts: those of one key to one limit name, of one key, to one limit name, or all."""
+"""The requests that a limiter counts: of one key and limit name, of one key, of one limit name, or all."""
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 SHARED_SCOPES: Final[tuple[Scope, ...]] = ("key", "global")
 """Scopes whose limiters count requests of all limit names together."""

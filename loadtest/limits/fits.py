@@ -28,7 +28,7 @@ BAR: Final = 0.95
 """A fitting limiter predicts this share of the decidable 429s, and of the decidable accepted requests
 (docs/metrics.md)."""
 _UNLIKELY: Final = -2.0
-"""A limiter does not fit if the log10 probability of as many contradictions is below this, which is 1 in 100."""
+"""A limiter does not fit if the log10 probability of its contradictions is below this, which is 1 in 100."""
 SIGNIFICANT: Final = -3.0
 """A limiter or a value of a parameter is excluded if log10 of the sign test's probability is at most this."""
 _LOOKED: Final = 10_000
@@ -36,8 +36,8 @@ _LOOKED: Final = 10_000
 _RATES: Final = np.unique(np.concatenate((np.linspace(-0.02, 0.02, 17), np.linspace(-0.3, 0.3, 25))))
 """Relative differences of the tried rates from the best rate."""
 _SHIFTS_S: Final = (-0.1, -0.03, -0.01, 0.0, 0.01, 0.03, 0.1)
-"""Differences in s of the tried clock shifts from the best shift. The largest exceed the step of the grid that found
-it (``candidates``), usually 0.04 s."""
+"""Differences in s of the tried clock shifts from the best shift. The largest exceed the step of the grid in
+``candidates``, usually 0.04 s."""
 _PHASES: Final = 7
 """Number of phases that are tried within the interval of possible phases."""
 EVIDENCE: Final = 6.9
@@ -65,7 +65,7 @@ class Fit:
         wrong: whether each request's decision contradicts the limiter.
         bursts: the smallest and largest burst that fit equally well, if there are several.
         counts: the smallest and largest count that the decisions do not exclude; None for the documented count, or if
-            ``rates`` state the count.
+            ``rates`` has the range.
         rates: the smallest and largest rate in requests/s that are not excluded; None for the documented rate.
         phases: if the phase was fitted, the earliest and latest phase in s. The earliest may be negative.
     """
@@ -205,7 +205,7 @@ def may_fit(requests: RequestLog, loads: Loads) -> bool:
         bisect_left(range(n + 1), True, key=lambda wrong, n=n: log10_at_most(n - wrong, n, BAR) < _UNLIKELY)  # type: ignore[misc]
         for n in (len(needs), len(refutes))
     ]
-    # The smallest threshold that few enough accepted requests contradict is contradicted by the fewest rejections.
+    # Among the thresholds that accepted requests permit, the smallest is contradicted by the fewest rejections.
     threshold = np.sort(np.append(needs, 1.0))[-many[0]]
     return bool(np.count_nonzero(refutes <= threshold) < many[1])
 
@@ -310,7 +310,7 @@ def _neighbours(fit: Fit, offset: float, reach: float) -> Iterator[tuple[Limiter
 
 
 def _widened(held: list[float], tried: list[float]) -> tuple[float, float] | None:
-    """Widen a range to the next tried rates, because the true rate may lie between. None if one rate was tried."""
+    """Widen a range to the next tried rates, because the true rate may lie between two. None if one rate was tried."""
     rates = sorted({*tried})
     if len(rates) == 1:
         return None

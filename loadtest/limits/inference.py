@@ -1,8 +1,8 @@
 """Inference of the limiter in force. The recorded decisions are compared with every known algorithm.
 
 A limiter is excluded if significantly fewer decisions contradict a better limiter. The exact sign test compares the
-decisions that contradict only one of the two limiters. Its probability must be at most 1 in 1000. Requests of one run
-are not independent, so the test is a measure and not a proof. The traffic does not distinguish the remaining limiters.
+decisions that contradict only one of the two limiters. Its p-value must be at most 1 in 1000. Requests of one run are
+not independent, so the test is a measure and not a proof. The traffic does not distinguish the remaining limiters.
 If even the best limiter leaves too many decisions unexplained, none fits.
 """
 
@@ -29,7 +29,7 @@ _ALIGNED_S: Final = 2.0
 """A fixed window's fit gets another fit's interval of phases only if the interval is wider than this, in s. Each of two
 clocks may be wrong by 1 s."""
 _HELD: Final = 0.9
-"""A higher correlation shows that a queue delayed accepted requests."""
+"""If the correlation ``held`` is higher, a queue delayed accepted requests."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def infer(requests: RequestLog, assumed: LimiterSpec, offset: float, reach: floa
 
 
 def _considered(fits: list[Fit]) -> list[Fit]:
-    """Keep only fits with the documented count if one of them, without a fitted burst, fits as well as the best."""
+    """Keep only fits with the documented count if one without a fitted burst is nearly as good as the best fit."""
     plain = next((fit for fit in fits if not {"count", "burst"} & {*fit.fitted}), None)
     if plain and plain.fits and plain.explained and plain.score >= fits[0].score - EVIDENCE:
         return [fit for fit in fits if "count" not in fit.fitted]

@@ -3,7 +3,7 @@
 A limit is N requests per W seconds. Windows are fixed, or slide, either exactly (a log) or approximately (a counter).
 Buckets accept B requests at once and ρ = N/W per second thereafter. A token bucket's state is its number of tokens. The
 state of GCRA and the leaky queue is the time from the last request to the next request's theoretical arrival. A unix
-time would lose precision. A concurrency limit counts requests in progress.
+time would be less precise. A concurrency limit counts requests in progress.
 """
 
 import math
@@ -19,7 +19,7 @@ GRAIN: Final = 5e-7
 """Two times are equal if they differ by at most this many seconds.
 
 Unix time as a float has a resolution of 2.4e-7 s, and a difference of two times may be wrong by one step. Without this
-tolerance, rounding errors would decide on evenly spaced requests that arrive exactly at a limiter's edge.
+tolerance, rounding errors would decide on evenly spaced requests that arrive exactly when a limiter has room again.
 """
 
 
@@ -169,14 +169,14 @@ class SlidingCounter(Limiter):
     """At most ``limit.count`` requests per window, estimated from the counts of this window and the previous window.
 
     Let f be the elapsed part of the window, p the requests in the previous window and c those in this window. A request
-    is accepted if p(1 − f) + c + 1 ≤ N. In each window of even load λ it accepts min(λW, N − p(1 − f)), with f at the
-    last accepted request. A saturated limiter accepts N in its first window, and N − 1 in each later window. If
-    rejected requests count, it accepts almost none after the first N while λ > N/W.
+    is accepted if p(1 − f) + c + 1 ≤ N. In each window of even load at rate λ it accepts min(λW, N − p(1 − f)), with
+    f at the last accepted request. A saturated limiter accepts N in its first window, and N − 1 in each later window.
+    If rejected requests count, it accepts almost none after the first N while λ > N/W.
 
     Args:
         count_rejected: whether p and c include rejected requests.
-        aligned: whether windows follow a fixed grid. If False, the first request starts windows, and so does the first
-            request after a whole window without requests (HAProxy's ``http_req_rate``).
+        aligned: whether windows follow a fixed grid. If False, windows start with the first request, and again with the
+            first request after a whole window without requests (HAProxy's ``http_req_rate``).
         phase: as in ``FixedWindow``.
         round_down: whether p(1 − f) is rounded down, as in PyPI's ``limits``. Rounding accepts up to one more request.
     """
@@ -239,7 +239,7 @@ class SlidingCounter(Limiter):
     def _wait(self, until: float) -> float:
         """Return the seconds until p(1 − f) + c + 1 ≤ N in this window or in the next one, where c becomes p."""
         spare = self._count - self._now - 1
-        # If the previous window's part is rounded down, it may be larger by less than one request.
+        # Rounding down hides up to one request of the previous window's part.
         more, later = (1, 2 * GRAIN) if self._round_down else (0, 0.0)
         if spare >= 0:
             return max(0.0, until - (spare + more) * self._window / self._before + later) if self._before else 0.0

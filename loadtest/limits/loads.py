@@ -28,14 +28,14 @@ Loads = tuple[Floats, Floats]
 SLACK: Final = 1e-6
 """Tolerance for rounding errors of a load, in requests."""
 _KEPT: Final = 50_000
-"""The counts of a log with more requests are not cached, because they take about 200 bytes a request."""
+"""The counts of a log with more requests are not cached, because they take about 200 bytes per request."""
 _EDGE: Final = 1e-12
 """Tolerance for rounding errors of a time, in windows."""
 
 
 @dataclass(frozen=True, eq=False)
 class RequestLog:
-    """The requests of all limiters of one limit, for example of one limiter per key.
+    """The requests that one limit counts, for all its limiters (for example, one per key).
 
     Each limiter's requests follow the previous limiter's requests on one time axis in s. A limiter's times differ from
     the wall clock by a whole number of windows. Idle windows separate the limiters, so that they are independent.
@@ -89,7 +89,7 @@ class RequestLog:
 
     @cached_property
     def aligned(self) -> "_Axis":
-        # The tolerance includes a whole grain, for two rounded times. A window's edge is not rounded: half is enough.
+        # The tolerance includes a grain, for two rounded times. A window's edge is not rounded: half a grain is enough.
         return _Axis(self, self.times + self.grain_s / 2, self.tolerance_s - self.grain_s / 2)
 
     @cached_property
@@ -115,7 +115,7 @@ class _Counted:
     Attributes:
         least: ``[n + 1]``, the number of earlier requests that certainly count, for each index.
         most: ``[n + 1]``, the number of earlier requests that possibly count, for each index.
-        before: (least, most) before each request, also if requests arrived in another order than they were sent.
+        before: (least, most) for each request, even if requests arrived in another order than they were sent.
     """
 
     def __init__(self, requests: RequestLog, *, all_count: bool) -> None:
@@ -147,7 +147,7 @@ def _sums(flags: Bools) -> Ints:
 
 
 def _from_first(requests: RequestLog) -> Floats:
-    """Map times to an axis with window starts at multiples of W. After an empty window, a request starts a window."""
+    """Map times to an axis with window starts at multiples of W. After an empty window, the next request starts one."""
     window, reach, found = requests.limit.window, requests.tolerance_s, []
     opened = number = end = -np.inf
     for time in requests.times.tolist():
@@ -176,7 +176,7 @@ class _Windows:
         numbers, self._firsts = numbers[used], firsts[used]
         self._sizes = ends[used] - self._firsts
         follows = np.flatnonzero(numbers[1:] == numbers[:-1] + 1)
-        self._befores = self._firsts.copy()  # index of the previous window's first request, else of its own
+        self._befores = self._firsts.copy()  # first request of the previous window, or its own
         self._befores[follows + 1] = self._firsts[follows]
         self._left = np.minimum(np.maximum(np.repeat(numbers + 1, self._sizes) - times / window, 0.0), 1.0)
 
@@ -288,9 +288,9 @@ def _sliding_log(requests: RequestLog, counted: _Counted) -> Loads:
 
 
 def bucket_loads(requests: RequestLog, rate: float, whole_at: float | None = None) -> Loads:
-    """Return the tokens that are missing from a bucket. This is also the length of a leaky queue.
+    """Return the number u of tokens that are missing from a bucket. It is also the length of a leaky queue.
 
-    Each accepted request changes their number u to max(0, u − ρΔt) + 1. With k requests accepted so far, u equals the
+    Each accepted request changes u to max(0, u − ρΔt) + 1. With k requests accepted so far, u equals the
     distance of k − ρt from its minimum so far. ``rate`` is ρ, the tokens refilled per second. If the server's clock
     shows whole seconds, ``whole_at`` is its clock minus ours, in s.
     """

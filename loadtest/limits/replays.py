@@ -1,7 +1,7 @@
 """Replays with NumPy. Known times are replayed through one limiter, and bursts through many limiters at once.
 
 The many limiters are an array with a row for each case (a draw of arrival times) and a column for each set of
-parameters. The requests of a burst arrive at one moment. Tests compare the decisions with the state machines of
+parameters. All requests of one ``volley`` arrive at one moment. Tests compare the decisions with the state machines of
 ``limiters``.
 """
 

@@ -84,7 +84,7 @@ def logged_limit(
     why = f"it may be per {whose}, or for all together" if numbers else _why(source, best[0][1])
     if not numbers and best[0][1].word == "none":
         limit = _proposal(scopes, tolerance, assumed, clock)
-        why += f"; import it with --limit {name}={limit}, which fits" if limit else "; loadtest probe can find it"
+        why += f"; import the log with --limit {name}={limit}, which fits" if limit else "; loadtest probe can find it"
     if any(fit.limit.count == log.limit.count for fit in inference.named):
         why += f" (the documented {log.limit.count:,} per {log.limit.window:g} s fits)"
     unsure = replace(inference, word="nothing", named=())
@@ -122,8 +122,8 @@ def _count(requests: RequestLog, inference: Inference, source: SourceInfo, clock
         return None
     fits = list(inference.named)
     if source.coarse:
-        # Few decisions contradict a limiter if most of them are undecidable, so only limiters with nearly the best
-        # score are kept. Requests of one second count as one observation.
+        # Few decisions contradict a limiter that decides only few requests, so only limiters with nearly the best score
+        # are kept. Requests of one second count as one observation.
         together = max(1.0, float(np.median(_within(requests.times, requests.tolerance_s))))
         least_score = max(fit.score for fit in fits) - EVIDENCE * together
         fits = [fit for fit in fits if fit.score >= least_score]

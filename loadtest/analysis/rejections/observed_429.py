@@ -48,8 +48,8 @@ class FitResult(Result, frozen=True, kw_only=True):
         round_down: whether a counter rounds its estimate down, or a bucket refills in whole seconds.
         counts: interval of a fitted count; null for buckets, without a fitted count, or if it contains the documented
             count.
-        rates: interval of a bucket's fitted rate in requests/s; null without one, or if it contains the documented
-            rate.
+        rates: interval of a bucket's fitted rate in requests/s; null if none was fitted, or if it contains the
+            documented rate.
         window_s: length of the window; null for a concurrency limit.
         clock_shift_s: the server's clock minus the client's; null if the limiter does not follow the server's clock.
         explained: share of the 429s that the limiter predicts, or of the accepted requests if that share is smaller.
@@ -96,7 +96,7 @@ class InferenceResult(Result, frozen=True, kw_only=True):
         decisions_against_it: number of decisions that contradict only the best limiter.
         log10_p: log10 of the p-value of a sign test between these two limiters.
         held_correlation: correlation between the durations of accepted requests and their places in a queue.
-        other_count: count that the decisions suggest; null if it is the documented count.
+        other_count: count that the decisions suggest; null if it is the documented count or unknown.
         other_counts: interval of this count over all named limiters.
         blocked_s: the longest time in s from a limiter's first 429 to its last request; null if no request followed a
             429, or if a later request was accepted.

@@ -38,9 +38,10 @@ class KeyUse(Result, frozen=True, kw_only=True):
 
 
 class LimitUsage(Result, frozen=True, kw_only=True):
-    """Usage of one limit between two stage boundaries. ``stretch`` names the stages that use the limit in this period.
+    """Usage of one limit between two stage boundaries.
 
     Attributes:
+        stretch: names of the period's stages that use the limit; of all its stages if only earlier jobs' polls do.
         share: requests sent ÷ requests that the sustained rate allows, over all quotas. For a concurrency limit, it is
             the mean number of requests in flight, without 429s, ÷ the sum of all quotas.
         throttled_rate: 429s ÷ requests sent.

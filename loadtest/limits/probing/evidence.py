@@ -22,7 +22,7 @@ _UNEVEN: Final = (math.sqrt(5) - 1) / 2
 NETWORK_S: Final = 0.1
 """The network delays a request and its answer together by at most this many seconds (bench/README.md)."""
 PATIENCE_S: Final = 2.5 * NETWORK_S
-"""A request without an answer for this many seconds, at least, counts as accepted: it may be in progress or queued."""
+"""The least time in s without an answer after which a request counts as accepted: it is in progress or queued."""
 _TRIP_S: Final = 0.005
 """A request and its rejection are assumed to take this many seconds, until a rejection takes longer."""
 _PARTS: Final = 8

@@ -34,10 +34,10 @@ _PER_MISS: Final = 3.5
 FAR / 2 and FAR, so that two misses exclude a limiter, and a single miss does not."""
 _LIKELY: Final = 1.5 * _PER_MISS
 """Parameters are likely if the natural log of their likelihood is at most this far below the best. One and a half
-missed requests lose as much."""
+missed requests cost as much."""
 _USUAL: Final = 2.0
 """A burst is assumed to lose up to this much log-likelihood if the network decides how many requests are accepted. A
-missed request loses more."""
+missed request costs more."""
 _SHORT_S: Final = 1.0
 """A probe cannot tell whether windows up to this length in s begin with a request or by the clock, because clocks may
 differ by 0.5 s."""
@@ -178,7 +178,7 @@ class Hypotheses:
         return np.concatenate((order[: most // 2], others[np.linspace(0, len(others) - 1, most // 2).astype(int)]))
 
     def _first(self, seen: ProbeEvidence) -> Floats:
-        """Return rows with common windows; for a bucket, with rates around the documented rate and possible bursts."""
+        """Return rows with common windows; for a bucket, with possible bursts and rates around the documented rate."""
         if self.bucket:
             passed, shortest, longest = seen.first
             # A clock of whole seconds may show a second more or less than passed.

@@ -64,7 +64,7 @@ class Prober(BurstSender):
 
     def run(self) -> Exchange[LimitFinding]:
         # Start early in a window, so that the next bursts fall into the same window if windows have the documented
-        # length or a part of it.
+        # length or a fraction of it.
         documented, window = self.documented, self.documented.window
         begin = self._now + (min(REACH_S, window / 3) - self._now) % window
         self._begin_experiment()
@@ -117,7 +117,8 @@ class Prober(BurstSender):
         self.models = [each for each in self.models if len(each.rows)]
         self.models.sort(key=lambda each: -each.best)
         top, kept = self.models[0], []
-        # Another client's requests can look like an undocumented rate or a phase, which therefore exclude less easily.
+        # Another client's requests can look like an undocumented rate or a phase. A model with either excludes other
+        # models less easily.
         least, most = top.rates
         usual = least * (1 - SAME) <= self.documented.rate <= most * (1 + SAME) and top.phase is None
         far = FAR if usual else 2 * FAR
@@ -207,8 +208,8 @@ class Prober(BurstSender):
     def _verdict(self, numbers: StatedNumbers | None) -> Compliance:
         """Compare the enforced limit with the documented limit.
 
-        Only accepted requests prove a looser limit. Rejections exclude no larger limit, because another client may use
-        the rest.
+        Only accepted requests prove a looser limit. Rejections do not exclude a larger limit, because another client
+        may use the rest.
         """
         documented = self.documented
         if self._past.exceeds(documented):

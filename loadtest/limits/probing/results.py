@@ -1,6 +1,7 @@
-"""The order that starts a probe, its findings, and sentences about them. Processes exchange both as JSON.
+"""The order that starts a probe, its findings, and sentences about them.
 
-Rate-limit headers are compared with the answers. The probe's decisions do not depend on the headers.
+Processes exchange orders and findings as JSON. Rate-limit headers are compared with the answers. The probe's decisions
+do not depend on the headers.
 """
 
 from collections import Counter
@@ -21,7 +22,7 @@ from loadtest.units import Limit
 from loadtest.words import count
 
 _MOST_NAMED: Final = 4
-"""Largest number of limiters that a finding lists."""
+"""At most this many limiters are named; more are only counted."""
 _ROUNDED_S: Final = 1.0
 """A correct Retry-After is at most this many seconds too long. RFC 9110, 10.2.3, allows only whole seconds."""
 _OTHERS: Final[dict[Who, str]] = {"other key": "a second key", "other limit": "another limit"}
@@ -102,7 +103,7 @@ class ModelFit(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         log_ratio: natural log of the limiter's likelihood ÷ the best limiter's likelihood.
-        ruled_out: the observation that excluded it, as text; empty if it may be in force.
+        ruled_out: the observation that excluded it, as text; empty if the limiter may be in force.
     """
 
     limiter: str
@@ -212,8 +213,8 @@ def known(
     """Return the limits that agree with the documentation, and their limiter.
 
     Limits with another verdict are left out, because other clients may use a part of them. The limiter is None if a
-    limit is left out, or if the limits' limiters differ or one is unknown. If ``round_down`` differs among the limiters
-    that may be in force, the given value applies.
+    limit is left out, if limits have different limiters, or if a limiter is unknown. If ``round_down`` differs among
+    the limiters that may be in force, the given value applies.
     """
     agreeing = ((each.limit, each.limit_found) for each in findings if each.verdict == "as documented")
     limits = {name: limit for name, limit in agreeing if limit is not None}
@@ -385,5 +386,6 @@ def rate_limit_headers(answers: Sequence[ProbeAnswer]) -> str:
         return "none" if answers else ""
     words = ", ".join(text for text, _ in texts.most_common(3)) or "no limit"
     if promised:
-        words += f"; of {len(promised)} that promised room, {promised.count(False)} were followed by a rejection"
+        wrong = promised.count(False)
+        words += f"; of {len(promised)} answers that promised room, {wrong} were followed by a rejection"
     return words

@@ -193,7 +193,7 @@ def test_a_broken_promise_of_room_is_counted() -> None:
     words = rate_limit_headers(answers)
     assert "burst: 100 requests per 60 s, for a partition (pk)" in words
     assert "daily: 1000 requests per 86400 s" in words
-    assert "of 1 that promised room, 1 were followed by a rejection" in words
+    assert "of 1 answers that promised room, 1 were followed by a rejection" in words
 
 
 def test_a_window_longer_than_the_probe_is_not_stated() -> None:
