@@ -165,7 +165,7 @@ def _likelihood(n: int, wrong: int, unsure: int) -> float:
 
 
 def threshold_bounds(requests: RequestLog, loads: Loads) -> tuple[Floats, Floats]:
-    """Return the lowest threshold that fits each accepted request, and the lowest that each rejection contradicts."""
+    """Return, by accepted request, the lowest threshold that fits, and by rejection, the lowest that does not fit."""
     accepted, rejected = requests.decisions
     return np.ceil(loads[0][accepted] + 1 - SLACK), np.ceil(loads[1][rejected] + 1 - SLACK)
 

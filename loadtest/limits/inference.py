@@ -127,7 +127,7 @@ def infer(requests: RequestLog, assumed: LimiterSpec, offset: float, reach: floa
 
 
 def _considered(fits: list[Fit]) -> list[Fit]:
-    """Keep only fits with the documented count if one without a fitted burst is nearly as good as the best fit."""
+    """Keep only fits with the documented count if such a fit without a fitted burst is nearly the best."""
     plain = next((fit for fit in fits if not {"count", "burst"} & {*fit.fitted}), None)
     if plain and plain.fits and plain.explained and plain.score >= fits[0].score - EVIDENCE:
         return [fit for fit in fits if "count" not in fit.fitted]

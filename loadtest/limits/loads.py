@@ -35,7 +35,7 @@ _EDGE: Final = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class RequestLog:
-    """The requests that one limit counts, for all its limiters (for example, one per key).
+    """The requests that one limit counts, for all its limiters (for example, a limiter per key).
 
     Each limiter's requests follow the previous limiter's requests on one time axis in s. A limiter's times differ from
     the wall clock by a whole number of windows. Idle windows separate the limiters, so that they are independent.
@@ -147,7 +147,7 @@ def _sums(flags: Bools) -> Ints:
 
 
 def _from_first(requests: RequestLog) -> Floats:
-    """Map times to an axis with window starts at multiples of W. After an empty window, the next request starts one."""
+    """Map times to an axis with window starts at multiples of W. After an empty window, a request starts a window."""
     window, reach, found = requests.limit.window, requests.tolerance_s, []
     opened = number = end = -np.inf
     for time in requests.times.tolist():

@@ -36,8 +36,8 @@ class RetryAfter(Result, frozen=True, kw_only=True):
         judged: number of 429s whose wait can be checked, because the limiter accepted a later request. A wait that only
             requests of a burst contradict does not count.
         honest: number of waits that are correct within rounding and the tolerance of times.
-        too_early: number of waits that were too short: a request sent after the wait was rejected.
-        too_late: number of waits that were too long: a request over a second before the wait's end was accepted.
+        too_early: number of waits that were too short: the limiter rejected a request sent after their end.
+        too_late: number of waits that were too long: the limiter accepted a request over a second before their end.
         too_early_by_s: median, 95th percentile and maximum error of waits that were too short; None if there are none.
             ``too_late_by_s`` has the same statistics of waits that were too long.
     """
