@@ -191,7 +191,10 @@ OPERATIONS: Final = (
     _recorded("pending_seen_ns", "start of the last request that found the job pending", "pending_seen"),
     _derived("response_time_ms", "end − intended start"),
     _derived("dispatch_lag_ms", "start − max(intended start, user free)"),
-    _derived("overhead_ms", "service time − executionTime; for an async run, end − start − executionTime"),
+    _derived(
+        "overhead_ms",
+        "sync run: service time − executionTime; async run: end − start − executionTime; null for retrievals",
+    ),
     _derived("submit_ms", "service time of the submit (async runs only)", _jobs),
     _derived("time_to_result_ms", "upper bound of the time to result: the response time (async runs only)", _jobs),
     _derived("time_to_result_lower_ms", "lower bound of the time to result (async runs only)", _jobs),

@@ -3,8 +3,8 @@
 Machine and service have slow and fast periods, which all requests share. Standard errors that treat requests as
 independent can be too small by half or more. Each stage is therefore divided into bins of time. Blocks of neighbouring
 bins are drawn at random and form replicates of the stage (``stats.correlated_bins.circular_blocks``). The standard
-error of a figure is its standard deviation over the replicates. Bins hold counts of operations, and of times by level,
-so memory does not grow with the record. Draws are seeded, so errors are reproducible.
+error of a figure follows from its standard deviation over the replicates. Bins hold counts of operations, and of times
+by level, so memory does not grow with the record. Draws are seeded, so errors are reproducible.
 """
 
 import math
