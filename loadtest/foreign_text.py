@@ -65,7 +65,7 @@ def visible_output() -> Iterator[None]:
 
 
 def csv_text(text: str) -> str:
-    """Return a CSV cell that every spreadsheet treats as text."""
+    """Return the text as a CSV cell that no spreadsheet evaluates as a formula."""
     return visible(f"'{text}" if _FORMULA.match(text) else text)
 
 

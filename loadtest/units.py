@@ -22,7 +22,7 @@ _PER: Final = "s|min|m|h"
 
 DURATION_PATTERN: Final = rf"^\d+(\.\d+)?\s*({_TIME})$"
 RATE_PATTERN: Final = rf"(/({_PER})|limit)$"
-"""The part of a rate's form that an editor can check."""
+"""A pattern for editors, which checks only the end of a rate."""
 LIMIT_PATTERN: Final = r"^\d+\s*/"
 
 _DURATION: Final = re.compile(rf"^{_NUMBER}\s*({_TIME})$")
@@ -32,7 +32,7 @@ _LIMIT: Final = re.compile(rf"^\s*(\d+)\s*/\s*(?:{_NUMBER}\s*)?({_PER})\s*$")
 MAX_DURATION: Final = 7 * 24 * 3600.0
 """Durations above this many seconds are rejected as a mistake."""
 MAX_RATE: Final = 100_000.0
-"""Rates above this many requests/s are rejected as a mistake. One generator can send only a fraction of them."""
+"""Rates above this many requests/s are rejected as a mistake. A generator can send only a fraction of this rate."""
 _MAX_COUNT: Final = 1_000_000_000
 _MIN_WINDOW: Final = 0.001
 """Minimum window of a limit, in seconds."""
@@ -54,7 +54,7 @@ def parse_duration(text: object) -> float:
 
 
 class Limit(msgspec.Struct, frozen=True, rename={"window": "window_s"}):
-    """At most ``count`` requests in any window of ``window`` seconds."""
+    """A limit of ``count`` requests per window of ``window`` seconds."""
 
     count: Annotated[int, Meta(ge=1, le=2**53)]
     window: Annotated[float, Meta(ge=1e-3, le=1e9)]

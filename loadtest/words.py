@@ -43,7 +43,7 @@ def duration_ms(value: float | None) -> str:
 
 
 def quantity(value: float, unit: Unit) -> str:
-    """Format a threshold's value with its unit: three significant digits, or all digits of a whole number."""
+    """Format a value with its unit: three significant digits, or a whole number from 100 on. Long times are in s."""
     if unit == "share":
         return f"{value * 100:.3g}{_NBSP}%"
     if unit == "ms":
@@ -125,7 +125,7 @@ def times(factor: float) -> str:
 
 
 def times_as(factor: float) -> str:
-    """Format a factor as a number: three significant digits, or all digits of a whole number above 1000."""
+    """Format a factor as a number: three significant digits, or a whole number from 1000 on."""
     return f"{factor:.3g}" if abs(factor) < 999.5 else count(factor)
 
 
@@ -177,7 +177,7 @@ def quoted(names: Iterable[str]) -> str:
 
 
 def percent(share_: float, digits: int = 1) -> str:
-    """Format a share with a fixed number of digits: ``47.8 %``."""
+    """Format a share in percent with a fixed number of decimals: ``47.8 %``."""
     return f"{share_:.{digits}%}".replace("%", f"{_NBSP}%")
 
 

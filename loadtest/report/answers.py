@@ -30,12 +30,12 @@ _BEST: Final = {
     "time_to_result": "shows results soonest, {}",
 }
 _SOONEST: Final = "shows results soonest, {} after executionTime"
-"""Form for overhead if all sides are jobs."""
+"""Replaces the text of ``overhead`` in ``_BEST`` if all sides are async runs."""
 _PRICE: Final = "requests_per_operation"
 _TIMES: Final = {1.0: "a whole quota", 2.0: "twice the quota"}
 _NUMBERS: Final = {2: "two", 3: "three", 4: "four", 5: "five"}
 _MOST_NAMED: Final = 3
-"""A sentence names at most this many stages. If there are more, it gives their number."""
+"""A clause that would name more stages than this, or this many tied alternatives, gives their number instead."""
 
 
 def answer(findings: Findings) -> str:
@@ -73,7 +73,7 @@ def _change(one: SideDifference) -> str:
         return f"at least {signed(low, unit)}" if high is None else f"{signed(low, unit)} to {signed(high, unit)}"
     if high is not None:
         return f"at most {signed(high, unit)}"
-    return "without end" if one.told_apart else "by any amount"
+    return "infinite" if one.told_apart else "any amount"
 
 
 def _worse_word(metric: str) -> str:
@@ -121,7 +121,8 @@ def _is_best(findings: Findings, found: ComparisonAnswer, figure: SideFigure) ->
 def _by_duration(findings: Findings) -> str:
     """Return a clause on the durations of work at which jobs were chosen over sync runs; empty for other comparisons.
 
-    There must be two or more comparisons of a sync run with a job, in ascending order of their executionTime p50.
+    There must be two or more comparisons, each of a sync run with a job, in ascending order of the sync run's
+    executionTime p50.
     """
     plans = findings.record.info.traffic
     rows = list[tuple[float, ComparedSide, bool]]()
@@ -178,7 +179,7 @@ def _effect(found: ComparisonAnswer) -> str:
 
 
 def matters(found: ComparisonAnswer, one: SideDifference) -> bool:
-    """Return False if both ends of a time's interval are nearer to 0 than the minimum effect of run comparisons."""
+    """Return False if both ends of a time difference's interval are too small to count in a comparison of runs."""
     if UNITS[one.metric] != "ms" or one.interval is None:
         return True
     base = found.side(one.base).figures[found.by.index(one.metric)].size
@@ -336,7 +337,7 @@ def _mistakes_table(findings: Findings) -> Table:
         "#Otherwise": lambda one: one.otherwise,
         "": result,
     }
-    note = "A mistake that was never sent is not tested."
+    note = "A mistake is not tested if it was never sent, or got only 429s."
     return table_of("Deliberate mistakes and their responses", columns, findings.on_purpose, note)
 
 
@@ -392,9 +393,9 @@ def _note(found: ComparisonAnswer, by: list[str], compared: str) -> str:
         how = alike if paired.pop() else "Compared unpaired."
     each = f" (each alone at {found.confidence * 100:.4g} %)" if found.confidence > 0.9500001 else ""
     text = f"Every operation that was sent counts. Without an ok response, its time is infinite. {how} "
-    text += f"Small print: 95 % intervals; those of differences hold for {compared} together{each}."
+    text += f"The small print has 95 % intervals; those of differences hold for {compared} together{each}."
     if found.thinned:
-        text += " Of stages with more arrivals, only the first 100,000 are compared."
+        text += " Only the first 100,000 arrivals of a stage are compared."
     if found.bursts:
         text += " A burst meets only one phase of the limiter’s window. Its interval does not cover other phases."
     return text

@@ -117,8 +117,8 @@ def caveats(findings: Findings) -> tuple[Point, ...]:
             found.append(f"{timed_out}: figures marked ≥ are lower bounds; raise {remedy}.")
     least = needed(QUANTILES["p95"])
     if few := sum(0 < part.figures.response_time_ms.n < least for part in stage_parts(findings)):
-        rows = counted(few, "row")
-        found.append(f"Too few samples for p95 in {rows} ({least} needed): raise the rate, or lengthen the stage.")
+        stages = counted(few, "stage")
+        found.append(f"Too few samples for p95 in {stages} ({least} needed): raise the rate, or lengthen the stage.")
     return tuple(map(Point, found))
 
 
@@ -143,7 +143,7 @@ def _missed(findings: Findings) -> Iterator[str]:
     kinds = dict.fromkeys(one.kind for one in findings.on_purpose if one.kind != ERROR_EXPECTED)
     tested = {one.kind for one in findings.on_purpose if one.sent > one.throttled}
     if untested := [kind for kind in kinds if kind not in tested]:
-        yield f"responses to {joined(untested)}: none was sent, or 429 came first"
+        yield f"responses to {joined(untested)}: none was sent, or all got 429"
     if info.target.embedded:
         yield "a deployed service and the network to it: the target was the embedded reference API, over loopback"
     if info.target.faults:

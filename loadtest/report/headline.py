@@ -1,8 +1,8 @@
 """A run's answer in one sentence, and the key figures below it.
 
-The sentence has at most 20 words and three figures. It answers the scenario's question, or describes one operation in
-one stage, within the limits if possible. A key figure usually describes one traffic entry in one stage. The text beside
-the figure says whether its interval comes from the phases of the server's windows, from blocks of time, or from both.
+The sentence has at most 20 words and three figures. It answers the scenario's question, or else describes the main
+entry. A key figure usually describes one traffic entry in one stage. The text beside the figure says whether its
+interval comes from the phases of the server's windows, from blocks of time, or from both.
 """
 
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ from loadtest.report.page import KeyFigure, OutcomeBar
 from loadtest.words import NOTHING, capital, count, counted, duration_ms, measured, nearest, rate, seconds, share
 
 _NAMED: Final = 0.01
-"""A sentence mentions failures and time-outs only if they reach this share of an entry's operations in a stage."""
+"""A clause about failures and time-outs is written if they reach this share of the operations sent in a stage."""
 
 
 def headline(findings: Findings, entry: MainEntry | None) -> str:
@@ -172,7 +172,7 @@ def _fate(group: ErrorGroup) -> str:
 
 
 _MOST_BARS: Final = 12
-"""At most this many bars are drawn: first those of chosen alternatives, then those with the smallest share of ok."""
+"""At most this many bars are drawn. Those of chosen alternatives have priority, then those with the lowest ok share."""
 _PARTS: Final = {
     Outcome.OK: Outcome.OK,
     Outcome.THROTTLED: "429",
@@ -194,7 +194,7 @@ def key_figures(findings: Findings, entry: MainEntry | None) -> tuple[KeyFigure,
 
 
 def _most_throttled(parts: list[StagePart], entry: MainEntry) -> StagePart:
-    """Return the main entry's stage with the highest 429 rate, or another entry's if the main entry got no 429."""
+    """Return the stage with the highest 429 rate: of the main entry, or of any entry if the main entry got no 429."""
     own = [part for part in parts if part.traffic == entry.part.traffic]
     for some in (own, parts):
         if any(part.figures.requests.throttled for part in some):
@@ -233,7 +233,7 @@ def _throttled(findings: Findings, part: StagePart) -> KeyFigure:
         range_ = _interval(found)
         why = _why_none(found)
     else:
-        # 429s of retries and polls have no interval, because they do not end an operation.
+        # Intervals exist only for the share of operations that ended with a 429.
         kind = depends_on_phase(findings.record, part.traffic) or "retries and polls"
         range_, why = "", f"no confidence interval: 429s of {kind} depend on the server’s windows"
     return KeyFigure(

@@ -59,7 +59,8 @@ def build(history: History, file: Path, warnings: Sequence[str] = ()) -> Page:
     name = runs[-1].measurements.scenario if runs else file.stem
     steps = tuple(
         NextStep(
-            f"{one.measurements.started[:10]}, {one.line.verdict}: accept it if it is intended, else reject it.",
+            f"Run of {one.measurements.started[:10]}, {one.line.verdict}: accept it if its change is intended, else "
+            "reject it.",
             command_line("regression", "accept", one.id, reason="…", history=file),
         )
         for one in [one for one in reversed(history.runs) if one.status == "waiting"][:3]

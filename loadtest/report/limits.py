@@ -29,9 +29,9 @@ _SHOWN_S: Final = 0.05
 _MOST: Final = 0.5
 """Unexplained 429s are reported above this share of a limit's 429s. Some 429s at window edges are always in doubt."""
 _SLOWER: Final = 2.0
-"""Capacity is the bottleneck if a stage's median time is at least this many times that of the least loaded stage."""
+"""A stage is slower if its median response time is at least this many times that of the least loaded stage."""
 _POLLS: Final = 0.5
-"""Polling is the bottleneck if polls are more than this share of all retrievals."""
+"""An exceeded retrieval limit is called the poll budget if polls are more than this share of all retrievals."""
 _MORE: Final = 1.2
 """A stage is compared with the least loaded stage only if its offered rate is at least this many times as high."""
 
@@ -56,7 +56,7 @@ def overdrawn(findings: Findings, operation: Operation | None) -> tuple[str, flo
         return first, use.throttled_rate
     limit = "the limit" if use in own else f"the {limit_name(use.limit)}"
     key = f" of key {use.keys[0].key}" if use.uneven else ""
-    # The sentence names the stage only if the stage stayed within the limit.
+    # This clause names the stage only if the stage stayed within the limit.
     at = f"at {times_what(use.busiest)} {limit}{key}{f' in “{use.stretch}”' if use.busiest <= 1 else ''}"
     return f"{at} {got}{_predicted(findings, use)}", use.throttled_rate
 
@@ -79,7 +79,7 @@ def _first_429(findings: Findings, use: LimitUsage) -> str:
 
 
 def _predicted(findings: Findings, use: LimitUsage) -> str:
-    """Return a clause that compares a stretch's 429 rate with known limiters; empty if the replay does not cover it."""
+    """Return a clause on the limiter that explains a stretch's 429 rate; empty if the replay leaves out requests."""
     record, sent = findings.record, findings.record.on_limit(use.limit)
     start = record.sent_requests["start"][sent]
     sent = sent[(start >= use.start_s * 1e9) & (start < use.end_s * 1e9)]
@@ -136,7 +136,8 @@ def window_phase(findings: Findings) -> str:
 def unexplained_429s(findings: Findings, limit: str) -> tuple[int, int] | None:
     """Return the number of a limit's 429s that no known limiter explains, and the number of all its 429s.
 
-    Return None if the assumed limiter explains most 429s, or any known limiter fits, or there is nothing to explain.
+    Return None if the assumed limiter is unknown or explains at least half of the 429s, if a known limiter fits, or
+    without 429s.
     """
     found = findings.observed_429.limits.get(limit)
     if found is None or found.assumed is None or not found.throttled or found.inference.word in ("named", "several"):

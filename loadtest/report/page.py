@@ -38,13 +38,13 @@ class Chapter(StrEnum):
 
 
 TERMS: Final[Mapping[str, str]] = {
-    "429": "The answer “rate limit exceeded”. A 429 rate is the share of requests that got this answer.",
+    "429": "The answer “rate limit exceeded”. A 429 rate is the share of requests or operations that got this answer.",
     "95 % interval": "It contains the true value in 95 of 100 such runs, if the assumptions in its note hold.",
     "accepted": "Let through by the rate limiter. The answer has another status than 429.",
     "amplification": "Requests sent for each operation, retries included and polls left out.",
     "binding constraint": "The bottleneck of the run: the generator, a limit or the target’s capacity.",
     "dispatch lag": "Time from a request’s due time until it is handed to the network, without waits for a free user.",
-    "evenness": "Regularity of sending: sd ÷ mean of the sends in bins of 100 ms, beside that of the schedule.",
+    "evenness": "Regularity of sending: sd ÷ mean of the number of sends per 100 ms, beside that of the schedule.",
     "executionTime": "Duration of the work, as reported by the server.",
     "expected": "Decisions of the assumed rate limiter in a replay of the requests that were sent.",
     "fixed window": "A rate limiter that counts requests in windows of the clock. Each window’s count begins at zero.",
@@ -60,7 +60,7 @@ TERMS: Final[Mapping[str, str]] = {
     "queue wait": "A job’s time from acceptance to the start of its execution.",
     "response time": "From an operation’s intended start until its result is there, with waiting, retries and polls.",
     "saturated": "A window of the server is saturated if at least one request in it got 429.",
-    "service time": "Time of a single request, from its first byte sent to the end of its answer.",
+    "service time": "Time of a single request, from connecting (or sending, if connected) to the end of its answer.",
     "sliding log": "A rate limiter that counts the requests it accepted in the window just before each request.",
     "start lag": "Delay of an operation’s start after its intended time.",
     "time to result": "A job’s time from its intended start until its result was seen.",
@@ -293,7 +293,7 @@ class Page:
         statements: the sentences below the heading; the first is large.
         sides: (label, value) pairs, such as the compared versions.
         exit_code: exit code of the process that makes the page.
-        folder: name of the folder beside the page that has the plots' files; empty without files.
+        folder: name of the folder with the plots' files, beside the page; empty without files.
         terms: explanations of the terms that the page links.
     """
 

@@ -47,7 +47,7 @@ _WHY_INVALID: Final = {
 _SHARED: Final = ("target", "targets", "set", "seed", "output-dir")
 """The command that compares two builds repeats these options of the check."""
 _FOOTER: Final = Markup(
-    "Made from <code>comparison.json</code> alone. The same numbers are in <code>comparison.md</code>, "
+    "Made from <code>comparison.json</code>. The same numbers are in <code>comparison.md</code>, "
     "<code>comparison.junit.xml</code> and <code>comparison.openmetrics.txt</code>."
 )
 
@@ -235,7 +235,7 @@ def make(directory: Path, shown: Path, history: Path | None = None, *, plots: bo
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Make a comparison's pages and print the first screen, or make a history's page. Errors have no traceback."""
+    """Make a comparison's pages and print the first screen, or make a history's page."""
     parser = ArgumentParser(prog="python -m loadtest.report.regression", description="Make a comparison's pages.")
     parser.add_argument("directory", nargs="?", type=Path, help="directory of comparison.json")
     parser.add_argument("--no-plots", action="store_true", help="draw no plots")

@@ -232,8 +232,8 @@ _TONES: Final = {"good": "green", "bad": "bold red", "unsure": "yellow", "faint"
 def show(page: Page, steps: Sequence[tuple[str, str]], *, full: bool = False, console: Console | None = None) -> None:
     """Print a page's verdict, its first screen and the steps, which are (label, command) pairs.
 
-    Tables are cut so that this closing block has at most 40 lines of 100 columns. With ``full``, print every section,
-    but no plots.
+    Tables are cut so that this closing block has at most 40 lines of 100 columns, if possible. With ``full``, print
+    every section, but no plots.
     """
     console = console or Console()
     widest = _FULL_WIDTH if full else WIDTH
@@ -248,7 +248,7 @@ def show(page: Page, steps: Sequence[tuple[str, str]], *, full: bool = False, co
 
 
 def _printed(page: Page, steps: Sequence[tuple[str, str]], rows: int | None) -> Iterator[Text | RichTable]:
-    """Yield a page's verdict, its sections and the steps. Tables have at most ``rows`` rows.
+    """Yield a page's verdict, its first screen and the steps. Tables have at most ``rows`` rows.
 
     If ``rows`` is None, yield the whole page. Commands and facts are not wrapped, so that they can be copied.
     """

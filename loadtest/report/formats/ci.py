@@ -125,7 +125,7 @@ def _outcome(one: Judged, verdict: str) -> _CaseOutcome | None:
 
 
 def render_gitlab(findings: Findings) -> str:
-    """Return the text of ``load-performance.json``. Times are in ms and cover all requests.
+    """Return the text of ``load-performance.json``. Times are in ms, of requests that were ok or timed out.
 
     The file's checks are the test cases of ``junit.xml`` that are not skipped.
     """

@@ -150,7 +150,7 @@ def _forest_title(comparison: RunComparison, known: list[MetricComparison]) -> s
 _MOST_BEFORE: Final = 40
 """At most this many runs of earlier baseline periods are drawn."""
 _FIRST: Final = 6
-"""Number of panels in the first figure."""
+"""The first figure has at most this many panels."""
 _MOST_PANELS: Final = 12
 """A figure has at most this many panels."""
 _ACCEPTED: Final[dict[str, Any]] = {"color": style.MUTED, "marker": "o", "lw": 0.8}
@@ -199,7 +199,7 @@ def draw_over_runs(
     if not metrics:
         return None
     chosen = metrics[:_MOST_PANELS]
-    more = f" The {len(chosen)} of {len(metrics)} that changed most are shown." if len(metrics) > len(chosen) else ""
+    more = f" The figure shows {len(chosen)} of {len(metrics)} metrics." if len(metrics) > len(chosen) else ""
     columns = min(3, len(chosen))
     figure, axes = style.panels(len(chosen), 1.45, columns=columns, share_x=False)
     paired = comparison.kind == "paired"

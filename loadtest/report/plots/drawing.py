@@ -37,7 +37,7 @@ _MOST_ROWS: Final = 16
 """A table read from a figure has at most this many rows. Longer series are thinned evenly."""
 _MOST_POINTS: Final = 2_000
 """A series has at most this many points in the CSV. Longer series are thinned evenly."""
-_LEFT_OUT: Final = "{} with fewer failures or operations are not drawn; metrics.json has their figures: {}."
+_LEFT_OUT: Final = "{} are not drawn, but their figures are in metrics.json: {}."
 _Value = TypeVar("_Value")
 
 

@@ -262,7 +262,7 @@ def _square(panel: Axes, entry: Executions, colour: str) -> None:
 
 
 _MOST_LEVEL: Final = 4
-"""The names of more stages than this are turned, because they have no room side by side."""
+"""If there are more stages than this, their names are turned, because they have no room side by side."""
 
 
 def draw_overhead(findings: Findings) -> Drawing | Point:

@@ -35,7 +35,7 @@ _LINE_PT: Final = 9.0
 _PANEL_PT: Final = 105.0
 """Minimum height in points, without labels, of a panel with stage names."""
 _FAR: Final = 8.0
-"""A threshold above this multiple of the highest value gets no line, because the line would compress the rest."""
+"""A threshold above this multiple of the axis's upper end gets no line, because the line would compress the rest."""
 
 
 def over_time(axes: Sequence[Axes], record: Record, names: Sequence[str | None] | None = None) -> None:
@@ -116,7 +116,7 @@ def mark_window(panel: Axes, at_s: float) -> None:
 def window_words(record: Record) -> str:
     """Describe the marks of ``mark_windows`` for a caption."""
     wide = _reach(record) > record.covered_s * _SEEN
-    bands = "; their width is the uncertainty of its clock" if wide else ""
+    bands = "; grey bands show the uncertainty of its clock" if wide else ""
     return f"Dotted vertical lines mark the assumed window boundaries of the server{bands}."
 
 

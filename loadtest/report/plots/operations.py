@@ -99,7 +99,7 @@ _LINES: Final[tuple[Any, ...]] = (
     "-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1, 1.5)), (0, (1, 3)), (0, (10, 3)), (0, (4, 1, 1, 1, 1, 1)),
 )  # fmt: skip
 _MOST_LINES: Final = 8
-"""The left panel of the polls has at most this many lines, and the right panel at most this many bars."""
+"""The left panel of ``draw_polls`` has at most this many lines, and the right panel at most this many rows."""
 
 
 def _why_none(findings: Findings) -> str:
@@ -130,7 +130,7 @@ def draw_polls(findings: Findings) -> Drawing | Point:
     _spent(right, figure, findings)
     caption = "Left: jobs that ended or were given up; right: requests of each stage, by sending time."
     if not by_stage:
-        caption += f" The {_MOST_LINES} stages with the highest use of the limit are shown."
+        caption += f" The right panel shows the {_MOST_LINES} stages with the highest use of the limit."
     return Drawing(_polls_title(findings), caption, figure, (polling_table(findings),), left_out)
 
 
@@ -277,7 +277,7 @@ def _waterfall(panel: Axes, shown: Sequence[SlowOperation], colour: str) -> None
 
 
 _FLOOR_MS = 0.01
-"""Shorter lags are drawn here, because a log scale has no zero."""
+"""Shorter lags are drawn at this value, because a log scale has no zero."""
 
 
 def draw_lag(findings: Findings) -> Drawing | Point:
@@ -301,7 +301,7 @@ def draw_lag(findings: Findings) -> Drawing | Point:
     spread.axvline(DISPATCH_LAG_MS, **style.LIMIT)
     style.log(spread, "x", "lag, ms", _FLOOR_MS, top)
     spread.set_ylabel("at most this late, %")
-    caption = "Start lag runs from intended start to first byte sent; dispatch lag (thin) excludes waits for a user."
+    caption = "Start lag lasts until connecting or sending begins; dispatch lag (thin) excludes waits for a user."
     late = next(check for check in findings.checks if check.name == "dispatch lag p99")
     starts = record.time("start_lag_ms", record.stages())
     longest = words.duration_ms(starts.most) if starts.n else words.NOTHING

@@ -92,7 +92,7 @@ def _rug(panel: Axes, seconds: Floats) -> None:
 def draw_service(findings: Findings) -> Drawing | Point | None:
     """Draw distributions of response and service times, with a panel for each traffic entry that does not poll jobs.
 
-    A job has many service times. Return None for a log, whose response times are service times.
+    A job has many service times. Return None if all entries poll, or for a log, whose response times are service times.
     """
     record = findings.record
     names = [name for name, plan in record.info.traffic.items() if plan.operation not in POLLED_OPERATIONS]
@@ -108,7 +108,7 @@ def draw_service(findings: Findings) -> Drawing | Point | None:
         style.ecdf(panel, service, color=colour, ls=(0, (4, 1.5)), lw=1.5, label="service time of a request")
         style.log(panel, "x", "ms")
     figure.axes[0].set_ylabel("share at most this long, %")
-    caption = "Response time begins at the intended start, service time at the first byte sent; the gap is a wait."
+    caption = "Response time begins at the intended start, service time with connecting or sending; the gap is a wait."
     return Drawing(_service_title(findings), caption, figure, left_out=left_out)
 
 
@@ -225,7 +225,7 @@ def draw_spectrum(findings: Findings) -> Drawing | Point:
     panel.set(xlim=(1, end), xticks=shown, xticklabels=[_TICKS[tail] for tail in shown])
     panel.xaxis.set_minor_locator(NullLocator())
     panel.set_xlabel("share that took longer (log scale; ticks name the percentile)")
-    caption = "95 % intervals cover sampling error only; a thick dash is a threshold, a diamond its stage’s value."
+    caption = "95 % intervals cover sampling error only; a thick dash is a threshold, a diamond the measured value."
     return Drawing(_spectrum_title(findings), caption, figure, left_out=left_out)
 
 
@@ -256,7 +256,10 @@ def _spectrum_line(panel: Axes, values: Distribution, name: str, look: dict[str,
 
 
 def _spectrum_title(findings: Findings) -> str:
-    """Name the percentile furthest above its threshold, or else nearest to it. Without thresholds, name a p99."""
+    """Name the percentile furthest above its threshold, or else nearest to it.
+
+    Without thresholds, name the highest known p99, or else the highest p95 or p90.
+    """
     traffic = findings.metrics.traffic
     late = [name for name, each in traffic.items() if each.response_time_ms.at_least]
     open_ = f"; time-outs hide the tail of {names_or_count(late)}" if late else ""

@@ -175,7 +175,7 @@ _PLAIN: Final = ticker.FuncFormatter(lambda value, _: f"{value:,.10g}")
 _VERY_NARROW: Final = 5
 """A log axis that spans a smaller factor has linear ticks, because ticks at 1, 2 and 5 would be too few."""
 _NARROW: Final = 60
-"""A log axis that spans a smaller factor also has ticks at 2 and 5."""
+"""A log axis that spans a factor between these two also has ticks at 2 and 5."""
 _LETTERS: Final = 150
 """A row of a legend has room for this many letters."""
 _HANDLE: Final = 8

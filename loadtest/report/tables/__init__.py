@@ -127,7 +127,7 @@ def summary(findings: Findings, entry: MainEntry | None) -> Table:
         columns = {**columns, "Polled": lambda part: polled[part.traffic]}
     note = (
         "ok and 429: shares of operations that were sent. Expected: 429s in a replay of the assumed limiter. "
-        f"Times begin at the {start_of(findings.record)} and cover operations that were ok or timed out; "
+        f"p50 to p99: times from the {start_of(findings.record)}, of operations that were ok or timed out; "
         f"{NOTHING}: too few samples."
     )
     chosen = None if entry is None else entry.part.key
@@ -190,12 +190,12 @@ def _limits(findings: Findings) -> Table:
     }
     note = "All requests of all traffic, including polls and retries, by the second of sending."
     if findings.record.assumed_limits.spec.algorithm == CONCURRENCY:
-        note += " Share of the limit: the mean number of accepted requests in flight."
+        note += " Share of the limit: the mean number of accepted requests in flight ÷ the limit."
     return table_of("Use of each limit", columns, findings.uses, note)
 
 
 def _latencies(findings: Findings) -> list[Table]:
-    """Return a table per traffic entry. Of very many entries, only the most important get a table."""
+    """Return a table per traffic entry; if there are very many, only of the most important entries."""
 
     def of(name: str, row: tuple[str, Summary]) -> TableCell:
         return statistic(row[1], name, interval=True)
@@ -206,8 +206,8 @@ def _latencies(findings: Findings) -> list[Table]:
         **{f"#{each}": partial(of, each) for each in ("mean", "p50", "p90", "p95", "p99", "max")},
     }
     note = (
-        "Small print: 95 % intervals over all stages, for independent samples; for correlated samples, see the table "
-        "of uncertainty."
+        "The small print has 95 % intervals over all stages, for independent samples; for correlated samples, see the "
+        "table of uncertainty."
     )
     shown, left_out = deciding(findings, findings.metrics.traffic)
     tables = []
@@ -244,7 +244,7 @@ def _load(findings: Findings) -> Table:
     }
     note = (
         "Gap error: difference between the actual and the scheduled time from one send to the next. Spread: sd ÷ mean "
-        "of the sends in bins of 100 ms, if there are enough sends. The last column has the spread of an even sender."
+        "of the number of sends per 100 ms, if there are enough. The last column has the spread of an even sender."
     )
     return table_of("Punctuality and evenness", columns, found, note)
 
@@ -265,8 +265,8 @@ def generator_tables(findings: Findings) -> tuple[Table, ...]:
         "#longest collection ms": lambda one: _longest(one.collections),
     }
     note = (
-        "CPU by the second: 100 % is one core of a process, or all cores of a machine. Stalls: the event loop woke at "
-        "least 50 ms late. Collections: garbage collections of at least 10 ms."
+        "CPU by the second: 100 % is one core for a process, and all cores for a machine. Stalls: the event loop woke "
+        "at least 50 ms late. Collections: garbage collections of at least 10 ms."
     )
     return table_of("Generator processes", columns, found, note), _pools(found)
 
@@ -283,7 +283,7 @@ def _pools(found: list[Generator]) -> Table:
         "#full for s": lambda row: f"{row[2].full_s:.2f}",
     }
     rows = [(traffic, _process_name(one, found), pool) for one in found for traffic, pool in one.pools.items()]
-    note = "A pool grows while few users are idle. Without an idle user, arrivals wait, and response times show it."
+    note = "A pool grows while few users are idle. If no user is idle, arrivals wait; response times include this wait."
     return table_of("Pools of users", columns, rows, note)
 
 

@@ -108,8 +108,8 @@ def controls_table(comparison: RunComparison) -> Table:
     }
     note = (
         "The service cannot affect these: dispatch lag is the load generator’s own, and the CPU loop is a fixed piece "
-        "of work on its machine. If one moved, the test environment changed, and the difference cannot be attributed "
-        "to the service."
+        "of work on its machine. If a control moved, the test environment changed, and the difference cannot be "
+        "attributed to the service."
     )
     return table_of("Controls", columns, comparison.controls, note)
 

@@ -47,7 +47,7 @@ def _remarks(name: str, found: LimitObserved429, findings: Findings) -> str:
     if inferred.blocked_s is not None:
         return (
             f"After {count(inferred.n - inferred.rejected)} accepted requests none was accepted for "
-            f"{seconds(inferred.blocked_s)}: the window is longer, rejected requests count, or the key is banned."
+            f"{seconds(inferred.blocked_s)}: the window is longer, rejected requests also count, or the key is banned."
         )
     if inferred.n > inferred.rejected > 0:
         return f"No limiter can be named: too few of {counted(inferred.n, 'decision')} distinguish limiters."
@@ -60,7 +60,7 @@ def _differences(name: str, found: LimitObserved429, findings: Findings) -> Iter
     inferred, assumed, limits = found.inference, found.fit, findings.record.assumed_limits
     queues = [fit.spec.algorithm for fit in inferred.named] == ["leaky-queue"]
     if queues and inferred.next is None and inferred.held is not None:
-        yield f"The times of accepted requests fit a queue (correlation {inferred.held:.2f})."
+        yield f"The durations of accepted requests fit a queue (correlation {inferred.held:.2f})."
     if assumed is not None and not any(same(fit, limits.spec, limits.limit_on(name)) for fit in inferred.named):
         wrong = assumed.wrongly_rejected + assumed.wrongly_admitted + assumed.not_held
         yield f"{count(wrong)} decisions contradict the assumed limiter, {_shorter(assumed)}."
@@ -70,7 +70,7 @@ def _differences(name: str, found: LimitObserved429, findings: Findings) -> Iter
         keys = ", or keys share limits that were assumed separate" if windows and windows.limiters > 1 else ""
         yield f"The limit’s count seems to be {range_text(inferred.other_counts)}{instead}{keys}."
     elif windows is not None and windows.seems is not None and abs(windows.seems - windows.count) > 1:
-        yield f"The limit’s saturated whole windows accepted {count(windows.seems)}, not {count(windows.count)}."
+        yield f"The limit’s saturated whole windows accepted {count(windows.seems)} each, not {count(windows.count)}."
 
 
 def chance(log10_p: float | None) -> str:
@@ -192,7 +192,7 @@ def _windows(findings: Findings, limits: list[NamedLimit]) -> Table:
     reordered = findings.record.expectation.reordered
     if reordered and any(found.spread and found.spread[0] < found.count for _, found in rows):
         requests = counted(reordered, "request")
-        note += f" The arrival order of {requests} in bursts is unknown, so contradictions by them prove nothing."
+        note += f" The arrival order of {requests} in bursts is unknown, so fewer than N accepted prove nothing."
     return table_of("Accepted requests per window", columns, rows, note)
 
 
@@ -335,9 +335,9 @@ def _interference(found: list[Interference]) -> Table:
     note = (
         "A client is a traffic entry or a key. Meanwhile: during the seconds in which the client got a 429. "
         "Unexplained: 429s of other traffic while its assumed limiter had room. If these are more frequent meanwhile, "
-        "the client and the other traffic share an undocumented limit. Errors and times in the client’s stages with "
-        "429s are compared with all other times, when the load may be lower. A time is longer if its median or p95 "
-        "is at least 1.5 times as long and 1 ms longer, with separate 95 % intervals."
+        "the client and the other traffic share an undocumented limit. Errors and times of other traffic during the "
+        "client’s stages with 429s are compared with the rest of the run, when the load may be lower. A time is longer "
+        "if its median or p95 is at least 1.5 times as long and 1 ms longer, with separate 95 % intervals."
     )
     return table_of("Other traffic while a client got 429s", columns, found, note)
 

@@ -81,7 +81,7 @@ def _errors(findings: Findings) -> Table:
         "#Last s": lambda group: f"{group.last_s:.1f}",
         "Example": lambda group: _example(group.request_id),
     }
-    note = "429s included. The example is the traceparent of the first request of the group."
+    note = "The example is the traceparent of the group’s first request."
     if (left := len(findings.errors) - _MOST) > 0:
         note += f" {count(left)} rarer groups are in metrics.json only."
     return table_of("Errors and 429s, by status, code and reason", columns, findings.errors[:_MOST], note)
@@ -110,7 +110,7 @@ def _jobs(findings: Findings) -> Table:
     if not ledger.complete:
         note += " The run had more jobs than the report can distinguish; these are the first."
     if findings.record.info.pending_jobs:
-        note += " The ids of jobs that never ended are in pending_jobs.txt."
+        note += " The ids of jobs that were never seen to end are in pending_jobs.txt."
     return table_of("Outcomes of all jobs", columns, fates if ledger.submitted else (), note)
 
 
