@@ -219,7 +219,7 @@ def _mistakes(findings: Findings) -> str:
 
 
 def _bursts(findings: Findings) -> str:
-    """Return a clause with the accepted operations of the first two large bursts, which reach the quota."""
+    """Return a clause with the accepted operations of the first two bursts that reach the quota."""
     record, found = findings.record, list[str]()
     assumed = record.assumed_limits
     rates = list[tuple[float, float]]()
@@ -307,8 +307,8 @@ def _effect_table(found: ComparisonAnswer) -> Table:
 def _pairs_table(found: ComparisonAnswer) -> Table:
     columns: TableColumns[SideDifference] = {
         "Metric": lambda one: capital(label(one.metric)),
-        "Of": lambda one: one.head,
-        "Less": lambda one: one.base,
+        "Alternative": lambda one: one.head,
+        "Minus": lambda one: one.base,
         "#n": lambda one: TableCell(count(min(one.n)), "paired" if one.paired else "unpaired"),
         "#Difference": _difference,
         "": _verdict,

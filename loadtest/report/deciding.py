@@ -73,7 +73,7 @@ def statistic(
 
 
 class MainEntry(NamedTuple):
-    """The traffic entry that the first screen describes, in its stage with the most response times.
+    """The traffic entry that the first screen describes, in one of its stages.
 
     Attributes:
         only: whether no other stage could be chosen, so that the stage needs no name.

@@ -254,7 +254,7 @@ def _goodput(findings: Findings, part: StagePart) -> KeyFigure:
 
 
 def _not_ok(findings: Findings, parts: list[StagePart]) -> KeyFigure:
-    """Return the largest share of a stage's operations that were not ok, with the shares of its causes."""
+    """Return the highest not-ok share of a stage, with the shares of the outcomes that make it up."""
 
     def bad(part: StagePart) -> float:
         counts = part.figures.operations
@@ -283,7 +283,7 @@ def _interval(found: MetricInterval | None) -> str:
     if found.kind == "blocks":
         return f"95\u00a0% interval (from blocks): {low} to {high}"
     if found.kind == "phases" and found.low == found.high:
-        return "the same for every start of the run within a rate-limit window (95\u00a0% of phases)"
+        return "the same, whenever in a rate-limit window the run starts (95\u00a0% of phases)"
     blocks = "" if found.kind == "phases" else ", and on chance (95\u00a0% from blocks)"
     return f"{low} to {high}, depending on when in a rate-limit window the run starts (95\u00a0% of phases){blocks}"
 

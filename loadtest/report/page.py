@@ -117,7 +117,7 @@ class Table:
 
     Attributes:
         columns: (label, numeric) pairs; ``numeric`` is true if the column holds numbers.
-        extra: labels of the columns that a terminal and a phone leave out.
+        extra: labels of the columns that a phone, and a terminal without ``--full``, leave out.
         decides: indices of rows, the most important first; empty if the rows are already in this order.
     """
 
@@ -139,7 +139,7 @@ class Table:
         rows = []
         above = None
         for place in kept:
-            # Rows without a name share the name above them. If the named row is dropped, the next kept row shows it.
+            # Rows without a name share the name above them. If the named row is dropped, the next kept row is named.
             first, *others = self.rows[place]
             rows.append((first if heads[place] is above else heads[place], *others))
             above = heads[place]

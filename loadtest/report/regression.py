@@ -140,13 +140,13 @@ def _next_steps(comparison: RunComparison, run: str, directory: Path) -> Iterato
         case "inconclusive", "paired" if lost and not any(one.verdict == "inconclusive" for one in judged):
             yield NextStep("Find out why the head side lacks metrics that the base side has.")
         case "inconclusive", "paired":
-            why = "More pairs, or longer blocks, would settle it."
+            why = "More pairs, or longer blocks, may settle the verdict."
             yield NextStep(why, comparison.command or command_line("compare", comparison.scenario))
         case "inconclusive", _ if suspects.is_file():
             confirm = command_line("regression", "confirm", suspects) + place
-            yield NextStep("A rerun on another machine would settle it.", comparison.confirm or confirm)
+            yield NextStep("A rerun on another machine may settle the verdict.", comparison.confirm or confirm)
         case "inconclusive", _:
-            yield NextStep("Another run would settle it.", check)
+            yield NextStep("Another run may settle the verdict.", check)
         case "learning", _:
             yield NextStep("Repeat this check: each valid run is added to the history.", check)
         case "not comparable", _:

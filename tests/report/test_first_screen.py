@@ -338,4 +338,4 @@ def test_a_target_that_counts_seconds_or_makes_up_states_is_told_of(tmp_path: Pa
     told = plain(" ".join(f"{point.text} {point.detail}" for point in points))
     assert "20 of 20 responses gave an executionTime that seems to be in seconds instead of ms" in told
     assert "20 of 40 responses gave a job state that is not documented, and counts as pending (“queued”)" in told
-    assert f"The first has the trace {0:032x}." in told
+    assert f"The first such response has the trace {0:032x}." in told

@@ -120,7 +120,7 @@ def cores() -> int:
 def shared_out(tasks: Mapping[str, Callable[[], _Result]], processes: int) -> dict[str, _Result]:
     """Run tasks in forked children, and return the results in the order of the tasks.
 
-    Children inherit imports and data. This process runs tasks, too, and repeats tasks that failed or hung in a child.
+    Children inherit imports and data. This process runs tasks, too, and repeats tasks that children did not finish.
     """
     found: dict[str, _Result] = {}
     if min(processes, len(tasks)) > 1:

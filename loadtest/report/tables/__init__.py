@@ -188,14 +188,14 @@ def _limits(findings: Findings) -> Table:
         "#429s": lambda use: use.throttled,
         "#429 rate": lambda use: share(use.throttled_rate),
     }
-    note = "All requests of all traffic, including polls and retries, by the second of sending."
+    note = "Requests of all traffic, including polls and retries, by the time of sending."
     if findings.record.assumed_limits.spec.algorithm == CONCURRENCY:
         note += " Share of the limit: the mean number of accepted requests in flight ÷ the limit."
     return table_of("Use of each limit", columns, findings.uses, note)
 
 
 def _latencies(findings: Findings) -> list[Table]:
-    """Return a table per traffic entry; if there are very many, only of the most important entries."""
+    """Return a table per traffic entry, or per important entry if there are very many."""
 
     def of(name: str, row: tuple[str, Summary]) -> TableCell:
         return statistic(row[1], name, interval=True)
@@ -325,7 +325,7 @@ def intervals(findings: Findings) -> Table:
     }
     rows = [one for one in findings.intervals if one.metric in _SHOWN]
     note = (
-        "Phases: the range of 95 % of replays of the same sends that begin at different seconds of the window. "
+        "Phases: the range of 95 % of replays, in which the same sends begin at different seconds of the window. "
         "Blocks: the 95 % interval from blocks of time, for correlated requests; effective n is the equivalent number "
         "of independent requests. Below a value: the 95 % interval from order statistics, for independent requests."
     )

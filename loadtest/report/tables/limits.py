@@ -192,7 +192,7 @@ def _windows(findings: Findings, limits: list[NamedLimit]) -> Table:
     reordered = findings.record.expectation.reordered
     if reordered and any(found.spread and found.spread[0] < found.count for _, found in rows):
         requests = counted(reordered, "request")
-        note += f" The arrival order of {requests} in bursts is unknown, so fewer than N accepted prove nothing."
+        note += f" The arrival order of {requests} in bursts is unknown, so a window may rightly accept fewer than N."
     return table_of("Accepted requests per window", columns, rows, note)
 
 

@@ -57,7 +57,7 @@ def about_target(findings: Findings) -> Iterator[Point]:
 
 
 def _first(request_id: str | None) -> str:
-    return f"The first has the trace {request_id}." if request_id else ""
+    return f"The first such response has the trace {request_id}." if request_id else ""
 
 
 _MOST: Final = 30
