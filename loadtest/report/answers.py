@@ -121,8 +121,7 @@ def _is_best(findings: Findings, found: ComparisonAnswer, figure: SideFigure) ->
 def _by_duration(findings: Findings) -> str:
     """Return a clause on the durations of work at which jobs were chosen over sync runs; empty for other comparisons.
 
-    There must be two or more comparisons, each of a sync run with a job, in ascending order of the sync run's
-    executionTime p50.
+    Each of two or more comparisons must be of a sync run with a job. The sync runs' executionTime p50 must ascend.
     """
     plans = findings.record.info.traffic
     rows = list[tuple[float, ComparedSide, bool]]()
