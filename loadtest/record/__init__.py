@@ -1,4 +1,4 @@
-"""The output of a run: samples, ``run.json`` and the run directory. ``load`` writes it, and ``analysis`` reads it."""
+"""The interface between load and analysis: samples, ``run.json`` and run directories."""
 
 __all__ = [
     "blocks", "effective_scenario", "figures", "generator_limits", "progress", "run_directory", "run_info", "samples",

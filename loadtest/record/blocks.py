@@ -27,18 +27,18 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
     pair: int
     """Number of the pair in its series, from 0."""
     series: int = 1
-    """Number of the series, from 1. In older files, 2 is a rerun."""
+    """Number of the series, from 1. In older files, series 2 is a rerun."""
 
 
 class BlockPlan(msgspec.Struct, kw_only=True):
-    """All blocks of a comparison, in order, except blocks that never started."""
+    """All blocks of a comparison, in order. After each series, its blocks that never started are removed."""
 
     schema: int = SCHEMA_VERSION
     scenario: str
     seeds: list[int]
     """For each series, the seed of the order of its blocks."""
     silence_s: float
-    """Pause between two blocks on the same target, so that no limit counts the earlier block's requests."""
+    """Pause between two blocks on the same target, so that no limit still counts the earlier block's requests."""
     blocks: list[Block]
 
     def of(self, series: int) -> list[Block]:

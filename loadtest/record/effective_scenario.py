@@ -35,7 +35,7 @@ class _Expect(msgspec.Struct, frozen=True):
 
 
 class WrittenStage(msgspec.Struct, frozen=True):
-    """A stage of an entry. If it has a step, the plan has several stages for it, and their names are numbered."""
+    """A stage of an entry. A stage with ``step`` becomes several stages of the plan, with numbered names."""
 
     name: str = ""
     step: Any = None
@@ -62,11 +62,11 @@ class WrittenEntry(msgspec.Struct, frozen=True):
 
     @property
     def sends(self) -> tuple[object, ...]:
-        """The values that decide what request arrival k of the entry sends."""
+        """The scenario's values that determine the bodies of the entry's requests."""
         return self.workflow, self.parameters, self.inputs, self.inputs_order
 
     def expected_in(self, stage: str) -> frozenset[int]:
-        """Statuses that are not failures in a stage of the plan."""
+        """Return the ``expect`` statuses of a stage of the plan."""
         of_steps = stage.rpartition("-")[0]
         written = [each.expect for each in self.stages if each.name == (stage if each.step is None else of_steps)]
         return frozenset().union(*written)
@@ -93,7 +93,7 @@ class WrittenComparison(msgspec.Struct):
 
 
 def written_entry(info: RunInfo, traffic: str) -> WrittenEntry:
-    """Return a traffic entry of the effective scenario, or an empty entry if ``run.json`` has none that is valid."""
+    """Return a traffic entry of the effective scenario, or an empty entry if it is missing or invalid."""
     try:
         return msgspec.convert(info.scenario.effective.get("traffic", {}).get(traffic, {}), WrittenEntry)
     except (msgspec.ValidationError, AttributeError):
@@ -101,7 +101,10 @@ def written_entry(info: RunInfo, traffic: str) -> WrittenEntry:
 
 
 def polling(info: RunInfo, traffic: str) -> str:
-    """Describe an entry's polling, such as ``polled every 500 ms to 10 s``. Without polls, the text is empty."""
+    """Describe an entry's polling, such as ``polled every 500 ms to 10 s``.
+
+    The text is empty for an imported run, and for an operation without polls.
+    """
     if info.imported or info.traffic[traffic].operation not in POLLED_OPERATIONS:
         return ""
     written = written_entry(info, traffic).polling

@@ -109,7 +109,7 @@ class RequestPhase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     start_ms: float
     first_byte_ms: float | None
     end_ms: float | None
-    """Time of the complete response or of the time-out. None if unknown."""
+    """Time when the response was complete or the request failed. None if unknown."""
     outcome: str
     status: int | None
 

@@ -1,4 +1,4 @@
-"""Limits of a load generator. Beyond a limit, the live page and the verdict call the generator the bottleneck."""
+"""Limits of a load generator, for the verdict and for warnings during a run."""
 
 import math
 import os
@@ -18,7 +18,7 @@ PAUSE_MS: Final = 1000.0
 PAUSES_SHARE: Final = 0.01
 """Maximum sum of a process's pauses, as a share of the observed time. A larger share affects the p99."""
 PAUSES_LEAST_MS: Final = 500.0
-"""Allowed sum of a process's pauses in short runs. The dispatch lag shows whether pauses delay arrivals."""
+"""Sum of a process's pauses that is allowed in any run, however short."""
 WAITED_SHARE: Final = 0.01
 """Maximum share of arrivals that find no free user. A larger share affects the p99, and breaks the open model."""
 SOON_S: Final = 3
@@ -59,7 +59,7 @@ def full_pools(processes: Iterable[GeneratorInfo]) -> Counter[str]:
 
 
 def bottleneck(cpu: Sequence[CpuSample], *, late: bool, full: Mapping[str, int] = MappingProxyType({})) -> str:
-    """Return a warning with a remedy if the load generator cannot keep up or is near its limit, else an empty text.
+    """Return a warning with a remedy if the load generator cannot keep up or is near a limit, else an empty text.
 
     ``cpu`` has samples of all processes; only the last ``SOON_S`` seconds count. ``late`` says whether too many
     arrivals were late throughout these seconds. ``full`` has the pools in which arrivals waited throughout these

@@ -1,4 +1,4 @@
-"""Progress of a load process. The process writes it to standard output twice a second, as a line of JSON."""
+"""Progress of a load process. During a run, the process writes a line of JSON to standard output twice a second."""
 
 from typing import Literal
 
@@ -28,7 +28,7 @@ class EntryProgress(msgspec.Struct, kw_only=True, frozen=True):
     """Progress of a traffic entry, with its operations by outcome so far."""
 
     stage: str
-    """Empty between two stages."""
+    """Empty outside all stages."""
     offered: int
     in_flight: int
     """Operations that have not ended, including operations that wait for a user."""

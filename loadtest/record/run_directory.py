@@ -71,7 +71,7 @@ def new_run_directory(parent: Path, scenario_name: str) -> Path:
 
 
 def point_latest(directory: Path) -> None:
-    """Point the symlink ``latest`` beside a run directory to it. Keep a ``latest`` that is not a symlink."""
+    """Point the symlink ``latest`` at a run directory beside it. Keep a ``latest`` that is not a symlink."""
     link = directory.parent / LATEST
     if link.is_symlink() or not link.exists():
         temporary = directory.parent / f".{LATEST}-{secrets.token_hex(3)}"
@@ -80,7 +80,7 @@ def point_latest(directory: Path) -> None:
 
 
 def find_run(run: str, reports: Path = Path("reports")) -> Path:
-    """Find a run's directory by path, by id below ``reports``, or by ``latest``. Raise ``InputError`` without a run.
+    """Find a run's directory by path, by id below ``reports``, or by ``latest``. Raise ``InputError`` if there is none.
 
     If the newest run has not ended, ``latest`` is the newest run that has ended. A note on stderr says so.
     """
@@ -162,7 +162,7 @@ def save(info: RunInfo, directory: Path) -> None:
 
 
 def overwrite(info: RunInfo, directory: Path) -> None:
-    """Overwrite ``run.json`` in place. Without indentation, it becomes shorter, so that it fits on a full disk."""
+    """Overwrite ``run.json`` in place, without indentation. The text is then shorter and fits on a full disk."""
     with (directory / FILE_NAME).open("r+b") as file:
         file.write(msgspec.json.encode(info))
         file.truncate()

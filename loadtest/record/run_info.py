@@ -1,4 +1,4 @@
-"""``run.json``, a versioned file with everything about a run except its samples."""
+"""``run.json``, a versioned file with the facts about a run. The run's samples are in another file."""
 
 from bisect import bisect_right
 from typing import Annotated, Any, Final, Literal
@@ -12,7 +12,7 @@ from loadtest.units import Limit
 SCHEMA_VERSION: Final = 1
 
 Amount = Annotated[float, Meta(ge=0, le=1e12)]
-"""A duration, rate or share within its valid range."""
+"""A duration, rate, share or percentage."""
 Moment = Annotated[float, Meta(ge=-1e12, le=1e12)]
 """Seconds since the epoch of a run, or seconds between two clocks."""
 Number = Annotated[int, Meta(ge=0, le=2**53)]
@@ -103,7 +103,7 @@ class WorkerInfo(msgspec.Struct, kw_only=True):
     worker: int
     host: str
     joined_s: float
-    """Time when it began to share the schedule. 0 is the start of the run."""
+    """Time when it began to share the schedule. 0 for workers that were there from the start."""
     left_s: float | None = None
     """Time when it left or was declared lost. Null if it stayed to the end."""
     end: Literal["stayed", "left", "lost"] = "stayed"
@@ -193,12 +193,12 @@ class TrafficPlan(msgspec.Struct, kw_only=True):
 
 
 class BudgetUse(msgspec.Struct, kw_only=True):
-    """The part of its request budget that a run used, including preflight, seeding, polls and retries."""
+    """The used part of a run's request budget, including preflight, seeding, polls and retries."""
 
     operations: int = 0
     requests: int = 0
     executions: int = 0
-    """Runs and submits that were sent and not rejected with a 4xx."""
+    """Runs and submits that were sent and not answered with a 4xx."""
 
 
 class BudgetInfo(msgspec.Struct, kw_only=True):
@@ -208,7 +208,7 @@ class BudgetInfo(msgspec.Struct, kw_only=True):
     environment: str
     owner: str
     max_share: float
-    """In any window of an assumed limit, the run may use at most this share of the limit, over all keys."""
+    """In any window of an assumed limit, the run may use at most this share of the quotas of all its keys."""
     max_operations: int | None = None
     max_requests: int | None = None
     price_per_execution: float | None = None
@@ -242,7 +242,7 @@ class TargetInfo(msgspec.Struct, kw_only=True):
     limits: dict[str, Limit]
     """A scenario's rates in units of a limit refer to these limits, even if other limits are in force."""
     limiter: str = "fixed-window"
-    """The assumed algorithm. For an embedded target, ``limiter`` to ``draws`` describe the limiter in force."""
+    """The assumed algorithm. If the target is embedded, the fields up to ``draws`` describe its real limiter."""
     burst: Annotated[int, Meta(ge=1, le=2**53)] | None = None
     """Null for the algorithm's default."""
     count_rejected: bool = False
@@ -363,7 +363,8 @@ class RunInfo(msgspec.Struct, kw_only=True):
     """Null until every user is ready."""
     ended: str | None = None
     elapsed_s: Moment | None = None
-    """Seconds from the epoch to the schedule's end or an interruption, without the drain. Negative before the epoch."""
+    """Seconds from the epoch to the schedule's end or an interruption, without the drain.
+    Negative if the run ended before the epoch."""
     end: Literal["running", "finished", "interrupted", "aborted"] = "running"
     end_reason: str | None = None
     target_died: bool = False

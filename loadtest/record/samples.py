@@ -59,7 +59,7 @@ class Sample(msgspec.Struct, kw_only=True, array_like=True, gc=False):
     first_byte: int | None = None
     """Time of the response's first byte. Requests only."""
     end: int | None = None
-    """Time when the response was complete, or the client gave up."""
+    """Time when the response was complete, the request failed, or the client gave up."""
     connect_ms: float | None = None
     """Null for a reused connection."""
     connection_reused: bool | None = None
@@ -150,7 +150,7 @@ class Packer:
         return self._with_dictionaries(arrays)
 
     def _with_dictionaries(self, arrays: list[pa.Array]) -> pa.RecordBatch:
-        """Make dictionary columns of the arrays with indices of words. Return a batch of all columns."""
+        """Turn the arrays of word indices into dictionary columns, and return a batch of all columns."""
         for name, known in self._words.items():
             if len(self._dictionaries[name]) < len(known):
                 self._dictionaries[name] = pa.array(list(known), pa.string())

@@ -130,7 +130,6 @@ LimitWord = Annotated[LimitName, Field(strict=False), _word_schema(LimitName)]
 CodeWord = Annotated[ErrorCode, Field(strict=False), _word_schema(ErrorCode)]
 EndState = Literal[JobState.COMPLETED, JobState.FAILED]
 JsonObject = Annotated[dict[str, Any], AfterValidator(_sendable)]
-"""Values of a JSON body."""
 Status = Annotated[int, Field(ge=100, le=599)]
 
 
@@ -220,7 +219,7 @@ def split_key(key: str) -> list[str | int]:
 def place(loc: Sequence[Any], raw: Any, path: object = None) -> str:
     """Format the place of a value in a file: ``traffic.jobs.timeout``, ``the third [[threshold]] (line 41), require``.
 
-    A list item is shown by its ``name``, or else by its position and its line in the file at ``path``.
+    A list item is shown by its ``name``, or else by its position. A table also gets its line in the file at ``path``.
     """
     parts: list[str] = []
     text = ""

@@ -36,7 +36,6 @@ def _metric(name: str) -> str:
 
 _Metric = Annotated[str, AfterValidator(_metric)]
 _Sides = Annotated[list[str], Field(min_length=2, max_length=12)]
-"""The sides of a comparison."""
 
 
 def _unknown(kind: str, name: str, known: Iterable[str], key: str = "") -> WrongValueError:
@@ -93,8 +92,8 @@ class ThresholdEntry(Strict):
     abort: bool = False
     """End the run as soon as the threshold fails."""
     confident: bool = False
-    """Judge the 95 % confidence interval instead of the value. If only a part of the interval meets the threshold, the
-    verdict is inconclusive."""
+    """Judge the 95 % confidence interval instead of the value. If only a part of the interval meets it, the threshold
+    is inconclusive."""
     note: str = ""
     """A hint that is shown with the verdict if the threshold fails."""
 
@@ -224,7 +223,7 @@ class TargetSettings(_Keys):
     """Settings of the embedded target. They apply to no other target."""
 
     keys: Annotated[int, Field(ge=1, le=1000)] = 1
-    """Number of API keys of the embedded target. The traffic entries share them."""
+    """Number of API keys of the embedded target."""
 
     @cached_property
     def settings(self) -> ReferenceSettings:
@@ -253,7 +252,7 @@ class Regression(Strict):
     same: list[Literal["machine", "python", "harness", "region"]] = []
     """Facts about the load generator that must be equal within a history."""
     must_find: PositiveShare | None = None
-    """A check that passes exits with 6 if it could not find this rise of every response time p50, such as 20%."""
+    """A passing check exits with 6 if a rise by this share, such as 20%, could stay undetected in a response time p50."""
 
 
 def _all_of(check: Callable[[Any, Mapping[str, Any]], Iterable[WrongValueError]]) -> AfterValidator:

@@ -53,7 +53,7 @@ class LoadedScenario:
         return self.path.stem
 
     def place(self, key: str) -> str:
-        """Format a key such as ``threshold.2.require`` for a message, with its line in the file."""
+        """Format a key for a message. A key such as ``threshold.2.require`` gets its line in the file."""
         return place(split_key(key), self.effective, self.path) if key.startswith("threshold.") else key
 
     def changed(self, raw: dict[str, Any]) -> Self:
@@ -241,7 +241,7 @@ def _descend(place: Any, part: str, override: str) -> Any:
     if isinstance(place, list):
         return place[_index(place, part, override)]
     if not isinstance(place, dict):
-        raise InputError(f"--set {override!r}: there is nothing below {part!r}")
+        raise InputError(f"--set {override!r}: there is no {part!r}")
     near = nearest(part, place)
     if part not in place and near:
         raise InputError(f"--set {override!r}: there is no {part!r}", f"Did you mean {near!r}?")
@@ -307,7 +307,7 @@ def _cleaned(value: dict[str, Any]) -> dict[str, Any]:
     elif kinds:
         value["anyOf"] = kinds
     if isinstance(default, str | int | float):
-        # Only the keys of a table have defaults. Parsed durations are seconds.
+        # Tables and lists get no default. Parsed durations are in seconds.
         is_duration = isinstance(default, float) and _SECONDS_PATTERN in value.get("pattern", "")
         value["default"] = f"{default:g}s" if is_duration else default
     return {"description": meaning, **value} if meaning else value

@@ -32,7 +32,7 @@ from loadtest.seeded_random import seeded_random
 from loadtest.units import Rate
 
 _MOST: Final = 5_000_000
-_REMEDY: Final = "The verb init with --from-run and --recorded writes such files."
+_REMEDY: Final = "`loadtest init --from-run RUN --recorded` writes such files."
 
 
 class Recording:
@@ -72,7 +72,7 @@ def read_recording(path: Path, speed: float, duration_s: float) -> Recording:
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise InputError(
-            f"cannot read {path}: {why}. Every worker needs this file", f"Copy it to each worker. {_REMEDY}"
+            f"cannot read {path}: {why}", f"Check the path. Every worker needs a copy of the file. {_REMEDY}"
         ) from error
     lines = [line.split() for line in text.splitlines()]
     offsets, keys = np.zeros(len(lines)), np.zeros(len(lines), np.int64)
@@ -178,10 +178,10 @@ class Polling(Strict):
 
 
 class Expect(Strict):
-    """Requirements on the last answer of an operation."""
+    """Requirements on the answers of an operation."""
 
     status: Status | None = None
-    """Expected status instead of the documented status (200 for a run or retrieval, 202 for a submit)."""
+    """Expected status of the run, submit or retrieval. By default 200, and 202 for a submit."""
     job: EndState | None = None
     """Expected final state of a job. By default, the job must complete."""
     result: JsonObject | None = None
@@ -264,7 +264,7 @@ class Stage(Strict):
 
     @property
     def parts(self) -> list[tuple[str, Rate, Rate]]:
-        """Name, rate and final rate of the stage, or of each step (``NAME-1`` and so on)."""
+        """Name, initial rate and final rate of the stage, or of each step (``NAME-1`` and so on)."""
         if self.from_ is None or self.to is None or self.step is None:
             rate = self.rate or Rate(0.0, of_limit=False)
             return [(self.name, rate, self.ramp_to or rate)]

@@ -101,7 +101,7 @@ def test_overrides(load: Any, whole: Any, override: str, read: Any) -> None:
         ("traffic.greetings.timeuot=5s", "did you mean 'timeout'?"),
         ("threshold.7.require=x", "Valid values: 0, 1, 2."),
         ("title.x=1", "title has no keys"),
-        ("title.x.y=1", "there is nothing below"),
+        ("title.x.y=1", "there is no 'x'"),
         ("traffic..x=1", "'' is not a name"),
         ("a" + ".a" * 5000 + "=1", "a: unknown key"),
         ("seed=" + "9" * 5000, "is not a whole number from 0 to 9,223,372,036,854,775,807"),
