@@ -12,7 +12,7 @@ from rich.table import Table
 from loadtest.foreign_text import visible_text
 
 WIDTH: Final = 100
-"""Maximum width in columns of a plan, of a page's first screen, and of any text that does not go to a terminal."""
+"""Width in columns without a terminal. It is also the maximum width of a plan and of a page's first screen."""
 
 
 class Console(rich.console.Console):

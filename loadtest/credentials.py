@@ -1,4 +1,4 @@
-"""API keys and workflow endpoint. The harness and the reference API read them only from the environment."""
+"""API keys and workflow endpoint, from environment variables."""
 
 import os
 import re

@@ -51,7 +51,7 @@ class LoadtestError(Exception):
 
 
 class InputError(LoadtestError):
-    """Bad input or usage. The message names file and key, and the remedy names a valid replacement."""
+    """An unusable file, key, option or value."""
 
     exit_code = ExitCode.USAGE
 

@@ -1,7 +1,7 @@
 """Registry of the metrics that thresholds and comparisons can name: unit, components and permitted uses.
 
 A count adds up the operations or requests of certain cells (``Cell``). A ratio divides counts by another count or by
-seconds. The analysis of a record, the values of single arrivals and the breakers of a running test use these entries.
+seconds. The analysis of a record and the breakers of a run compute both from the entries of ``METRICS``.
 """
 
 from collections.abc import Callable, Mapping
@@ -65,7 +65,7 @@ PARTS: Final[dict[str, Callable[[Cell], bool]]] = {
     **COUNTS,
     "requests.first": lambda cell: cell.kind in FIRST_KINDS,
 }
-"""The counts that ratios use, including some that are not metrics themselves."""
+"""The counts that are metrics, and counts that only ratios use."""
 
 
 class Nature(NamedTuple):
@@ -91,7 +91,7 @@ class MetricEntry:
     """One metric.
 
     Attributes:
-        parts: the counts that the metric adds up; empty for a time.
+        parts: the counts that the metric adds up; empty for a metric with statistics.
         whole: the divisor, a count or ``seconds``; empty if there is none.
         n: the count that is shown as a value's sample size; empty if none is shown.
         live: whether the metric is known during a run. A threshold on it may then abort the run.

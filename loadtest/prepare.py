@@ -37,7 +37,7 @@ from loadtest.units import MAX_RATE
 from loadtest.words import joined, times_as
 
 COMMIT_VARIABLES: Final = ("GITHUB_SHA", "CI_COMMIT_SHA", "GIT_COMMIT")
-"""GitHub, GitLab and Jenkins pass the commit that they build in these variables."""
+"""In these variables, GitHub, GitLab and Jenkins state the commit of a build."""
 REGION_VARIABLES: Final = ("LOADTEST_REGION", "AWS_REGION", "GOOGLE_CLOUD_REGION")
 """These variables name the load generator's region. The first is ours, and cloud runtimes set the others."""
 _PACKAGES: Final = ("workflow-loadtest", "locust", "gevent", "msgspec", "pyarrow", "pandas", "numpy", "matplotlib")
@@ -172,7 +172,7 @@ def current_commit() -> str:
 
 
 def assumed_limits_of(loaded: LoadedScenario, chosen: NamedEntry | None) -> AssumedLimits:
-    """Return the limits in a running target's entry, or the embedded target's limits if ``chosen`` is None."""
+    """Return the assumed limits of the ``chosen`` target, or the embedded target's limits if it is None."""
     return AssumedLimits.of_embedded(loaded.scenario) if chosen is None else chosen.assumed
 
 
@@ -198,7 +198,7 @@ def shortened(loaded: LoadedScenario, seconds: float, chosen: NamedEntry | None)
     """Return the scenario scaled so that its longest traffic takes ``seconds``.
 
     Raises:
-        InputError: if the scenario cannot be scaled, or if a burst's stage would be shorter than its limit's window.
+        InputError: if the scenario cannot be scaled, or a burst's stage would become shorter than its limit's window.
     """
     made, assumed = scaled(loaded, seconds), assumed_limits_of(loaded, chosen)
     for name, traffic in loaded.scenario.traffic.items():
@@ -217,7 +217,7 @@ def question_of(loaded: LoadedScenario, chosen: NamedEntry | None, *, keys: int,
     """Return the input of a forecast. ``given`` may hold its ``start`` and ``job_s``.
 
     Raises:
-        InputError: if a run would be rejected (see ``planned_traffic``).
+        InputError: if the traffic cannot be planned (see ``planned_traffic``).
     """
     settings, assumed = loaded.scenario.target.settings, assumed_limits_of(loaded, chosen)
     plans = planned_traffic(loaded, assumed, keys)
@@ -229,7 +229,7 @@ def question_of(loaded: LoadedScenario, chosen: NamedEntry | None, *, keys: int,
 def check_before_run(
     loaded: LoadedScenario, chosen: NamedEntry, *, keys: int, preflight: bool, starts_s: Sequence[float] = (0.0,)
 ) -> BudgetInfo | None:
-    """Check the request budget of a run before anything is sent. Return None if the target has no entry.
+    """Check and return the request budget of a run before anything is sent. Return None if the target has no entry.
 
     The scenario starts at each of ``starts_s``, in seconds from the first start. By default, it runs once. If
     ``starts_s`` is empty, only the preflight is checked.
@@ -248,7 +248,7 @@ def planned_traffic(loaded: LoadedScenario, assumed: AssumedLimits, keys: int) -
     """Return the plan of each traffic entry, by name.
 
     Raises:
-        InputError: if there are too few keys, if a rate is impossible, or if all rates are zero.
+        InputError: if there are too few keys, if a rate or burst is too large, or if nothing would be sent.
     """
     scenario = loaded.scenario
     # `scenario.keys` would include the keys of [target], which only the embedded target needs.
@@ -261,7 +261,7 @@ def planned_traffic(loaded: LoadedScenario, assumed: AssumedLimits, keys: int) -
     plans = traffic_plans(scenario, assumed, keys)
     stages = [(name, stage) for name, plan in plans.items() for stage in plan.stages]
     for name, stage in stages:
-        # A rate in units of a limit becomes a number only now, because the target's limit is known.
+        # A rate in units of a limit becomes a number only here, because the scenario does not know the target's limit.
         if (peak := max(stage.rate, stage.rate_to)) > MAX_RATE or stage.burst > MAX_BURST:
             raise InputError(
                 f"{loaded.path}: traffic.{name}.stages.{stage.name} amounts to {times_as(peak)}/s"

@@ -21,7 +21,7 @@ DEFAULT_PORT: Final = 8000
 def program(*, elsewhere: bool = False) -> str:
     """Return ``loadtest`` if the shell finds this installation under that name, or else the path of its script.
 
-    Without a script, it is ``python -m loadtest.cli``. With ``elsewhere``, the path is absolute, so that the command
+    Without a script, return ``PYTHON -m loadtest.cli``. With ``elsewhere``, the path is absolute, so that the command
     works in another folder.
     """
     script = Path(sys.executable).parent / _NAME

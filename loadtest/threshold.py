@@ -85,7 +85,7 @@ class Threshold:
 
     @property
     def scope(self) -> str:
-        """The scope in words: ``greetings / within``, or ``overall``."""
+        """The scope in words: ``greetings / ramp``, or ``overall``."""
         return scope_of(self.traffic, self.operation, self.stage)
 
     def covers(self, traffic: str, operation: str, stage: str) -> bool:
@@ -103,7 +103,7 @@ class Threshold:
 
 
 def scope_of(traffic: str | None, operation: str | None, stage: str | None) -> str:
-    """Format a threshold's scope: ``greetings / within``, or ``overall``."""
+    """Format a threshold's scope: ``greetings / ramp``, or ``overall``."""
     return " / ".join(part for part in (traffic or operation, stage) if part) or "overall"
 
 
@@ -115,10 +115,10 @@ def parse_threshold(
     stage: str | None = None,
     confident: bool = False,
 ) -> Threshold:
-    """Parse a requirement such as ``response_time.p50 < 800ms``, or ``response_time.p50 < 1.2x stage alone``.
+    """Parse a requirement such as ``response_time.p50 < 800ms``, or ``response_time.p50 < 1.2x stage ramp``.
 
     Raises:
-        WrongValueError: if the form, the metric or a unit is wrong, or if a ``confident`` metric has no interval.
+        WrongValueError: if the text is not a threshold, or if it is ``confident`` and its metric has no interval.
     """
     match = _FORM.match(text)
     if match is None:
@@ -184,7 +184,7 @@ def judge(threshold: Threshold, value: float | tuple[float, float] | None, expec
 
     Args:
         threshold: the requirement.
-        value: the value in the threshold's unit, or a pair of bounds. None if the sample is too small.
+        value: the value in the threshold's unit, or a pair of bounds. None if the record does not determine it.
         expected: the expected value for ``within``. None if no replay was possible.
 
     Returns:

@@ -34,9 +34,9 @@ _DRAWS: Final = 1001
 _SAME: Final = 0.01
 """The start of the run matters only if it changes the share of 429s by more than this."""
 _OF_PROCESS: Final = 8_000
-"""Arrivals/s that one process can send on one core (docs/scale.md)."""
+"""Requests/s that one process can send on one core (docs/scale.md)."""
 _OF_MASTER: Final = 28_000
-"""Arrivals/s that a master can receive from its workers (docs/scale.md)."""
+"""Requests/s that a master can record for its workers (docs/scale.md)."""
 _BEFORE_S: Final = 1e-6
 """A stage's final rate is taken this many seconds before the stage ends."""
 _REFUSALS: Final[dict[str, tuple[str, str | None]]] = {
@@ -211,7 +211,7 @@ def _read_back(question: Question, forecast: Forecast) -> Iterator[Contradiction
     others = "retrievals"
     quota = f"{allowed:,.0f} a minute"
     if assumed.one_for_all:
-        # A job counts against the limit of all requests twice: with its submit and with its retrieval.
+        # A job counts against the limit of all requests at least twice: with its submit and with a retrieval.
         draws_of_job = 2
         kind = "requests of all kinds"
         others = "requests"
@@ -243,7 +243,7 @@ def _read_back(question: Question, forecast: Forecast) -> Iterator[Contradiction
 
 
 def _seldom_polled(forecast: Forecast) -> Iterator[Contradiction]:
-    """Yield a contradiction for each entry whose polling interval is longer than its median job."""
+    """Yield a contradiction for each entry whose polling interval is longer than the median duration of its jobs."""
     for entry in forecast.made:
         interval = entry.traffic.polling.interval
         polled = entry.plan.operation in POLLED_OPERATIONS
@@ -334,7 +334,10 @@ def _decided(forecast: Forecast, threshold: Threshold, stages: list[int], key: s
 
 
 def samples(forecast: Forecast, stage_numbers: list[int], *, sent: bool = False) -> int:
-    """Return the number of latencies in some stages, in the phase with the fewest. ``sent`` adds the throttled."""
+    """Return the number of latencies in some stages, in the replay with the fewest.
+
+    ``sent`` includes throttled operations.
+    """
     values = forecast.counts("operations", stage_numbers) - forecast.counts(Outcome.DROPPED, stage_numbers)
     if not sent:
         values -= forecast.counts(Outcome.THROTTLED, stage_numbers)

@@ -31,11 +31,11 @@ from loadtest.seeded_random import seeded_random
 PHASES: Final = 24
 SEEDS: Final = 200
 _BUDGET: Final = 600_000
-"""Requests that the replays of all phases may have together (1 s of computing). The fewest phases always run.
+"""Requests that the replays of all phases may have together (1 s of computing). ``_FEWEST_PHASES`` always run.
 
 The replays with other seeds have an equal budget of their own."""
 MAX_REPLAYED: Final = 1_500_000
-"""If the fewest phases and seeds together have more arrivals than this (about 4 s of computing), none is replayed."""
+"""If even the fewest phases and seeds would replay more arrivals than this (about 4 s), nothing is replayed."""
 _FEWEST_PHASES, _FEWEST_SEEDS = 3, 4
 _GOLDEN: Final = (math.sqrt(5) - 1) / 2
 Over = Literal["start", "durations", "nothing"]

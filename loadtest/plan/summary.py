@@ -74,7 +74,7 @@ class LimitRow(msgspec.Struct, frozen=True, kw_only=True):
     asked_per_min: float
     """Requests/min of all keys."""
     allowed_per_min: float | None
-    """Requests/min that the limit allows all keys in use together. Null for a concurrency limit."""
+    """Requests/min that the limit accepts from all keys in use. Null for a concurrency limit."""
     busiest_key_per_min: float
     share: float | None
     """Demand on the busiest limiter ÷ its limit. Null for a concurrency limit."""

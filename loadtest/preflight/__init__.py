@@ -1,1 +1,1 @@
-"""Checks of a target before it is loaded. The checks run in a separate process; only this room imports httpx."""
+"""Checks of a target before it is loaded, and the requests of a probe. Only this room imports httpx."""

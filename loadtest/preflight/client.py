@@ -36,7 +36,7 @@ class Reply:
     took_s: float
     """Seconds to the end of the answer."""
     failure: str | None = None
-    """Reason for a missing or incomplete answer, in words."""
+    """Reason for a missing or unusable answer, in words."""
     status: int = 0
     body: Any = None
     """The decoded JSON; None if the answer is not JSON."""

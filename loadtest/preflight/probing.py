@@ -37,7 +37,7 @@ _UNKNOWN_WORKFLOW: Final = "loadtest-probe-no-such-workflow"
 _UNAVAILABLE: Final = 503
 _TIMEOUT_S: Final = 120.0
 _PATIENCE: Final = 4.0
-"""While answers arrive, further waits begin until this many times the probe's patience has passed."""
+"""While answers arrive, a burst's answers are awaited for about this many times the probe's patience."""
 _LATE_S: Final = 0.1
 """This machine counts as busy if a tenth of the requests are late by more than this in s (bench/README.md)."""
 _LATE: Final = 0.1
@@ -155,7 +155,7 @@ def _check(sent: Sent, limit: LimitName, *, first: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Attempts:
-    """Probes of one limit, until the sender has sent ``most`` requests, or ``until`` (unix seconds)."""
+    """Probes of one limit. They end at ``most`` requests of the sender, or at ``until`` (unix seconds)."""
 
     sender: Sender
     limit: LimitName
@@ -226,8 +226,9 @@ async def probe_limit(
 ) -> LimitFinding:
     """Probe one limit with requests that execute nothing. If none is rejected, probe it again with a workflow.
 
-    The second probe gets the requests and the time that the first probe left. It is omitted if they are not enough, or
-    if the order has no workflow. A probe begins again if this machine is too busy and enough requests and time remain.
+    The second probe gets the requests and the time that the first probe left. It is omitted if they are not enough, if
+    the order has no workflow, and for the retrieval limit. A probe begins again if this machine is too busy and enough
+    requests and time remain.
 
     Raises:
         TargetError: if the target does not answer, or is not this API.

@@ -37,7 +37,7 @@ class ProgressDisplay:
     Args:
         block_s: planned duration of a block in s, to estimate the remaining time.
         terminal: console to redraw. Default: standard output, if it is a terminal.
-        logged: whether to print lines if there is no terminal.
+        logged: whether to print the figures of a run if there is no terminal.
     """
 
     def __init__(self, block_s: float = 0.0, terminal: Console | None = None, *, logged: bool = True) -> None:
