@@ -14,7 +14,7 @@ from loadtest.units import Unit
 PERCENTILES: Final = ("p50", "p90", "p95", "p99")
 """Percentiles, each with an interval from order statistics."""
 INTERVAL_STATISTICS: Final = ("p50", "p90", "p95")
-"""Percentiles with an interval from time blocks, too."""
+"""Percentiles that also have an interval from time blocks."""
 INTERVALS: Final = tuple(
     f"{name}.{each}" for name in ("response_time", "execution_time", "overhead") for each in INTERVAL_STATISTICS
 )

@@ -43,7 +43,7 @@ _LATE_S: Final = 0.1
 _LATE: Final = 0.1
 """Lateness up to this share of the documented window is tolerated, too, because it matters less in a long window."""
 _REST: Final = 2
-"""Documented windows without requests before a probe is repeated. A sliding counter remembers two windows."""
+"""Number of documented windows without requests before a probe is repeated. A sliding counter remembers two windows."""
 REQUESTS_OF: Final[dict[LimitName, Request]] = {request.limit: request for request in reversed(REQUESTS.values())}
 
 
@@ -264,7 +264,7 @@ def _late_s(replies: Sequence[Sent]) -> float:
 
 
 def _overtaken(replies: Sequence[Sent], *, waits: bool = True) -> bool:
-    """Whether answers came after later requests. If accepted requests wait (``waits``), only late rejections count."""
+    """Whether answers came after later requests. If accepted requests may wait (``waits``), only rejections count."""
     return any(reply.status and not reply.awaited and (reply.refused or not waits) for reply in replies)
 
 

@@ -57,7 +57,7 @@ class PoolInfo(msgspec.Struct, kw_only=True):
     waited: int = 0
     """Number of arrivals that were due when no user was idle."""
     longest_wait_ms: float = 0.0
-    """Longest wait of an arrival for a user, including waits that had not ended."""
+    """Longest wait of an arrival for a user, including waits that never ended."""
     full_s: float = 0.0
     """Time during which at least one arrival waited."""
 

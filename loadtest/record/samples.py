@@ -81,7 +81,7 @@ class Sample(msgspec.Struct, kw_only=True, array_like=True, gc=False):
     key_index: int | None = None
     worker: int = 0
     mistake: str | None = None
-    """Kind of a deliberate mistake. The response with the mistake's documented status is ok."""
+    """Kind of a deliberate mistake. A response with the mistake's documented status counts as ok."""
     request_id: str | None = None
     """The W3C ``traceparent`` that was sent. On operation rows, it is only the trace id."""
     accepted_start: int | None = None

@@ -307,7 +307,7 @@ class Scenario(Strict):
     description: str = ""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
     rate_multiplier: Annotated[float, Field(gt=0, le=1000)] = 1.0
-    """Multiplies every rate and burst."""
+    """Multiplies the rate and burst of every stage."""
     warmup: Duration = 0.0
     drain: Duration = 30.0
     """After the last arrival, operations in flight have at most this time to end."""

@@ -77,7 +77,7 @@ def show_audit(path: Path, history: History, found: Audit) -> None:
         metrics.add_row(*_sensitivity(each))
     console.print(metrics)
     console.print(
-        "Only stretches without a change are replayed. Each run is compared with the runs before it, and the next run "
+        "Only periods without a change are replayed. Each run is compared with the runs before it, and the next run "
         "is its rerun. A year counts as 365 independent checks. The smallest change is found in 80 % of cases.",
         soft_wrap=True,
     )
