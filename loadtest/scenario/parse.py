@@ -260,12 +260,12 @@ def _index(items: list[Any], part: str, override: str) -> int:
 
 
 def schema_text() -> str:
-    """Return the schema as the text of a file."""
+    """Return the JSON schema of a scenario as the text of a file."""
     return json.dumps(scenario_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
 def scenario_schema() -> dict[str, Any]:
-    """Return the schema. Each key has its type, its description, and its default as a file writes it.
+    """Return the JSON schema of a scenario. Each key has its type, its description, and its default as a file writes it.
 
     The schema is less strict than the parser, which also checks combinations of keys.
     """
