@@ -265,7 +265,7 @@ def schema_text() -> str:
 
 
 def scenario_schema() -> dict[str, Any]:
-    """Return the JSON schema of a scenario. Each key has its type, its description, and its default as a file writes it.
+    """Return the JSON schema of a scenario, with the type, description and default of each key.
 
     The schema is less strict than the parser, which also checks combinations of keys.
     """

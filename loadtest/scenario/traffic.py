@@ -284,7 +284,7 @@ class Traffic(Strict):
     """Workflow to run. For a retrieval, it is the workflow of the seeded jobs."""
     parameters: JsonObject = {}
     inputs: str | None = None
-    """File of parameters (JSON lines or CSV). Each operation takes a row, which overrides ``parameters``."""
+    """File of parameters (JSON lines or CSV). The values of an operation's row replace those of ``parameters``."""
     inputs_order: Literal["sequential", "random"] = "sequential"
     keys: Name | None = None
     """The key group to use. By default, the entry uses all keys."""
