@@ -252,7 +252,7 @@ class Regression(Strict):
     same: list[Literal["machine", "python", "harness", "region"]] = []
     """Facts about the load generator that must be equal within a history."""
     must_find: PositiveShare | None = None
-    """A pass exits with 6 if a rise by this share, such as 20%, could stay undetected in a response time p50."""
+    """A passing check exits with 6 if a rise by this share, such as 20%, could be missed in a response time p50."""
 
 
 def _all_of(check: Callable[[Any, Mapping[str, Any]], Iterable[WrongValueError]]) -> AfterValidator:
