@@ -363,8 +363,7 @@ class RunInfo(msgspec.Struct, kw_only=True):
     """Null until every user is ready."""
     ended: str | None = None
     elapsed_s: Moment | None = None
-    """Seconds from the epoch to the schedule's end or an interruption, without the drain.
-    Negative if the run ended before the epoch."""
+    """Seconds from the epoch to the schedule's end or an interruption. Negative if the run ended before the epoch."""
     end: Literal["running", "finished", "interrupted", "aborted"] = "running"
     end_reason: str | None = None
     target_died: bool = False
