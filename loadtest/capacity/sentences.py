@@ -17,7 +17,7 @@ _MINUTE: Final = 60
 _ONE: Final = 1.1
 """Up to this many polls per job count as one poll."""
 _NEARLY: Final = 0.9
-"""Share of a limit. Above it, the limit is nearly exhausted. Below it, 429s are unexpected."""
+"""Above this share of a limit, the limit is nearly exhausted. Below it, 429s are unexpected."""
 
 
 class EarlyStopError(Exception):
@@ -235,7 +235,7 @@ def reasons(levels: Sequence[Level], offered: Offered, high: Level | None) -> tu
 
 
 def _contradiction(levels: Sequence[Level]) -> str:
-    """Return a note if a rate failed far below a rate that passed, else an empty text."""
+    """Return a note if a rate failed below 90 % of a rate that passed; empty otherwise."""
     slowest = min((level.multiplier for level, passed in outcomes(levels) if not passed), default=math.inf)
     fastest = max((level.multiplier for level, passed in outcomes(levels) if passed), default=0.0)
     if fastest * _NEARLY <= slowest:

@@ -172,8 +172,8 @@ def segments(runs: Sequence[HistoryRun]) -> list[list[HistoryRun]]:
 def growth(history: History) -> str:
     """Return a sentence about the growth of response times over all baseline periods.
 
-    The growth is the sum of many small accepted changes since the first accepted run that is comparable with the
-    latest. The sentence is empty if no earlier run is comparable, or no response time was measured.
+    The growth includes small accepted changes since the first accepted run that is comparable with the latest. The
+    sentence is empty if no earlier run is comparable, or no response time was measured.
     """
     accepted = [each for each in history.runs if each.status == "accepted"]
     alike = [each for each in accepted if not mismatch(each.measurements, accepted[-1].measurements)]

@@ -296,7 +296,7 @@ def _found(
         kind: the change's kind.
         at: indexes of the first and last run of the change, and of a run whose value is the value after the change.
         effect: the size of the change, and half the width of its interval.
-        strength: if several metrics show the same change, the strongest is kept.
+        strength: the change ÷ its standard error. If several metrics show the same change, the strongest is kept.
     """
     nature, (size, half), value = NATURES[one.key.metric], effect, float(one.sizes[at[2]])
     if one.of_share:
