@@ -53,7 +53,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Latency(Fault, frozen=True, tag="latency"):
-    """Requests are answered later, but their execution takes no longer."""
+    """Requests are answered later, but execute at their usual speed."""
 
     ms: Annotated[_Millis, Meta(description="Added time. For lognormal it is the median, for ramp the final value.")]
     shape: Annotated[Literal["constant", "lognormal", "ramp"], Meta(description="Variation of the time.")] = "constant"
