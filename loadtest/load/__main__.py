@@ -190,7 +190,7 @@ class _Target:
 class _Blocks:
     """Runs the blocks of one series of a comparison, with one set of user classes.
 
-    One process runs all blocks, so the same warm generator measures base and head.
+    One process runs all these blocks, so the same warm generator measures base and head.
     """
 
     def __init__(self, directory: Path, series: int, base: Path) -> None:

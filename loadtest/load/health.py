@@ -164,7 +164,7 @@ class Health:
 class ServerClock:
     """Estimates the server's clock minus our clock. Each new ``Date`` gives bounds (see ``ClockOffset``).
 
-    If the server's clock jumps, the bounds contradict each other. The estimate then uses only the last new ``Date``.
+    If the server's clock jumps, the bounds may contradict each other. Then only the last new ``Date`` is used.
     """
 
     def __init__(self) -> None:

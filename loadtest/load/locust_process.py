@@ -26,7 +26,7 @@ logger = logging.getLogger("loadtest")
 
 
 class WholePool(LoadTestShape):
-    """The load shape of a test. All users run from start to end, because the schedule sets the load."""
+    """The load shape of a test. It never changes the number of users, because the schedule sets the load."""
 
     process: "LocustProcess"
     abstract = True
