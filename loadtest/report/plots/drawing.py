@@ -151,7 +151,7 @@ class PlottedSeries:
 
 
 def series(figure: Figure) -> list[PlottedSeries]:
-    """Return all named lines, steps, scatters and bars, panel by panel."""
+    """Return all named steps, scatters, bars, and lines (except lines across a whole panel), panel by panel."""
     return [one for panel in figure.axes for one in _of_panel(panel)]
 
 
