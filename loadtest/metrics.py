@@ -38,7 +38,7 @@ ASYNC_ONLY: Final = ("submit.", "time_to_result.", "polls.")
 
 
 class Cell(NamedTuple):
-    """Operations or requests that every metric treats alike. Operations have neither kind nor status."""
+    """A group of operations or requests that every metric treats alike. Operations have neither kind nor status."""
 
     outcome: Outcome
     sent: bool = True
@@ -69,7 +69,7 @@ PARTS: Final[dict[str, Callable[[Cell], bool]]] = {
 
 
 class Nature(NamedTuple):
-    """The comparison of a metric between runs.
+    """The rules for the comparison of a metric between runs.
 
     Attributes:
         scale: the scale of differences: ``log`` for times and rates, ``logit`` (log odds) for shares.

@@ -177,7 +177,7 @@ def assumed_limits_of(loaded: LoadedScenario, chosen: NamedEntry | None) -> Assu
 
 
 def differing_limits(loaded: LoadedScenario, chosen: NamedEntry) -> str:
-    """Return a question if limits that a target's entry does not state differ from the scenario's; else an empty text.
+    """Return a question if assumed limits that are not in the target's entry differ from the scenario's; else "".
 
     Rates in units of a limit refer to the documented limits, unless the target's entry states other limits.
     """
@@ -195,7 +195,7 @@ def differing_limits(loaded: LoadedScenario, chosen: NamedEntry) -> str:
 
 
 def shortened(loaded: LoadedScenario, seconds: float, chosen: NamedEntry | None) -> LoadedScenario:
-    """Return the scenario scaled so that its longest traffic takes ``seconds``.
+    """Return the scenario scaled so that its longest entry takes ``seconds``.
 
     Raises:
         InputError: if the scenario cannot be scaled, or a burst's stage would become shorter than its limit's window.

@@ -261,7 +261,7 @@ def _seldom_polled(forecast: Forecast) -> Iterator[Contradiction]:
 
 
 def _jobs_made(question: Question, forecast: Forecast, at: int) -> tuple[float, float]:
-    """Return a stretch's accepted submits per minute, and its requests per minute that use the retrieval limit."""
+    """Return a stretch's accepted submits per minute, and its requests per minute on the retrieval limit."""
     submit, stretch = LIMIT_NAMES.index(LimitName.ASYNC_SUBMIT), forecast.stretches[at]
     on = [LIMIT_NAMES.index(name) for name in question.assumed.together(LimitName.RETRIEVAL)]
     minutes = (stretch.end - stretch.start) / 60 * len(forecast.phases)

@@ -97,11 +97,11 @@ def allowed_pauses_ms(watched_s: float) -> float:
 
 
 def pauses_limit(watched_s: float) -> str:
-    """Format the limits of pauses for a process."""
+    """Format the limits of the pauses of a process that was observed for ``watched_s`` seconds."""
     return f"longest ≤ {PAUSE_MS:.0f} ms, in all ≤ {allowed_pauses_ms(watched_s):.0f} ms"
 
 
 def excess_pauses(one: GeneratorInfo, get: Callable[[GeneratorInfo], PauseInfo]) -> float:
-    """Return a process's longest pause ÷ limit or sum of pauses ÷ limit, whichever is larger. Up to 1 is fine."""
+    """Return the larger of a process's longest pause and sum of pauses, each ÷ its limit. Up to 1 is allowed."""
     pauses = get(one)
     return max(pauses.longest_ms / PAUSE_MS, pauses.total_ms / allowed_pauses_ms(one.watched_s))

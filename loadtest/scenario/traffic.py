@@ -36,7 +36,7 @@ _REMEDY: Final = "`loadtest init --from-run RUN --recorded` writes such files."
 
 
 class Recording:
-    """Arrivals in order of time.
+    """Recorded arrivals in order of time.
 
     Attributes:
         offsets_s: seconds since the start of the recording, not negative.
