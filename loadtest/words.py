@@ -83,7 +83,7 @@ def share(value: float | None) -> str:
         return f"{percent:.0f}{_NBSP}%"
     if percent < 0.1:
         return f"<{_NBSP}0.1{_NBSP}%"
-    return f">{_NBSP}99.9{_NBSP}%" if percent > 99.95 else f"{percent:.1f}{_NBSP}%"
+    return f">{_NBSP}99.9{_NBSP}%" if percent >= 99.95 else f"{percent:.1f}{_NBSP}%"
 
 
 def rate(per_second: float | None) -> str:
