@@ -30,10 +30,10 @@ RowType = Literal["operation", "request"]
 
 
 class Sample(msgspec.Struct, kw_only=True, array_like=True, gc=False):
-    """One operation, or one request of an operation. Times are monotonic ns since the run's epoch.
+    """One operation or one request. Times are monotonic ns since the run's epoch.
 
-    Field order is column order. On request rows, ``parent_arrival`` is the arrival of the request's operation and
-    ``arrival`` is null. On operation rows, ``parent_arrival`` and ``kind`` are null.
+    Field order is column order. On request rows, ``parent_arrival`` is the arrival of the request's operation (null in
+    the stage ``setup``), and ``arrival`` is null. On operation rows, ``parent_arrival`` and ``kind`` are null.
     """
 
     row: RowType

@@ -223,7 +223,7 @@ class TargetSettings(_Keys):
     """Settings of the embedded target. They apply to no other target."""
 
     keys: Annotated[int, Field(ge=1, le=1000)] = 1
-    """Number of API keys of the embedded target."""
+    """Number of API keys of the embedded target, unless the key groups need more."""
 
     @cached_property
     def settings(self) -> ReferenceSettings:
@@ -310,7 +310,7 @@ class Scenario(Strict):
     """Multiplies the rate and burst of every stage."""
     warmup: Duration = 0.0
     drain: Duration = 30.0
-    """After the last arrival, operations in flight have at most this time to end."""
+    """After the last stage, operations in flight have at most this time to end."""
     traffic: Annotated[dict[Name, Traffic], Field(min_length=1), _all_of(_check_traffic)]
     key_groups: Annotated[
         dict[Name, Annotated[int, Field(ge=1, le=1000)]], Field(validate_default=True), _all_of(_check_groups)

@@ -242,7 +242,8 @@ class Stage(Strict):
     duration: PositiveDuration
     """Duration of the stage, or of each of its steps."""
     expect: list[Annotated[int, Field(ge=400, le=599)]] = []
-    """Statuses that do not count as failures. 429 is added if the plan exceeds a limit in this stage."""
+    """Statuses that breakers, ``unexpected_errors`` and Locust's statistics do not count as failures. 429 is added if
+    the plan exceeds a limit in this stage."""
 
     def problems(self) -> Mapping[str, object]:
         steps = [each for each in (self.from_, self.to, self.step) if each is not None]
