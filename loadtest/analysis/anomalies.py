@@ -162,7 +162,7 @@ class Anomalies:
         self._before += chunk.columns.count
 
     def result(self) -> list[Anomaly]:
-        """Return the anomalies that occurred, but ``seconds`` only if nearly all executionTimes have it."""
+        """Return the anomalies that occurred, but ``seconds`` only if nearly all checked operations have it."""
         seconds = self._found["seconds"]
         few = seconds.count < max(_FEW, _NEARLY_ALL * seconds.possible)
         return [one for one in self._found.values() if one.count and not (one is seconds and few)]

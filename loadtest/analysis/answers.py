@@ -38,7 +38,7 @@ class SideFigure(Result, frozen=True, kw_only=True):
     Attributes:
         value: null if it is missing, or ``infinite`` because arrivals never became ok.
         interval: 95 % confidence interval, which accounts for correlated values.
-        why: reason for a missing value or interval; empty otherwise, and for a maximum.
+        why: reason for a missing value or interval; empty otherwise. A maximum has no interval, without a reason.
     """
 
     metric: str

@@ -120,7 +120,7 @@ class Columns:
     Attributes:
         order: place of each row in the batches. Operations or requests of a stage keep the order of the record.
         stage_index: index of each row's stage; -1 for the set-up and for unknown stages.
-        operations: slice of the operations of known stages. The slice ``requests`` includes the set-up.
+        operations: slice of the operations of known stages. The slice ``requests`` has all requests.
     """
 
     def __init__(self, batches: list[pa.RecordBatch], vocabulary: Vocabulary) -> None:
@@ -266,12 +266,12 @@ class Rows:
 
     @cached_property
     def stage_index(self) -> Ints:
-        """The index of each row's stage; -1 for the set-up."""
+        """The index of each row's stage; -1 for the set-up and for unknown stages."""
         return self._chosen(self.columns.stage_index)
 
     @property
     def by_stage(self) -> "list[tuple[int, Rows]]":
-        """The rows by stage, without the set-up. Stages without rows are absent."""
+        """The rows by stage of the plan. Stages without rows are absent."""
         if self._stages is None:
             found = [(stage, at) for stage, at in _runs(self.stage_index) if stage >= 0]
             self._stages = [(stage, None if at is None else self.some(at)) for stage, at in found]
@@ -279,7 +279,7 @@ class Rows:
 
     @property
     def by_judged_stage(self) -> "list[tuple[int, Rows]]":
-        """The rows by stage, without set-up and warm-up. Stages without rows are absent."""
+        """The rows by stage that figures include. Stages without rows are absent."""
         return [(index, rows) for index, rows in self.by_stage if self.columns.vocabulary.in_figures[index]]
 
     @property
@@ -363,7 +363,7 @@ def tally(counts: Ints, codes: NDArray[Any]) -> None:
 
 
 def grown(array: NDArray[_Element], needed: int, empty: float = 0) -> NDArray[_Element]:
-    """Return the array, or a copy at least twice as long if it is too short. The copy is filled up with ``empty``."""
+    """Return the array or, if it is too short, a copy at least twice as long, filled up with ``empty``."""
     if needed <= len(array):
         return array
     # np.zeros allocates pages lazily.

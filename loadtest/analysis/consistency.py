@@ -310,7 +310,7 @@ _MOMENTS: Final = ("start", "intended_start")
 
 
 class Arrivals:
-    """Collects each entry's earliest and latest starts and intended starts of sent operations, without the warm-up.
+    """Collects the first and last start and intended start of each entry's sent operations, without the warm-up.
 
     Attributes:
         last: the latest start or end in the whole record, in ns since the epoch.
@@ -342,7 +342,7 @@ class Evenness(Result, frozen=True, kw_only=True):
     """Evenness of a traffic entry's arrivals.
 
     Attributes:
-        gap_error_ms: absolute difference between the gap of two successive starts and that of their intended starts.
+        gap_error_ms: absolute difference between the gap of two successive starts and the gap of their intended starts.
         bins_sent: sd ÷ mean of the number of starts per 100 ms; None with too few arrivals.
         bins_intended: the same for intended starts. In a perfect run, it equals ``bins_sent``.
     """

@@ -1,11 +1,11 @@
 """Distributions of any number of values, their percentiles, and time bins for plots.
 
-A slot with more than ``EXACT`` values becomes a log histogram. The bucket of a value is the upper half of its bits as a
-32-bit float (sign, exponent, 7 bits of mantissa), so no logarithm is computed. A bucket's width is at most 1/128 of its
-lower edge, and its middle stands for its values. Percentiles of a histogram therefore have a relative error of at most
-0.4 % (as in HdrHistogram and DDSketch: Masson et al., "DDSketch", VLDB 2019). Counts and sums are exact, and so are
-minima and maxima, except those of ``Distribution.ended``. All reports use this module, so a figure has the same value
-everywhere.
+A distribution of more than ``EXACT`` values becomes a log histogram. The bucket of a value is the upper half of its
+bits as a 32-bit float (sign, exponent, 7 bits of mantissa), so no logarithm is computed. A bucket's width is at most
+1/128 of its lower edge, and its middle stands for its values. Percentiles of a histogram therefore have a relative
+error of at most 0.4 % (as in HdrHistogram and DDSketch: Masson et al., "DDSketch", VLDB 2019). Counts and sums are
+exact, and so are minima and maxima, except those of a histogram's ``ended``. All reports use this module, so a figure
+has the same value everywhere.
 """
 
 import math

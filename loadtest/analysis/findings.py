@@ -1,4 +1,4 @@
-"""All results of an analysis in one object, and ``metrics.json``, the file with these results."""
+"""All results of an analysis in one object, and the file ``metrics.json`` with most of these results."""
 
 import json
 from collections import Counter
@@ -298,7 +298,7 @@ def understand(run: str | Path, reports: Path = Path("reports")) -> Findings:
 
 
 def metrics_table(runs: Run | Findings | Iterable[Run | Findings], reports: Path = Path("reports")) -> "pd.DataFrame":
-    """Return a row for each figure of one or several runs. The figures of ``metrics.json`` are computed anew.
+    """Return a row for each figure of one or several runs. The figures are those of ``metrics.json``.
 
     Columns: ``run``, ``traffic`` (``overall`` for all entries), ``stage`` (empty for all stages), ``metric`` and
     ``statistic`` (named as in a threshold: ``response_time`` and ``p95``), ``unit`` (``ms``, ``1/s``, ``share`` from 0

@@ -233,7 +233,6 @@ def operations(runs: Run | Iterable[Run], *, reports: Path = Path("reports")) ->
     """Return a row for each operation of one or several runs, with the columns of ``OPERATIONS``.
 
     Whole numbers are ``Int64``, and words are categorical. ``intended_start``, ``start`` and ``end`` are timestamps.
-    Columns that end in ``_ns`` have moments in exact ns since the epoch.
 
     Args:
         runs: a run directory, a run's id, ``latest``, or several of these. The column ``run`` distinguishes them.

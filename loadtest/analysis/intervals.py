@@ -91,7 +91,7 @@ class MetricInterval(FoundInterval, frozen=True, kw_only=True):
 
 
 def metric_intervals(record: Record, metrics: RunFigures, blocks: TimeBlocks) -> list[MetricInterval]:
-    """Return the intervals of 429 rates, error rates, goodput and ``metrics.INTERVALS``, by entry and stage."""
+    """Return the intervals of 429 rates, error rates, goodput and ``metrics.INTERVALS``, for each entry and stage."""
     ranges = phase_ranges(record)
     stages = [
         _Stage(record, key, metrics, blocks.stages.get(key.place), ranges.get(key.place, _NONE))
@@ -208,7 +208,8 @@ class _Stage:
 def _usual(over_phases: PhaseRange, counts: OperationCounts) -> tuple[int, int] | None:
     """Return the range of rejections over 95 % of phases, extended to an observed number that is barely outside it.
 
-    The result is None if there is no range, or if the observed number is clearly outside the range over all phases.
+    The result is None if there is no range for all sent operations, or if the observed number is clearly outside the
+    range over all phases.
     """
     low, high = over_phases.usual
     seen = counts.throttled

@@ -118,7 +118,7 @@ def target_identity(info: RunInfo) -> TargetIdentity:
 
 
 def generator_identity(info: RunInfo) -> GeneratorIdentity:
-    """Return the facts about the load generator that do not change between runs on a machine."""
+    """Return the load generator's machine and the number of its workers."""
     os, cpu, cores = (info.machine.get(name, "unknown") for name in ("os", "cpu", "cores"))
     return GeneratorIdentity(os=os, cpu=cpu, cores=cores, workers=info.workers)
 
@@ -159,7 +159,7 @@ class _Stage:
         self.whole_ms = key.place not in findings.blocks.uneven
         retries = findings.observed_429.retries.get(key.traffic)
         self.waits = waits(key.stage, key.operation, retried=retries is not None and retries.operations > 0)
-        """Why the stage's times and errors depend on the server's windows; empty if they do not."""
+        """The reason why the stage's times and errors depend on the server's windows; empty if they do not."""
         self.times = {name: record.times[name].get([key.place]) for name in (EXECUTION, OVERHEAD, LAST_PENDING)}
         self.times[RESPONSE] = record.response_times(key.traffic).get([key.place])
 

@@ -1,7 +1,7 @@
 """Reading of a record in chunks, so that the analysis of any number of samples needs a limited amount of memory.
 
-A chunk has at least ``_ROWS`` rows for each of at most ``_MOST_ENTRIES`` traffic entries; the last chunk may have
-fewer. Work per stage therefore costs little compared with work per row. The columns of a chunk fit into a CPU cache.
+A chunk has on average at least ``_ROWS`` rows per traffic entry, counting at most ``_MOST_ENTRIES`` entries; the last
+chunk may have fewer. Work per stage therefore costs little compared with work per row.
 """
 
 from collections.abc import Callable, Iterator
@@ -59,12 +59,12 @@ class Chunk:
 
     @cached_property
     def operations(self) -> Rows:
-        """Operation rows that belong to a stage."""
+        """Meaningful operations of the plan's stages."""
         return self._meaningful(self.columns.operations)
 
     @cached_property
     def requests(self) -> Rows:
-        """Requests that were sent, including the set-up."""
+        """Meaningful requests that were sent, including the set-up."""
         rows = self._meaningful(self.columns.requests)
         return rows.where(~np.isnan(rows.floats("start")))
 

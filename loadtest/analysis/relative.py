@@ -1,10 +1,10 @@
 """Differences of a metric between stages or traffic entries of a run, and relative thresholds.
 
 For example, ``response_time.p50 < 1.2x stage alone`` is judged by both values and by the interval of value − 1.2 ×
-base. The interval is computed from all values of both sides (``loadtest.stats.differences``). If both sides sent the
+base. The interval is computed from the values of both sides (``loadtest.stats.differences``). If both sides sent the
 same rows of the same inputs, arrivals are compared in pairs.
 
-A difference needs every value with its time and arrival number. To limit memory, values are kept only for the entries
+A difference needs the time and arrival number of each value. To limit memory, values are kept only for the entries
 that are compared, and only for the first ``MOST`` operations and requests of each stage.
 """
 
@@ -87,8 +87,8 @@ class ArrivalValues:
     def get(self, metric: str, stages: Stages, *, whole: bool) -> Values | None:
         """Return the values of a metric, named with its statistic, in some stages of one entry.
 
-        With ``whole``, latencies include every sent arrival without a deliberate mistake; if it never became ok, its
-        response time is infinite. Otherwise latencies include only ok and timed-out operations, as in ``metrics.json``.
+        With ``whole``, response times include every sent arrival without a deliberate mistake, and are infinite for
+        arrivals that never became ok. Otherwise they include only ok and timed-out operations, as in ``metrics.json``.
         The result is None for a count or a rate, because single arrivals have no such value.
         """
         name, entry = metric.partition(".")[0], METRICS[metric]

@@ -195,8 +195,8 @@ class OverallFigures(OverallStage, frozen=True, kw_only=True):
 class OperationStage(CountedFigures, frozen=True, kw_only=True):
     """One traffic entry or operation in one stage.
 
-    Latencies include only operations and requests that are ok or timed out. Lags include all operations sent. Only
-    ``async_run`` has the optional figures.
+    Latencies include only operations and requests that are ok or timed out. Start and dispatch lags include all
+    operations sent. Only ``async_run`` has the optional figures.
 
     Attributes:
         statuses: number of requests by status; ``none`` stands for a missing response.

@@ -1,4 +1,4 @@
-"""A run's record after the first pass of the analysis: counts, times and other sums, but not the samples."""
+"""A run's record after the first pass of the analysis: counts, times, and a table of sent requests."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -26,7 +26,7 @@ from loadtest.record import run_directory, samples
 from loadtest.record.run_info import RunInfo
 
 _CLOCK_MARGIN_S: Final = 0.1
-"""The uncertainty of the clock grows by this many seconds, because the server decides after a request was sent."""
+"""Seconds added to the clock's uncertainty, because the server decides after a request was sent."""
 _NO_CLOCK_S: Final = 0.5
 
 
@@ -57,7 +57,7 @@ class Record:
 
     @cached_property
     def deciding_requests(self) -> Ints:
-        """Places of each operation's last run, submit or retrieve. Its expected decision stands for the operation's."""
+        """Places of each operation's last run, submit or retrieve, whose expected decision stands for the operation."""
         sent = self.sent_requests
         first = np.flatnonzero((sent["kind"] < FIRST) & ~np.isnan(sent["parent_arrival"]))
         traffic, arrival, start = (sent[name][first] for name in ("traffic", "parent_arrival", "start"))

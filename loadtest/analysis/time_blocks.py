@@ -4,7 +4,7 @@ Machine and service have slow and fast periods, which all requests share. Standa
 independent can be too small by half or more. Each stage is therefore divided into bins of time. Blocks of neighbouring
 bins are drawn at random and form replicates of the stage (``stats.correlated_bins.circular_blocks``). The standard
 error of a figure follows from its standard deviation over the replicates. Bins hold counts of operations, and of times
-by level, so memory does not grow with the record. Draws are seeded, so errors are reproducible.
+by level, so memory does not grow with the record. Draws are seeded, so standard errors are reproducible.
 """
 
 import math
@@ -43,10 +43,8 @@ _REPLICATES: Final = 400
 _SEED: Final = 1992
 _EVEN_LEVELS: Final = 160
 _TAIL_LEVELS: Final = 64
-"""``BinnedTimes`` has ``_EVEN_LEVELS`` levels at evenly spaced ranks, and ``_TAIL_LEVELS`` more in the slowest fifth.
-
-The latter are denser towards the slowest times.
-"""
+"""``BinnedTimes`` has up to ``_EVEN_LEVELS`` levels at evenly spaced ranks, and up to ``_TAIL_LEVELS`` more in the
+slowest fifth, denser towards the slowest times."""
 
 
 class Grid(NamedTuple):
@@ -122,7 +120,7 @@ class BinnedTimes:
         if np.isnan(values.sum()):
             known = np.flatnonzero(~np.isnan(values))
             places, values = places.take(known), values.take(known)
-        # If ``whole`` was a histogram, its values are rounded. The last level therefore includes greater values.
+        # If ``whole`` is a histogram, its values are rounded. The last level therefore includes times above its cut.
         if self._level_of_bucket is None:
             level = np.searchsorted(self.cuts[:-1], values)
         else:
@@ -179,7 +177,7 @@ class StageBlocks:
 
         Effects of the window's phase cancel out.
         """
-        # In shorter blocks, rejections at the end of each window would look like random variation.
+        # In blocks shorter than a window, rejections at the end of each window would look like random variation.
         if self.grid.block_s < window_s:
             return None
         counts = (self.refused, self.expected, self.decided)
@@ -193,7 +191,7 @@ def log_goodput(ok: Floats, offered: Floats) -> Floats:
 
 
 class TimeBlocks:
-    """Collects counts and times by bin for each stage that figures include, and the dispatch lag of the whole run.
+    """Collects counts and times by bin for each stage that figures include, and the dispatch lag of all these stages.
 
     ``stages`` has blocks by index of the stage. Stages that are too short for blocks are absent.
     """

@@ -26,8 +26,8 @@ _LAYERS: Final = {Outcome.OK: OK, "429": THROTTLED, Outcome.FAILED: FAILED, "tim
 class Timelines:
     """Collects each traffic entry's times over the course of a run, warm-up included.
 
-    ``executions`` has no retrievals, because their jobs ran earlier. ``heats`` has entries with many operations, or all
-    entries of a long run. A heat map has at most 241 × 96 counts.
+    ``executions`` has no retrievals, because their jobs ran earlier. ``heats`` has entries with many response
+    times, or with any in a long run. A heat map has at most 241 × 96 counts.
     """
 
     def __init__(self, record: Record) -> None:

@@ -46,7 +46,7 @@ _FROM_SUBMIT: Final = between("accepted_start", "end")
 def queue_wait(rows: Rows) -> tuple[Floats, Floats]:
     """Return the lower and the upper bound of ended jobs' queue waits, in ms. Both are at least zero.
 
-    Both bounds are NaN if a moment is unknown, or if the executionTime is impossible (an anomaly).
+    Both bounds are NaN if a time is unknown, or if the executionTime is impossible (an anomaly).
     """
     execution = rows.floats("execution_time_ms")
     lower = (rows.floats("pending_seen") - rows.floats("accepted_end")) / 1e6 - execution
@@ -93,9 +93,10 @@ def overhead(rows: Rows) -> Floats:
 
 
 def longest_execution(rows: Rows) -> Floats:
-    """Return the longest possible executionTime, in ms: a sync run's service time, or a job's time since its submit.
+    """Return the longest possible executionTime, in ms: the client's wait.
 
-    For a retrieval, the result is NaN, because the job ran earlier.
+    For a sync run, the wait is the service time of its accepted run. For a job, the wait lasts from its submit to its
+    end. For a retrieval, the result is NaN, because the job ran earlier.
     """
     return _executing(rows, submit_time(rows), _FROM_SUBMIT(rows))
 
@@ -170,8 +171,8 @@ class TimeDistributions:
     """Distributions of every time, by stage.
 
     Latencies other than ``NOT_FOUND`` include only operations and requests that are ok or timed out, and have no
-    deliberate mistake. Queue waits and poll lags include only ok jobs. Lags measure the load generator, so they include
-    every operation sent, even if it got a 429.
+    deliberate mistake. Queue waits and poll lags include only ok jobs. Start and dispatch lags measure the load
+    generator, so they include every operation sent, even if it got a 429.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:

@@ -7,7 +7,7 @@ variance components", Biometrika 1974). All pairs have the same prior weight.
 
 An event is 0 or 1, for example an error, or a time below a percentile. The shared part of the events' variance is
 inferred in the same way. The prior for the events' correlation times comes from the pace. If values share no pace,
-half of the prior weight is on independent events. Under the weighted mixture of all models, the true value is beyond
+55 % of the prior weight is on independent events. Under the weighted mixture of all models, the true value is beyond
 each bound of an interval with a probability of 2.5 %. ``bench/README.md`` has the coverage.
 """
 
@@ -20,7 +20,7 @@ import numpy as np
 from loadtest.arrays import Bools, Floats, Ints
 
 _LASTS: Final = np.geomspace(0.004, 0.35, 9)
-"""Correlation times of the pace, as shares of the stage. At longer times, the pace looks like a constant level."""
+"""Correlation times of the pace, as shares of the stage. With a longer time, a pace looks like a constant level."""
 _PACES: Final = np.array([0, 0.02, 0.06, 0.13, 0.25, 0.5, 0.9, 1.6, 3, 6])
 """Variance of the pace ÷ variance within bins."""
 _PARTS: Final = np.array([0, 0.01, 0.03, 0.06, 0.1, 0.17, 0.28, 0.42, 0.6, 0.8])
@@ -37,9 +37,9 @@ _LEAST_OF_BIN: Final = 4
 _MOST_BINS: Final = 30
 """Values in order of time are divided into at most ``_MOST_BINS`` bins of at least ``_LEAST_OF_BIN`` values."""
 _HALVINGS: Final = 30
-"""Number of bisections that find a bound. Each doubles the precision."""
+"""Number of bisections that find a bound."""
 _BATCHES: Final = 8
-"""A stage is divided into this many batches of neighbouring bins."""
+"""A stage is divided into at most this many batches of neighbouring bins."""
 NORMAL: Final = 1.959963984540054
 """A 95 % interval of a normal distribution ends this many standard deviations from the mean."""
 
@@ -70,7 +70,10 @@ _NO_PACE: Final = (_ANY_PART + (_PARTS == 0)) / 2
 
 
 def pace_of(counts: Ints) -> PaceModels:
-    """Weigh the models of a stage's pace. ``counts`` are numbers of values, ``[bin, level]``."""
+    """Weigh the models of a stage's pace.
+
+    ``counts`` are numbers of values, ``[bin, level]``. A level is a range of values.
+    """
     of_each, of_bin = counts.sum(axis=0), counts.sum(axis=1)
     n, bins = int(of_each.sum()), len(of_bin)
     scores = _normal_quantiles(np.clip(np.cumsum(of_each) - of_each / 2, 0.25, n - 0.25) / n)
@@ -175,13 +178,13 @@ def filled_blocks(counts: Ints, bins: int) -> int:
 
 
 def fill_batches(counts: Ints) -> bool:
-    """Whether at most one batch of a stage is empty."""
+    """Whether at most one of a stage's whole batches is empty."""
     batch = bins_of_batch(len(counts))
     return filled_blocks(counts, batch) >= len(counts) // batch - 1
 
 
 class _Spectrum(NamedTuple):
-    """Eigenvalues and eigenvectors (in rows) of the correlation between a pace's bin means.
+    """Eigenvalues and eigenvectors (in rows) of the covariance of the bin means of a pace with variance 1.
 
     ``of_bin`` is the variance of a bin's mean ÷ the pace's variance. ``of_mean`` is the same for the mean of all bins.
     """
@@ -211,8 +214,8 @@ def _spectra(bins: int) -> list[_Spectrum]:
 def _log_likelihood(spectrum: _Spectrum, rest: Floats, models: Floats) -> Floats:
     """Return the restricted log likelihood ``[column, model]``.
 
-    ``rest`` is the deviation of each bin from the mean, ``[bin, column]``. ``models`` are variances along the
-    eigenvectors, ``[bin, model]``.
+    ``rest`` is the deviation of each bin's sum from its expectation, ``[bin, column]``. ``models`` are variances along
+    the eigenvectors, ``[bin, model]``.
     """
     seen, precision = spectrum.vectors @ rest, 1 / models
     information = spectrum.sums**2 @ precision

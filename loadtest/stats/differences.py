@@ -6,7 +6,7 @@ combines both intervals (Zou & Donner, "Construction of confidence limits about 
 2008; for shares it is Newcombe's hybrid score interval, 1998). MOVER accepts asymmetric intervals and infinite bounds.
 
 If row k of both sides has the same input, differences between inputs cancel. Means and shares then use the correlation
-between the rows. Percentiles use resampled blocks of rows (circular block bootstrap: Politis & Romano, 1992).
+between the sides. Percentiles use resampled blocks of rows (circular block bootstrap: Politis & Romano, 1992).
 """
 
 import math
@@ -185,7 +185,7 @@ def _joined(base: Estimate, head: Estimate, n: tuple[int, int], *, paired: bool,
 
 
 def _reach(one: float, other: float, correlation: float) -> float:
-    """Return the distance from a difference to one end of its interval, from the distances of the sides."""
+    """Return the distance from a difference to one end of its interval, given the sides' distances."""
     if math.isinf(one) or math.isinf(other):
         return math.inf
     return math.sqrt(max(0.0, one * one - 2 * correlation * one * other + other * other))

@@ -24,7 +24,7 @@ _ZERO: Final = -(10**6)
 
 
 def rank(n: int, quantile: float) -> int:
-    """Return the 1-based nearest rank ⌈q·n⌉. Because 0.95 · 20 may give 19.000…02, q·n is rounded to 1e-9 first."""
+    """Return the 1-based nearest rank ⌈q·n⌉. Because 0.07 · 100 gives 7.000…01, q·n is rounded to 1e-9 first."""
     return max(1, math.ceil(round(quantile * n, 9)))
 
 

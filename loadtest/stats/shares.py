@@ -1,8 +1,8 @@
 """Shares of a count: intervals, log odds, exact tail probabilities, and tests of a difference.
 
-Each ``EventCount`` has expected log odds, for example those of 429s under a known limiter. Functions of sequences of
-counts use them as an offset, and estimate the common log odds by maximum likelihood (McCullagh & Nelder, "Generalized
-Linear Models", 1989, §4.4).
+Each ``EventCount`` has expected log odds, for example those of 429s under a known limiter. ``common_log_odds``
+estimates the common difference from them by maximum likelihood (McCullagh & Nelder, "Generalized Linear Models", 1989,
+§4.4).
 """
 
 import math
@@ -30,7 +30,7 @@ def wilson(share: float, n: float, z: float) -> tuple[float, float]:
 
 
 def clopper_pearson(count: int, of: int) -> float:
-    """Return the one-sided upper 95 % bound of a share (Clopper and Pearson, 1934). For a count of 0: about 3 ÷ n."""
+    """Return the one-sided upper 95 % bound of a share (Clopper and Pearson, 1934)."""
     if count >= of:
         return 1.0
     from scipy.special import betaincinv  # noqa: PLC0415 - slow to import, and `--help` does not need it
@@ -47,7 +47,6 @@ def log10_at_most(k: int, n: int, p: float) -> float:
     probability = float(bdtr(k, n, p))
     if probability > _SMALL:
         return math.log10(probability)
-    # The probability may be too small for a float, so the terms are summed as logarithms.
     j = np.arange(k + 1)
     terms = gammaln(n + 1) - gammaln(j + 1) - gammaln(n - j + 1) + j * math.log(p) + (n - j) * math.log1p(-p)
     return float(logsumexp(terms)) / math.log(10)
@@ -121,7 +120,7 @@ def common_log_odds(counts: Sequence[EventCount], *, half: bool = False) -> floa
     if all(one.offset == counts[0].offset for one in counts):
         return found
     for _ in range(_STEPS):
-        # Newton's method; the likelihood is concave.
+        # Newton's method; the log likelihood is concave.
         expected = sum(one.n * expit(found + one.offset) for one in counts)
         step = (events + more - expected * (1 + of / n)) / information(counts, found)
         found += min(max(step, -2.0), 2.0)
@@ -153,7 +152,7 @@ def fisher_deviate(base: EventCount, head: EventCount, *, better: bool) -> float
 def deviance_root(base: Sequence[EventCount], head: Sequence[EventCount], log_odds: float) -> float:
     """Return the signed root of the deviance from common log odds; positive if head has more events than expected.
 
-    Half an event is moved between the sides towards the expected counts (Yates' correction for continuity).
+    Up to half an event is moved between the sides towards the expected counts (Yates' correction for continuity).
     """
     from scipy.special import kl_div  # noqa: PLC0415 - slow to import
 
