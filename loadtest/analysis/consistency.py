@@ -89,7 +89,7 @@ class Consistency:
         self._last_worker = max([info.workers, *(worker.worker for worker in info.worker_processes)])
         self._last_due = np.full(len(vocabulary.stage_keys), -np.inf)
         stages = [(key.stage.start_s, key.stage.duration_s) for key in vocabulary.stage_keys]
-        # Rows without a stage have the index -1, the last place. The times there are NaN, so no moment is outside.
+        # The last place, at -1, stands for rows without a stage. Its times are NaN, so no moment is outside.
         self._begin, lasting = np.array([*stages, (np.nan, np.nan)]).T * 1e9
         self._end = self._begin + lasting
         self._ended: list[Bools] = [np.zeros(0, bool) for _ in vocabulary.entries]

@@ -96,7 +96,7 @@ class Summary(Result, frozen=True, kw_only=True):
     most: dict[Statistic, float] = {}
 
     def get(self, statistic: str) -> Value:
-        """Return the statistic with a name from ``STATISTICS``."""
+        """Return a statistic by its name in ``STATISTICS``."""
         value: float | None = getattr(self, statistic)
         low, high = getattr(self, f"{statistic}_interval", None) or (None, None)
         most = next((most for name, most in self.most.items() if name == statistic), value)
