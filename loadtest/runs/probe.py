@@ -117,15 +117,20 @@ def _target(
     keys, endpoint = credentials_for(chosen)
     check_reachable(chosen.target)
     confirm(chosen, yes=options.yes)
-    # The minimum load exceeds each limit by a request.
+    entry = chosen.entry
+    if entry is not None and entry.max_share < 1:
+        raise InputError(
+            f"{chosen.key('max_share')} allows {entry.max_share * 100:g} % of each limit, but a probe exhausts it",
+            f"Ask {entry.owner} whether you may set max_share to 100 %.",
+        )
+    # A probe exceeds each limit by at least a request.
     load = MinimumLoad(
         duration_s=sum(WINDOWS * limit.window for limit in documented.values()),
         due={name: np.zeros(limit.count + 1, np.int64) for name, limit in documented.items()},
+        included="",
+        remedy="Probe fewer limits at a time",
     )
-    # The limits are increased by this request, so a share of 100 % allows one key to exceed the documented limits.
-    used = {name: Limit(limit.count + 1, limit.window) for name, limit in documented.items()}
-    check_request_budget(chosen, load, used, keys=1, now=datetime.now(UTC))
-    entry = chosen.entry
+    check_request_budget(chosen, load, {}, keys=1, now=datetime.now(UTC))
     most = None if entry is None or entry.max_requests is None else entry.max_requests // len(documented)
     about = {"listed": entry is not None, "requests": most, "tls": chosen.tls, "headers": chosen.headers}
     yield msgspec.structs.replace(asked, url=chosen.target.url, **about), child_environment(keys, endpoint)

@@ -39,9 +39,12 @@ _MOST_OPERATIONS: Final = 5_000_000
 """If a target has a budget, a traffic entry may have at most this many arrivals. More are rejected as a mistake."""
 
 
+_COUNTED: Final = " (including preflight, seeding and a poll for each submit)"
+
+
 @dataclass(frozen=True)
 class MinimumLoad:
-    """The minimum load of a run or preflight."""
+    """The minimum load of a run, preflight or probe."""
 
     operations: int = 0
     executions: int = 0
@@ -49,6 +52,10 @@ class MinimumLoad:
     """Seconds from the epoch to the end of the drain."""
     due: dict[LimitName, Ints] = field(default_factory=dict)
     """Times of requests by limit, in ns since the epoch and in ascending order. Requests before the epoch have 0."""
+    included: str = _COUNTED
+    """For messages: which requests the numbers include besides the schedule's."""
+    remedy: str = "Shorten the stages or lower their rates (--set traffic.NAME.stages.STAGE.rate=…)"
+    """For messages: a sentence without its end that names smaller loads."""
 
     @property
     def requests(self) -> int:
@@ -145,9 +152,6 @@ def _times(schedule: TrafficSchedule) -> Ints:
     return np.concatenate([times for _, times, _ in schedule.blocks()] or [_NONE])
 
 
-_COUNTED: Final = " (including preflight, seeding and a poll for each submit)"
-
-
 def check_request_budget(
     chosen: NamedEntry, load: MinimumLoad, limits: Mapping[LimitName, Limit], *, keys: int, now: datetime
 ) -> BudgetInfo | None:
@@ -170,8 +174,8 @@ def check_request_budget(
             raise InputError(
                 f"{chosen.key('max_share')} allows {entry.max_share * 100:g} % of the {name} limit, {allowed:g} "
                 f"requests per {limit.window:g} s with {keys} key{'s' if keys > 1 else ''}, but up to {peak} are "
-                "planned" + (_COUNTED if name == LimitName.RETRIEVAL else ""),
-                f"Lower the rates (--set traffic.NAME.stages.STAGE.rate=…), or ask {entry.owner} to raise max_share.",
+                "planned" + (load.included if name == LimitName.RETRIEVAL else ""),
+                f"{load.remedy}, or ask {entry.owner} to raise max_share.",
             )
     return BudgetInfo(
         name=chosen.name or "",
@@ -187,10 +191,10 @@ def check_request_budget(
 
 
 def _check_counts(chosen: NamedEntry, entry: TargetEntry, load: MinimumLoad) -> None:
-    price, remedy = entry.price_per_execution or 0.0, "Shorten the stages or lower their rates with --set."
+    price, remedy = entry.price_per_execution or 0.0, f"{load.remedy}."
     for key, most, planned, words in (
         ("max_operations", entry.max_operations, load.operations, f"{load.operations:,} are planned"),
-        ("max_requests", entry.max_requests, load.requests, f"at least {load.requests:,} are planned{_COUNTED}"),
+        ("max_requests", entry.max_requests, load.requests, f"at least {load.requests:,} are planned{load.included}"),
     ):
         if most is not None and planned > most:
             raise InputError(f"{chosen.key(key)} is {most:,}, but {words}", remedy)
@@ -225,8 +229,8 @@ def _check_times(chosen: NamedEntry, entry: TargetEntry, load: MinimumLoad, now:
     for key, text, left in ends:
         if load.duration_s > left:
             raise InputError(
-                f"{chosen.key(key)} ({text}) leaves {left:.0f} s, but the run may take {load.duration_s:.0f} s, drain "
-                "included",
-                "Start earlier, or shorten the stages.",
+                f"{chosen.key(key)} ({text}) leaves {left:.0f} s, but the load may take {load.duration_s:.0f} s"
+                f"{', drain included' if load.operations else ''}",
+                f"Start earlier. {load.remedy}.",
             )
     return min((now.timestamp() + left for _, _, left in ends), default=None)

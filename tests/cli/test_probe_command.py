@@ -86,14 +86,30 @@ def test_a_dead_host_and_one_that_resets_are_named(peer: Callable[..., Peer], lo
     assert len(resetting.requests) == 1
 
 
+@pytest.mark.parametrize(
+    ("budget", "said"),
+    [
+        (
+            'max_share = "50%"',
+            (
+                "mine.max_share allows 50 % of each limit, but a probe exhausts it\n"
+                "  Ask me whether you may set max_share to 100 %.\n"
+            ),
+        ),
+        (
+            'max_share = "100%"\nmax_requests = 30',
+            "mine.max_requests is 30, but at least 31 are planned\n  Probe fewer limits at a time.\n",
+        ),
+    ],
+)
 def test_a_budget_below_the_whole_limit_allows_no_probe(
-    stub: Callable[..., Stub], tmp_path: Path, loadtest: Verb
+    stub: Callable[..., Stub], tmp_path: Path, loadtest: Verb, budget: str, said: str
 ) -> None:
-    """The entry's max_share is named before anything is sent."""
+    """The key and a remedy that a probe has are named before anything is sent."""
     server = stub(lambda *_: UNKNOWN)
-    entry = f'[mine]\nurl = "{server.url}"\nenvironment = "test"\nowner = "me"\nmax_share = "50%"\n'
+    entry = f'[mine]\nurl = "{server.url}"\nenvironment = "test"\nowner = "me"\n{budget}\n'
     (tmp_path / "targets.toml").write_text(entry)
     done = loadtest("probe", *LIMIT, "--target", "mine", **ENVIRONMENT)
     assert done.code == 2
-    assert "mine.max_share" in done.err
+    assert done.err.endswith(said)
     assert not server.asked

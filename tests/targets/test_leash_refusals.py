@@ -52,7 +52,7 @@ REFUSED = [
     (f"max_share = 1\nallowed_hours = '{HOUR_FROM_NOW}-{TWO_HOURS_FROM_NOW}'", 2,
      f"targets.toml: here.allowed_hours are {HOUR_FROM_NOW}-{TWO_HOURS_FROM_NOW}, and it is "),
     (f"max_share = 1\nallowed_hours = '{TWO_HOURS_FROM_NOW}-{HOUR_FROM_NOW}'", 2 * 60 * MINUTE,
-     "s, but the run may take 7200 s, drain included"),
+     "s, but the load may take 7200 s, drain included"),
     ("max_share = 1\nexpires = 2026-01-31", 2, "targets.toml: here.expires was 2026-01-31, and today is "),
 ]  # fmt: skip
 """Entry, seconds of the scenario, and what is said."""
