@@ -21,7 +21,7 @@ PendingTime = Literal["elapsed", "zero", "omitted"]
 UnknownParameters = Literal["reject", "ignore"]
 
 MAX_BODY: Final = 1024 * 1024
-"""The setting ``max_body`` is at most this many bytes. If a body is longer than this, the server hangs up early."""
+"""Upper bound of the setting ``max_body``, in bytes. The server does not read a longer body to its end."""
 
 _WEEK: Final = 7 * 24 * 3600
 RECODE_FORM: Final = r"^([45]\d\d(/[!-~]+)?|/[!-~]+)$"
@@ -109,7 +109,9 @@ class ReferenceSettings:
     phase: Annotated[
         float, About("Aligned windows start this long after multiples of their length.", 0, _WEEK, seconds=True)
     ] = 0.0
-    round_down: Annotated[bool, About("Round the estimate (sliding counter) or time (token bucket) down.")] = False
+    round_down: Annotated[
+        bool, About("Round down: the previous window's part (sliding counter) or the time (token bucket).")
+    ] = False
     limit_scope: Annotated[Scope, About('Scope of limits. Scopes key and global need a limit "all".')] = "key-and-name"
     draws: Annotated[Draws, About("Requests that count against a limit: all, or only valid requests.")] = "all"
     retry_after: Annotated[Literal["none", "seconds", "date"], About("Retry-After header of a 429.")] = "none"
@@ -130,7 +132,7 @@ class ReferenceSettings:
         ),
     ] = field(default_factory=dict)
     pending_execution_time: Annotated[PendingTime, About("executionTime of a pending job.")] = "elapsed"
-    unknown_parameters: Annotated[UnknownParameters, About("Treatment of parameters unknown to a workflow.")] = "reject"
+    unknown_parameters: Annotated[UnknownParameters, About("Treatment of unknown parameters and fields.")] = "reject"
     max_body: Annotated[int, About("Maximum size of a request body, in bytes.", 1, MAX_BODY)] = 64 * 1024
     fault: Annotated[
         tuple[Fault, ...],

@@ -145,7 +145,7 @@ def _value(made: type[Fault], key: str, value: object, hint: Any) -> Any:
 
 
 def to_words(fault: Fault) -> str:
-    """Describe a fault, for example ``latency 200 ms on sync_run from 10 s for 30 s with 10 %``."""
+    """Describe a fault, for example ``latency 200 ms on sync_run from 10 s for 30 s with probability 10 %``."""
     parts = [_what(fault)]
     if fault.on:
         parts.append(f"on {' and '.join(fault.on)}")
@@ -156,14 +156,14 @@ def to_words(fault: Fault) -> str:
     if fault.duration is not None:
         parts.append(f"for {fault.duration:g} s")
     if fault.probability != 1:
-        parts.append(f"with {fault.probability * 100:g} %")
+        parts.append(f"with probability {fault.probability * 100:g} %")
     return " ".join(parts)
 
 
 def _what(fault: Fault) -> str:
     match fault:
         case kinds.Latency(shape="lognormal"):
-            return f"latency of {fault.ms:g} ms in the median, lognormal with sigma {fault.sigma:g}"
+            return f"lognormal latency (median {fault.ms:g} ms, sigma {fault.sigma:g})"
         case kinds.Latency(shape="ramp"):
             return f"latency growing to {fault.ms:g} ms"
         case kinds.Latency():
@@ -171,7 +171,9 @@ def _what(fault: Fault) -> str:
         case kinds.SlowExecution():
             return "slow execution, " + _changed(fault.factor, fault.ms)
         case kinds.Freeze():
-            return "freeze of the whole server" + ("" if fault.ms is None else f" for {fault.ms:g} ms at a request")
+            return "freeze of the whole server" + (
+                "" if fault.ms is None else f" for {fault.ms:g} ms per affected request"
+            )
         case kinds.Error():
             return f"error {fault.status}"
         case kinds.Reset():
@@ -179,16 +181,16 @@ def _what(fault: Fault) -> str:
         case kinds.Garbage():
             return "garbage that is not " + ("JSON" if fault.what == "body" else "HTTP")
         case kinds.DuplicateResult():
-            return "results of the previous job or run" if fault.what == "result" else "ids of the job before"
+            return "results of the previous job or run" if fault.what == "result" else "ids of the previous job"
         case kinds.FalseExecutionTime(value="off"):
             return "false executionTime, " + _changed(fault.factor, fault.ms)
         case kinds.FalseExecutionTime():
             how = "longer than the client measured" if fault.value == "above" else fault.value
             return f"false executionTime, {how}"
         case kinds.ColdStart():
-            return f"cold start of {fault.ms:g} ms after {fault.idle:g} s of silence"
+            return f"cold start of {fault.ms:g} ms after {fault.idle:g} s without requests"
         case kinds.Starve():
-            return f"key {fault.key} starved by {'any other' if fault.by is None else f'key {fault.by}'}"
+            return f"key {fault.key} starved by {'any other key' if fault.by is None else f'key {fault.by}'}"
     return _WORDS[type(fault)]
 
 

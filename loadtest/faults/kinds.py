@@ -25,7 +25,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ON: ClassVar[tuple[LimitName, ...]] = LIMIT_NAMES
     """The kinds of requests that the fault can affect."""
 
-    start: Annotated[float, Meta(description="Start after the load's epoch (`serve`: the server's start).")] = 0.0
+    start: Annotated[float, Meta(description="Start of the fault, counted from the load's epoch.")] = 0.0
     duration: Annotated[float, Meta(description="Duration of the fault. Default: unlimited.")] | None = None
     probability: Annotated[float, Meta(ge=0, le=1, description="Probability that a request is affected.")] = 1.0
     on: tuple[LimitName, ...] = ()
@@ -33,7 +33,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     key: Annotated[_KeyIndex, Meta(description="Only the API key with this number (from 0) is affected.")] | None = None
 
     def __post_init__(self) -> None:
-        """Check the keys, and normalise ``on``, so that faults with the same effect compare equal."""
+        """Check the values, and normalise ``on``, so that faults with the same effect compare equal."""
         if self.duration == 0:
             raise WrongValueError("must be above zero", key="duration")
         on = tuple(name for name in self.ON if name in self.on)
@@ -41,7 +41,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         self._check()
 
     def _check(self) -> None:
-        """Check the keys of one kind. Raises ``WrongValueError`` with the key."""
+        """Check this kind's own rules. Raise ``WrongValueError`` with the key."""
 
     @property
     def kind(self) -> str:
@@ -56,7 +56,7 @@ class Latency(Fault, frozen=True, tag="latency"):
     """Requests are answered later, but execute at their usual speed."""
 
     ms: Annotated[_Millis, Meta(description="Added time. For lognormal it is the median, for ramp the final value.")]
-    shape: Annotated[Literal["constant", "lognormal", "ramp"], Meta(description="Variation of the time.")] = "constant"
+    shape: Annotated[Literal["constant", "lognormal", "ramp"], Meta(description="Course of the latency.")] = "constant"
     sigma: Annotated[float, Meta(ge=0, le=5, description="For lognormal: standard deviation of the logarithm.")] = 0.5
 
     def _check(self) -> None:

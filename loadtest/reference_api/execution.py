@@ -45,7 +45,7 @@ class ExecutionHistogram:
 
 
 STOP_TIMEOUT: Final = 1.0
-"""A stopping server waits at most this many seconds for plain functions to stop, and then as long for coroutines."""
+"""A stopping server waits at most this many seconds for plain functions to stop, and again for coroutines."""
 
 
 class _Call(Generic[_T]):
@@ -150,7 +150,7 @@ class Workflow:
 
 
 def find(workflows: dict[str, Workflow], name: str) -> Workflow:
-    """Return a workflow by name. ``ApiError`` 404 lists the known names and the most similar name."""
+    """Return a workflow by name. Raise ``ApiError`` 404 with the known names and the most similar name, if any."""
     workflow = workflows.get(name)
     if workflow is None:
         details: dict[str, Any] = {"field": "name", "known": list(workflows)}

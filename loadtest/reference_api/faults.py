@@ -1,4 +1,4 @@
-"""The faults in force, the requests that they affect, and their effects on executions and jobs."""
+"""The faults of a server, the requests that they affect, and their effects on executions and jobs."""
 
 import asyncio
 import math
@@ -29,7 +29,7 @@ _WORK: Final = (
     kinds.Starve,
 )
 _MOST: Final = 200_000
-"""Faults are remembered for at most this many jobs. The oldest jobs are forgotten first."""
+"""``WorkFaults`` remembers the faults, and the reported ends, of at most this many jobs. Oldest entries go first."""
 
 _T = TypeVar("_T")
 
@@ -59,13 +59,13 @@ class ActiveFault:
         self.fault = fault
         self.zero = zero
         self.hits = 0
-        """Number of affected requests. For a freeze of the whole server, the number of freezes."""
+        """Number of affected requests or, if ``freezes`` is true, of freezes."""
         self.freezes = isinstance(fault, kinds.Freeze) and fault.ms is None
         """Whether the server freezes for the whole duration of the fault, whatever requests arrive."""
         self._seed = seed
         self._seen = 0
         self._asked = self._warm = -math.inf
-        """For a cold start, in monotonic s: the last request, which may precede the fault, and the end of the start."""
+        """For a cold start, in monotonic s: the time of the last request, and the time when the server is warm."""
 
     @property
     def begin(self) -> float:
@@ -129,7 +129,7 @@ class ActiveFaults:
     def __init__(self, seed: int, keys: int) -> None:
         self.clock = time.monotonic
         self.header = b""
-        """The kinds of all faults. Every response names them in a header."""
+        """The value of the response header that names the kinds of all faults."""
         self.on_change: Callable[[], None] = lambda: None
         """Called after faults were added, removed or restarted."""
         self._seed = seed

@@ -196,7 +196,7 @@ class FaultyApi:
 
 
 async def _close(scope: AsgiScope, receive: Receive, data: bytes) -> None:
-    """Send ``data`` unchanged, close the connection, and wait for its end."""
+    """Send ``data``, close the connection, and wait for its end."""
     transport = scope["state"][TRANSPORT]
     transport.write(data)
     transport.close()
@@ -269,7 +269,7 @@ class Control:
             return _refusal(404, f"there is no {method} {path}", f"Valid requests: {_KNOWN}.")
         number = path.removeprefix("/faults/")
         if not (number.isascii() and number.isdecimal() and len(number) < 10 and self._active.remove(int(number))):
-            return _refusal(404, f"there is no fault {number}", "GET /faults lists them.")
+            return _refusal(404, f"there is no fault {number}", "GET /faults lists the faults.")
         return ServerReply(200, encode({"removed": 1}))
 
     def _begin(self, body: bytes) -> ServerReply:

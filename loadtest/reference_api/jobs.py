@@ -68,7 +68,7 @@ class WorkHooks:
         """Handle a job that was submitted and has not started."""
 
     def take(self, waiting: deque[Job]) -> Job | None:
-        """Remove a worker's next job from ``waiting`` and return it, or None if no job may start now."""
+        """Remove and return a worker's next job. Return None if no job may start now."""
         return waiting.popleft() if waiting else None
 
     def execute(self, job: Job) -> Coroutine[Any, Any, ExecutionOutcome | None]:

@@ -26,7 +26,7 @@ from loadtest.reference_api.execution import Call, Threads, Workflow, pause
 from loadtest.reference_api.messages import ApiError, explain
 from loadtest.reference_settings import ServerConfig
 
-_DOCUMENT: Final = "docs/reference-api.md shows how to write one."
+_DOCUMENT: Final = "docs/reference-api.md shows how to write a workflow."
 
 
 Millis = Annotated[float, msgspec.Meta(ge=0, le=600_000)]

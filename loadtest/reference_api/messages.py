@@ -3,7 +3,7 @@
 The size of a request's body is bounded. If a field of the body is invalid, the error names it.
 
 A run executes in the task of its own request. If the client hangs up or the time limit passes, that task is cancelled,
-as by ``asyncio.timeout``. Watching a run therefore needs no additional task, and one timer serves all runs.
+as by ``asyncio.timeout``. Watching a run therefore needs no additional task.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ Send = Callable[[Message], Awaitable[None]]
 Header = tuple[bytes, bytes]
 
 DRAWN: Final = "loadtest.limit"
-"""Key of an ASGI scope. Its value names the limit that the request, accepted or rejected, counted against."""
+"""Key of an ASGI scope. Its value names the limit that accepted or rejected the request."""
 
 encode: Final = msgspec.json.Encoder().encode
 

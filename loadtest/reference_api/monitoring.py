@@ -30,7 +30,7 @@ _STOPPING: Final = ServerReply(503, encode({"status": "stopping"}))
 
 
 class Monitoring(Collector):
-    """Health, metrics and API document of a server. Responses are counted here, and jobs and limits elsewhere."""
+    """Health, metrics and API document of a server. Jobs and decisions are counted elsewhere."""
 
     def __init__(
         self,

@@ -18,7 +18,7 @@ def test_a_server_with_faults_says_so(launch: Any) -> None:
     said = lines(
         launch("--fault", "latency,ms=200,on=sync_run,start=10s,duration=30s,probability=0.1", "--fault", "reset")
     )
-    words = "latency 200 ms on sync_run from 10 s for 30 s with 10 %; reset before execution"
+    words = "latency 200 ms on sync_run from 10 s for 30 s with probability 10 %; reset before execution"
     assert f"  faults: {words}\n" in said
     assert not [line for line in said if "control on" in line]
 
