@@ -10,12 +10,16 @@ from loadtest.runs.capacity import find_capacity
 
 @click.command("capacity")
 @click.argument("scenario")
-@click.option("--stage", metavar="NAME", help="Stage to judge. Default: the only stage (with thresholds).")
+@click.option(
+    "--stage", metavar="NAME", help="Stage to judge. Default: the only stage, or the only stage that thresholds name."
+)
 @shared(*TARGET, "set", "seed")
 @click.option(
     "--max-runs", type=click.IntRange(2, 200), help="Maximum number of runs.  [default: 10; none with --minutes]"
 )
-@click.option("--minutes", type=NumberRange(min=0, min_open=True), help="Run for this time to narrow the range.")
+@click.option(
+    "--minutes", type=NumberRange(min=0, min_open=True), help="Search for at most this time, for a narrower range."
+)
 @click.option(
     "--max-requests",
     type=click.IntRange(min=1),

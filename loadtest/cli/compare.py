@@ -15,7 +15,7 @@ from loadtest.runs.sides import SideOptions
 @click.command("compare")
 @click.argument("scenario")
 @click.option("--base", metavar="URL|TARGET", help="URL of the present version, or its name in targets.toml.")
-@click.option("--head", metavar="URL|TARGET", help="The same for the new version.  [default: two embedded APIs]")
+@click.option("--head", metavar="URL|TARGET", help="URL or name of the new version.  [default: two embedded APIs]")
 @shared("targets")
 @click.option(
     "--pairs",

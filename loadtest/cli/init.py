@@ -102,7 +102,7 @@ _SHORTEST_KEY: Final = 6
     help="Write a scenario that sends this curl command's request. '-' reads the command from standard input, "
     "so that other users of this machine cannot see its key.",
 )
-@click.option("--copy", "shipped", metavar="NAME", help="Copy this shipped scenario (`loadtest scenarios` lists them).")
+@click.option("--copy", "shipped", metavar="NAME", help="Copy this shipped scenario (`loadtest scenarios` lists all).")
 @click.option("--from-run", "run", metavar="RUN", help="Write a scenario with the operations and rates of this run.")
 @click.option("--recorded", is_flag=True, help="With --from-run: start the operations at their recorded times.")
 def command(folder: Path, curl: str | None, shipped: str | None, run: str | None, *, recorded: bool) -> None:
@@ -210,7 +210,7 @@ def scenario_text(request: CurlRequest | None) -> str:
         operation=operation,
         what=f'job_ids = "{_JOBS_FILE}" {_JOB_NOTE}' if job else f"{_toml(workflow=workflow)}\n{_INPUTS}",
         polling=_POLLING if slow else "",
-        # An entry of targets.toml allows 10 % by default, also of the limit that polls consume.
+        # By default, an entry of targets.toml allows 10 % of each limit, including the limit of polls.
         rate=("2% of limit" if slow else "5% of limit") if request else "80% of limit",
         duration="120s" if request else "60s",
         parameters="\n" + _toml(traffic={name: {"parameters": parameters}}) + "\n" if parameters else "",

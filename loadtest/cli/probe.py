@@ -27,7 +27,8 @@ from loadtest.runs.probe import probe
 def command(**options: Any) -> int:
     """Measure the enforced LIMITs and their algorithms, and compare them with the documentation.
 
-    Sends at most 5.5 times the count of each limit, within eight of its windows. The requests name a workflow or a
-    job that does not exist, so nothing is executed. Exit code 6 if a limit's count or window stays unknown.
+    The probe sends at most 5.5 times the count of each limit, within eight of its windows. Without --workflow, the
+    requests name a workflow or a job that does not exist, so nothing is executed. The exit code is 6 if a limit's count
+    or window stays unknown.
     """
     return probe(**options)

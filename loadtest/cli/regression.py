@@ -136,7 +136,8 @@ def history(scenario: str | None, *, place: Path, html: Path | None, form: str |
 def audit(scenario: str | None, *, place: Path, as_json: bool) -> None:
     """Replay the rule over a history to estimate its false-alarm rate and the smallest change it can detect.
 
-    Each accepted run is compared with runs of its baseline period, and the next run serves as its rerun.
+    Accepted runs in stretches without a change are compared with other runs of their stretch. An adjacent run serves as
+    the rerun.
     """
     for path in _history_files(place, scenario):
         found = auditing.audit(known := _read(path), tracked)

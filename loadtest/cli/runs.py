@@ -26,7 +26,7 @@ def command(output_dir: Path, scenario: str | None, keep: int | None, yes: bool,
     """List runs, newest first. With --keep N, delete all but the N newest.
 
     p50 and p95 are response times of the first traffic entry in its first stage; 429 is the share of 429s in all
-    requests. Verdict comes from the run's own thresholds, Compared from `loadtest regression check`. Baselines, the
+    requests. Verdict is the run's own verdict; Compared is the verdict of `loadtest regression check`. Baselines, the
     example, and runs in progress are neither listed nor deleted.
     """
     runs = [run for run in stored_runs(output_dir) if scenario in (None, run.scenario)]

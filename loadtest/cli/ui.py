@@ -16,6 +16,6 @@ from loadtest.runs.ui import serve_ui
 def command(**options: Any) -> int:
     """Open SCENARIO in Locust's web UI. Each start there makes a run with its own record and report.
 
-    A preflight checks a running target before each run.
+    Unless --no-preflight is given, a preflight checks a running target before each run.
     """
     return serve_ui(**options)

@@ -49,7 +49,7 @@ def probe(
     output_dir: Path,
     **given: Any,
 ) -> int:
-    """Probe limits, print or write the findings, and return the exit code. ``rate`` is in requests/s.
+    """Probe limits, report the findings, and return the exit code. ``rate`` is in requests/s.
 
     A run directory gets ``probe.json`` and its page, unless the findings are printed as JSON. ``save`` names an entry
     of ``targets.toml``, which gets the limits that are as documented.

@@ -306,11 +306,11 @@ def decide(
 
 
 def _show_effect(before: History, after: History, run: RunMeasurements) -> None:
-    """Print the minimum detectable change before and after an acceptance, and whether the run is not comparable."""
+    """Print the minimum detectable change before and after an acceptance, and a note if the run is not comparable."""
     accepted = [each.measurements for each in before.runs if each.status == "accepted" and each.id != run.run]
     if accepted and (field := mismatch(accepted[-1], run)):
         print(f"{run.run} is not comparable with the latest other accepted run: {field}.")
-    # The next run has another id, so it is compared with the accepted run, too.
+    # The next run is assumed to be like this run. With another id, it is compared with this run, too.
     following = msgspec.structs.replace(run, run="next")
     medians = []
     for known in (before, after):

@@ -1,4 +1,4 @@
-"""One run: its load and its report, each in a child process. The child processes end if this process ends."""
+"""One run: its load and its report, each in a child process. If this process ends, the load ends too."""
 
 import signal
 from collections.abc import Callable, Mapping, Sequence

@@ -26,7 +26,7 @@ from loadtest.targets import ChosenTarget, choose, confirm, minimum_load, repeat
 _OWN: Final = "target."
 """Prefix of the keys that may differ between the sides."""
 _WARNED: Final = frozenset({"multiplier", "pool", "retrievals", "polls", "wait"})
-"""A plan's contradictions of these kinds spoil a comparison, too, although it judges no thresholds."""
+"""A plan's contradictions of these kinds spoil a comparison, although it judges no thresholds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class PlannedSide:
 
     @property
     def place(self) -> str:
-        """URL of the target, or the side for an embedded API. Sides with the same URL share limits and budget."""
+        """URL of the target; for an embedded API, the side's name. Sides with equal URLs share limits and budget."""
         return self.side if self.chosen is None else self.chosen.target.url
 
     @property
@@ -98,7 +98,7 @@ def plan_sides(
             known = credentials_for(chosen, side_environment(side))
         elif not sides:
             known = own_credentials(loaded.scenario.keys)
-        # The head's embedded API gets the keys of the base's, so that only settings differ.
+        # The head's embedded API gets the base's keys, so that only settings differ.
         sides[side] = PlannedSide(side, mine, loaded, chosen, *known)
     _check_same_offer(sides)
     return sides
@@ -148,26 +148,26 @@ def _check_same_offer(sides: BothSides) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """The times of the blocks of a series."""
+    """The planned times of a comparison's blocks."""
 
     block_s: float
     """Minimum duration of a block in s: the duration of its longest traffic, including the warm-up."""
     silence_s: float
-    """Pause in s before a target's next block. After it, no exceeded limit counts the previous block's requests."""
+    """Minimum time in s between a target's blocks. After it, no exceeded limit counts the earlier block's requests."""
     starts_s: tuple[float, ...]
     """Planned start of each block, in s since the start of the first."""
 
     @property
     def total_s(self) -> float:
-        """Duration of the series in s, without the drains."""
+        """Duration of all blocks and pauses in s, without the drains."""
         return self.starts_s[-1] + self.block_s
 
 
 def pace_of(sides: BothSides, order: Sequence[Side]) -> Pace:
-    """Return the times of blocks in this order, so that no exceeded limit counts two blocks together.
+    """Return the times of blocks in this order, so that no exceeded limit counts requests of two blocks.
 
-    If the blocks stay within all limits, no pause is needed. Otherwise each target gets no requests between its blocks
-    for the longest window among the exceeded limits.
+    If the blocks stay within all limits, no pause is needed. Otherwise a target's blocks are apart by at least the
+    longest window of the exceeded limits.
     """
     block_s = max(stage.end_s for plan in sides["base"].traffic.values() for stage in plan.stages)
     places = [sides[side].place for side in order]

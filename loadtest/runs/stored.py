@@ -18,7 +18,7 @@ class StoredRun(msgspec.Struct, frozen=True, rename={"size": "bytes"}):
     """A run on disk.
 
     Attributes:
-        verdict: verdict of its own thresholds; ``no report`` without a report.
+        verdict: the run's own verdict; ``no report`` without a report.
         compared: verdict of its comparison with earlier runs; None without a comparison.
         p50_ms: median response time of the first traffic entry in its first stage; None if it is not known.
         throttled_rate: 429s ÷ requests, over all traffic, 0-1.
