@@ -2,7 +2,7 @@
 
 ``measure RUN_DIR...`` writes the measurements of runs, ``export FORMAT DIRECTORY RUN_DIR`` writes a run's tables, and
 ``schema`` prints the JSON schema of ``metrics.json``. These commands run in a process of their own, so that the caller
-does not import NumPy and Arrow. One process measures many runs, because starting a process takes most of the time.
+does not import NumPy and Arrow. One process measures many runs, which saves a start for each.
 """
 
 import sys

@@ -38,7 +38,7 @@ class SideFigure(Result, frozen=True, kw_only=True):
     Attributes:
         value: null if it is missing, or ``infinite`` because arrivals never became ok.
         interval: 95 % confidence interval, which accounts for correlated values.
-        why: reason for a missing value or interval; empty otherwise. A maximum has no interval, without a reason.
+        why: reason for a missing value or interval; empty otherwise, and for the missing interval of a maximum.
     """
 
     metric: str
@@ -99,7 +99,7 @@ class ComparisonAnswer(Result, frozen=True, kw_only=True):
     Attributes:
         kind: ``alternatives`` compares traffic entries, ``effect`` compares stages of one entry.
         entry: the entry whose stages are compared; null for alternatives.
-        by: metrics. The first metric decides between alternatives.
+        by: metrics. For alternatives, the first metric decides, and later metrics decide ties.
         confidence: level of each difference's interval. At this level, all intervals of a family are correct with a
             probability of 95 %.
         sides: the compared sides. For an effect, the first side is the baseline.
@@ -243,7 +243,7 @@ def _figure(metric: str, values: Values | None, figures: CountedFigures) -> Side
 
 
 def _chosen(found: ComparisonAnswer) -> ComparisonAnswer:
-    """Choose the best alternative by the first metric. A tied alternative wins if a later metric favours it."""
+    """Choose the best alternative by the first metric, or a tied alternative by a later metric."""
     known = [side for side in found.sides if not math.isnan(side.figures[0].size)]
     if all(side.figures[0].infinite for side in known):
         return found

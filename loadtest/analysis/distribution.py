@@ -29,7 +29,7 @@ _SHIFT: Final = 16
 _SIGN: Final = 15
 """Bit number of the sign in the upper half of a 32-bit float."""
 _LEAST, _MOST = 1e-6, 1e12
-"""Smallest and largest magnitude in ms with a bucket: a nanosecond and 31 years. Smaller values count as zero."""
+"""Smallest and largest magnitude in ms with a bucket: a nanosecond and 31 years. Smaller magnitudes count as zero."""
 
 Slots = NDArray[np.intp] | NDArray[np.int32] | Ints
 

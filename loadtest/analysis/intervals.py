@@ -2,7 +2,7 @@
 
 * If windows on the server's clock decide which requests are rejected, only the phase of the windows at the start of the
   run is random. The 429 rate and goodput then have the range over 95 % of phases (``rejections.phases``).
-* Otherwise the variation comes from the service. Shares, goodput and percentiles have 95 % intervals from blocks, which
+* Otherwise, and for other figures, the variation comes from the service. The 95 % intervals then come from blocks, and
   are valid even if requests are correlated.
 
 The covariance of counts in neighbouring time bins gives the effective number of independent requests of a stage
@@ -46,7 +46,7 @@ THROTTLED_RATE: Final = "throttled_rate"
 GOODPUT: Final = "goodput"
 _TIMES: Final = (RESPONSE, EXECUTION, OVERHEAD)
 _SLACK: Final = 0.01
-"""The number of 429s may be outside a range by this share of ``sent``, because some arrive near a window's edge."""
+"""The number of 429s may be outside a range by this share of the requests, because some arrive near a window's edge."""
 _NONE: Final = PhaseRange(why_not="the limiter has no windows that begin by the server's clock")
 
 TOO_FEW: Final = "too few independent samples: parts of the stage have none"

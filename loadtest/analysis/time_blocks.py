@@ -74,7 +74,7 @@ class Grid(NamedTuple):
         return float(replicates.std() / math.sqrt(1 - _BINS_OF_BLOCK / self.bins))
 
     def carries(self, counts: Ints) -> bool:
-        """Whether enough blocks have counts for a standard error."""
+        """Whether enough blocks are non-empty for a standard error."""
         return filled_blocks(counts, _BINS_OF_BLOCK) >= LEAST_BLOCKS
 
 

@@ -70,8 +70,8 @@ def dispatch_lag(rows: Rows) -> Floats:
 def time_to_result_lower(rows: Rows) -> Floats:
     """Return the lower bound of the time to result of jobs, in ms.
 
-    The result was not ready when the last request that saw the job pending started. A job also takes at
-    least its executionTime from the start of the submit, unless the executionTime is impossible.
+    The result was not ready when the last request that saw the job pending started. A job also takes at least its
+    executionTime from the start of the submit. An impossible executionTime is ignored.
     """
     executed = rows.floats("accepted_start") + rows.floats("execution_time_ms") * 1e6
     executed = np.where(executed <= rows.floats("end"), executed, np.nan)
