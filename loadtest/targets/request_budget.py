@@ -54,7 +54,7 @@ class MinimumLoad:
     """Times of requests by limit, in ns since the epoch and in ascending order. Requests before the epoch have 0."""
     included: str = _COUNTED
     """For messages: which requests the numbers include besides the schedule's."""
-    remedy: str = "Shorten the stages or lower their rates (--set traffic.NAME.stages.STAGE.rate=…)"
+    remedy: str = "Shorten the scenario's stages or lower their rates"
     """For messages: a sentence without its end that names smaller loads."""
 
     @property
