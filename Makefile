@@ -30,7 +30,7 @@ help: ## print this list
 	@echo
 	@echo "  SCENARIO=$(SCENARIO) for run and ui, RUN=$(RUN) for report, ARGS= goes to the command that is run."
 
-setup: $(RUN_READY) ## set up what runs need in .venv, and nothing else, for schedules that call .venv/bin/loadtest
+setup: $(RUN_READY) ## install what a run needs into .venv, for schedules that call .venv/bin/loadtest
 	@echo "$(VENV) is set up."
 
 run: $(RUN_READY) ## run SCENARIO on the embedded target: traffic, record, report, verdict (a minute)
@@ -39,17 +39,17 @@ run: $(RUN_READY) ## run SCENARIO on the embedded target: traffic, record, repor
 tour: $(RUN_READY) ## run all three operations within and above the documented limits (three and a half minutes)
 	@$(LOADTEST) run tour $(ARGS)
 
-# SCENARIO in the environment is meant for run and ui; on make's command line it is meant for this, too.
+# SCENARIO in the environment applies to run and ui. On the command line of make, it also applies to this target.
 regression: SCENARIO = regression
 regression: $(RUN_READY) ## check SCENARIO=regression against its history in reports/baselines (about five minutes)
 	@$(LOADTEST) regression check $(SCENARIO) $(ARGS)
 
-# Most tests wait for processes, so that three workers keep two cores busy. A test that needs a valid run makes another one where
-# the cores were taken.
-test: $(ALL_READY) ## run the tests, three at a time (browser tests want Chromium, and are skipped without it)
+# Most tests wait for processes, so three workers keep two cores busy. A test that needs a valid run makes another run if other
+# processes took the cores.
+test: $(ALL_READY) ## run the tests, three at a time (browser tests need Chromium, and are skipped without it)
 	@$(VENV)/bin/python -m pytest --numprocesses 3 -m "not heavy" $(ARGS)
 
-test-heavy: $(ALL_READY) ## run those that take long by their nature and that `make test` leaves out
+test-heavy: $(ALL_READY) ## run the slow tests that `make test` leaves out
 	@$(VENV)/bin/python -m pytest --numprocesses 2 -m heavy $(ARGS)
 
 lint: $(ALL_READY) ## check style, formatting, types and the directions of imports

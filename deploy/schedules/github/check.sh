@@ -32,7 +32,7 @@ if [[ $code == 6 && -z $SUSPECTS && $RERUN != true ]]; then
     suspects=$(find "$OUTPUT_DIR" -mindepth 2 -maxdepth 2 -name suspects.json -newer "$started" | sort | tail -n 1)
     if [[ -n $suspects ]]; then
         echo "suspects=$suspects" >>"$GITHUB_OUTPUT"
-        echo "::notice title=Suspected::Another machine confirms it, or drops it."
+        echo "::notice title=Suspected::Another machine confirms or drops the suspicion."
         exit 0
     fi
 fi
