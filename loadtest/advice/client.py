@@ -32,15 +32,15 @@ SHARED = False  # whether one limit counts all requests
 JITTER = 0.05  # seconds by which the time to the server varies
 POLLS: tuple[float, ...] = (1.0, 2.0, 5.0)  # seconds after acceptance at which a job is polled
 CLIENTS = 1  # processes that share the limits
-UNFINISHED = 500  # most jobs in progress at the same time
-MOST_OPEN = 32  # most requests without an answer; a run counts only for its first second, because its answer comes late
+UNFINISHED = 500  # maximum number of jobs in progress
+MOST_OPEN = 32  # maximum of unanswered requests; a run counts only for its first second, because its answer comes late
 JOBS, ENDED = "/v1/workflows/jobs", ("completed", "failed")
 _TURN = float(os.environ.get("WORKFLOW_CLIENT", random.random() * CLIENTS)) / CLIENTS  # noqa: S311
 _unfinished: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
 
 class LimitPace:
-    """The pace on one limit. A 429 slows it down to the rate accepted in the last period; it recovers later."""
+    """The pace on one limit. A 429 slows it down, at least to the rate accepted in the last SECONDS."""
 
     def __init__(
         self, lock: Any, count: int, seconds: float, burst: int, spacing: float, *, silent: float = 1.0

@@ -23,7 +23,7 @@ acceptance, and a function that draws uniform numbers."""
 PACED: Final = "paced"
 PRESENT: Final = "present"
 IN_FLIGHT: Final = 10
-"""Minimum number of jobs in progress at the same time in a client that does not pace itself."""
+"""A client that does not pace itself keeps at least this many jobs in progress."""
 _POLL_S: Final = 1.0
 """Seconds between polls if the client's policy does not state them."""
 
@@ -75,7 +75,7 @@ def retry_after(attempt: int, elapsed: float, draw: float, stated: float | None)
 
 
 def openai(attempt: int, _elapsed: float, draw: float, stated: float | None) -> float | None:
-    """The OpenAI and Anthropic SDKs: 2 retries after 0.5 s · 2ⁿ ≤ 8 s, less up to a quarter, or after the stated wait.
+    """The OpenAI and Anthropic SDKs: 2 retries after the stated wait, or after 75 to 100 % of 0.5 s · 2ⁿ ≤ 8 s.
 
     If the stated wait exceeds 120 s, this function gives up like OpenAI's SDK, while Anthropic's SDK waits (openai
     3.57.0, ``_constants.py`` 8–15, ``_base_client.py`` 898; anthropic 2.14.0, ``_constants.py`` 11–15,

@@ -21,7 +21,7 @@ class PolicyResult(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     words: str
     done: int | None
-    """Jobs or runs with a result; the rest were given up. None for a log, which had other work."""
+    """Jobs or runs with a result; None for a log, which had other work."""
     seconds: float | None = None
     """Time of the last result; None for a log, for work without end, and if the work was not finished."""
     bound_ratio: float | None = None
@@ -34,8 +34,8 @@ class PolicyResult(msgspec.Struct, frozen=True, kw_only=True):
     polls_per_job: float | None = None
     """None for sync runs and for a log."""
     worst: str = ""
-    """The limit with the most 429s, or without 429s the most used limit. If it may have several limiters, its algorithm
-    follows."""
+    """The limit with the most 429s, or without 429s the most used limit. If several limiters may be in force, the
+    algorithm follows."""
 
     @property
     def rejected_per_1000(self) -> float:

@@ -65,7 +65,7 @@ class _Served:
 
 
 class Simulation(Scheduler):
-    """A simulation of one policy, with one limiter for each limit. It can run only once."""
+    """A simulation of one policy under one combination of limiters. It can run only once."""
 
     def __init__(self, work: Work, limits: Limits, world: World, policy: Policy, seed: int = 0) -> None:
         super().__init__(seed)
@@ -78,7 +78,7 @@ class Simulation(Scheduler):
         self.last = 0.0
 
     def run(self) -> SimulatedEnd:
-        """Run until the work is done or given up, or for ``MOST_S`` of virtual time."""
+        """Run until the work is done or given up, or until virtual time or 429s exceed their maximum."""
         for number in range(self.work.clients):
             _Client(self, number)
         heap, most = self._heap, _MOST_PER_JOB * self.work.count + _MOST_MORE

@@ -96,8 +96,8 @@ def confirmation(
 ) -> tuple[Confirmation, dict[str, str]]:
     """Return the scenario's virtual times, and its files by name.
 
-    ``written`` is the present traffic entry of the scenario. ``target`` is the embedded target's ``[target]`` table,
-    with jobs that sleep for the observed times. If ``target`` is None, the ``options`` of ``run`` choose a target.
+    ``written`` is the present traffic entry of the scenario. ``target`` is an embedded target's ``[target]`` table;
+    its jobs then sleep for the observed times. If ``target`` is None, the ``options`` of ``run`` choose a target.
     """
     work, longest = replace(work, clients=1), float(work.execution_s[-1])
     polling = {"interval": f"{longest * _BEYOND + _BEYOND_S:.3f}s", "give_up": f"{longest * 3 + _REST_S:.3f}s"}

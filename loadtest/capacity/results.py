@@ -38,7 +38,7 @@ class Constraint(StrEnum):
 
 
 class EntryLevel(msgspec.Struct, frozen=True, kw_only=True):
-    """A traffic entry in the judged stage of a level. Times are None if n is too small."""
+    """A traffic entry in the judged stage of a level. A time is None if it has too few values."""
 
     operation: str
     offered_rate: float
@@ -79,7 +79,7 @@ class LimitLevel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Level(msgspec.Struct, frozen=True, kw_only=True):
-    """One run of the search. It has only the judged stage."""
+    """One run of the search. Besides a warm-up, it has only the judged stage."""
 
     multiplier: float
     """The run's ``rate_multiplier``."""
@@ -103,7 +103,7 @@ class Level(msgspec.Struct, frozen=True, kw_only=True):
 def read_level(directory: Path, *, name: str, multiplier: float, stage: str, scenario: "Scenario") -> Level:
     """Read the level of a reported run.
 
-    ``name`` is the run's path in the search's directory; ``stage`` is its only stage besides the warm-up.
+    ``name`` is the run's path in the search's directory; ``stage`` is the judged stage.
 
     Raises:
         LoadtestError: if the run's ``metrics.json`` cannot be read.
@@ -197,11 +197,11 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
     base_rates: dict[str, float]
     """Operations/s of each traffic entry at multiplier 1."""
     multiplier: float | None
-    """The middle of the range that contains the true rate; None without an answer."""
+    """The middle of the range that contains the true rate; None without a range."""
     low: float | None
     """The low end of the range. Without a range, it is the fastest multiplier that passed, or None."""
     high: float | None
-    """The high end of the range; None without an answer."""
+    """The high end of the range; None without a range."""
     constraint: Constraint | None
     limit: LimitName | None
     sentence: str
@@ -211,7 +211,7 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
     levels: tuple[Level, ...]
     """The levels in the order of their runs."""
     guesses: tuple[Guess, ...]
-    """The models' guesses, before and during the search."""
+    """The models' last guesses."""
     exit_code: int
 
 

@@ -51,7 +51,7 @@ _RANDOM: Final = (1.3, 0.4)
 _EVEN: Final = (0.3, 1.0)
 """Median of k and standard deviation of log k for even arrivals, fitted to simulated queues (bench)."""
 _LAPSES: Final = 0.01
-"""Share of runs that pass at any rate, and also the share that fail at any rate."""
+"""Share of runs that pass at every rate, and also the share that fail at every rate."""
 _OFF: Final = 0.03
 """Relative standard error of a limit's guess. Requests at the edges of a window cause it (bench)."""
 _TAIL: Final = 0.04
@@ -275,9 +275,9 @@ class LimitForecast:
         return multiplier if LOWEST <= multiplier <= HIGHEST else None
 
     def _highest(self, name: LimitName, tolerance: float | None = None) -> float | None:
-        """Return the highest multiplier whose share of 429s is tolerated; None if it is tolerated at all multipliers.
+        """Return the highest multiplier whose share of 429s is tolerated; None if it exceeds ``HIGHEST``.
 
-        If it is tolerated at none, the result is ``LOWEST``. The thresholds give the default of ``tolerance`` (0-1).
+        If no share is tolerated, the result is ``LOWEST``. The thresholds give the default of ``tolerance`` (0-1).
         """
         tolerance = self._allowed.get(name, 0.0) if tolerance is None else tolerance
         low = high = LOWEST

@@ -21,7 +21,7 @@ _NEARLY: Final = 0.9
 
 
 class EarlyStopError(Exception):
-    """Ends a search early. ``words`` end a sentence with the reason; ``code`` is the exit code without an answer."""
+    """Ends a search early. ``words`` end a sentence with the reason. Without an answer, ``code`` is the exit code."""
 
     def __init__(self, words: str, code: ExitCode) -> None:
         super().__init__(words)
@@ -57,7 +57,7 @@ class Offered:
 
 
 def stopping(levels: Sequence[Level], middle: float) -> Level | None:
-    """Return the level that shows the bottleneck: the slowest failed level from ``middle`` on, else the fastest."""
+    """Return the level that shows the bottleneck: the slowest failure from ``middle`` on, else the fastest failure."""
     failed = sorted((level for level, passed in outcomes(levels) if not passed), key=attrgetter("multiplier"))
     return next((level for level in failed if level.multiplier >= middle), failed[-1] if failed else None)
 
@@ -166,7 +166,9 @@ def _no_answer(levels: Sequence[Level]) -> str:
         )
     if (pair := hopeless(levels)) is not None:
         at = joined([f"{level.multiplier:.3g}" for level in pair])
-        return f"{', '.join(pair[0].broken)} fails at any rate: equally at {at} times the scenario's rate{_times(pair)}"
+        return (
+            f"{', '.join(pair[0].broken)} fails at every rate: equally at {at} times the scenario's rate{_times(pair)}"
+        )
     few = "; slower runs have too few values to be judged" if unsure else ""
     return (
         f"no rate passes: {counted[0].multiplier:.3g} times the scenario's rate, the lowest of {len(counted)}, breaks "
@@ -182,7 +184,7 @@ def _times(pair: Sequence[Level]) -> str:
 
 
 def paced(levels: Sequence[Level], offered: Offered) -> str:
-    """Return the capacity with one poll per job, as the end of a sentence; empty if jobs need no more polls."""
+    """Return the capacity with one poll per job, as the end of a sentence; empty if jobs already need only one."""
     polls = _polls(levels, offered)
     jobs = [rate for name, rate in offered.base_rates.items() if offered.operations[name] in POLLED_OPERATIONS]
     if not polls or min(polls) <= _ONE:
@@ -235,7 +237,7 @@ def reasons(levels: Sequence[Level], offered: Offered, high: Level | None) -> tu
 
 
 def _contradiction(levels: Sequence[Level]) -> str:
-    """Return a note if a rate failed below 90 % of a rate that passed; empty otherwise."""
+    """Return a note if a failed rate is below 90 % of a passed rate; empty otherwise."""
     slowest = min((level.multiplier for level, passed in outcomes(levels) if not passed), default=math.inf)
     fastest = max((level.multiplier for level, passed in outcomes(levels) if passed), default=0.0)
     if fastest * _NEARLY <= slowest:

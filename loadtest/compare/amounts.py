@@ -259,7 +259,7 @@ def attribution(
 ) -> tuple[str, ...]:
     """Return sentences on whether 404s and do-nothing workflows became slower, too, as a hint to the cause.
 
-    A sentence appears only if the 95 % intervals of all their changes lie below, or all above, a quarter of the
+    A sentence appears only if the 95 % intervals of their changes all lie below, or all above, a quarter of the
     suspected change. ``runs`` are the last runs of both sides, because a workflow may do nothing on one side only.
     """
     texts = []

@@ -89,7 +89,7 @@ def reaches_effect(nature: Nature, delta: float, difference: float, resolution_m
     """Whether a time or rate became worse by at least the minimum effect.
 
     ``delta`` is head − base on the log scale, and ``difference`` is head − base in the metric's unit. Time
-    differences below 1 ms or the poll interval ``resolution_ms`` do not count.
+    differences below 1 ms or ``resolution_ms`` do not count.
     """
     hidden = nature.unit == "ms" and difference < max(LEAST_MS, resolution_ms)
     return nature.worse * delta >= LEAST_RATIO and not hidden
@@ -315,7 +315,7 @@ class ShareChange(MetricChange):
         else:
             deviate = (-1 if better else 1) * deviance_root(base, head, rate)
         counting = 1 / information(base, rate) + 1 / information(head, rate)
-        # Rounded to three digits, so that the cache of quantiles has few entries.
+        # Further digits of the degrees of freedom hardly matter.
         return deviate / math.sqrt(1 + varies / counting), float(f"{_df(self.df, counting, varies):.3g}")
 
     @property

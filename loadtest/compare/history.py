@@ -26,7 +26,7 @@ SCHEMA_VERSION: Final = 1
 RunStatus = Literal["accepted", "waiting", "rejected", "invalid"]
 """``accepted``: later checks use the run. ``waiting``: the run needs a decision. ``invalid``: no check ever uses it."""
 RecordedVerdict = ComparisonVerdict | Literal["not judged"]
-"""``not judged``: the user decided on the run, which was never compared."""
+"""``not judged``: the user decided on a run that was never compared."""
 
 NOT_CONFIRMED: Final = "not confirmed by"
 """If a check accepts a suspected run by itself, the decision's reason begins with this."""
@@ -94,7 +94,7 @@ class HistoryRun(NamedTuple):
 
 
 class History(NamedTuple):
-    """Runs by start time, oldest first. ``orphans`` are the ids in decisions on runs that the history lacks."""
+    """Runs by start time, oldest first. ``orphans`` are ids of runs that only decisions name."""
 
     runs: tuple[HistoryRun, ...] = ()
     orphans: tuple[str, ...] = ()

@@ -62,7 +62,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         se: standard error of ``score`` within the run, from time blocks, because successive requests are correlated.
             None if the run is too short for blocks.
         expected: the expected share for ``throttled_rate``; None for other metrics.
-        resolution_ms: the poll interval in ms. Times to result are known only to this precision.
+        resolution_ms: error of a time in ms, due to its last polling interval or to rounding; 0 for other metrics.
         gated: whether a verdict may use the measurement.
         why_not: why no verdict may use the measurement; empty if it is gated.
         definition: version of the metric's definition. Values of different versions are not compared.
@@ -183,7 +183,7 @@ class RunMeasurements(msgspec.Struct, frozen=True, kw_only=True):
     polling: dict[str, str] = {}
 
     def polled(self, key: Key) -> str:
-        """Return the entry of ``polling`` for a response time. Empty for other metrics."""
+        """Return the text of ``polling`` for a response time; empty for other metrics."""
         return self.polling.get(key.traffic, "") if key.metric.startswith("response_time") else ""
 
     def by_key(self) -> dict[Key, Measurement]:

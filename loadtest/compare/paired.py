@@ -1,7 +1,7 @@
 """Comparison of two versions in pairs of blocks: the order of the blocks, and the rule that judges them.
 
 A block is one run of the whole scenario against one version. The blocks of a pair follow each other, so drift affects
-both alike. The rule uses only the differences within pairs.
+both alike. For times and rates, the rule uses only the differences within pairs.
 """
 
 import math
@@ -52,10 +52,10 @@ def block_order(seed: int, pairs: int) -> tuple[Side, ...]:
 
 
 def compare_pairs(pairs: Sequence[_Pair], *, title: str = "", discarded: int = DISCARDED) -> RunComparison:
-    """Compare two sides by the differences between the blocks (base, head) of each pair. Pairs are in order of time.
+    """Compare the two sides of pairs of blocks (base, head). Pairs are in order of time.
 
     Without a regression, the comparison is inconclusive until it excludes a worsening by 10 %, or for shares by 2
-    points. The first ``discarded`` of the pairs are left out.
+    points. The first ``discarded`` pairs are left out.
     """
     counted_pairs = pairs[discarded:]
     valid = [pair for pair in counted_pairs if pair[0].valid and pair[1].valid]
@@ -77,7 +77,7 @@ def compare_pairs(pairs: Sequence[_Pair], *, title: str = "", discarded: int = D
 
 
 def _compare_blocks(pairs: Sequence[_Pair]) -> tuple[list[AnyChange], list[MetricComparison], set[Key]]:
-    """Return the tested metrics' changes, the untested metrics, and the keys of those that only the head lacks."""
+    """Return the changes, the metrics whose change is unknown, and the tested metrics that only the head lacks."""
     columns: defaultdict[Key, list[tuple[Measurement, Measurement | None]]] = defaultdict(list)
     for base, head in pairs:
         others = head.by_key()

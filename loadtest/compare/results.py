@@ -35,13 +35,13 @@ class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
             worse; None if unknown.
         detectable_value: for a share, the head's value after the minimum detectable change.
         sd: standard deviation between runs or pairs, on the metric's scale.
-        n: number of runs in the history, or of pairs.
+        n: number of earlier runs that the comparison uses, or of pairs.
         suspect: whether a rerun must confirm that the metric became worse.
         drift: whether the baseline has the first runs of its period instead of the latest, to find slow drift.
         gated: whether the verdict may use the metric.
         why: why the metric is not tested or inconclusive, or why its change does not count; empty otherwise.
         earlier: values of the base side in order, for plots; ``later`` has those of the head side.
-        resolution_ms: the poll interval in ms. Smaller differences do not count.
+        resolution_ms: error of the times in ms, due to polls or rounding. Smaller differences do not count.
     """
 
     traffic: str
@@ -83,8 +83,8 @@ class ChangeFinding(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         kind: ``throttled`` (more 429s than expected), ``failing`` (more errors) or ``grown`` (longer times). Older
             files also have ``moved`` and ``less``.
-        sentence: "greetings: executionTime p50 +66 ms (+69 %, 95 %: +58 to +75)".
-        cause: the metric closest to the cause.
+        sentence: such as "greetings: executionTime p50 +66 ms (+69 %, 95 %: +58 % to +75 %)".
+        cause: the metric that the finding is about; ``symptoms`` became worse, too.
     """
 
     kind: FindingKind

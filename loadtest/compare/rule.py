@@ -102,7 +102,7 @@ def _compare_run(
     noise: Sequence[RunMeasurements],
     suspected: Collection[Key] = (),
 ) -> tuple[list[AnyChange], list[MetricComparison]]:
-    """Return the changes of the tested metrics of a run, and the metrics that are not tested.
+    """Return the changes of a run's metrics, and the metrics whose change is unknown.
 
     A change is relative to the latest runs, or to the first runs if its p is smaller there. A metric that ``run`` lacks
     is in the second list if most earlier runs have it, or if it is ``suspected``.

@@ -22,7 +22,7 @@ from loadtest.compare.verdict import weights
 from loadtest.stats.differences import student, student_tail
 
 ALL: Final = "all entries"
-"""Name of the mean over all traffic entries. The mean shows changes that all entries share."""
+"""Stands for the mean response time p50 of all traffic entries, which shows changes that they share."""
 _LEVEL: Final = 0.0025
 """A change is found if its p, adjusted for all places and metrics of a stretch, is at most this."""
 _SHORTEST: Final = 3
@@ -138,7 +138,7 @@ def _alike(one: _Series, other: _Series) -> bool:
 
 
 def _same(each: _Found, other: _Found) -> bool:
-    """Whether changes of two metrics are the same change. A step of one metric may look like a trend in the other."""
+    """Whether changes of two metrics are the same change. A step of one metric may look like a trend in another."""
     kinds = {each.kind, other.kind}
     if kinds == {"trend"}:
         return each.begin < other.end and other.begin < each.end

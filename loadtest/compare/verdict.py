@@ -4,8 +4,8 @@ Two rules judge each metric: Holm's procedure over the tested metrics, and the m
 
 - ``regressed`` (4): A metric became worse beyond chance and by at least the minimum effect. Against a history, the
   rerun confirmed it.
-- ``pass`` (0): No metric is suspected, or the rerun confirmed none. The sentence gives the minimum detectable changes.
-- ``learning`` (0): Too few comparable accepted runs exist (five are needed, or two in a later baseline period).
+- ``pass`` (0): No metric regressed or remains suspected. The sentence gives the minimum detectable slow-down.
+- ``learning`` (0): Too few comparable accepted runs exist (five are needed, or two after a baseline period of five).
 - ``inconclusive`` (6): The user must act. A suspected metric awaits its rerun, the rerun could not measure it, or the
   environment changed, too. Or no metric could be tested, pairs do not exclude +10 %, or the head lacks a tested metric.
 - ``not comparable`` (3): The runs differ in a fact that must be equal, such as scenario, target or API keys.
@@ -14,8 +14,8 @@ Two rules judge each metric: Holm's procedure over the tested metrics, and the m
 Against a history, a metric that varies too much is ``inconclusive``, but the overall verdict is not. Otherwise every
 run of a noisy service would be inconclusive, and users would switch the check off.
 
-Response time, executionTime, overhead and goodput measure nearly the same quantity, and each further test weakens the
-others. executionTime p50 is therefore tested only where the response time cannot show its changes.
+Response time, executionTime and overhead mostly change together, and each further test weakens the others.
+executionTime p50 is therefore tested only where the response time cannot show its changes.
 """
 
 import math
@@ -42,7 +42,7 @@ from loadtest.words import counted
 _REAL: Final = 0.01
 """A share whose rise is below the minimum effect counts as changed if its adjusted p is at most this."""
 _IMPROVED_LEVEL: Final = 0.05
-"""A metric improved if its p, adjusted by Holm, is at most this."""
+"""The p of an improved metric, adjusted by Holm, is at most this."""
 _SUSPECTED: Final[tuple[MetricVerdict, str]] = "inconclusive", "suspected: a rerun must confirm it"
 _EVENTS: Final = {Metric.ERROR_RATE: "request failed", Metric.THROTTLED_RATE: "request was rejected"}
 _WEIGHTS: Final = {
@@ -89,7 +89,7 @@ def weights(columns: Mapping[Key, Sequence[Measurement]]) -> dict[Key, float]:
     """Return the weights that divide α among the metrics of the base side; 0 for untested metrics.
 
     executionTime p50 is tested if the poll interval exceeds 5 % of the response time, or if the response time cannot be
-    judged, for example because it includes waits for a limit's window.
+    judged.
     """
     found = {key: _WEIGHTS.get(key.metric, 0.0) for key in columns}
     for key in columns:

@@ -155,7 +155,7 @@ _VARIABLE: Final = re.compile(r"\$(\w+|\{\w+\})")
 
 
 def of_variables(text: str) -> Format:
-    """Return the format with this name, or make a format from a text like nginx's ``log_format``.
+    """Return the format with the name ``text``, or make a format from a text like nginx's ``log_format``.
 
     An example of such a text is ``$msec "$request" $status $request_time``. Variables without a role are skipped.
     Raises ``InputError`` if the text lacks a time, a status, or a request.
@@ -305,7 +305,7 @@ class _Har(msgspec.Struct):
 def har_fields(source: Source) -> Fields:
     """Return the columns of a HAR file. The only headers read are the API key, Retry-After and rate limits.
 
-    Raises ``InputError`` if the file is too large, or not a HAR file.
+    Raises ``InputError`` if the file is too large, is not a HAR file, or has no entries.
     """
     data = source.head + source.read(_HAR_MOST)
     if len(data) > _HAR_MOST:

@@ -29,7 +29,7 @@ _FORM: Final = (
     r"^(?P<second>[0-9]+|[0-9]{2}/[A-Za-z]{3}/[0-9]{4}:[0-9:]{8}|[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:]{8})"
     r"(?:[.,](?P<fraction>[0-9]+))?(?P<zone> ?(?:Z|UTC|GMT|[-+][0-9]{2}:?[0-9]{2}))?$"
 )
-"""Seconds since 1970, ``10/Oct/2025:13:55:36 +0200``, or ISO 8601. Each may have a fraction and a time zone."""
+"""Seconds or ms since 1970, ``10/Oct/2025:13:55:36 +0200``, or ISO 8601. Each may have a fraction and a time zone."""
 _MONTHS: Final = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 _MILLISECONDS: Final = 10**11
 """Stamps from this number on are in milliseconds. In seconds, this number is a time in the year 5138."""
@@ -88,7 +88,7 @@ class LogRequests:
     parts: list[pa.RecordBatch] = field(default_factory=list)
 
     def add(self, form: Format, fields: Fields, lines: pa.Array | None = None) -> None:
-        """Add the requests of a block of lines. ``lines`` are only needed for ``example``."""
+        """Add the requests of a block of lines, or of a HAR file, which has no ``lines``."""
         n = len(fields["time"] if lines is None else lines)
         fields = {**dict.fromkeys((*ROLES, "rate_limit"), pa.nulls(n, pa.binary())), **fields}
         stamps, digits, zoneless = _parse_stamps(fields["time"])

@@ -36,7 +36,7 @@ _NS: Final = 1e9
 _ROUNDING_NS: Final = 1000
 _NONE: Final = np.zeros(0, np.int64)
 _MOST_OPERATIONS: Final = 5_000_000
-"""If a target has a budget, a traffic entry may have at most this many arrivals. More are rejected as a mistake."""
+"""If arrivals are counted before a run, a traffic entry may have at most this many. More are rejected as a mistake."""
 
 
 _COUNTED: Final = " (including preflight, seeding and a poll for each submit)"
@@ -120,7 +120,7 @@ def repeated(load: MinimumLoad, starts_s: Sequence[float], before: MinimumLoad |
 def preflight_load(scenario: Scenario, keys: int) -> MinimumLoad:
     """Return the load of a preflight: a request for each tried key, then the scenario's first workflow, if any.
 
-    The workflow is a run, or a submit with a retrieval.
+    The workflow takes a run, or a submit and a retrieval.
     """
     counts: Counter[LimitName] = Counter({LimitName.RETRIEVAL: min(keys, PREFLIGHT_KEYS)})
     if (traffic := first_workflow(scenario)) is not None:

@@ -154,7 +154,7 @@ def test_a_threshold_that_fails_at_any_rate_is_named() -> None:
     """Times that half of the rate does not shorten are the service's own."""
     found = answer([waiting(1.0, 402.0), waiting(0.5, 400.0)], WIDE, RUNS, None)
     assert (found.range, found.code) == (None, ExitCode.INCONCLUSIVE)
-    assert "throttled_rate == 0 fails at any rate: equally at 0.5 and 1 times the scenario's rate" in found.sentence
+    assert "throttled_rate == 0 fails at every rate: equally at 0.5 and 1 times the scenario's rate" in found.sentence
     assert "times 400 ms and 402 ms" in found.sentence.replace("\u00a0", " ")
     assert "longer duration" not in found.sentence
 
