@@ -62,7 +62,7 @@ class AssumedLimits:
 
     @classmethod
     def recorded(cls, target: TargetInfo) -> Self:
-        """Return the assumptions that ``run.json`` records. Raises ``ValueError`` if they name no known limiter."""
+        """Return the assumptions that ``run.json`` records. Raises ``ValueError`` if no limiter can be made of them."""
         if target.limit_scope not in SCOPES:
             raise ValueError(f"no limiter is known that counts by {target.limit_scope!r}")
         if target.limit_scope in SHARED_SCOPES and target.limit_all is None:

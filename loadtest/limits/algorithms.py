@@ -106,12 +106,12 @@ class Algorithm:
 
     @property
     def variants(self) -> tuple[bool, ...]:
-        """The values of ``count_rejected`` that make it decide differently."""
+        """The permitted values of ``count_rejected``."""
         return (False, True) if self.can_count_rejected else (False,)
 
     @property
     def roundings(self) -> tuple[bool, ...]:
-        """The values of ``round_down`` that make it decide differently."""
+        """The permitted values of ``round_down``."""
         return (False, True) if self.can_round_down else (False,)
 
 

@@ -54,7 +54,7 @@ def candidates(requests: RequestLog, assumed: LimiterSpec, offset: float, reach:
 def _without_burst(
     requests: RequestLog, assumed: LimiterSpec, offset: float, reach: float, *, windowed: bool
 ) -> Iterator[Fit]:
-    """Fit the algorithms without a burst, either with windows or without windows. Aligned windows come last."""
+    """Fit the algorithms that have no burst and the given ``windowed``. Aligned windows come last."""
     wanted = [each for each in ALGORITHMS.values() if each.windowed == windowed and not each.has_burst]
     on_clock = []
     for algorithm in sorted(wanted, key=lambda each: each.aligned):

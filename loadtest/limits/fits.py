@@ -28,7 +28,7 @@ BAR: Final = 0.95
 """A fitting limiter predicts this share of the decidable 429s, and of the decidable accepted requests
 (docs/metrics.md)."""
 _UNLIKELY: Final = -2.0
-"""A limiter does not fit if the log10 probability of its contradictions is below this, which is 1 in 100."""
+"""A limiter does not fit if log10 of the probability of so many contradictions is below this (1 in 100)."""
 SIGNIFICANT: Final = -3.0
 """A limiter or a value of a parameter is excluded if log10 of the sign test's probability is at most this."""
 _LOOKED: Final = 10_000
@@ -43,7 +43,7 @@ _PHASES: Final = 7
 EVIDENCE: Final = 6.9
 """A fit is clearly worse than another if its score is lower by more than this: odds of about 1000 to 1."""
 _FURTHER: Final = 6
-"""Thresholds up to twice the best plus this number are tried, because twice a small threshold is too few."""
+"""Thresholds up to twice the best plus this number are tried, because twice a small threshold is too low."""
 
 Fitted = Literal["count", "burst", "shift", "rate", "phase"]
 
@@ -57,11 +57,11 @@ class Fit:
         right: decisions that the limiter predicts.
         wrongly_rejected: requests rejected although the limiter had room.
         wrongly_admitted: requests accepted although the limiter was exhausted.
-        undecidable: requests on which the limiter's decision depends on the exact times, within their tolerance. It
-            decides all other requests.
+        undecidable: requests on which the limiter's decision depends on the exact times, within their tolerance. The
+            limiter decides all other requests.
         rejected: rejected requests among those that the limiter decides; ``accepted`` likewise.
         not_held: accepted requests that were faster than a queue's delay. They count as wrong.
-        score: log-likelihood, minus half the logarithm of n for each fitted parameter (after Schwarz's criterion).
+        score: log-likelihood, minus ½ ln(number of decisions) for each fitted parameter (after Schwarz's criterion).
         wrong: whether each request's decision contradicts the limiter.
         bursts: the smallest and largest burst that fit equally well, if there are several.
         counts: the smallest and largest count that the decisions do not exclude; None for the documented count, or if
@@ -92,8 +92,8 @@ class Fit:
     def fits(self) -> bool:
         """Whether the limiter predicts ``BAR`` of the decidable 429s, and of the decidable accepted requests.
 
-        Sampling error is allowed for: the result is False only if a limiter that predicts ``BAR`` would have so many
-        contradictions with a probability below 1 %, or if the limiter decides no request.
+        A lower share counts as sampling error if a limiter that predicts exactly ``BAR`` would get such a low share
+        with a probability of at least 1 %. A limiter that decides no request does not fit.
         """
         likely = all(log10_at_most(n - wrong, n, BAR) >= _UNLIKELY for wrong, n in self._sides)
         return likely and self.rejected + self.accepted > 0
@@ -165,7 +165,7 @@ def _likelihood(n: int, wrong: int, unsure: int) -> float:
 
 
 def threshold_bounds(requests: RequestLog, loads: Loads) -> tuple[Floats, Floats]:
-    """Return, by accepted request, the lowest threshold that fits, and by rejection, the lowest that does not fit."""
+    """Return the lowest threshold that may accept each accepted request, and that must accept each rejected request."""
     accepted, rejected = requests.decisions
     return np.ceil(loads[0][accepted] + 1 - SLACK), np.ceil(loads[1][rejected] + 1 - SLACK)
 
@@ -211,7 +211,7 @@ def may_fit(requests: RequestLog, loads: Loads) -> bool:
 
 
 def compare_with(requests: RequestLog, spec: LimiterSpec, shift: float) -> Fit:
-    """Compare a limiter that has the count of ``requests.limit`` with the recorded decisions.
+    """Compare the recorded decisions with a limiter that has the count of ``requests.limit``.
 
     ``shift`` is the server's clock minus ours, in s. Only limiters that follow the server's clock depend on it.
     """

@@ -21,7 +21,7 @@ from loadtest.units import Limit
 
 InferenceOutcome = Literal["nothing", "named", "several", "none"]
 FITTED: Final = 50_000
-"""Algorithms are compared with the first requests of each limit, at most this many."""
+"""Only the first requests of each limit, at most this many, are used to compare algorithms."""
 _LEAST_REJECTED: Final = 10
 """A fit with another count than the documented count must decide at least this many 429s. Fewer contradictions exclude
 no limiter in the sign test: 2⁻¹⁰ is the first probability below 1 in 1000."""
@@ -73,7 +73,7 @@ class Inference:
 
     @property
     def other_counts(self) -> tuple[int, int] | None:
-        """Smallest and largest count of the named limiters; None without any, or if any has the documented count."""
+        """Smallest and largest count of the named limiters; None unless all of them exclude the documented count."""
         held = [counts for fit in self.named if (counts := counts_of(fit)) is not None]
         if not held or len(held) < len(self.named):
             return None

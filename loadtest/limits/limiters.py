@@ -237,7 +237,7 @@ class SlidingCounter(Limiter):
         self._most = self._count + self._slack
 
     def _wait(self, until: float) -> float:
-        """Return the seconds until p(1 − f) + c + 1 ≤ N in this window or in the next one, where c becomes p."""
+        """Return the seconds until p(1 − f) + c + 1 ≤ N in this window or in the next window, where c becomes p."""
         spare = self._count - self._now - 1
         # Rounding down hides up to one request of the previous window's part.
         more, later = (1, 2 * GRAIN) if self._round_down else (0, 0.0)

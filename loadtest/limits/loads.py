@@ -89,7 +89,7 @@ class RequestLog:
 
     @cached_property
     def aligned(self) -> "_Axis":
-        # The tolerance includes a grain, for two rounded times. A window's edge is not rounded: half a grain is enough.
+        # The tolerance has a grain, as for two rounded times. A window's edge is exact, so half a grain is enough here.
         return _Axis(self, self.times + self.grain_s / 2, self.tolerance_s - self.grain_s / 2)
 
     @cached_property
@@ -115,7 +115,7 @@ class _Counted:
     Attributes:
         least: ``[n + 1]``, the number of earlier requests that certainly count, for each index.
         most: ``[n + 1]``, the number of earlier requests that possibly count, for each index.
-        before: (least, most) for each request, even if requests arrived in another order than they were sent.
+        before: (least, most) for each request, valid even if requests arrived in another order than they were sent.
     """
 
     def __init__(self, requests: RequestLog, *, all_count: bool) -> None:
@@ -155,8 +155,8 @@ def _from_first(requests: RequestLog) -> Floats:
             opened, number, end = time, max(number + 3, 0.0), time + window
         elif time >= end:
             end, number = end + window, number + 1
-        # A request cannot precede the request that started its window. Its offset in the window is at least the
-        # tolerance, so that no clock of ``_Axis`` puts it into the previous window.
+        # No request precedes the request that opened the windows. Requests soon after it get the tolerance as
+        # their offset, so that no clock of ``_Axis`` puts them into the previous window.
         found.append(number * window + max(time - end + window, reach if time - opened <= reach else -np.inf))
     return np.asarray(found, float)
 
@@ -204,7 +204,7 @@ class _Axis:
         self._window, self._reach, self._times = requests.limit.window, reach, times
         used = np.unique(np.floor(times / self._window))
         self._numbers = lru_cache(lambda low, high: np.unique(used[:, None] + np.arange(low - 1, high + 3)))
-        # Several limiters are tried at the same shift, so results are kept. A long log is replayed only once.
+        # Several limiters are tried at the same shift, so results are kept.
         small = len(times) <= _KEPT
         self._windows = lru_cache(maxsize=1 if small else 0)(self._at)
         self.loads = lru_cache(maxsize=2 if small else 0)(self._loads)
@@ -288,7 +288,7 @@ def _sliding_log(requests: RequestLog, counted: _Counted) -> Loads:
 
 
 def bucket_loads(requests: RequestLog, rate: float, whole_at: float | None = None) -> Loads:
-    """Return the number u of tokens that are missing from a bucket. It is also the length of a leaky queue.
+    """Return bounds on the number u of tokens that a bucket lacks. It is also the length of a leaky queue.
 
     Each accepted request changes u to max(0, u − ρΔt) + 1. With k requests accepted so far, u equals the
     distance of k − ρt from its minimum so far. ``rate`` is ρ, the tokens refilled per second. If the server's clock

@@ -35,7 +35,7 @@ _COLUMNS: Final = {
     **dict.fromkeys(("start", "end", "status", "key_index", "parent_arrival", "execution_time_ms"), np.float64),
     **dict.fromkeys(("traffic", "mistake"), np.int16),
     "outcome": np.int8,
-    **dict.fromkeys(("error_code", "retry_after"), np.int32),  # 16 bits are too few: a target chooses these texts
+    **dict.fromkeys(("error_code", "retry_after"), np.int32),  # 16 bits are too few if a target varies these texts
     "stage_index": np.int64,
     "kind": np.int8,
     "limit": np.int8,
@@ -299,7 +299,7 @@ _Tried = tuple[int, float, list[Bools]]
 
 
 def _fit(assumed_limits: AssumedLimits, logs: list[RequestLog], clock: tuple[float, float]) -> _Tried:
-    """Return the replay that predicts the most decisions. If several do, the smallest change of the clock decides."""
+    """Return the replay that predicts the most decisions. If several do, return the shift nearest to ``clock``."""
     offset, reach = clock
     if assumed_limits.spec.algorithm == CONCURRENCY:
         tried = [_try(assumed_limits.spec, logs, offset, lead) for lead in _LEADS_S]

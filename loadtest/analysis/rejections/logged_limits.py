@@ -1,7 +1,7 @@
 """The limits of an imported run, inferred from the 429s of its log.
 
-A log does not state which requests share a limiter. Two scopes are tried: a limiter for each key (or address), and one
-for all keys. The count of a limit is stated only if the decisions exclude counts that differ from it by more than 3 %.
+A log does not state which requests share a limiter. Two scopes are tried: a limiter for each key (or address), and a
+limiter for all keys. A limit's count is stated only if the decisions exclude counts that differ from it by over 3 %.
 """
 
 from dataclasses import dataclass, replace
@@ -62,7 +62,7 @@ def logged_limit(
     elif source.stamp == "end" and not source.service_times:
         tolerance += _HELD_S
     each = join(groups, tolerance)
-    # In the second scope, all keys have one limiter.
+    # In the second scope, all keys share a limiter.
     in_order = np.argsort(np.concatenate([group.times for group in groups]), kind="stable")
     scopes = [groups] if len(groups) == 1 else [groups, [replace(groups[0], **concatenated(groups, in_order))]]
     logs = [each, *(join(scope, tolerance) for scope in scopes[1:])]

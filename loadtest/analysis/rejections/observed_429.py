@@ -58,7 +58,7 @@ class FitResult(Result, frozen=True, kw_only=True):
         wrongly_admitted: number of accepted requests that the limiter would reject.
         not_held: number of accepted requests that took less time than the limiter would have held them in its queue.
         undecidable: number of requests that the limiter may accept or reject, because times have a tolerance.
-        score: log-likelihood minus a penalty of half the logarithm of n for each fitted parameter.
+        score: log-likelihood, minus ½ ln(number of decisions) for each fitted parameter.
     """
 
     limiter: str

@@ -143,8 +143,8 @@ class RateHeaders(Result, frozen=True, kw_only=True):
         remaining: number of responses that state how many requests remain.
         held: number of these responses that can be checked: the next request to the limiter was answered, and was sent
             after this request and all earlier requests had ended.
-        untrue: number of checked responses that state a remaining request although a 429 follows.
-        spent_and_passed: number of checked responses that state no remaining request although an accepted request
+        untrue: number of checked responses that state that requests remain although a 429 follows.
+        spent_and_passed: number of checked responses that state that no request remains although an accepted request
             follows. The quota may have been renewed in between.
     """
 
@@ -251,7 +251,7 @@ class Retries(Result, frozen=True, kw_only=True):
 
 
 class Retried:
-    """Collects the operations in figures that took more than one attempt."""
+    """Collects operations that took more than one attempt and are in figures."""
 
     def __init__(self, record: Record) -> None:
         entries = len(record.vocabulary.entries)

@@ -41,7 +41,8 @@ class LimitUsage(Result, frozen=True, kw_only=True):
     """Usage of one limit between two stage boundaries.
 
     Attributes:
-        stretch: names of the period's stages that use the limit; of all its stages if only earlier jobs' polls do.
+        stretch: names of the period's stages that use the limit. If only polls of earlier jobs use it, names of all
+            stages in the period.
         share: requests sent ÷ requests that the sustained rate allows, over all quotas. For a concurrency limit, it is
             the mean number of requests in flight, without 429s, ÷ the sum of all quotas.
         throttled_rate: 429s ÷ requests sent.
@@ -211,8 +212,8 @@ class WindowCounts(Result, frozen=True, kw_only=True):
         spread: minimum, median and maximum of accepted requests in saturated windows; None if there are none.
         over: number of windows with more than ``count`` accepted requests. Requests near an edge do not count, and
             windows with an edge within a burst are left out.
-        most_in_any: maximum number of requests that a limiter accepted in any period of ``window_s`` minus the
-            tolerance for network delay.
+        most_in_any: maximum number of requests that a limiter accepted in any period that is shorter than ``window_s``
+            by the tolerance for network delay.
         seems: the limit that saturated windows suggest; None if they disagree, or if there are fewer than two.
     """
 

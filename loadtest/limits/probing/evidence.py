@@ -16,9 +16,9 @@ WINDOWS: Final = 8.0
 SAME: Final = 0.02
 """Two rates count as equal if they differ by at most this share: an error of 0.1 s (``NETWORK_S``) in 5 s."""
 _MOMENTS: Final = 6, 40
-"""A burst is replayed as 6 to 40 groups of requests. More groups would slow down the probe."""
+"""A burst of 6 or more requests is replayed as 6 to 40 groups. More groups would slow down the probe."""
 _UNEVEN: Final = (math.sqrt(5) - 1) / 2
-"""The golden section. Its multiples modulo 1 have no period, and so neither have the distances between requests."""
+"""The golden section, an irrational number, so that distances between requests have no period."""
 NETWORK_S: Final = 0.1
 """The network delays a request and its answer together by at most this many seconds (bench/README.md)."""
 PATIENCE_S: Final = 2.5 * NETWORK_S
@@ -28,7 +28,7 @@ _TRIP_S: Final = 0.005
 _PARTS: Final = 8
 """A burst is sent in up to this many parts, so that few requests follow the first rejection."""
 _SHORT: Final = 0.15
-"""A burst takes at most this share of a documented window, so that most bursts lie within one window."""
+"""A burst's parts should be answered within this share of a documented window: most bursts then lie in one window."""
 Who = Literal["own", "other key", "other limit"]
 """The quota that a request consumes: the probed quota, the same limit of another key, or another limit."""
 
@@ -135,7 +135,7 @@ class ProbeEvidence:
         return np.minimum(volley.answered, volley.sent + self.longest)
 
     def weight(self, volley: Volley, window: float) -> float:
-        """Return a burst's weight as evidence: below 1 if decisions took, on average, over 0.1 s and 2 % of ``window``.
+        """Return a burst's weight: below 1 if its mean decision time exceeds both 0.1 s and 2 % of ``window``.
 
         The random arrival times of ``arrivals`` cover the network's delays, but may not cover those of a busy machine.
         """
@@ -153,8 +153,8 @@ class ProbeEvidence:
         In half of the draws, a burst's requests are delayed together, because a busy server may receive them only just
         before it answers.
 
-        A group lasts about half of ``refill_s``. For buckets, ``refill_s`` is the time until one more request is
-        accepted; for windows, it is a 60th of a window.
+        Within ``_MOMENTS``, a group lasts about half of ``refill_s``. For buckets, ``refill_s`` is the time until one
+        more request is accepted; for windows, it is a 60th of the documented window.
         """
         lasts = min(volley.answered[-1], volley.sent[-1] + self.longest) - volley.sent[0]
         moments = int(min(max(2 * lasts / refill_s, _MOMENTS[0]), _MOMENTS[1]))
@@ -177,7 +177,7 @@ class ProbeEvidence:
     def exceeds(self, limit: Limit) -> bool:
         """Whether more requests were accepted than the limit can accept at any phase. Other clients can't cause this.
 
-        In T seconds, windows of W seconds accept at most N·(⌊T/W⌋ + 2) requests, and a bucket of N accepts fewer.
+        In T seconds, windows of N requests per W seconds accept at most N·(⌊T/W⌋ + 2), and a bucket of N accepts fewer.
         """
         passed = [(each.sent, each.answered) for each in self.answers if each.passed and each.who == "own"]
         sent, answered = np.array(passed).reshape(-1, 2).T

@@ -3,8 +3,8 @@
 A hypothesis is a row of three parameters: N and W (for buckets, B and the seconds per refilled request), and the offset
 of the server's clock. Each hypothesis decides on all requests again, for several random draws of their arrival times.
 If a draw accepts more or fewer requests of a burst than the server, it gets less weight, and another draw may replace
-it (a particle filter: Gordon, Salmond and Smith, IEE Proceedings F 1993). Likely rows are kept and varied, within their
-range and, in steps that double, beyond it.
+it (a particle filter: Gordon, Salmond and Smith, IEE Proceedings F 1993). Likely rows are kept and varied, within and
+beyond their range.
 """
 
 import itertools
@@ -28,7 +28,7 @@ RATES: Final = 30.0
 """Rates within this factor of the documented rate are tried, and windows down to the documented window ÷ this factor.
 This is an assumption."""
 FAR: Final = math.log(500)
-"""A limiter is excluded if its log-likelihood is this far below the best, so that at most 0.2 % of probes are wrong."""
+"""A limiter is excluded only if its log-likelihood is this far below the best: at most 0.2 % of probes are wrong."""
 _PER_MISS: Final = 3.5
 """Each surplus or missing accepted request of a burst makes a draw e^3.5 = 33 times less likely. 3.5 is between
 FAR / 2 and FAR, so that two misses exclude a limiter, and a single miss does not."""
@@ -36,15 +36,15 @@ _LIKELY: Final = 1.5 * _PER_MISS
 """Parameters are likely if the natural log of their likelihood is at most this far below the best. One and a half
 missed requests cost as much."""
 _USUAL: Final = 2.0
-"""A burst is assumed to lose up to this much log-likelihood if the network decides how many requests are accepted. A
-missed request costs more."""
+"""If network delays decide how many requests of a burst are accepted, the burst is assumed to cost up to this much
+log-likelihood. A missed request costs more."""
 _SHORT_S: Final = 1.0
 """A probe cannot tell whether windows up to this length in s begin with a request or by the clock, because clocks may
 differ by 0.5 s."""
 _ROWS: Final = 20
 """At most this many rows of one algorithm are varied. More would slow down the probe (bench/probe_confusion.py)."""
 DRAWS: Final = 16
-"""Number of draws of arrival times. The numbers of tried values depend on it, too. More would slow down the probe."""
+"""Number of draws of arrival times. The number of tried parameter values derives from it. More would be slower."""
 _FINEST: Final = 0.0005
 """Smallest relative step of rates and offsets. It is 30 ms of a minute, less than the network hides."""
 Experiment = Sequence[tuple[float, int]]
@@ -58,7 +58,7 @@ _CASES: Final = 10
 _EXPERIMENTS: Final = 20
 """Each experiment has a fixed cost, a probe's budget ÷ this number, because choosing it takes about 0.1 s."""
 _GAP: Final = 1.5
-"""Bursts are at most this many windows apart, so that the next burst is in the same window or soon after it."""
+"""Successive bursts are at most about this many windows apart, so the next is in the same window or soon after it."""
 
 
 class Hypotheses:
@@ -74,14 +74,14 @@ class Hypotheses:
         self._chained = not (self.bucket or self.aligned) and ALGORITHMS[algorithm].can_round_down
         """Whether the first request starts all windows. Its time is then a parameter, like the server's clock."""
         self._usual = NETWORK_S if self._chained else REACH_S
-        """The largest offset in s that clock error and the network explain."""
+        """The largest offset in s that clock error or the network explains."""
         self._documented = documented
         self.rows: Floats = np.empty((0, 3))
         """N, W, and the offset in s of the clock or first request. For buckets: B, seconds per request, and offset."""
         self.fits: Floats = np.empty((0, 0))
         """Natural log of each row's likelihood in each experiment."""
         self.well: Floats = np.empty(0)
-        """Fit of each row. It is 0 if the row explains the answers perfectly, else negative."""
+        """Log-likelihood of each row without losses that network delays may have caused. It is at most 0."""
         self.replay: LimiterReplay
         self.places: Ints
         """The index in ``replay`` of each row."""
@@ -108,7 +108,7 @@ class Hypotheses:
     def fills_each_second(self) -> bool:
         """Whether the bucket is shown as a window of 1 s: each second refills all but at most 2 of its tokens.
 
-        The documented window is then at most 1 s, too.
+        This requires a documented window of at most 1 s.
         """
         stepped = self.bucket and self.round_down and not self.count_rejected
         if not stepped or self._documented.window > _SHORT_S:
@@ -165,7 +165,7 @@ class Hypotheses:
             self.rows, self.fits, self.well = self.rows[kept], self.fits[kept], self.well[kept]
 
     def _spread(self, most: int) -> Ints:
-        """Return the indices of the best rows of each window length, and of others within 2 · ``FAR`` of the best."""
+        """Return the indices of up to ``most`` rows within 2 · ``FAR`` of the best, spread over the window lengths."""
         order = np.argsort(-self.scores, kind="stable")
         order = order[self.scores[order] >= self.best - 2 * FAR]
         if len(order) <= most:
@@ -308,7 +308,7 @@ def best(
 
     A case is a likely limiter of a rival model. ``most`` is the largest size of a burst, slightly above the requests
     that are accepted at once. ``left`` requests remain. Bursts are at least ``blur`` s apart. ``until`` is the latest
-    time of the last burst. The cost is relative to the requests and seconds of a whole probe (``budget``).
+    start of the last burst. The cost is relative to the requests and seconds of a whole probe (``budget``).
     ``lasts`` returns the seconds over which bursts of given sizes arrive.
     """
     chance = np.random.default_rng(left)

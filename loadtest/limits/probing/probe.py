@@ -1,4 +1,4 @@
-"""A probe of one limit. It chooses bursts, which its caller sends, and weighs models until a limiter is identified."""
+"""A probe of one limit. It chooses bursts, which its caller sends, and weighs models of the limiter by the answers."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -174,7 +174,7 @@ class Prober(BurstSender):
             algorithm=model.algorithm,
             count_rejected=model.count_rejected,
             count=(low, high),
-            # The longest window represents all windows that are longer than the probe.
+            # The probe cannot measure a window that is longer than the probe itself.
             window_s=(least, most if most <= WINDOWS * window else COMMON_WINDOWS[-1]),
             phase_s=model.phase,
             round_down=model.round_down,
@@ -229,11 +229,11 @@ class Prober(BurstSender):
         return "other" if slowest <= 2 * documented.rate else "can't tell"
 
     def _conclude(self) -> str:
-        """Describe the missing evidence; empty if the result is certain."""
+        """Return the missing evidence as text; empty if the result is certain."""
         if self._ill:
             return "no single limiter explains the answers: there may be several servers, two limits or other clients"
         if len({each.key for each in self.models}) > 1:
-            return "the request budget is too small to tell the limiters apart"
+            return "the remaining requests and time do not suffice to tell the limiters apart"
         numbers = self._stated(self._likely)
         compared = self._verdict(numbers)
         # Another client's requests can look like another limiter, or like a smaller burst.
@@ -280,9 +280,9 @@ class Prober(BurstSender):
         )
 
     def _share(self, *, last: bool = False) -> Exchange[None]:
-        """Find out whether another key or limit shares the quota, by requests to it while the quota is exhausted.
+        """Find out whether another key or limit shares the quota: use that key or limit while the quota is exhausted.
 
-        A single accepted request hardly disturbs later experiments, but proves nothing. At the end, several are sent.
+        A single accepted request hardly disturbs later experiments, but proves nothing. Several are sent at the end.
         """
         if self._many > self.documented.count / 4:  # the quota of a short window recovers too much meanwhile
             return
@@ -303,7 +303,7 @@ class Prober(BurstSender):
             rejected = not (yield from self._volley(self._now, 1)).passed
             if rejected and not through and unused:  # an unused quota accepts at least one request
                 self._shared[who] = True
-            elif rejected and last and through == count:  # a window may have begun meanwhile, but hardly twice
+            elif rejected and last and through == count:  # a window may have begun meanwhile, but hardly at both tries
                 self._shared[who] = False if who in self._separate else None
                 self._separate.add(who)
 
@@ -313,7 +313,7 @@ class Prober(BurstSender):
         return 2 + int(4 * self._trip * self.documented.rate)
 
     def _seen(self) -> list[str]:
-        """Describe observations that no model explains."""
+        """Describe observations that suggest a long window, a ban, or a limiter without a model."""
         found, own = [], [each for each in self._past.answers if each.who == "own"]
         rejected = next((place for place, each in enumerate(reversed(own)) if each.passed), len(own))
         silence = own[-1].sent - own[-rejected].sent if rejected else 0.0
@@ -321,7 +321,7 @@ class Prober(BurstSender):
             before = own[-rejected].sent - window
             accepted = sum(each.passed for each in own[:-rejected] if each.sent >= before)
             found.append(
-                f"after {accepted} requests nothing was accepted for {silence:.3g} s: the window is longer "
+                f"after {accepted} accepted requests, all were rejected for {silence:.3g} s: the window is longer "
                 "than the probe waited, or this is a ban"
             )
         alone = [each for each in self._past.volleys if len(each.sent) == 1]
@@ -330,7 +330,7 @@ class Prober(BurstSender):
             passed, sent = sum(each.passed for each in together), sum(len(each.sent) for each in together)
             if passed < sent:
                 found.append(
-                    f"alone every request was accepted, together {passed} of {sent}: "
+                    f"every request sent alone was accepted, but only {passed} of {sent} sent together: "
                     "a limit on requests in progress, random shedding, or a very short window"
                 )
         return found
@@ -363,7 +363,7 @@ def _rounded(count: float) -> float:
 
 
 def stated(models: Sequence[Standing]) -> StatedNumbers | None:
-    """Return the numbers of all limiters that may be in force; None if the numbers differ too much."""
+    """Return numbers that cover all ``models``; None if there is no model, or if the models differ too much."""
     if not models or len({each.burst is None for each in models}) > 1:
         return None
     low, high = min(each.count[0] for each in models), max(each.count[1] for each in models)

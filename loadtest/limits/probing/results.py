@@ -24,7 +24,7 @@ from loadtest.words import count
 _MOST_NAMED: Final = 4
 """At most this many limiters are named; more are only counted."""
 _ROUNDED_S: Final = 1.0
-"""A correct Retry-After is at most this many seconds too long. RFC 9110, 10.2.3, allows only whole seconds."""
+"""Rounding up to whole seconds (RFC 9110, 10.2.3) makes a correct Retry-After at most this many seconds too long."""
 _OTHERS: Final[dict[Who, str]] = {"other key": "a second key", "other limit": "another limit"}
 _SHARED: Final = {
     ("other key", True): "two keys from this address shared the limit: it is counted per account, per address or for "
@@ -124,9 +124,9 @@ class StatedNumbers(msgspec.Struct, frozen=True, kw_only=True):
     """The numbers of the enforced limit. All limiters that may be in force share them, within narrow bounds.
 
     Attributes:
-        count: N per ``window_s``. For buckets, this is the refill in that time.
+        count: smallest and largest N per ``window_s``. For buckets, N is the refill in that time.
         window_s: the window. For buckets, this is the documented window.
-        burst: requests that a bucket accepts at once; None for windows.
+        burst: smallest and largest number of requests that a bucket accepts at once; None for windows.
     """
 
     count: tuple[float, float]
@@ -151,7 +151,7 @@ class LimitFinding(msgspec.Struct, frozen=True, kw_only=True):
         standing: the limiters that may be in force. If ``why`` is empty, all have one algorithm (short windows may
             differ in how they begin).
         stated: the enforced numbers; None if they are unknown, or differ too much among ``standing``.
-        seen: observations that no limiter explains, as text.
+        seen: observations that suggest a long window, a ban, or a limiter that a probe does not know, as text.
         scope: the scope of a limiter, as far as it is proved. None if it is unknown whether keys share a quota.
         shared: whether the second key and the other limit share the probed quota; None if unclear.
         held: whether accepted requests were delayed as in a queue.
@@ -280,7 +280,7 @@ def verdict_words(found: LimitFinding) -> str:
 
 
 def facts(found: LimitFinding) -> tuple[tuple[str, str], ...]:
-    """Return the findings as (label, words) pairs: first the accepted requests, then the limiters that explain them."""
+    """Return the findings as (label, words) pairs."""
     accepted = found.facts
     window = found.documented[1]
     windows = ", ".join(f"{passed} of {sent}" for passed, sent in accepted.windows)
@@ -362,7 +362,7 @@ def retry_after(answers: Sequence[ProbeAnswer]) -> str:
         late += over > accepted.answered + _ROUNDED_S + 0.05
     share = f"{len(having)} of {len(rejected)} rejections have one"
     if not judged:
-        return f"{share}; no request was accepted after them, so it cannot be checked"
+        return f"{share}; none can be checked: no request was accepted later, or the header is unreadable"
     if not early and not late:
         return f"{share}; none is contradicted"
     return f"{share}; of {judged} that can be checked, {early} were too short and {late} too long"
