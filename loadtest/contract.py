@@ -114,7 +114,7 @@ FIRST_KIND: Final = {operation: kinds[0] for operation, kinds in OPERATIONS.item
 FIRST_KINDS: Final = frozenset(FIRST_KIND.values())
 
 JOB_KINDS: Final = frozenset(kind for kind, request in REQUESTS.items() if request.path == JOB_PREFIX)
-"""Requests that name one job by its id."""
+"""Kinds of request that name a job by its id."""
 
 JOB_OPERATIONS: Final = tuple(operation for operation, kind in FIRST_KIND.items() if kind in JOB_KINDS)
 """Operations on an existing job. The job was seeded, submitted during the run, or listed in a file."""

@@ -65,7 +65,7 @@ class Fit:
         wrong: whether each request's decision contradicts the limiter.
         bursts: the smallest and largest burst that fit equally well, if there are several.
         counts: the smallest and largest count that the decisions do not exclude; None for the documented count, or if
-            ``rates`` has the range.
+            ``rates`` is given instead.
         rates: the smallest and largest rate in requests/s that are not excluded; None for the documented rate.
         phases: if the phase was fitted, the earliest and latest phase in s. The earliest may be negative.
     """
@@ -295,7 +295,7 @@ def _not_excluded(
 
 
 def _neighbours(fit: Fit, offset: float, reach: float) -> Iterator[tuple[LimiterSpec, Limit, float]]:
-    """Yield the limiter with several values of its fitted rate, phase or clock shift; as it is if none was fitted."""
+    """Yield the limiter with several values of its fitted rate, phase or clock shift; unchanged if none was fitted."""
     spec, limit, shift = fit.spec, fit.limit, fit.shift_s or 0.0
     if {"rate", "count"} & {*fit.fitted} and ALGORITHMS[spec.algorithm].has_burst:
         yield from ((spec, Limit(limit.count, limit.window / (1 + by)), shift) for by in _RATES.tolist())
@@ -310,7 +310,7 @@ def _neighbours(fit: Fit, offset: float, reach: float) -> Iterator[tuple[Limiter
 
 
 def _widened(held: list[float], tried: list[float]) -> tuple[float, float] | None:
-    """Widen a range to the next tried rates, because the true rate may lie between two. None if one rate was tried."""
+    """Widen a range to the next tried rates, because the true rate may lie between two. None if only one was tried."""
     rates = sorted({*tried})
     if len(rates) == 1:
         return None

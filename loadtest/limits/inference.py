@@ -167,7 +167,6 @@ def _blocked(requests: RequestLog) -> float | None:
 
 
 def _decides_enough(fit: Fit, n: int, rejected: int) -> bool:
-    """Whether a limiter decides a tenth or more of the 429s and of the accepted requests, and predicts some of both."""
     if "count" in fit.fitted and fit.rejected < _LEAST_REJECTED:
         return False
     return bool(fit.explained) and 10 * fit.rejected >= rejected and 10 * fit.accepted >= n - rejected
@@ -214,7 +213,7 @@ def _with_phases(fit: Fit, left: list[Fit]) -> Fit:
 
 
 def _one_of_each(fits: list[Fit]) -> list[Fit]:
-    """Keep the best fit of each algorithm. Its ranges of burst and count cover the algorithm's other fits, too."""
+    """Keep the best fit of each algorithm, with ranges that cover the algorithm's other fits."""
     alike: dict[tuple[str, bool], list[Fit]] = {}
     for fit in fits:
         alike.setdefault(_kind(fit), []).append(fit)

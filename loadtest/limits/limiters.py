@@ -2,8 +2,8 @@
 
 A limit is N requests per W seconds. Windows are fixed, or slide, either exactly (a log) or approximately (a counter).
 Buckets accept B requests at once and ρ = N/W per second thereafter. A token bucket's state is its number of tokens. The
-state of GCRA and the leaky queue is the time from the last request to the next request's theoretical arrival. A unix
-time would be less precise. A concurrency limit counts requests in progress.
+state of GCRA and the leaky queue is the time from the last request to the next request's theoretical arrival. As a
+unix time, it would be less precise. A concurrency limit counts requests in progress.
 """
 
 import math
@@ -16,7 +16,7 @@ from loadtest.units import Limit
 
 NEVER: Final = float("-inf")
 GRAIN: Final = 5e-7
-"""Two times are equal if they differ by at most this many seconds.
+"""Except at the edge of an aligned window, a request may come this many seconds before a limiter has room again.
 
 Unix time as a float has a resolution of 2.4e-7 s, and a difference of two times may be wrong by one step. Without this
 tolerance, rounding errors would decide on evenly spaced requests that arrive exactly when a limiter has room again.

@@ -2,7 +2,7 @@
 
 If a replay followed its own decisions, one wrong decision would spoil all later decisions. Here, a limiter's state
 follows from the *recorded* acceptances, and only the next decision is predicted. Each decision is separate evidence.
-A request was wrongly rejected if the limiter had room for it, and wrongly admitted if the limiter had none.
+A request was wrongly rejected if the limiter had room for it, and wrongly admitted if it had no room.
 
 The arrival of a request at the server is known within a tolerance, and the decision on an unanswered request is
 unknown. Each algorithm therefore gives bounds on the load. An algorithm accepts a request if load + 1 ≤ its threshold
@@ -113,8 +113,8 @@ class _Counted:
     """Bounds on the number of requests counted before each request.
 
     Attributes:
-        least: ``[n + 1]``, the number of earlier requests that certainly count, for each index.
-        most: ``[n + 1]``, the number of earlier requests that possibly count, for each index.
+        least: number of requests before each index that certainly count, ``[n + 1]``.
+        most: number of requests before each index that possibly count, ``[n + 1]``.
         before: (least, most) for each request, valid even if requests arrived in another order than they were sent.
     """
 
@@ -176,7 +176,7 @@ class _Windows:
         numbers, self._firsts = numbers[used], firsts[used]
         self._sizes = ends[used] - self._firsts
         follows = np.flatnonzero(numbers[1:] == numbers[:-1] + 1)
-        self._befores = self._firsts.copy()  # first request of the previous window, or its own
+        self._befores = self._firsts.copy()  # first request of the previous window; its own if that is empty
         self._befores[follows + 1] = self._firsts[follows]
         self._left = np.minimum(np.maximum(np.repeat(numbers + 1, self._sizes) - times / window, 0.0), 1.0)
 
@@ -249,7 +249,6 @@ def _window_from_first(requests: RequestLog) -> Loads:
     which = np.searchsorted(begins, np.arange(len(requests.times)), side="right") - 1
     begin = begins[which]
     least, most = requests.passed.since(begin, begin)
-    # Near an end, the request may belong to either window.
     ends = requests.times[begins] + requests.limit.window
     past = np.concatenate((np.full(min(1, len(ends)), -np.inf), ends[:-1]))
     close = (requests.times >= ends[which] - requests.tolerance_s) | (

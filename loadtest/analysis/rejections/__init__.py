@@ -299,7 +299,7 @@ _Tried = tuple[int, float, list[Bools]]
 
 
 def _fit(assumed_limits: AssumedLimits, logs: list[RequestLog], clock: tuple[float, float]) -> _Tried:
-    """Return the replay that predicts the most decisions. If several do, return the shift nearest to ``clock``."""
+    """Return the replay that predicts the most decisions. If several do, the shift nearest to ``clock`` decides."""
     offset, reach = clock
     if assumed_limits.spec.algorithm == CONCURRENCY:
         tried = [_try(assumed_limits.spec, logs, offset, lead) for lead in _LEADS_S]

@@ -1,8 +1,8 @@
 """Effect of one party's excess traffic on the 429s, times and errors of all other traffic.
 
 A party is a traffic entry or a key. The 429s of other traffic are compared between seconds with a 429 of the party and
-all other seconds. Several parties may exceed their own limits at the same time, so only the 429s that the assumed
-limiter does not explain count.
+all other seconds. Several parties may exceed their own limits at the same time, so 429s that the assumed limiter
+explains do not count.
 
 Times and errors of other traffic are compared between stages with a 429 of the party and the rest of the run. Whole
 stages are compared, because a flood slows other traffic long before the first 429. Times are compared separately for

@@ -153,8 +153,8 @@ class ProbeEvidence:
         In half of the draws, a burst's requests are delayed together, because a busy server may receive them only just
         before it answers.
 
-        Within ``_MOMENTS``, a group lasts about half of ``refill_s``. For buckets, ``refill_s`` is the time until one
-        more request is accepted; for windows, it is a 60th of the documented window.
+        If ``_MOMENTS`` permits, a group lasts about half of ``refill_s``. For buckets, ``refill_s`` is the time until
+        one more request is accepted; for windows, it is a 60th of the documented window.
         """
         lasts = min(volley.answered[-1], volley.sent[-1] + self.longest) - volley.sent[0]
         moments = int(min(max(2 * lasts / refill_s, _MOMENTS[0]), _MOMENTS[1]))

@@ -46,7 +46,7 @@ _ROWS: Final = 20
 DRAWS: Final = 16
 """Number of draws of arrival times. The number of tried parameter values derives from it. More would be slower."""
 _FINEST: Final = 0.0005
-"""Smallest relative step of rates and offsets. It is 30 ms of a minute, less than the network hides."""
+"""Smallest relative step of rates and offsets. In a window of a minute, it is 30 ms, less than network delays hide."""
 Experiment = Sequence[tuple[float, int]]
 """Bursts: the start of each in unix seconds of our clock, and its number of requests."""
 _TRIED: Final = 1000
@@ -72,7 +72,7 @@ class Hypotheses:
         self.aligned = LimiterSpec(algorithm, round_down=round_down).on_clock
         self._any_phase = self.aligned and not ALGORITHMS[algorithm].can_round_down
         self._chained = not (self.bucket or self.aligned) and ALGORITHMS[algorithm].can_round_down
-        """Whether the first request starts all windows. Its time is then a parameter, like the server's clock."""
+        """Whether windows follow each other from the first request on, whose time is then a parameter."""
         self._usual = NETWORK_S if self._chained else REACH_S
         """The largest offset in s that clock error or the network explains."""
         self._documented = documented
@@ -304,12 +304,11 @@ def best(
     budget: tuple[float, float],
     lasts: Callable[[Floats], Floats],
 ) -> Experiment | None:
-    """Return the experiment that separates the most pairs of cases for its cost; None if none fits or separates any.
+    """Return the experiment that separates the most pairs of cases for its cost; None if none fits or separates a pair.
 
-    A case is a likely limiter of a rival model. ``most`` is the largest size of a burst, slightly above the requests
-    that are accepted at once. ``left`` requests remain. Bursts are at least ``blur`` s apart. ``until`` is the latest
-    start of the last burst. The cost is relative to the requests and seconds of a whole probe (``budget``).
-    ``lasts`` returns the seconds over which bursts of given sizes arrive.
+    A case is a likely limiter of a rival model. ``most`` is the largest size of a burst. ``left`` requests remain.
+    Bursts are at least ``blur`` s apart. ``until`` is the latest start of the last burst. The cost is relative to the
+    requests and seconds of a whole probe (``budget``). ``lasts`` returns the seconds over which bursts arrive.
     """
     chance = np.random.default_rng(left)
     cases = [_cases(rival, chance) for rival in rivals]

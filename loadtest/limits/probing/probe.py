@@ -17,7 +17,7 @@ from loadtest.units import Limit
 REQUESTS: Final = 5.5
 """A probe sends at most this many times the documented count (docs/capacity.md)."""
 _USUAL: Final = 2500, 180.0
-"""Nine of ten probes of a documented limit must not exceed these requests and seconds (bench/README.md)."""
+"""A goal: nine of ten probes of a documented limit take at most these requests and seconds (bench/README.md)."""
 _NARROW: Final = 0.1
 """Bounds are narrow if their relative width is at most this, or if they are at most two requests apart."""
 _HOLDS: Final = next(each.name for each in ALGORITHMS.values() if each.holds)
@@ -60,7 +60,7 @@ class Prober(BurstSender):
         self._others = others
         self._shared: dict[Who, bool | None] = {}
         self._separate: set[Who] = set()
-        """Those of ``others`` that once seemed to have a quota of their own."""
+        """Members of ``others`` that once seemed to have a quota of their own."""
 
     def run(self) -> Exchange[LimitFinding]:
         # Start early in a window, so that the next bursts fall into the same window if windows have the documented
@@ -110,7 +110,7 @@ class Prober(BurstSender):
     def _weigh(self) -> None:
         """Weigh all models, and remove those that are far less likely than the best.
 
-        A removed model is much less likely, whichever single experiment is left out.
+        A removed model is also much less likely if any single experiment is left out.
         """
         for model in self.models:
             model.weigh(self._past)
@@ -321,7 +321,7 @@ class Prober(BurstSender):
             before = own[-rejected].sent - window
             accepted = sum(each.passed for each in own[:-rejected] if each.sent >= before)
             found.append(
-                f"after {accepted} accepted requests, all were rejected for {silence:.3g} s: the window is longer "
+                f"after {accepted} accepted requests nothing was accepted for {silence:.3g} s: the window is longer "
                 "than the probe waited, or this is a ban"
             )
         alone = [each for each in self._past.volleys if len(each.sent) == 1]

@@ -149,7 +149,7 @@ def test_a_ban_is_described_as_what_was_seen() -> None:
 
     found = probed(banned, Limit(20, 60.0), 1)
     assert found.stated is None
-    assert any("after 12 requests nothing was accepted" in each for each in found.seen)
+    assert any("after 12 accepted requests nothing was accepted" in each for each in found.seen)
 
 
 def told(*answers: tuple[float, bool, dict[str, str]]) -> list[ProbeAnswer]:
