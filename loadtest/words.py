@@ -1,4 +1,4 @@
-"""Formats numbers, lists and suggestions for display.
+"""Numbers, lists and suggestions as text for display.
 
 Numbers have few digits and commas between thousands. A missing value is a dash.
 """

@@ -95,7 +95,7 @@ def guarded(make: Callable[[], int], what: str) -> int:
         return int(ExitCode.INTERRUPTED)
     except OSError as error:
         print(f"loadtest: cannot write {what}: {error.strerror}", file=sys.stderr)
-        print("  Remove this cause, then make the files again from the runs.", file=sys.stderr)
+        print("  Remove this cause, then make the report again.", file=sys.stderr)
         return int(ExitCode.USAGE)
     except Exception:  # noqa: BLE001 - any other error is our bug, and Python's exit code 1 would mean a verdict
         traceback.print_exc()

@@ -55,7 +55,7 @@ def _policies(found: Advice) -> Table:
         return TableCell(f"{count(row.done)} of {count(found.count)} done", tone="bad")
 
     worst = {row.worst for row in found.policies if row.worst}
-    note = "Wait: from acceptance to the result."
+    note = "÷ bound: time ÷ the minimum that the strictest limiter allows. Wait: from acceptance to the result."
     columns: TableColumns[PolicyResult] = {
         "Policy": lambda row: row.name,
         "#Time": time,

@@ -35,7 +35,7 @@ _PRICE: Final = "requests_per_operation"
 _TIMES: Final = {1.0: "a whole quota", 2.0: "twice the quota"}
 _NUMBERS: Final = {2: "two", 3: "three", 4: "four", 5: "five"}
 _MOST_NAMED: Final = 3
-"""A clause that would name more stages than this, or this many tied alternatives, gives their number instead."""
+"""A clause names at most this many stages, and fewer tied alternatives; otherwise, it gives their number."""
 
 
 def answer(findings: Findings) -> str:
@@ -121,7 +121,7 @@ def _is_best(findings: Findings, found: ComparisonAnswer, figure: SideFigure) ->
 def _by_duration(findings: Findings) -> str:
     """Return a clause on the durations of work at which jobs were chosen over sync runs; empty for other comparisons.
 
-    Each of two or more comparisons must be of a sync run with a job. The sync runs' executionTime p50 must ascend.
+    The answer must have at least two comparisons, each of a sync run with a job, in ascending order of executionTime.
     """
     plans = findings.record.info.traffic
     rows = list[tuple[float, ComparedSide, bool]]()

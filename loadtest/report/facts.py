@@ -54,7 +54,7 @@ def facts(record: Record, windows: str = "") -> tuple[tuple[str, str], ...]:
         "Scenario": f"{info.scenario.name}, hash {info.scenario.hash}, seed {info.seed}",
         "Started": started,
         "Covered": seconds(record.covered_s) + (f", {seconds(warmup)} of warm-up excluded" if warmup else ""),
-        "Load": f"{keys}, made by {counted(workers, 'worker') if workers else '1 process'}",
+        "Load": f"{counted(workers, 'worker') if workers else '1 process'}, {keys}",
         "Workers": "; ".join(map(describe_worker, info.worker_processes)),
         "Connected to": _peers(info.peers),
         "Clock": _clock(info),
@@ -143,7 +143,7 @@ def _missed(findings: Findings) -> Iterator[str]:
     kinds = dict.fromkeys(one.kind for one in findings.on_purpose if one.kind != ERROR_EXPECTED)
     tested = {one.kind for one in findings.on_purpose if one.sent > one.throttled}
     if untested := [kind for kind in kinds if kind not in tested]:
-        yield f"responses to {joined(untested)}: none was sent, or all got 429"
+        yield f"responses to {joined(untested)}: no such request was sent, or all got 429"
     if info.target.embedded:
         yield "a deployed service and the network to it: the target was the embedded reference API, over loopback"
     if info.target.faults:
@@ -168,7 +168,7 @@ def _limits(findings: Findings) -> Iterator[str]:
     record = findings.record
     unused = [n for n in LIMIT_NAMES if n in record.assumed_limits.limits and not record.counts.requested(n)]
     if unused and len(unused) < len(LIMIT_NAMES):
-        yield f"the {joined(unused)} limit{'s' if len(unused) > 1 else ''}: no request counted"
+        yield f"the {joined(unused)} limit{'s' if len(unused) > 1 else ''}: never used"
     windows = {name: record.assumed_limits.limit_on(name).window for name in record.limits()}
     if short := [f"{name} ({seconds(window)})" for name, window in windows.items() if window > record.covered_s]:
         yield f"a whole window of {joined(short)}: the run covers {seconds(record.covered_s)}"
@@ -193,7 +193,7 @@ def _results(findings: Findings) -> Iterator[str]:
     if vague:
         listed = "; ".join(f"{text} ({name})" if len(vague) > 1 else text for name, text in vague.items())
         exact = f"the exact moment when job results of {joined(list(vague))} became available"
-        yield f"{exact}: polling shows only that the median is {listed}"
+        yield f"{exact}: polling shows only that the median time to result is {listed}"
     if pending := findings.ledger.pending:
         yield f"the end of {counted(pending, 'job')}: pending when last seen"
     used = {plan.workflow for plan in findings.record.info.traffic.values() if plan.workflow}

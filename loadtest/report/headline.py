@@ -27,14 +27,11 @@ from loadtest.report.page import KeyFigure, OutcomeBar
 from loadtest.words import NOTHING, capital, count, counted, duration_ms, measured, nearest, rate, seconds, share
 
 _NAMED: Final = 0.01
-"""A clause about failures and time-outs is written if they reach this share of the operations sent in a stage."""
+"""The sentence describes a stage's failures and time-outs only if they reach this share of its sent operations."""
 
 
 def headline(findings: Findings, entry: MainEntry | None) -> str:
-    """Answer the scenario's question in a sentence of at most 20 words, or return ``No data, because …``.
-
-    If the scenario has no comparison, deliberate mistake or large burst, the answer describes the main entry.
-    """
+    """Return the sentence, or ``No data, because …``."""
     info = findings.record.info
     if entry is None or not findings.metrics.overall.operations.sent:
         return f"No data, because {_nothing(findings)}."
@@ -158,7 +155,7 @@ def requests_sent(findings: Findings, kind: RequestKind) -> int | None:
 
 
 def _fate(group: ErrorGroup) -> str:
-    """Return the outcome of a group's requests: ``got 404 unknown_workflow``."""
+    """Return how a group's requests ended: ``got 404 unknown_workflow``."""
     if group.code and group.reason == Reason.WRONG_SHAPE:
         return f"got {group.status} in another shape than the documented one: {group.code}"
     if group.status is not None and group.code:

@@ -176,7 +176,7 @@ def _title(runs: Sequence[HistoryRun], shown: Sequence[Key]) -> str:
     before = [run.measurements.by_key() for run in valid[:-1] if run.status == "accepted"]
     if found := [one for metric in shown if before and (one := _last(valid[-1], before, metric)) is not None]:
         return max(found, key=lambda one: one[0])[1]
-    return f"{NATURES[shown[0].metric].name}: the last run has no value, or no earlier run has one" if shown else ""
+    return f"{NATURES[shown[0].metric].name}: the last valid run cannot be compared" if shown else ""
 
 
 def _last(run: HistoryRun, before: Sequence[Mapping[Key, Measurement]], metric: Key) -> tuple[float, str] | None:

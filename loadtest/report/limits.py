@@ -134,10 +134,9 @@ def window_phase(findings: Findings) -> str:
 
 
 def unexplained_429s(findings: Findings, limit: str) -> tuple[int, int] | None:
-    """Return the number of a limit's 429s that no known limiter explains, and the number of all its 429s.
+    """Return how many of a limit's 429s the assumed limiter does not explain, and the number of all its 429s.
 
-    Return None if the assumed limiter is unknown or explains at least half of the 429s, if a known limiter fits, or
-    without 429s.
+    Return None if these are at most half of its 429s, if the assumed limiter is unknown, or if a known limiter fits.
     """
     found = findings.observed_429.limits.get(limit)
     if found is None or found.assumed is None or not found.throttled or found.inference.word in ("named", "several"):

@@ -42,12 +42,12 @@ TERMS: Final[Mapping[str, str]] = {
     "95 % interval": "It contains the true value in 95 of 100 such runs, if the assumptions in its note hold.",
     "accepted": "Let through by the rate limiter. The answer has another status than 429.",
     "amplification": "Requests sent for each operation, retries included and polls left out.",
-    "binding constraint": "The bottleneck of the run: the generator, a limit or the target’s capacity.",
-    "dispatch lag": "Time from a request’s due time until it is handed to the network, without waits for a free user.",
+    "bottleneck": "The constraint that the load reached: the generator, a limit or the target’s capacity.",
+    "dispatch lag": "The start lag without waits for a free user: the delay that the load generator causes.",
     "evenness": "Regularity of sending: sd ÷ mean of the number of sends per 100 ms, beside that of the schedule.",
     "executionTime": "Duration of the work, as reported by the server.",
     "expected": "Decisions of the assumed rate limiter in a replay of the requests that were sent.",
-    "fixed window": "A rate limiter that counts requests in windows of the clock. Each window’s count begins at zero.",
+    "fixed window": "A rate limiter that counts requests in successive windows. Each window’s count begins at zero.",
     "goodput": "Operations per second that ended ok.",
     "inconclusive": "The run cannot decide the threshold: it has too few samples, or only bounds are known.",
     "marginal": "The value passes or fails, but part of its 95 % interval gives the opposite result.",
@@ -64,7 +64,7 @@ TERMS: Final[Mapping[str, str]] = {
     "sliding log": "A rate limiter that counts the requests it accepted in the window just before each request.",
     "start lag": "Delay of an operation’s start after its intended time.",
     "time to result": "A job’s time from its intended start until its result was seen.",
-    "token bucket": "A rate limiter whose tokens return at a constant rate; each request takes one.",
+    "token bucket": "A rate limiter whose tokens return at a constant rate. Each accepted request takes a token.",
     "warm-up": "The time before the first stage, excluded from all figures.",
 }
 """Explanations by term. The terms are spelled as in the report."""
@@ -118,7 +118,7 @@ class Table:
     Attributes:
         columns: (label, numeric) pairs; ``numeric`` is true if the column holds numbers.
         extra: labels of the columns that a phone, and a terminal without ``--full``, leave out.
-        decides: indices of rows, the most important first; empty if the rows are already in this order.
+        decides: indices of the rows that ``brief`` keeps, the most important first; if empty, it keeps the first rows.
     """
 
     title: str
@@ -139,7 +139,7 @@ class Table:
         rows = []
         above = None
         for place in kept:
-            # Rows without a name share the name above them. If the named row is dropped, the next kept row is named.
+            # Rows without a name share the name above them. If the named row is dropped, the next kept row gets it.
             first, *others = self.rows[place]
             rows.append((first if heads[place] is above else heads[place], *others))
             above = heads[place]

@@ -219,9 +219,9 @@ def _cell(cell: TableCell) -> str:
 
 
 _FULL_WIDTH: Final = 120
-"""Width of the full page, whose tables have all columns."""
+"""Width in characters of the full page, whose tables have all columns."""
 _MOST_LINES: Final = 40
-"""A closing block has at most this many lines."""
+"""A closing block has at most this many lines, if shorter tables can achieve this."""
 _MOST_TABLE_ROWS: Final = 14
 """A table in a closing block has at most this many rows, and fewer if the block would be too long."""
 _MOST_POINTS: Final = 5

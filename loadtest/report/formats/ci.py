@@ -166,8 +166,8 @@ _HEAD: Final = (
 def render_locust_csv(findings: Findings) -> str:
     """Return the text of ``stats.csv``: a row per traffic entry, and a total of all requests.
 
-    As in Locust, a response time is the time of a single request, which is called service time elsewhere. Errors are
-    failures. A 429 is a failure only in a stage that expects no 429s.
+    As in Locust, a response time is the time of a single request, which is called service time elsewhere. Errors and
+    429s are failures, except those with an expected status.
     """
     record = findings.record
     text = io.StringIO(newline="")
@@ -204,8 +204,8 @@ def render_comparison_junit(comparison: RunComparison) -> str:
     """Return the suite ``regression``: a case for the comparability of the sides, then a case for each judged metric.
 
     A metric fails only if the whole comparison is ``regressed``, so that the file agrees with the exit code. A metric
-    that cannot be judged is skipped with its minimum detectable change. If the sides are not comparable or a run is
-    invalid, the first case is an *error*, and all metrics are skipped.
+    that cannot be judged is skipped with its minimum detectable change, if known. If the sides are not comparable or a
+    run is invalid, the first case is an *error*, and all metrics are skipped.
     """
     started = comparison.head_runs[-1].started if comparison.head_runs else ""
     properties = {

@@ -68,7 +68,7 @@ def draw_forest(comparison: RunComparison) -> Drawing | None:
     least = f"{math.expm1(LEAST_RATIO) * 100:.3g} % or {LEAST_MS:g} ms, shares below {LEAST_SHARE * 100:g} to 1 point"
     caption = f"95 % intervals of head against base; the shaded band holds changes too small to count: below {least}."
     if len(known) > len(shown):
-        caption += f" The figure shows the {len(shown)} of {len(known)} metrics that changed most."
+        caption += f" The figure shows {len(shown)} of {len(known)} metrics."
     return Drawing(_forest_title(comparison, known), caption, figure, ())
 
 
@@ -150,7 +150,7 @@ def _forest_title(comparison: RunComparison, known: list[MetricComparison]) -> s
 _MOST_BEFORE: Final = 40
 """At most this many runs of earlier baseline periods are drawn."""
 _FIRST: Final = 6
-"""The first figure has at most this many panels."""
+"""The first figure of pairs or runs has at most this many panels."""
 _MOST_PANELS: Final = 12
 """A figure has at most this many panels."""
 _ACCEPTED: Final[dict[str, Any]] = {"color": style.MUTED, "marker": "o", "lw": 0.8}

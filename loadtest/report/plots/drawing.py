@@ -37,7 +37,7 @@ _MOST_ROWS: Final = 16
 """A table read from a figure has at most this many rows. Longer series are thinned evenly."""
 _MOST_POINTS: Final = 2_000
 """A series has at most this many points in the CSV. Longer series are thinned evenly."""
-_LEFT_OUT: Final = "{} are not drawn, but their figures are in metrics.json: {}."
+_LEFT_OUT: Final = "Not drawn: {} ({}), whose figures are in metrics.json."
 _Value = TypeVar("_Value")
 
 
@@ -95,7 +95,7 @@ def finished(name: str, drawn: Drawing, *, png: bool) -> Plot:
 
 
 def to_svg(figure: Figure) -> str:
-    """Return the figure as an ``<svg>`` element for a page, with CSS variables as colours and unique ids."""
+    """Return the figure as an ``<svg>`` element for a page, with unique ids, and with CSS variables as colours."""
     buffer = io.StringIO()
     # ``savefig`` would draw everything twice. Its first drawing is for the layout, which ``print_svg`` makes anyway.
     about = {"Date": None, "Creator": None, "Format": None, "Type": None}
@@ -252,7 +252,7 @@ def ok_share(findings: Findings, name: str) -> str:
 
 
 def medians(findings: Findings, names: Iterable[str], time: str, summary: Callable[[OperationStage], Summary]) -> str:
-    """Name the two stages of an entry whose medians differ most. If none differ clearly, give each entry's median.
+    """Name the two stages of an entry whose medians differ most. If none differ clearly, give medians of whole entries.
 
     If the scenario compares entries, no stages are named. ``summary`` returns the time of an entry or of its stage.
     """

@@ -252,7 +252,7 @@ def _square(panel: Axes, entry: Executions, colour: str) -> None:
     marks.draw_dots(panel, seen, np.maximum(execution, low), colour, "an operation")
     if len(anomalous):
         marks.draw_dots(
-            panel, anomalous_seen, np.maximum(anomalous, low), style.THROTTLED, "cannot be", marker="x", size=22,
+            panel, anomalous_seen, np.maximum(anomalous, low), style.THROTTLED, "impossible", marker="x", size=22,
             alpha=1.0, linewidths=1.1, clip_on=False, zorder=3,
         )  # fmt: skip
     panel.plot([low, high], [low, high], color=style.INK, lw=0.9, label="as long as the client waited")

@@ -21,7 +21,7 @@ _WINDOWS_TITLE: Final = "Accepted per window"
 _GAP: Final = 0.006
 """Blank share of a window on either side of its bar: enough to separate bars, too little to suggest a pause."""
 _MOST_NUMBERS: Final = 15
-"""Windows have numbers only if there are at most this many; more numbers would overlap."""
+"""Windows show their numbers of 429s only if there are at most this many windows; more would overlap."""
 _HIGHEST: Final = 2.5
 """The outlines of a window's 429s are cut off above this multiple of the limit."""
 

@@ -115,7 +115,7 @@ LIMIT: Final[dict[str, Any]] = {"color": INK, "lw": 1.0, "ls": (0, (6, 2))}
 PAPERED: Final = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
 """Box of a note that overlaps lines."""
 DOT: Final = "  ·  "
-"""Separator between the parts of a panel's title."""
+"""Separator between the parts of a title or note."""
 CHANGED: Final[dict[str, Any]] = {"color": INK, "ls": (0, (4, 2))}
 """Style of the line that marks an accepted change between runs."""
 _FRAME_IN: Final = 0.55
@@ -175,7 +175,7 @@ _PLAIN: Final = ticker.FuncFormatter(lambda value, _: f"{value:,.10g}")
 _VERY_NARROW: Final = 5
 """A log axis that spans a smaller factor has linear ticks, because ticks at 1, 2 and 5 would be too few."""
 _NARROW: Final = 60
-"""A log axis that spans a factor between these two also has ticks at 2 and 5."""
+"""A log axis that spans a factor from ``_VERY_NARROW`` up to this also has ticks at 2 and 5."""
 _LETTERS: Final = 150
 """A row of a legend has room for this many letters."""
 _HANDLE: Final = 8
@@ -284,7 +284,7 @@ VERDICTS: Final[dict[str, tuple[str, str]]] = {
     "learning": (MUTED, "s"),
     "not comparable": (MUTED, "v"),
 }
-"""Colour and marker of each verdict. The markers also distinguish verdicts in grey."""
+"""Colour and marker of each verdict."""
 _NAME_LETTERS: Final = 30
 _ROW_LETTERS: Final = 64
 """A row's label has at most this many letters, which fill half of the figure's width."""

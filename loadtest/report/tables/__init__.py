@@ -244,7 +244,7 @@ def _load(findings: Findings) -> Table:
     }
     note = (
         "Gap error: difference between the actual and the scheduled time from one send to the next. Spread: sd ÷ mean "
-        "of the number of sends per 100 ms, if there are enough. The last column has the spread of an even sender."
+        "of the number of sends per 100 ms, if there are enough. The last column has the spread of the intended starts."
     )
     return table_of("Punctuality and evenness", columns, found, note)
 

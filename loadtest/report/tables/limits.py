@@ -34,7 +34,7 @@ _RAISED: Final = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def _remarks(name: str, found: LimitObserved429, findings: Findings) -> str:
-    """Return sentences with the evidence for a limit's inferred limiter. The table of decisions has the numbers."""
+    """Return sentences with the evidence for a limit's inferred limiter."""
     inferred = found.inference
     if inferred.word != "nothing":
         named = "; ".join(dict.fromkeys(map(words, inferred.named)))
@@ -242,9 +242,9 @@ def _retry_after(limits: list[NamedLimit]) -> Table:
     }
     rows = [(name, each.retry_after) for name, each in limits if each.retry_after.carried]
     note = (
-        "Waits are compared with the next accepted request of the same limiter. Too short: a request sent after the "
-        "wait still got 429. Too long: a request sent more than a second before the end of the wait was accepted. "
-        "Servers round whole seconds up."
+        "Compared: waits whose limiter accepted a later request. Too short: a request sent after the wait still got "
+        "429. Too long: a request sent more than a second before the end of the wait was accepted. Servers round up to "
+        "whole seconds."
     )
     return table_of("Retry-After", columns, rows, note)
 
@@ -337,11 +337,10 @@ def _interference(found: list[Interference]) -> Table:
         "Unexplained: 429s of other traffic while its assumed limiter had room. If these are more frequent meanwhile, "
         "the client and the other traffic share an undocumented limit. Errors and times of other traffic during the "
         "client’s stages with 429s are compared with the rest of the run, when the load may be lower. A time is longer "
-        "if its median or p95 is at least 1.5 times as long and 1 ms longer, with separate 95 % intervals."
+        "if its median or p95 is at least 1.5 times as long and 1 ms longer, and the 95 % intervals do not overlap."
     )
     return table_of("Other traffic while a client got 429s", columns, found, note)
 
 
 def _share_of(some: int, whole: int) -> TableCell:
-    """Return a share with its denominator as detail."""
     return TableCell(share(some / whole) if whole else NOTHING, f"of {count(whole)}")

@@ -45,7 +45,7 @@ def about_target(findings: Findings) -> Iterator[Point]:
             yield Point(f"{count(number)} of {count(ledger.submitted)} jobs {words}.")
     for name, observed in findings.observed_429.limits.items():
         if found := unexplained_429s(findings, name):
-            unknown = ". No request was accepted after the first 429, so the limiter is unknown."
+            unknown = "; the decisions do not identify the limiter."
             why = unknown if observed.inference.word == "nothing" else ", and no known limiter explains them."
             yield Point(
                 f"{count(found[0])} of {count(found[1])} rejections (429) on the {limit_name(name)} came before it was "
@@ -83,7 +83,7 @@ def _errors(findings: Findings) -> Table:
     }
     note = "The example is the traceparent of the group’s first request."
     if (left := len(findings.errors) - _MOST) > 0:
-        note += f" {count(left)} rarer groups are in metrics.json only."
+        note += f" Rarer groups, only in metrics.json: {count(left)}."
     return table_of("Errors and 429s, by status, code and reason", columns, findings.errors[:_MOST], note)
 
 
@@ -225,4 +225,4 @@ def _pending_jobs(findings: Findings) -> Table:
     note = "The target accepted these jobs, and the run did not see them end. They may still be running."
     if known > len(jobs):
         note += f" These are the first of {count(known)}: pending_jobs.txt has all."
-    return table_of("Jobs that never ended", columns, jobs, note)
+    return table_of("Jobs that were never seen to end", columns, jobs, note)

@@ -91,4 +91,4 @@ def test_of_many_entries_those_that_decide_are_drawn(tmp_path: Path) -> None:
     assert panels == [f"entry {k}{DOT}sync_run" for k in (*range(11), 14)]
     assert len(drawn(found, response_time.draw_spectrum).axes[0].get_legend_handles_labels()[0]) == 13
     (plot,) = draw_plots({"response-time": lambda: response_time.draw_scatter(found)}, processes=1)
-    assert plot.caption.endswith("in metrics.json: entry 11, entry 12, entry 13.")
+    assert plot.caption.endswith("(entry 11, entry 12, entry 13), whose figures are in metrics.json.")
