@@ -67,7 +67,7 @@ class TrafficSchedule:
             first += len(marks)
 
     def share(self, worker: int = 0, workers: int = 1, from_ns: int = 0) -> Iterator[Arrival]:
-        """Yield the arrivals of one worker (numbered from 0) in order, from ``from_ns`` (since the epoch) on.
+        """Yield a worker's arrivals in order, from ``from_ns`` (since the epoch) on. The first worker is 0.
 
         Each of n workers has every n-th arrival, so each arrival has exactly one worker.
         """

@@ -286,7 +286,7 @@ def _end_early(interrupt: Callable[[], None]) -> None:
 
 
 def _write(progress: ProgressLine) -> None:
-    # A line is shorter than PIPE_BUF, so writing it is atomic. A reader that is slow or gone must not delay the load.
+    # A write of up to PIPE_BUF (4,096 bytes) is atomic. A reader that is slow or gone must not delay the load.
     with contextlib.suppress(BlockingIOError, BrokenPipeError):
         os.write(sys.stdout.fileno(), encode_progress(progress) + b"\n")
 

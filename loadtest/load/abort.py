@@ -62,7 +62,7 @@ class CircuitBreakers:
         if len(self._pending) > self._most_pending:
             return f"more than {self._most_pending:,} jobs were pending at once (breakers.pending_jobs)"
         if (status := sample.status) is None:
-            # The other breakers judge answers. Thresholds also count requests without an answer.
+            # The other breakers judge answers.
             return None
         expected = sample.outcome == Outcome.OK or status in self._expected.get(sample.traffic, {}).get(
             sample.stage, ()
@@ -97,8 +97,8 @@ class CircuitBreakers:
 class LiveThreshold:
     """A threshold that can be judged during the run.
 
-    Shares, ratios, rates, means and percentiles need enough samples. A count or maximum fails as soon as it exceeds its
-    bound.
+    Shares, ratios, means and percentiles need enough samples, and rates enough time. A count or maximum fails as soon
+    as it exceeds its bound.
     """
 
     def __init__(self, threshold: Threshold, plans: Mapping[str, TrafficPlan], live: LiveFigures) -> None:

@@ -48,7 +48,7 @@ class Resolver:
     """Checked numeric addresses of one server, in order of preference.
 
     If the server has a name, ``look_up`` resolves it and returns checked addresses. It raises ``UnresolvedError`` if
-    resolution fails, and another ``InputError`` if no address may be loaded. ``now`` is a clock, in seconds.
+    resolution fails, and another ``InputError`` if an address must not be loaded. ``now`` is a clock, in seconds.
     """
 
     def __init__(

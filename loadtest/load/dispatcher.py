@@ -141,7 +141,7 @@ class Partition:
         self._more = Event()
 
     def stop_at(self, cut_ns: int) -> bool:
-        """End the newest stride at ``cut_ns``. If a later arrival was already offered, do nothing and return False."""
+        """End the newest stride at ``cut_ns``. If this process has passed the cut, do nothing and return False."""
         if self._next:
             self._next[-1] = (self._next[-1][0], cut_ns)
             return True

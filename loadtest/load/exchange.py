@@ -120,8 +120,8 @@ _ROOM: Final = BodyRoom()
 class ResponseParser:
     """Parses the answers on a connection by handling events of httptools.
 
-    Interim answers (1xx), trailers, and data after a complete answer are ignored. Answers in other content codings than
-    the accepted ``codings`` (in lower case) fail. By default, all parsers of the process share the ``room`` for bodies.
+    Interim answers (1xx), trailers, and data after a complete answer are ignored. An answer fails if its content coding
+    is not in ``codings`` (in lower case). By default, all parsers of the process share the ``room`` for bodies.
     """
 
     def __init__(self, codings: frozenset[str] = frozenset(), room: BodyRoom = _ROOM) -> None:

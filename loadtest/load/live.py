@@ -21,7 +21,7 @@ from loadtest.stats.order_statistics import LogHistogram
 _DEFAULT_WINDOW_S: Final = 60.0
 _RECENT_S: Final = 10.0
 LATE: Final = ""
-"""Key of arrivals that were offered late. The key of arrivals that a full pool holds up is the entry's name."""
+"""Cause of held arrivals: they were offered late. The other cause, a full pool, has its traffic entry's name."""
 _LEAST_SECOND: Final = 0.5
 """Successive counts of held arrivals are at least this many seconds apart. An earlier tick skips the count."""
 PERCENTILES: Final = {
@@ -129,7 +129,7 @@ class RecentTimes:
         return self._window.quantile(share)
 
     def quantile_of_last(self, seconds: float, share: float) -> float | None:
-        """Return a quantile of the times in at least the last ``seconds``, in whole slices of the window."""
+        """Return a quantile of the times in the last ``seconds``, extended to whole slices of the window."""
         recent = LogHistogram()
         for each in (self._slice, *list(self._slices)[-math.ceil(seconds / self._slice_s) :]):
             recent += each

@@ -124,7 +124,7 @@ def on_signals(act: Callable[[], object]) -> list[Any]:
 
 
 def on_end_of(descriptor: int, act: Callable[[], object]) -> None:
-    """Call ``act`` when a file that the parent process keeps open reaches its end."""
+    """Call ``act`` when the parent process closes its end of a pipe or socket, or ends."""
 
     def watch() -> None:
         while gevent_os.tp_read(descriptor, 1024):

@@ -22,7 +22,7 @@ class BudgetSpentError(Exception):
 
 
 class RequestBudget:
-    """Counts requests, and rejects requests that exceed its bounds, if it has bounds.
+    """Counts requests, and raises ``BudgetSpentError`` before a request that would exceed its bounds.
 
     Its methods do not wait, so two greenlets cannot take the same last request. ``keys`` is the number of API keys.
     ``now`` is a wall clock in unix seconds.
@@ -111,7 +111,7 @@ class RequestBudget:
             cost = (self.used.executions + 1) * (price or 0.0)
             if bounds.max_cost is not None and price is not None and cost > bounds.max_cost * (1 + 1e-9):
                 self._spend(
-                    f"one more execution would cost {cost:g} in all, and max_cost allows {bounds.max_cost:g} "
+                    f"one more execution would bring the cost to {cost:g}, but max_cost allows {bounds.max_cost:g} "
                     f"({self.used.executions:,} executions at {price:g} each)"
                 )
         if bounds.until_unix_s is not None and now >= bounds.until_unix_s:

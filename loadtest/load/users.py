@@ -1,7 +1,4 @@
-"""Locust user classes. Each user carries out arrivals of one traffic entry, one at a time.
-
-While a user waits for its next arrival, Locust can stop it at once.
-"""
+"""Locust user classes. Each user carries out arrivals of one traffic entry, one at a time."""
 
 import importlib
 import inspect

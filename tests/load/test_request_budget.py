@@ -51,7 +51,7 @@ def test_executions_are_given_back_only_if_they_were_refused() -> None:
     budget.answered("run", 500)
     budget.take_request("submit")
     budget.answered("submit", None)
-    with pytest.raises(BudgetSpentError, match=r"one more execution would cost 1\.5 in all, and max_cost allows 1 "):
+    with pytest.raises(BudgetSpentError, match=r"would bring the cost to 1\.5, but max_cost allows 1 "):
         budget.take_request("run")
     assert budget.used.executions == 2
 

@@ -3,9 +3,8 @@
 The assignment changes in two steps, so that each arrival belongs to exactly one worker. First the master proposes a
 cut: a moment slightly ahead of now. A worker that agrees ends its share of the schedule at the cut. Once all workers
 have agreed, the next assignment begins at the cut. A worker that has passed the cut rejects it, and the master proposes
-a later cut.
-The master also proposes a later cut if it loses a worker that has not answered. A disconnected worker continues for a
-while, but it stops before it counts as lost.
+a later cut. The master also proposes a later cut if it loses a worker that has not answered. A disconnected worker
+continues for a while, but it stops before it counts as lost.
 
 A worker packs its samples into batches, and keeps each batch until the master has recorded it. Only the master can
 detect that two workers received the same job id, or that a lost worker did not record an arrival.
@@ -141,9 +140,9 @@ class Member:
     worker_count: int
     """Number of workers in the run when this worker was set up."""
     heard_ns: int
-    """Monotonic time on the master when its last report arrived, or when it was set up."""
+    """Its silence counts from this time (ns on the master's monotonic clock)."""
     report: WorkerReport = field(default_factory=lambda: WorkerReport(run="", sent_ns=0))
-    """Its last report. At first it is empty."""
+    """Its last report."""
     joined_ns: int | None = None
     """Time since the epoch when its first assignment began."""
     gone_ns: int | None = None
@@ -230,7 +229,7 @@ class Collector:
         self.rows = Counter[str]()
         """Number of samples recorded from each worker."""
         self.last = Counter[str]()
-        """Number of the batch that was recorded last from each worker."""
+        """Number of each worker's last recorded batch."""
         self._arrivals = defaultdict[str, bytearray](bytearray)
         """By traffic entry, one byte for each arrival: 1 if the arrival is recorded."""
         self._repeated = 0

@@ -19,7 +19,7 @@ PROTOCOL: Final = 5
 
 
 def boot_id() -> str:
-    """Return the id of this machine's boot, or "" if it is unknown. Processes with the same id share a clock."""
+    """Return the id of this machine's boot, or "" if it is unknown. Processes with the same id run on one machine."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except (OSError, ValueError):
@@ -117,7 +117,7 @@ class HandBack(RunMessage, tag=True):
 
 
 class SetupFailed(RunMessage, tag=True):
-    """A worker cannot take part. ``message`` gives the reason and a remedy."""
+    """A worker cannot take part. ``message`` gives the reason."""
 
     message: str
 

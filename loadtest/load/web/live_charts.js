@@ -3,7 +3,7 @@
 
 const ROWS = 120;
 const DASHES = { dashed: "6 4", dotted: "2 3" };
-// Margins in px. The time axis has its labels below. The left margin depends on the width of the other axis's labels.
+// Sizes in px. The left margin depends on the width of the labels beside the value axis.
 const HEIGHT = 190, ABOVE = 8, BELOW = 22, RIGHT = 12, PER_DIGIT = 6.5, APART = 75;
 // Seconds between ticks; longer intervals are whole days.
 const TIMES = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 43200];

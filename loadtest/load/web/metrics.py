@@ -129,7 +129,7 @@ def serve_metrics(engine: Engine, port: int) -> None:
         # Other names may belong to a foreign page after DNS rebinding.
         if not is_own(environ.get("HTTP_HOST", LOOPBACK)):
             start_response("403 Forbidden", [("Content-Type", "text/plain")])
-            return [b"served to 127.0.0.1 and localhost only\n"]
+            return [b"served at 127.0.0.1 and localhost only\n"]
         if environ["PATH_INFO"] != "/metrics":
             start_response("404 Not Found", [("Content-Type", "text/plain")])
             return [b"the metrics are at /metrics\n"]

@@ -108,7 +108,7 @@ def extend(web_ui: WebUI, engine: Engine, test: LocustTest, reports: Reports) ->
 def _refuse_strangers() -> flask.Response | None:
     request = flask.request
     if not is_own(request.host):
-        return _answer(403, f"this page is served to 127.0.0.1 and localhost only, not to {request.host}")
+        return _answer(403, f"this page is served at 127.0.0.1 and localhost only, not at {request.host}")
     origin = request.headers.get("Origin")
     if origin is not None and origin != f"{request.scheme}://{request.host}":
         return _answer(403, "requests from pages of other origins are rejected")
