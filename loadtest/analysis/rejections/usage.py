@@ -198,7 +198,7 @@ class LimitRates:
 
 
 KEPT: Final = 2_000
-"""At most this many windows are kept individually. Later windows count only in totals."""
+"""At most this many windows are kept individually. Further windows count only in totals."""
 
 
 class WindowCounts(Result, frozen=True, kw_only=True):
