@@ -48,7 +48,7 @@ class Candidate(NamedTuple):
         return f"{in_words(self.spec)}, {limit_words(self.limit.count, self.limit.window)}"
 
     def spacing(self, clients: int, jitter_s: float) -> float:
-        """Return a safe time in s between two requests of a client. Without windows, clients must also take turns."""
+        """Return a safe time in s between two requests of a client, if the clients take turns."""
         limit = self.limit
         if self.algorithm == CONCURRENCY:  # This limit has no pace, so adaptation begins with this spacing.
             return clients / limit.count

@@ -46,7 +46,7 @@ _UNCHANGED_RATIO: Final = math.log(1.10)
 _UNCHANGED_SHARE: Final = 0.02
 _UNCHANGED_CONFIDENCE: Final = 0.92
 """A time or rate is unchanged if its worsening is below 10 % at this confidence. If one entry is 10 % slower, fewer
-than 4 % of paired comparisons call it unchanged (``bench/regression_power.py``)."""
+than 4 % of paired comparisons call it unchanged (families of ``bench/regression_power.py``)."""
 CONFIDENCE: Final = 0.975
 """Upper quantile of a two-sided 95 % interval."""
 _STEPS: Final = 5

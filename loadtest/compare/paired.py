@@ -25,7 +25,7 @@ DISCARDED: Final = 1
 LOOKS: Final = (4, 6, 8, 10, 12)
 """A comparison is judged at these numbers of valid pairs, and at its maximum. Even numbers complete the ABBA groups."""
 LEVELS: Final = verdict.Levels(family=0.005, confirm=None, power=0.8)
-"""Levels at every look. If nothing changed, at most 3 % of comparisons regress (``bench/regression_power.py``)."""
+"""Levels at every look. If nothing changed, about 3 % of comparisons or fewer regress (``bench/README.md``)."""
 MOST_PAIRS: Final = 200
 """A comparison has at most this many pairs. Discarded pairs do not count."""
 _Pair = tuple[RunMeasurements, RunMeasurements]

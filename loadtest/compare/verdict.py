@@ -8,7 +8,7 @@ Two rules judge each metric: Holm's procedure over the tested metrics, and the m
 - ``learning`` (0): Too few comparable accepted runs exist (five are needed, or two after a baseline period of five).
 - ``inconclusive`` (6): The user must act. A suspected metric awaits its rerun, the rerun could not measure it, or the
   environment changed, too. Or no metric could be tested, pairs do not exclude +10 %, or the head lacks a tested metric.
-- ``not comparable`` (3): The runs differ in a fact that must be equal, such as scenario, target or API keys.
+- ``not comparable`` (3): The runs differ in a fact that must be equal, such as the scenario or the number of API keys.
 - ``invalid`` (3): The run itself is invalid, or too few pairs are valid.
 
 Against a history, a metric that varies too much is ``inconclusive``, but the overall verdict is not. Otherwise every
