@@ -13,7 +13,7 @@ SCHEMA_VERSION: Final = 1
 
 
 class PolicyResult(msgspec.Struct, frozen=True, kw_only=True):
-    """A policy under the limiters that are worst for it; its requests and 429s under those that reject most.
+    """The result of a policy under the limiters that are worst for it; requests and 429s under those that reject most.
 
     Times are in seconds.
     """

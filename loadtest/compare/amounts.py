@@ -189,7 +189,7 @@ def worsening(one: MetricComparison) -> float:
 
 
 def telling(one: MetricComparison) -> tuple[bool, float]:
-    """Return a sort key that grows with the worsening. Keys are smallest where ``in_percent`` is false."""
+    """Return a sort key that grows with the worsening. Shares, and short or polled times, have the smallest keys."""
     return in_percent(one), worsening(one)
 
 

@@ -28,7 +28,7 @@ _LEVEL: Final = 0.0025
 _SHORTEST: Final = 3
 """A step has at least this many runs on each side. Fewer deviating runs can only be odd runs."""
 _ODD: Final = 3, 8
-"""At most 3 in 8 runs can be odd runs, and at most 8 in all. More deviating runs are a second level, not outliers."""
+"""At most 3 in 8 runs, and at most 8, can be odd in one direction. More deviating runs are a second level."""
 _MOST_DF: Final = 12
 """The noise of other entries counts with at most this many degrees of freedom."""
 _TREND: Final = 10
@@ -223,7 +223,7 @@ def _odd_runs(one: _Series, rests: Floats, level: float) -> Iterator[_Found]:
 
 @cache
 def _limits(n: int, level: float, df: float) -> Floats:
-    """Return limits for sets of 1, 2, … runs. The probability that chance exceeds any limit is at most ``level``."""
+    """Return limits of the deviate of 1, 2, … odd runs. Chance exceeds any of them with p ≤ ``level``."""
     most = _most_odd(n)
     return np.array([-student(level / 2 / most / math.comb(n, k), df) for k in range(1, most + 1)])
 
