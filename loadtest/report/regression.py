@@ -103,7 +103,7 @@ def _key_figures(comparison: RunComparison) -> tuple[KeyFigure, ...]:
     words = f"{others} more are not judged" if others else "each can decide the verdict"
     figures = [KeyFigure("metrics judged", str(len(metrics)), why=words)]
     worse = [one for one in metrics if not amounts.is_share(one) and amounts.worsening(one) > 0]
-    # Without a finding, the figure shows the time or rate that worsened most.
+    # Without a finding, show the time or rate that worsened most; short and polled times come last.
     causes = (finding.cause for finding in comparison.findings)
     if worst := next(causes, max(worse, key=amounts.telling, default=None)):
         label = "what changed" if comparison.findings else "largest change for the worse"

@@ -190,7 +190,7 @@ def _limits(findings: Findings) -> Table:
     }
     note = "Requests of all traffic, including polls and retries, by the time of sending."
     if findings.record.assumed_limits.spec.algorithm == CONCURRENCY:
-        note += " Share of the limit: the mean number of accepted requests in flight ÷ the limit."
+        note += " Share of the limit: the mean number of accepted requests in flight ÷ the limit of all keys together."
     return table_of("Use of each limit", columns, findings.uses, note)
 
 
