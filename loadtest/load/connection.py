@@ -112,8 +112,8 @@ class TcpStream:
     """A TCP connection. Only one greenlet may wait for it at a time.
 
     Deadlines are monotonic ns. Methods raise ``DeadlineError`` after the deadline, and ``OSError`` if the connection
-    fails. A gevent socket would set up a timer and a watcher for each wait, and first try to read. This class uses one
-    watcher for all reads, and one timer for many waits.
+    fails. A gevent socket sets up a timer and a watcher for each wait. This class uses one watcher for all reads, and
+    one timer for many waits.
     """
 
     def __init__(self, family: int) -> None:

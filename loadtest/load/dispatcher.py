@@ -174,7 +174,7 @@ class Partition:
 
 
 class Dispatcher:
-    """Offers the arrivals of a partition, by default all arrivals, at their intended starts. ``note`` counts them."""
+    """Offers a partition's arrivals (by default all) at their intended starts. Calls ``note`` with each arrival."""
 
     def __init__(
         self,

@@ -24,7 +24,7 @@ _GROUP: Final = 8
 _TURN_S: Final = 1e-6
 """A sleep of this many seconds lasts for one turn of the event loop. A sleep of 0 would skip sockets and timers."""
 _MUCH: Final = 20_000
-"""The recorder works ``_STEP_NS`` longer per ``_MUCH`` waiting samples, so that overload cannot stop recording."""
+"""Per ``_MUCH`` waiting samples, rests are ``_STEP_NS`` further apart, so that overload cannot stop recording."""
 _LONGEST_REST_S: Final = 0.002
 """A rest ends after this many seconds even if the event loop is not idle."""
 
@@ -112,7 +112,6 @@ class Recorder:
         return self.output.count
 
     def append(self, sample: Sample) -> None:
-        """Record a sample. Secrets are removed from texts of the service."""
         if sample.job_id is not None:
             sample.job_id = self.blank(sample.job_id)
             # Jobs of seeding are already stored.

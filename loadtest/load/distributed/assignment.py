@@ -4,7 +4,7 @@ The assignment changes in two steps, so that each arrival belongs to exactly one
 cut: a moment slightly ahead of now. A worker that agrees ends its share of the schedule at the cut. Once all workers
 have agreed, the next assignment begins at the cut. A worker that has passed the cut rejects it, and the master proposes
 a later cut. The master also proposes a later cut if it loses a worker that has not answered. A disconnected worker
-continues for a while, but it stops before it counts as lost.
+offers arrivals for a while, but stops before it counts as lost.
 
 A worker packs its samples into batches, and keeps each batch until the master has recorded it. Only the master can
 detect that two workers received the same job id, or that a lost worker did not record an arrival.
@@ -99,7 +99,7 @@ class Assigner:
     def step(self, now_ns: int, margin_ns: int, alive: set[str]) -> Reassignment | Assignment | None:
         """Return the next message: a reassignment for its ``waiting`` workers, an assignment for all workers, or None.
 
-        ``now_ns`` is since the epoch, and a new cut is at least ``margin_ns`` ahead of it.
+        ``now_ns`` counts from the epoch. A new cut is at least ``margin_ns`` later.
         """
         change = self._change
         if change is None:
@@ -270,7 +270,7 @@ class Collector:
         epoch), arrivals from that time on do not count as lost.
         """
         finished = session.info.end == "finished"
-        # If the run was cut short, only workers that were gone at some time can leave arrivals without a sample.
+        # If the run was cut short, only workers that left or were lost can have assigned arrivals without a sample.
         gone = {each.worker for each in members.values() if each.gone_ns is not None or each.returned}
         for schedule in session.schedules:
             entry = session.entries[schedule.traffic]
