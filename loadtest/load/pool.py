@@ -220,7 +220,7 @@ class Pacer:
         self._gap = round(1e9 / self._rate * processes)
 
     def slot(self, due: int) -> int:
-        """Reserve and return the first free time (ns) at or after ``due``."""
+        """Reserve and return a time (ns) at or after ``due``, and after all reserved times."""
         moment = max(due, self._next)
         self._next = moment + self._gap
         return moment
