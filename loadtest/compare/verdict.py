@@ -37,7 +37,7 @@ from loadtest.compare.results import (
 )
 from loadtest.errors import ExitCode
 from loadtest.stats.differences import student, variance
-from loadtest.words import counted
+from loadtest.words import counted, joined
 
 _REAL: Final = 0.01
 """A share whose rise is below the minimum effect counts as changed if its adjusted p is at most this."""
@@ -349,7 +349,8 @@ def _verdict(
         return _nothing_tested(begun, least)
     left = [one for one in tested if one.verdict == "inconclusive" and one.p_adjusted is not None]
     if begun.kind == "paired" and left:
-        return "inconclusive", f"No regression found, but +10 % is not excluded for {_names(left, metrics)}."
+        bars = joined(sorted({"+2 points" if amounts.is_share(one) else "+10 %" for one in left}), "or")
+        return "inconclusive", f"No regression found, but {bars} is not excluded for {_names(left, metrics)}."
     done = "The rerun did not confirm it: no regression" if begun.confirmed else "No regression"
     return "pass", f"{done} found in {counted(len(tested), 'metric')}. {amounts.would_have_seen(tested)}".strip()
 

@@ -86,7 +86,9 @@ def test_what_is_not_excluded_is_open() -> None:
     few = [(run([measurement(errors, 0.0, n=9)], n), run([measurement(errors, 0.0, n=9)], n)) for n in range(6)]
     assert compare_pairs(few).word == "pass"
     some = [(run([measurement(errors, 1 / 9, n=9)], n), run([measurement(errors, 1 / 9, n=9)], n)) for n in range(6)]
-    assert compare_pairs(some).word == "inconclusive"
+    shares = compare_pairs(some)
+    assert shares.word == "inconclusive"
+    assert "but +2 points is not excluded for greetings: error rate" in shares.sentence
 
 
 def test_one_odd_pair_hides_no_change() -> None:
