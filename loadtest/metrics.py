@@ -1,7 +1,7 @@
 """Registry of the metrics that thresholds and comparisons can name: unit, components and permitted uses.
 
 A count adds up the operations or requests of certain cells (``Cell``). A ratio divides counts by another count or by
-seconds. The analysis of a record and the breakers of a run compute both from the entries of ``METRICS``.
+seconds. The analysis of a record and the live thresholds of a run compute both from the entries of ``METRICS``.
 """
 
 from collections.abc import Callable, Mapping

@@ -123,7 +123,7 @@ def make_report(
 
 @contextmanager
 def interrupts_for(process: "subprocess.Popen[bytes]", number: int) -> Iterator[list[int]]:
-    """Forward Ctrl-C and SIGTERM to a child: the first as the signal ``number``, later ones as SIGKILL.
+    """Forward Ctrl-C and SIGTERM to a child: the first as the signal ``number``, all others as SIGKILL.
 
     Yields the signals received. No exception is raised, because it could interrupt any step and lose the report.
     """

@@ -274,7 +274,7 @@ def _windows(question: Question, forecast: Forecast, threshold: Threshold) -> It
     """Yield a contradiction for each entry whose judged stages are together shorter than a window.
 
     Entries whose 429s do not depend on the run's start are skipped. The 429s of a rate above a limit always depend on
-    the start. For other stages, the forecast's phases show whether the 429s depend on it.
+    the start.
     """
     if threshold.metric not in _REFUSALS or not question.assumed.windowed:
         return

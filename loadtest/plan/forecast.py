@@ -53,8 +53,9 @@ class _Operation(NamedTuple):
 
 
 _Due = tuple[float, int, _Operation, int, float | None]
-"""A future retry or poll: its time, a serial number that orders equal times, its operation, the operation's attempts
-or polls so far, and the time when its submit was answered (None for a retry). A replay may create millions."""
+"""Future retries and polls: the time, a serial number that orders equal times, the operation, its attempts or polls
+so far, and the time when its submit was answered (None for a retry). They are tuples,
+because a replay may create millions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class ReplayCounts:
         rejected: 429s.
         asked: requests by limit, ``Stretch`` and key.
         stretch_rejected: 429s by limit and stretch.
-        longest_delay: longest time in s that an entry's requests waited in a limiter's queue.
+        longest_delay: longest wait of a request in a limiter's queue, in s, by entry.
     """
 
     operations: Ints
@@ -279,7 +280,8 @@ class Forecast:
     Attributes:
         stretches: the periods between stage boundaries, without the warm-up.
         operations: number of arrivals by stage; the expected number if no replay was possible.
-        phases: replays with the scenario's seed, which differ in ``over``. Empty if no replay was possible.
+        phases: replays with the scenario's seed. Empty if no replay was possible.
+        over: the variable that changes between the ``phases``.
         others: replays with other seeds. Empty unless arrivals are random.
         why_not: a sentence that says why no replay was possible. Empty otherwise.
     """

@@ -29,7 +29,7 @@ class Question:
         retry_after: ratio of a 429's ``Retry-After`` to the true wait. None if 429s do not have this header.
         as_date: whether ``Retry-After`` is a date instead of seconds.
         start: seconds from midnight UTC to the epoch. None if the start is unknown.
-        job_s: duration of all workflows in s. If None, ``job_duration`` derives a duration for each entry.
+        job_s: duration of each workflow in s. If None, ``job_duration`` derives a duration for each entry.
     """
 
     scenario: Scenario

@@ -64,7 +64,7 @@ class StageRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LimitRow(msgspec.Struct, frozen=True, kw_only=True):
-    """The use of a limit between two stage boundaries by all traffic. Retries and polls are included."""
+    """The use of a limit by all traffic between two stage boundaries. Retries and polls are included."""
 
     limit: str
     """The limit's name, or ``all`` if one limit applies to all requests."""

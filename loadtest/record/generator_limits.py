@@ -14,7 +14,7 @@ DISPATCH_LAG_MS: Final = 50.0
 CPU_PERCENT: Final = 90.0
 CPU_SECONDS: Final = 5
 PAUSE_MS: Final = 1000.0
-"""Maximum length of a generator process's pause. A longer pause could be blamed on the service."""
+"""Maximum length of a generator process's pause. A longer pause could be mistaken for a slow service."""
 PAUSES_SHARE: Final = 0.01
 """Maximum sum of a process's pauses, as a share of the observed time. A larger share affects the p99."""
 PAUSES_LEAST_MS: Final = 500.0

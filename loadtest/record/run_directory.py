@@ -24,7 +24,7 @@ LATEST: Final = "latest"
 PENDING_NAME: Final = "pending_jobs.txt"
 """File of jobs that a run left pending. Each line has an id, a tab, and the index of the job's key."""
 _held: list[int] = []
-"""Descriptor of this process's newest run directory. Its lock shows that the run has not ended."""
+"""Descriptor of this process's newest run directory. Its lock shows that this process is alive."""
 
 
 @contextlib.contextmanager

@@ -311,7 +311,7 @@ class SourceInfo(msgspec.Struct, kw_only=True):
     grain_s: Annotated[float, Meta(ge=0, le=1e9)]
     """Resolution of the time stamps."""
     stamp: StampPlace
-    """The moment of a request that its line's time stamp states: its ``start`` or its ``end``."""
+    """Whether a line's time stamp states the ``start`` or the ``end`` of its request."""
     service_times: bool
     """Whether lines have durations. Without durations, the stamp counts as the request's start."""
     key: KeySource
@@ -373,7 +373,7 @@ class RunInfo(msgspec.Struct, kw_only=True):
     clock: ClockInfo | None = None
     cpu: list[CpuSample] = []
     generators: list[GeneratorInfo] = []
-    """The generator processes. Empty in older records, and if the run was killed."""
+    """The generator processes. Empty until the end, and in older records."""
     peers: dict[str, PeerInfo] = {}
     """Connections by address, over all workers. Empty until the end."""
     worker_processes: list[WorkerInfo] = msgspec.field(default_factory=list, name="crew")

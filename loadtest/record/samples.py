@@ -4,8 +4,8 @@ The stream is the interface between load and analysis. It is written in small ba
 is complete. A process that is killed loses only samples that are not flushed. A reader takes all complete batches, and
 ignores a torn batch at the end.
 
-Words (traffic, stage, outcome, …) are indices into dictionaries that grow with the stream. Operation rows also contain
-results of their requests, so that an analysis needs neither strings nor joins.
+Words (traffic, stage, outcome, …) are stored as indices into dictionaries that grow with the stream. Operation rows
+also contain results of their requests, so that an analysis needs no joins.
 """
 
 import sys
@@ -64,7 +64,7 @@ class Sample(msgspec.Struct, kw_only=True, array_like=True, gc=False):
     """Null for a reused connection."""
     connection_reused: bool | None = None
     status: int | None = None
-    """HTTP status. On operation rows, it is the last response's status. Null without a response."""
+    """HTTP status. On operation rows, it is the last request's status. Null without a response."""
     reason: Reason | None = None
     error_code: str | None = None
     """``code`` of the API's error body. For the reason ``wrong_shape``, it says what is wrong with the body."""
@@ -214,7 +214,7 @@ class SampleWriter:
             self.count += len(samples)
 
     def write_batch(self, batch: pa.RecordBatch) -> None:
-        """Append a batch of another packer. It raises the same errors as ``write``."""
+        """Append a batch of another packer, or raise ``OSError``."""
         self._stream.write_batch(self._packer.adopt(batch))
         self._file.flush()
         self.count += batch.num_rows

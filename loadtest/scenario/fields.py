@@ -219,7 +219,7 @@ def split_key(key: str) -> list[str | int]:
 def place(loc: Sequence[Any], raw: Any, path: object = None) -> str:
     """Format the place of a value in a file: ``traffic.jobs.timeout``, ``the third [[threshold]] (line 41), require``.
 
-    A list item is shown by its ``name``, or else by its position. A table also gets its line in the file at ``path``.
+    A list item is shown by its ``name``. Without a name, it is shown by its position, and a table also by its line.
     """
     parts: list[str] = []
     text = ""

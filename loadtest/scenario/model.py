@@ -92,8 +92,8 @@ class ThresholdEntry(Strict):
     abort: bool = False
     """End the run as soon as the threshold fails."""
     confident: bool = False
-    """Judge the 95 % confidence interval instead of the value. If only a part of the interval meets it, the threshold
-    is inconclusive."""
+    """Judge the 95 % confidence interval instead of the value. The threshold is inconclusive if only a part of the
+    interval meets it."""
     note: str = ""
     """A hint that is shown with the verdict if the threshold fails."""
 
@@ -248,11 +248,11 @@ class Regression(Strict):
     """Settings of ``loadtest regression check``."""
 
     rise: Share | None = None
-    """A rise of an error or 429 rate counts only if it is at least this, such as 0.05%."""
+    """Smallest rise of an error or 429 rate that counts, such as 0.05%."""
     same: list[Literal["machine", "python", "harness", "region"]] = []
     """Facts about the load generator that must be equal within a history."""
     must_find: PositiveShare | None = None
-    """A passing check exits with 6 if a rise by this share, such as 20%, could be missed in a response time p50."""
+    """A passing check exits with 6 if it could miss a rise of a median response time by this share, such as 20%."""
 
 
 def _all_of(check: Callable[[Any, Mapping[str, Any]], Iterable[WrongValueError]]) -> AfterValidator:
@@ -315,12 +315,12 @@ class Scenario(Strict):
     key_groups: Annotated[
         dict[Name, Annotated[int, Field(ge=1, le=1000)]], Field(validate_default=True), _all_of(_check_groups)
     ] = {}
-    """Number of API keys in each group. The groups take keys from WORKFLOW_API_KEYS in the order of the file."""
+    """Number of API keys in each group. Each group takes the next keys of WORKFLOW_API_KEYS."""
     threshold: list[Annotated[ThresholdEntry, _all_of(_check_references)]] = []
     unexpected_errors: _ShareOrFalse = UNEXPECTED_ERRORS
     """At most this share of a stage's operations may fail or time out unexpectedly. ``false`` turns the check off."""
     compare: list[Annotated[Comparison, _all_of(_check_references)]] = []
-    """Comparisons in the report. They compare alternative traffic entries, or stages of one entry."""
+    """Comparisons in the report."""
     breakers: Breakers = Breakers()
     regression: Regression = Regression()
     target: Annotated[TargetSettings, _all_of(_check_faults)] = TargetSettings()

@@ -154,7 +154,7 @@ def scaled(loaded: LoadedScenario, seconds: float) -> LoadedScenario:
 def with_stage_alone(loaded: LoadedScenario, stage: str, whole_s: float) -> LoadedScenario:
     """Return the scenario with one stage only.
 
-    Entries without this stage, thresholds on other stages, and all comparisons are removed.
+    Entries without this stage, thresholds that no longer apply, and all comparisons are removed.
 
     The stage must have a constant rate. Its duration is rounded up to a multiple of a window of ``whole_s`` seconds,
     and to at least two windows. The stage then always contains a whole window. If ``whole_s`` is 0, the duration stays.
@@ -265,10 +265,7 @@ def schema_text() -> str:
 
 
 def scenario_schema() -> dict[str, Any]:
-    """Return the JSON schema of a scenario, with the type, description and default of each key.
-
-    The schema is less strict than the parser, which also checks combinations of keys.
-    """
+    """Return the JSON schema of a scenario. The parser is stricter, because it also checks combinations of keys."""
     schema, meanings = Scenario.model_json_schema(), _meanings()
     for name, table in ((Scenario.__name__, schema), *schema["$defs"].items()):
         table["description"] = _plain(table.get("description", ""))

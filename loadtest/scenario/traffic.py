@@ -97,7 +97,7 @@ def read_recording(path: Path, speed: float, duration_s: float) -> Recording:
 class Retry(Strict):
     """Retries after a 429 to a run, submit or retrieval. Once parsed, times are in seconds.
 
-    Full jitter draws each wait, unless ``Retry-After`` states it, uniformly between zero and its full length. Clients
+    ``jitter`` draws each wait uniformly between zero and its full length, unless ``Retry-After`` states it. Clients
     that were rejected together then do not return together (M. Brooker, "Exponential Backoff And Jitter", 2015).
     """
 
@@ -347,7 +347,7 @@ class Traffic(Strict):
             f"inputs are for runs: a {self.operation} sends no parameters": about_job and self.inputs is not None,
             "polling is for operation = 'async_run' only": not polled and "polling" in given,
             "expect.job needs an operation with a job: a sync_run has none": sync and self.expect.job is not None,
-            "a retrieval has neither workflow nor body: use unknown_job or bad_key": about_job and wrong_body,
+            "a retrieval sends neither workflow nor body: use unknown_job or bad_key": about_job and wrong_body,
             f"mistakes.unknown_job is {only_jobs}": not about_job and self.mistakes.unknown_job,
             f"stages need distinct names, and {WARMUP!r} is reserved: {', '.join(names)}": clash,
             "recorded arrivals need an entry with a single stage": recorded and len(self.stages) > 1,

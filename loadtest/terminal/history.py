@@ -78,7 +78,7 @@ def show_audit(path: Path, history: History, found: Audit) -> None:
     console.print(metrics)
     console.print(
         "Only periods without a change are replayed. Each run is compared with the runs before it, and the next run "
-        "is its rerun. A year counts as 365 independent checks. The smallest change is found in 80 % of cases.",
+        "serves as its rerun. A year counts as 365 independent checks. The smallest change is found in 80 % of cases.",
         soft_wrap=True,
     )
 

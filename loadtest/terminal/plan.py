@@ -60,7 +60,7 @@ def _how(plan: Plan) -> str:
         method = f"429s: one replay of this schedule{moment}."
     else:
         durations = plan.replayed_over == "durations"
-        other = "with other random durations" if durations else "that start at other moments of a window"
+        other = "with different random durations" if durations else "that start at different moments of a window"
         method = f"429s: mean (and range) of {plan.phases} replays {other}."
     seeds = f", from {plan.schedules} schedules with other seeds" if plan.schedules else ""
     return f"{method} Chance: probability of any 429{seeds}."

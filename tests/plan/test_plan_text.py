@@ -30,7 +30,7 @@ keys = 2
                 "Of allowed",
                 "2.00 ×",
                 "for each limit name, over all keys",
-                "24 replays that start at other moments",
+                "24 replays that start at different moments",
             ),
         ),
         (
