@@ -56,5 +56,5 @@ def load(directory: Path) -> BlockPlan:
 
 
 def begun(info: RunInfo) -> bool:
-    """Whether a block has reached its epoch or has ended."""
+    """Whether a block's epoch was set, or the block has ended."""
     return info.epoch_unix_ns is not None or info.samples is not None or info.end != "running"

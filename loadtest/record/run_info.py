@@ -41,7 +41,7 @@ class CpuSample(msgspec.Struct, kw_only=True):
 
 
 class PauseInfo(msgspec.Struct, kw_only=True):
-    """Pauses of a generator process. During a pause, the process does not do work that is due."""
+    """Pauses of a generator process. During a pause, due work waits."""
 
     count: int = 0
     longest_ms: float = 0.0
@@ -142,7 +142,7 @@ class StagePlan(msgspec.Struct, kw_only=True):
     over: list[str] = []
     """Limits that the planned demand of all traffic exceeds in this stage."""
     expect_429: bool = False
-    """Whether 429s are expected, because the stage is planned above one of its limits or its ``expect`` lists 429."""
+    """Whether 429s are expected: ``over`` is not empty, or the stage's ``expect`` in the scenario lists 429."""
 
     @property
     def end_s(self) -> float:
@@ -251,7 +251,7 @@ class TargetInfo(msgspec.Struct, kw_only=True):
     round_down: bool = False
     """Whether a sliding counter rounds its estimate down, or a token bucket rounds the time to whole seconds."""
     limit_scope: str = "key-and-name"
-    """Scope of one limiter: a key and limit (``key-and-name``), a ``key``, a limit ``name``, or all (``global``)."""
+    """Scope of a limiter: key and limit (``key-and-name``), ``key``, limit (``name``), or all requests (``global``)."""
     limit_all: Limit | None = None
     """The limit of all requests together, for the scopes ``key`` and ``global``."""
     draws: str = "all"
@@ -393,7 +393,7 @@ class RunInfo(msgspec.Struct, kw_only=True):
         return self.end != "running" and self.samples is not None
 
     def window_phase_s(self, window_s: float, offset_s: float) -> float:
-        """Return the epoch's position in a window of the server in s, or 0 if the epoch was not reached.
+        """Return the epoch's position in a window of the server in s, or 0 if the epoch is unknown.
 
         Windows start at multiples of their length on the server's clock, which is ``offset_s`` ahead of ours.
         """

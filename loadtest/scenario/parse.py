@@ -94,7 +94,7 @@ def load_scenario(path: Path, overrides: Sequence[str] = (), seed: int | None = 
 
 
 def only(loaded: LoadedScenario, names: Sequence[str]) -> LoadedScenario:
-    """Return the scenario with only these traffic entries. Thresholds and comparisons of other entries are removed.
+    """Return the scenario with only these traffic entries, without thresholds and comparisons that need others.
 
     Entries that cannot run alone raise InputError.
     """

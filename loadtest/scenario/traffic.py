@@ -55,7 +55,7 @@ class Recording:
         return found
 
     def most_within(self, seconds: float, *, key: int = 0, keys: int = 1) -> int:
-        """Return the maximum number of arrivals in any period of ``seconds``. ``key`` selects one of ``keys`` keys."""
+        """Return the maximum number of arrivals of a key in any period of ``seconds``."""
         times = self.offsets_s[self.keys % keys == key]
         inside = np.searchsorted(times, times + seconds, side="left") - np.arange(len(times))
         return int(inside.max(initial=0))
@@ -65,7 +65,7 @@ def read_recording(path: Path, speed: float, duration_s: float) -> Recording:
     """Read a file of arrivals. They come ``speed`` times as fast as they were recorded.
 
     Raises:
-        InputError: if the file cannot be read, a line is wrong, or an arrival comes after the stage's end.
+        InputError: if the file is unusable, or an arrival comes after the stage's end.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -285,7 +285,7 @@ class Traffic(Strict):
     """Workflow to run. For a retrieval, it is the workflow of the seeded jobs."""
     parameters: JsonObject = {}
     inputs: str | None = None
-    """File of parameters (JSON lines or CSV). The values of an operation's row replace those of ``parameters``."""
+    """File of parameters (JSON lines or CSV). The values in an operation's row take precedence over ``parameters``."""
     inputs_order: Literal["sequential", "random"] = "sequential"
     keys: Name | None = None
     """The key group to use. By default, the entry uses all keys."""

@@ -47,7 +47,7 @@ def show_history(path: Path, history: History) -> None:
 
 
 def tracked(items: Sequence[int]) -> Iterable[int]:
-    """Return the items of an audit. On a terminal, a bar shows how many of them have been taken."""
+    """Return the items of an audit. A terminal shows a progress bar."""
     console = Console(stderr=True)
     return track(items, "Replaying the rule", console=console, transient=True) if console.is_terminal else items
 
