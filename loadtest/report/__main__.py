@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Make the report and print its summary. Expected errors are printed to stderr without a traceback."""
+    """Make the report and print its summary."""
     parser = ArgumentParser(prog="python -m loadtest.report", description="Make a run's report from its record.")
     parser.add_argument("directory", type=Path, metavar="RUN_DIR")
     parser.add_argument("--no-plots", action="store_true", help="draw no plots")
@@ -55,8 +55,7 @@ def make_pages(
 ) -> int:
     """Make the pages of ``file`` in the directory that ``argv`` names, and print where they are.
 
-    The pages are named after the file. With ``answer``, the first screen is printed, too. Expected errors are printed
-    to stderr without a traceback.
+    The pages are named after the file. With ``answer``, the first screen is printed, too.
     """
     name = Path(file).stem
     parser = ArgumentParser(prog=f"python -m loadtest.report.{name}", description=f"Make the pages of {file}.")

@@ -1,7 +1,7 @@
 """A run's answer in one sentence, and the key figures below it.
 
-The sentence has at most 20 words and three figures. It answers the scenario's question, or else describes the main
-entry. A key figure usually describes one traffic entry in one stage. The text beside the figure says whether its
+The sentence usually has at most 20 words and three figures. It answers the scenario's question, or else describes the
+main entry. A key figure usually describes one traffic entry in one stage. The text beside the figure says whether its
 interval comes from the phases of the server's windows, from blocks of time, or from both.
 """
 

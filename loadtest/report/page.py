@@ -240,9 +240,9 @@ class Point:
 Look = Literal["plain", "notice", "warnings", "contents", "aside", "chapter"]
 """A section's look. An ``aside`` or a ``chapter`` unfolds on a click. Tables in an ``aside`` have no caption."""
 MOST_LISTED: Final = 150
-"""A page shows at most this many rows of a table, because more would take megabytes."""
+"""``Table.listed`` keeps at most this many rows, because more would take megabytes."""
 MOST_ROWS: Final = 8
-"""The first screen of a page shows at most this many rows of a table. Further rows unfold on a click."""
+"""The first screen of a page shows this many rows of a long table. The whole table unfolds on a click."""
 
 
 @dataclass(frozen=True)

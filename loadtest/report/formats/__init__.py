@@ -152,7 +152,7 @@ def render_markdown(page: Page, level: int = 1) -> str:
 
 
 def _section(section: Section, level: int, folder: str) -> list[str]:
-    """Return a section's parts as Markdown. ``folder`` has the plots. Tables in an ``aside`` unfold on a click."""
+    """Return a section's parts as Markdown. Tables in an ``aside`` unfold on a click."""
     aside = section.look == "aside"
     title = _escaped(section.title)
     heading = "#" * (level + 1 if title and not aside else level)

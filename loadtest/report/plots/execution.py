@@ -36,7 +36,7 @@ _LEGEND: Final = {
 _NOTHING: Final = 0.01
 """The title names the largest part of the time if executionTime has less than this share in every entry."""
 _MOST_ROWS: Final = 30
-"""The figure has at most this many rows, which its panels share."""
+"""The panels of the figure share this many rows."""
 _LEAST_ROWS: Final = 5
 """A panel may have this many rows even if the figure then has more than ``_MOST_ROWS``."""
 _MOST_TIMES: Final = 5

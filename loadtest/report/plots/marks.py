@@ -65,7 +65,7 @@ def draw_dots(
 ) -> None:  # fmt: skip
     """Draw operations as dots with an area of ``size`` square points. Many dots are more transparent.
 
-    Very many dots become a picture. ``alpha`` and ``look`` mean the same as for ``Axes.scatter``.
+    Very many dots become a picture. ``look`` has further arguments of ``Axes.scatter``.
     """
     if alpha is None:
         alpha = 0.85 if len(x) < 300 else 0.55 if len(x) < 2000 else 0.3

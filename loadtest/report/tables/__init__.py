@@ -136,7 +136,7 @@ def summary(findings: Findings, entry: MainEntry | None) -> Table:
 
 
 def chapter_tables(findings: Findings) -> dict[Chapter, tuple[Table, ...]]:
-    """Return the tables of each chapter, including empty tables. Tables of the first screen are in no chapter."""
+    """Return the tables of each chapter, including empty tables."""
     errors, jobs, slowest = target_tables(findings)
     return {
         Chapter.COMPARED: pair_tables(findings),
