@@ -56,7 +56,7 @@ REFUSED: Final[dict[str, tuple[str, str]]] = {
 
 _TUNNEL: Final = (
     "Use --web-host 127.0.0.1. From elsewhere, connect through an SSH tunnel (`ssh -L 8089:127.0.0.1:8089 HOST`), or "
-    "through a reverse proxy on this machine that authenticates its users and sends `Host: 127.0.0.1`."
+    "through a reverse proxy on this machine that authenticates its users and sends `Host: 127.0.0.1` and no `Origin`."
 )
 
 
