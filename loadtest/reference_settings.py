@@ -170,7 +170,7 @@ class ReferenceSettings:
 
     @property
     def limits(self) -> dict[LimitName, Limit]:
-        """The limit of each limit name, if requests do not share a limit."""
+        """The limit of each limit name. In a shared scope, these limits only define the units of rates."""
         return {name: self.enforce.get(name, documented) for name, documented in DOCUMENTED.items()}
 
 

@@ -40,7 +40,7 @@ VERBS = {
     "metrics": "List the metrics that a threshold can name.",
     "scenarios": "List scenarios with their titles.",
 }
-# Verbs in modules with other names. Each other verb is the ``command`` of the module with its name.
+# Verbs in modules with other names. Any other verb is the ``command`` of the module with its name.
 _ELSEWHERE: Final = {
     **{verb: f"cli.recorded:{verb}" for verb in ("report", "export", "slow")},
     "import": "cli.import_:command",

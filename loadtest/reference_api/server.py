@@ -24,7 +24,7 @@ from loadtest.reference_api.protocol import Connection, SilentServer, uvicorn_co
 from loadtest.reference_settings import ServerConfig
 
 KEEP_ALIVE = 75
-"""An idle connection is closed after this many seconds. A client's pauses between polls are shorter."""
+"""An idle connection is closed after this many seconds. Pauses between polls are usually shorter."""
 
 GRACE = 1.2
 """After the signal to stop, requests in flight have this many seconds to finish. The rest get a 503."""

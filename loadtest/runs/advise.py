@@ -49,7 +49,7 @@ class _Known:
     Attributes:
         assumed: the limits that the scenario's rates refer to, as in ``80% of limit``.
         shared: whether a probe found that one limiter counts the requests of all limits.
-        unseen: the limits whose limiter the probe, or the run of a running target, did not show.
+        unseen: the limits whose limiter the probe, or a run against a running target, did not show.
         stated: whether a 429 states the wait (``Retry-After``).
         target: the scenario's ``[target]``, if the target is embedded.
         options: options of ``run`` that choose the target.
