@@ -130,9 +130,9 @@ SHARED: Final[dict[str, Decorator]] = {
 RUNNING: Final = ("host", "target", "targets", "yes")
 """Options of a verb that needs a running target."""
 PROBED: Final = ("host or embedded", *RUNNING[1:])
-"""Options of a verb whose default is the embedded target."""
+"""Options that choose a target. The default is the embedded target."""
 TARGET: Final = (*PROBED, "no_preflight")
-"""Options of a verb that loads a target after a preflight. The default is the embedded target."""
+"""Options of a verb that loads a target. The default is the embedded target."""
 LOAD: Final = ("set", "seed", "rate_multiplier", "duration")
 """Options that change a verb's scenario."""
 

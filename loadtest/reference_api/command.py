@@ -1,7 +1,7 @@
 """The command that starts the server: ``loadtest serve``, or ``python -m loadtest.reference_api``.
 
-Its options are the settings of ``loadtest.reference_settings``. A parent process reads the URLs from the first lines of
-standard output, so these lines must keep their format.
+Its options are the settings in ``loadtest.reference_settings``, and ``--exit-with-parent``. A parent process reads the
+URLs from the first lines of standard output, so these lines must keep their format.
 """
 
 import math

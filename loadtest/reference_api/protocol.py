@@ -1,4 +1,4 @@
-"""Connections to clients. A response is sent in one write, upgrade offers are ignored, and invalid HTTP gets a 400."""
+"""Connections to clients. Most responses are sent in one write. Upgrade offers are ignored. Invalid HTTP gets a 400."""
 
 import contextlib
 import sys
