@@ -32,7 +32,7 @@ from loadtest.seeded_random import seeded_random
 from loadtest.units import Rate
 
 _MOST: Final = 5_000_000
-_REMEDY: Final = "`loadtest init --from-run RUN --recorded` writes such files."
+_REMEDY: Final = "`loadtest init` with --from-run and --recorded writes such files."
 
 
 class Recording:
