@@ -89,6 +89,25 @@ def test_jobs_that_never_ended_are_named(tmp_path: Path) -> None:
     assert "first of 30" in pending.note
 
 
+def test_stages_that_the_cost_of_polling_leaves_out_are_counted(tmp_path: Path) -> None:
+    """Two entries of five stages each: no entry has more than eight, but both together have."""
+    stages = {name: [maker.stage(f"{name}{k}", 2 * k, 2, 1) for k in range(5)] for name in ("a", "b")}
+    rows = []
+    for name, k in ((name, k) for name in stages for k in range(5)):
+        fields = {**JOB, "stage": f"{name}{k}"}
+        start = 2000.0 * k + (500 if name == "b" else 0)
+        done = {"kind": "poll", "poll": 1, "job_state": "completed", "execution_time_ms": 4.0}
+        rows.append(maker.request(name, k, start, start + 4, kind="submit", status=202, job_state="pending", **fields))
+        rows.append(maker.request(name, k, start + 90, start + 92, **done, **fields))
+        rows.append(maker.operation(name, k, start, start + 92, poll=1, execution_time_ms=4.0, **fields))
+    plans = {name: maker.plan("async_run", own) for name, own in stages.items()}
+    findings = maker.findings(tmp_path / "run", maker.info(plans), rows)
+    with styled("test"):
+        plot = operations.draw_polls(findings)
+    assert isinstance(plot, Drawing)
+    assert plot.caption.endswith("The right panel shows the 8 stages with the highest use of the limit.")
+
+
 def test_one_job_has_no_median(tmp_path: Path) -> None:
     """It is drawn, and no title makes more of it than it carries."""
     plots = drawn(found(tmp_path / "run", job(0, ends=True)))
