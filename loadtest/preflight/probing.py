@@ -92,7 +92,7 @@ class Sender:
         self.replies.clear()
 
     async def volley(self, send: VolleyOrder, limit: LimitName, *, first: bool = False) -> list[ProbeAnswer]:
-        """Send a burst, and wait for its answers within the probe's patience.
+        """Send a burst, and wait while its answers arrive.
 
         Raises ``TargetError`` if a request failed, or if the first answer rejects the key or is not from this API.
         """

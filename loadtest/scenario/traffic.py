@@ -39,7 +39,7 @@ class Recording:
     """Recorded arrivals in order of time.
 
     Attributes:
-        offsets_s: seconds since the start of the recording, not negative.
+        offsets_s: seconds since the start of the stage, not negative.
         keys: number of each arrival's key, from 0.
     """
 

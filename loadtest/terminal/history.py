@@ -77,8 +77,9 @@ def show_audit(path: Path, history: History, found: Audit) -> None:
         metrics.add_row(*_sensitivity(each))
     console.print(metrics)
     console.print(
-        "Only periods without a change are replayed. Each run is compared with the runs before it, and the next run "
-        "serves as its rerun. A year counts as 365 independent checks. The smallest change is found in 80 % of cases.",
+        "Only periods without a change are replayed. Each replayed run is compared with other runs of its period, and "
+        "a neighbouring run serves as its rerun. A year counts as 365 independent checks. The smallest change is "
+        "found in 80 % of cases.",
         soft_wrap=True,
     )
 
