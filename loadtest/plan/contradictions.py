@@ -105,7 +105,7 @@ def unknown_workflows(scenario: Scenario) -> Iterator[Contradiction]:
             kind="workflow",
             key=f"traffic.{name}.workflow",
             message=f"the reference API has no workflow {traffic.workflow!r}: it would respond with {_GONE}",
-            remedy=f"{hint} Name modules with workflows in target.workflows. Another target may have more workflows.",
+            remedy=f"{hint} List other workflows' modules in target.workflows. Another target may have this workflow.",
         )
 
 

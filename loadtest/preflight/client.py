@@ -64,8 +64,6 @@ class Reply:
 class TargetClient:
     """A client of one target. Requests go to the checked address, even if the name now resolves differently.
 
-    The API keys and the value of ``x-wf-endpoint`` come from the environment.
-
     Raises:
         LoadtestError: if the target may not be loaded.
     """

@@ -19,7 +19,7 @@ SCHEMA_VERSION: Final = 1
 
 
 class Block(msgspec.Struct, frozen=True, kw_only=True):
-    """One block of a comparison. The evidence is judged after each series of pairs."""
+    """One block of a comparison."""
 
     directory: str
     """Path below the comparison's directory, such as ``blocks/03-head``."""

@@ -117,7 +117,7 @@ class RequestPhase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class SlowOperation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One of the slowest operations.
 
-    ``intended_s`` is in s since the epoch, ``attempts`` is the number of attempts of the operation's first request, and
+    ``intended_s`` is in s since the epoch. ``attempts`` counts the attempts of the operation's first request.
     ``request_id`` is the operation's trace id.
     """
 

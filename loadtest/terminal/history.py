@@ -53,7 +53,7 @@ def tracked(items: Sequence[int]) -> Iterable[int]:
 
 
 def show_audit(path: Path, history: History, found: Audit) -> None:
-    """Print the audit of a history. The conclusion comes first."""
+    """Print the audit of a history."""
     console = page_console()
     console.print(f"{path}: {_conclusion(found)}", soft_wrap=True)
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in found.verdicts.items())
