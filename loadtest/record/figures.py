@@ -158,7 +158,7 @@ def read_figures(directory: Path) -> Figures:
 
 
 def read_slowest(directory: Path) -> dict[str, list[SlowOperation]]:
-    """Read the slowest operations of each traffic entry. It raises the same errors as ``read_figures``."""
+    """Read the slowest operations of each traffic entry. Raise the same errors as ``read_figures``."""
     return _read(directory, _Slowest).slowest
 
 

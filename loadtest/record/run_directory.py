@@ -198,7 +198,7 @@ def pending_note(directory: Path) -> str:
 
 
 def note_target_died(directory: Path) -> None:
-    """Record in ``run.json`` that the embedded target ended during the run. It raises the same errors as ``load``."""
+    """Record in ``run.json`` that the embedded target ended during the run. Raise the same errors as ``load``."""
     info = load(directory)
     info.target_died = True
     save(info, directory)

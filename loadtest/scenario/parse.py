@@ -1,6 +1,6 @@
 """Scenario files: search, parsing, overrides, and the JSON schema for editors.
 
-Errors name the file, the key and the most similar valid key. The types and docstrings of keys determine the schema.
+Errors name file, key and remedy. The types and docstrings of keys determine the schema.
 """
 
 import ast

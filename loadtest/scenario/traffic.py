@@ -238,7 +238,7 @@ class Stage(Strict):
     recorded: str | None = None
     """File of arrivals, relative to the scenario. Each line has an offset in seconds and the number of a key."""
     speed: Annotated[float, Field(ge=0.001, le=1000)] = 1.0
-    """Recorded arrivals come faster by this factor."""
+    """Recorded arrivals come this many times as fast."""
     duration: PositiveDuration
     """Duration of the stage, or of each of its steps."""
     expect: list[Annotated[int, Field(ge=400, le=599)]] = []
