@@ -156,8 +156,8 @@ TERMINAL: Final = frozenset({JobState.COMPLETED, JobState.FAILED})
 class ErrorCode(Word):
     """The error codes of the reference API, each with its default ``status``.
 
-    Assumption: the API's documentation says that errors have a ``code``, but lists neither the codes nor all statuses
-    used here. The option ``--answer`` and the scenario's key ``answers`` name a code and change its answer.
+    They are assumptions: the API's documentation says that errors have a ``code``, but lists neither the codes nor all
+    statuses used here. The option ``--answer`` and the scenario's key ``answers`` name a code and change its answer.
     """
 
     status: int

@@ -47,9 +47,9 @@ def parse_retry_after(text: str) -> float | datetime | None:
 class ClockOffset:
     """Bounds of the server's clock minus ours, in s. They follow from the ``Date`` headers of the server's responses.
 
-    A ``Date`` of D means that the server's clock was in [D, D+1) between our send and our receipt, so the offset lies
-    in (D − receipt, D + 1 − send). Responses around a change of second narrow the intersection of these intervals to
-    about one round trip.
+    A ``Date`` of D means that the server's clock was in [D, D+1) at a moment between our send and our receipt, so the
+    offset lies in [D − receipt, D + 1 − send). Responses around a change of second narrow the intersection of
+    these intervals to about one round trip.
     """
 
     __slots__ = ("high", "low")

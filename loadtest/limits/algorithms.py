@@ -45,7 +45,7 @@ SHARED_SCOPES: Final[tuple[Scope, ...]] = ("key", "global")
 
 @dataclass(frozen=True, slots=True)
 class LimiterSpec:
-    """A rate limiter's specification.
+    """A rate limiter's specification. W is the limit's window.
 
     Attributes:
         burst: requests accepted at once. None stands for the algorithm's default, or for an algorithm without a burst.

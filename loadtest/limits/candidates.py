@@ -21,8 +21,8 @@ _PHASED: Final = 10_000
 _NEAR_RATED: Final = 2000
 """At most this many requests are used to fit a rate. More would take too long."""
 _NEAR: Final = 0.02
-"""Rates within this share of the documented rate are tried, and within three times this share of the rate of accepted
-requests. nginx's real rate differs from its configured rate by 1 %."""
+"""Tried rates differ from the documented rate by at most this share, or from the rate of accepted requests by at most
+three times this share. nginx's real rate differs from its configured rate by 1 %."""
 TOGETHER_S: Final = 0.02
 """Requests sent within this many seconds may reach the server in any order (`analysis.rejections.BURST_SPAN_S`)."""
 _BURSTS_MOST: Final = 6
@@ -90,7 +90,7 @@ def _any_phase(requests: RequestLog, offset: float, reach: float) -> Iterator[Fi
     """
     window, times = requests.limit.window, requests.times
     after = np.flatnonzero(requests.rejected[:-1] & requests.accepted[1:])
-    # The order within a burst is unknown, so only an acceptance after a clear gap may begin a window.
+    # Requests sent together arrive in any order, so only an acceptance after a clear gap may begin a window.
     passed = np.maximum.accumulate(np.where(requests.accepted, times, -np.inf))
     after = after[times[after + 1] - passed[after] > 2 * requests.tolerance_s][:_RENEWALS]
     gaps = times[after + 1] - times[after]
@@ -207,9 +207,9 @@ def _first_bursts(requests: RequestLog, loads: Loads) -> range:
 
 
 def _rates(requests: RequestLog) -> Iterator[tuple[Limit, tuple[Fitted, ...]]]:
-    """Yield the documented rate. If no burst makes it fit, other rates that fit follow.
+    """Yield the documented rate and, unless it fits and decides a 429, other rates that fit.
 
-    They are the best rate near the documented rate, and the best rate near the rate of accepted requests.
+    These are the best rate near the documented rate, and the best rate near the rate of accepted requests.
     """
     some, limit = requests.part(0, _NEAR_RATED), requests.limit
     spec = LimiterSpec("token-bucket")

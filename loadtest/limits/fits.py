@@ -25,7 +25,7 @@ _HELD_ENOUGH: Final = 10
 _ERROR: Final = 0.01
 """Assumed share of decisions that contradict the true limiter. It sets the penalty of a contradiction."""
 BAR: Final = 0.95
-"""A fitting limiter predicts this share of the decidable 429s, and of the decidable accepted requests
+"""A fitting limiter predicts at least this share of the decidable 429s, and of the decidable accepted requests
 (docs/metrics.md)."""
 _UNLIKELY: Final = -2.0
 """A limiter does not fit if log10 of the probability of so many contradictions is below this (1 in 100)."""
@@ -43,7 +43,7 @@ _PHASES: Final = 7
 EVIDENCE: Final = 6.9
 """A fit is clearly worse than another if its score is lower by more than this: odds of about 1000 to 1."""
 _FURTHER: Final = 6
-"""Thresholds up to twice the best plus this number are tried, because twice a small threshold is too low."""
+"""Thresholds below twice the best plus this number are tried, because twice a small threshold is too low."""
 
 Fitted = Literal["count", "burst", "shift", "rate", "phase"]
 
@@ -67,7 +67,7 @@ class Fit:
         counts: the smallest and largest count that the decisions do not exclude; None for the documented count, or if
             ``rates`` is given instead.
         rates: the smallest and largest rate in requests/s that are not excluded; None for the documented rate.
-        phases: if the phase was fitted, the earliest and latest phase in s. The earliest may be negative.
+        phases: the earliest and latest possible phase in s; None if no phase was fitted. The earliest may be negative.
     """
 
     spec: LimiterSpec
@@ -165,7 +165,10 @@ def _likelihood(n: int, wrong: int, unsure: int) -> float:
 
 
 def threshold_bounds(requests: RequestLog, loads: Loads) -> tuple[Floats, Floats]:
-    """Return the lowest threshold that may accept each accepted request, and that must accept each rejected request."""
+    """For each accepted request, return the lowest threshold that may accept it.
+
+    For each rejected request, return the lowest threshold that certainly accepts it.
+    """
     accepted, rejected = requests.decisions
     return np.ceil(loads[0][accepted] + 1 - SLACK), np.ceil(loads[1][rejected] + 1 - SLACK)
 
@@ -286,7 +289,7 @@ def _not_excluded(
         tried.append((judge(some, loads, best, spec, limit), best, loads))
     top = max((each for each, *_ in tried), key=lambda each: each.score)
     held = [each for each in tried if not beats(top, each[0])]
-    # If times are whole seconds, a wrong shift leaves many decisions open and is hardly contradicted.
+    # If times are whole seconds, a wrong shift leaves many decisions undecidable and is hardly contradicted.
     if requests.grain_s and ALGORITHMS[fit.spec.algorithm].aligned:
         held = [each for each in held if each[0].score >= top.score - EVIDENCE]
     ends = [end for _, best, loads in held for end in _thresholds(some, loads, best)]

@@ -175,8 +175,8 @@ def _decides_enough(fit: Fit, n: int, rejected: int) -> bool:
 def _undecided(fit: Fit, left: list[Fit]) -> bool:
     """Whether to keep a limiter that decides no 429.
 
-    Either no decision contradicts it and another fit of its algorithm is left, or it explains significantly more
-    decisions than the best limiter that is left.
+    It is kept if no decision contradicts it and another fit of its algorithm is left. It is also kept if it explains
+    significantly more decisions than the best limiter that is left.
     """
     uncontradicted = any(_kind(fit) == _kind(other) for other in left) and not fit.wrong.any()
     return uncontradicted or sign_test(*compare(fit, left[0])) <= SIGNIFICANT

@@ -16,10 +16,11 @@ from loadtest.units import Limit
 
 NEVER: Final = float("-inf")
 GRAIN: Final = 5e-7
-"""Except at the edge of an aligned window, a request may come this many seconds before a limiter has room again.
+"""A request is accepted up to this many seconds before a limiter has room again.
 
-Unix time as a float has a resolution of 2.4e-7 s, and a difference of two times may be wrong by one step. Without this
-tolerance, rounding errors would decide on evenly spaced requests that arrive exactly when a limiter has room again.
+The edges of aligned windows and of whole seconds are exact. Unix time as a float has a resolution of 2.4e-7 s, and a
+difference of two times may be wrong by one step. Without this tolerance, rounding errors would decide on evenly spaced
+requests that arrive exactly when a limiter has room again.
 """
 
 
@@ -88,7 +89,7 @@ def window_of(now: float, window: float, phase: float) -> tuple[float, float]:
 class FixedWindow(Limiter):
     """At most ``limit.count`` requests in each window of ``limit.window`` seconds.
 
-    Over T seconds of even load at rate λ it accepts the sum over windows of min(N, λ · the window's part of T).
+    Over a period of even load at rate λ it accepts min(N, λt) in each window that contains t seconds of the period.
     Across a boundary it may accept up to 2N in a short time. Counting rejected requests would change nothing.
 
     Args:

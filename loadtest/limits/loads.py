@@ -1,12 +1,12 @@
-"""Each algorithm's load at each request, given the requests accepted so far.
+"""Each limiter's load at each request: the number that it compares with its threshold, which is N or the burst.
 
 If a replay followed its own decisions, one wrong decision would spoil all later decisions. Here, a limiter's state
-follows from the *recorded* acceptances, and only the next decision is predicted. Each decision is separate evidence.
+follows from the *recorded* decisions, and only the next decision is predicted. Each decision is separate evidence.
 A request was wrongly rejected if the limiter had room for it, and wrongly admitted if it had no room.
 
 The arrival of a request at the server is known within a tolerance, and the decision on an unanswered request is
-unknown. Each algorithm therefore gives bounds on the load. An algorithm accepts a request if load + 1 ≤ its threshold
-(N, or the burst). A decision is undecidable if one bound leads to an acceptance and the other to a rejection.
+unknown. Each algorithm therefore gives bounds on the load. A limiter accepts a request if load + 1 ≤ threshold. A
+decision is undecidable if one bound leads to an acceptance and the other to a rejection.
 """
 
 import math
@@ -89,7 +89,7 @@ class RequestLog:
 
     @cached_property
     def aligned(self) -> "_Axis":
-        # The tolerance has a grain, as for two rounded times. A window's edge is exact, so half a grain is enough here.
+        # ``tolerance_s`` includes a grain for two rounded times. A window's edge is exact, so half a grain is enough.
         return _Axis(self, self.times + self.grain_s / 2, self.tolerance_s - self.grain_s / 2)
 
     @cached_property
@@ -113,8 +113,8 @@ class _Counted:
     """Bounds on the number of requests counted before each request.
 
     Attributes:
-        least: number of requests before each index that certainly count, ``[n + 1]``.
-        most: number of requests before each index that possibly count, ``[n + 1]``.
+        least: number of certainly counted requests before each index, ``[n + 1]``.
+        most: number of possibly counted requests before each index, ``[n + 1]``.
         before: (least, most) for each request, valid even if requests arrived in another order than they were sent.
     """
 
@@ -167,7 +167,7 @@ class _Windows:
     Args:
         times: the requests' times, ascending, on an axis on which windows start at multiples of ``window``.
         numbers: numbers of windows, ascending. They include all windows that have requests.
-        firsts: the index of each window's first request; for an empty window, of a later request.
+        firsts: the index of the first request at or after each window's start.
     """
 
     def __init__(self, times: Floats, window: float, numbers: Floats, firsts: Ints) -> None:
@@ -312,7 +312,7 @@ def _readings(requests: RequestLog, whole_at: float | None) -> tuple[Floats, Flo
 
 
 def _bucket_of_all(requests: RequestLog, rate: float, burst: int, whole_at: float | None) -> Loads:
-    """Return ``bucket_loads`` for a bucket from which rejected requests take tokens too. The bucket stops at −B."""
+    """Return ``bucket_loads`` for a bucket from which rejected requests take tokens too. It stops at −B tokens."""
     used, last, most, found = 0.0, -np.inf, 2.0 * burst, []
     early, late = _readings(requests, whole_at)
     times = requests.times if whole_at is None else np.floor(requests.times + whole_at)

@@ -38,7 +38,7 @@ def replay(spec: LimiterSpec, limit: Limit, times: Floats, ends: Floats | None =
 
 
 class LimiterReplay:
-    """An array of limiters of one kind. All array arguments have the same shape (cases, limiters).
+    """An array of limiters of one kind. The three arrays have the same shape (cases, limiters).
 
     Args:
         counts: N of each limiter. For buckets, this is the burst.

@@ -123,7 +123,7 @@ def limiter_requests(
     sent: NamedColumns, vocabulary: Vocabulary, info: RunInfo, assumed_limits: AssumedLimits
 ) -> dict[str, list[RequestLog]]:
     """Return the requests of each assumed limiter, by the name of the limit. Times are unix s of the client's clock."""
-    # Assume that a request with a bad key is rejected before any limit is checked, and uses no quota.
+    # Assume that a request with a bad key is refused before any limit is checked, and uses no quota.
     (bad_key,) = vocabulary.codes("mistake", ["bad_key"])
     counted = sent["mistake"] != bad_key
     if info.imported:
@@ -299,14 +299,14 @@ _Tried = tuple[int, float, list[Bools]]
 
 
 def _fit(assumed_limits: AssumedLimits, logs: list[RequestLog], clock: tuple[float, float]) -> _Tried:
-    """Return the replay that predicts the most decisions. If several do, the shift nearest to ``clock`` decides."""
+    """Return the replay that predicts the most decisions. If several do, the clock shift nearest to ``clock`` wins."""
     offset, reach = clock
     if assumed_limits.spec.algorithm == CONCURRENCY:
         tried = [_try(assumed_limits.spec, logs, offset, lead) for lead in _LEADS_S]
         return max(tried, key=lambda each: each[0])
     if not assumed_limits.spec.on_clock:
         return _try(assumed_limits.spec, logs, offset)
-    # The phase does not change, so a limiter's first requests are enough to fit it.
+    # The shift does not change, so a limiter's first requests are enough to fit it.
     first = [log.part(0, _FITTED) for log in logs]
     best = _try(assumed_limits.spec, first, offset)
     requests, steps = sum(len(log.times) for log in first), _STEPS

@@ -40,7 +40,7 @@ class LoggedLimit:
     """A limit as a log shows it.
 
     Attributes:
-        requests: a joined log of one limiter for each key; if ``shared``, the log of one limiter for all keys.
+        requests: the joined logs of the keys' limiters; if ``shared``, the log of one limiter for all keys.
         inference: the inference from these requests, with the word ``nothing`` if the count is uncertain.
     """
 
@@ -144,7 +144,7 @@ def _count(requests: RequestLog, inference: Inference, source: SourceInfo, clock
 def _proposal(
     scopes: list[list[RequestLog]], tolerance_s: float, assumed: LimiterSpec, clock: tuple[float, float]
 ) -> str | None:
-    """Return the limit with a usual window that explains the most decisions, such as ``20/10s``; None if none fits."""
+    """Return a limit with a usual window that explains the decisions best, such as ``20/10s``; None if none fits."""
     found: list[tuple[float, bool, int, str]] = []
     for scope, window in product(scopes, _WINDOWS_S):
         limit = Limit(scope[0].limit.count, float(window))

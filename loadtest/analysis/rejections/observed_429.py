@@ -44,7 +44,7 @@ class FitResult(Result, frozen=True, kw_only=True):
         burst: number of requests accepted at once; null if the algorithm has no burst.
         bursts: the smallest and largest burst that fit equally well; null if only one fits, and in ``candidates``.
         phase_s: start of a window on the server's clock, modulo the length of the window.
-        phases: interval of a fitted phase; null if it was not fitted.
+        phases: interval of possible phases in s; null if no phase was fitted.
         round_down: whether a counter rounds its estimate down, or a bucket refills in whole seconds.
         counts: interval of a fitted count; null for buckets, without a fitted count, or if it contains the documented
             count.

@@ -24,11 +24,13 @@ NETWORK_S: Final = 0.1
 PATIENCE_S: Final = 2.5 * NETWORK_S
 """The least time in s without an answer after which a request counts as accepted: it is in progress or queued."""
 _TRIP_S: Final = 0.005
-"""A request and its rejection are assumed to take this many seconds, until a rejection takes longer."""
+"""A rejection is assumed to take this many seconds, until a rejection or the first answer takes longer."""
 _PARTS: Final = 8
-"""A burst is sent in up to this many parts, so that few requests follow the first rejection."""
+"""A burst of the documented count has up to this many parts, or more at a low rate, so that few requests follow the
+first rejection."""
 _SHORT: Final = 0.15
-"""A burst's parts should be answered within this share of a documented window: most bursts then lie in one window."""
+"""All parts of a burst should be answered within this share of a documented window, so that most bursts lie in
+one window."""
 Who = Literal["own", "other key", "other limit"]
 """The quota that a request consumes: the probed quota, the same limit of another key, or another limit."""
 

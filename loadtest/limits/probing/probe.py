@@ -225,7 +225,7 @@ class Prober(BurstSender):
             same = slow and fastest >= documented.rate * (1 - SAME)
         if same or slow:
             return "as documented" if same else "stricter"
-        # More than twice the documented rate would have exceeded the documented limit in one window of any phase.
+        # The documented limit was not exceeded, so a rate of more than twice the documented rate is doubtful.
         return "other" if slowest <= 2 * documented.rate else "can't tell"
 
     def _conclude(self) -> str:
