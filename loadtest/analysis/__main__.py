@@ -2,7 +2,7 @@
 
 ``measure RUN_DIR...`` writes the measurements of runs, ``export FORMAT DIRECTORY RUN_DIR`` writes a run's tables, and
 ``schema`` prints the JSON schema of ``metrics.json``. These commands run in a process of their own, so that the caller
-does not import NumPy and Arrow. One process measures many runs, which saves a start for each.
+does not import NumPy and Arrow. One process measures many runs, which saves starting a process for each.
 """
 
 import sys
@@ -17,7 +17,7 @@ from loadtest.program import pasteable
 
 
 def main(argv: Sequence[str]) -> int:
-    """Measure runs, export one, or print the schema. An error is printed, and the next run follows.
+    """Measure runs, export a run, or print the schema. An error is printed, and the next run follows.
 
     Returns:
         0, or the exit code of the last run that failed.

@@ -168,7 +168,7 @@ class Anomalies:
         return [one for one in self._found.values() if one.count and not (one is seconds and few)]
 
     def _note(self, name: str, possible: int, rows: Rows) -> None:
-        """Count ``possible`` checked rows, and the anomalous ``rows`` among them."""
+        """Note that ``possible`` more rows were checked for an anomaly, and that ``rows`` of them have it."""
         anomaly = self._found[name]
         words = rows.columns.vocabulary.words
         changes: dict[str, Any] = {"possible": anomaly.possible + possible, "count": anomaly.count + len(rows)}
@@ -259,7 +259,7 @@ class SlowKey(Slower, frozen=True, kw_only=True):
 class KeyTimes:
     """Collects response times by traffic entry and API key, if the run has several keys.
 
-    An entry uses all of its keys at the same time, so the target causes the differences between these keys.
+    An entry uses all keys at the same time, so slow periods of the target affect all keys equally.
     """
 
     def __init__(self, vocabulary: Vocabulary, keys: int) -> None:

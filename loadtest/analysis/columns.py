@@ -43,7 +43,7 @@ class Vocabulary:
         words: all words so far, by column. Outcomes begin with ``OUTCOMES``, and kinds begin with ``KINDS``.
         stage_keys: every stage of every entry, the warm-up included.
         entry_of: for each stage, the index of its traffic entry in ``entries``.
-        in_figures: for each stage, whether figures include it; False at -1, which stands for the set-up.
+        in_figures: for each stage, whether figures include it; False at -1 (the set-up and unknown stages).
         meaningful: whether a pass over the record found no meaningless row. Later passes then do not look for any.
         imported: whether the record was made from a log. A log has no intended starts, so starts replace them.
         most_arrivals: for each entry, the number of offered arrivals; in a killed run, an upper bound from the plan.

@@ -244,7 +244,9 @@ class _OpenArrivals:
         self._last_end = np.zeros(0)
 
     def close(self, parents: Ints, ends: Floats, arrivals: Ints) -> tuple[Ints, Floats]:
-        """Add requests by their ``parents`` and ``ends`` (ns). Then remove ``arrivals``, which now have an outcome.
+        """Add requests, and then remove ``arrivals``, which now have an outcome.
+
+        ``parents`` has the arrival number of each added request, and ``ends`` has its end in ns.
 
         Returns:
             For each of ``arrivals``, the number of its requests and the end of its last request (NaN without requests).
@@ -305,7 +307,7 @@ def _by_stage(schedule: TrafficSchedule, absent: Ints, beyond: range) -> list[in
 
 
 GAPS: Final = 5_000_000
-"""Gaps are measured for at most this many arrivals of an entry. Later arrivals are ignored."""
+"""Gaps are measured only for arrivals with a lower number than this, to limit memory."""
 _MOMENTS: Final = ("start", "intended_start")
 
 
@@ -335,7 +337,7 @@ class Arrivals:
 
 _BIN_S: Final = 0.1
 _ENOUGH: Final = 5
-"""Least mean number of arrivals per bin. With fewer arrivals, no spread is stated: even perfect counts would vary."""
+"""Least mean number of arrivals per bin. With fewer, counts vary even if arrivals are evenly spaced."""
 
 
 class Evenness(Result, frozen=True, kw_only=True):

@@ -217,7 +217,7 @@ _MOST_BINS: Final = 240
 def edges(seconds: float, events: int, per_bin: int, phase_s: float = 0.0) -> Floats:
     """Return the edges of bins that cover the time from 0 to ``seconds``: ``phase_s`` plus multiples of a round width.
 
-    A second or more has 3 to about 240 bins. Within these limits, each bin has at least about ``per_bin`` events.
+    From 1 s on, there are 3 to about 240 bins. Within these limits, each bin has at least about ``per_bin`` events.
     """
     wanted = max(seconds * per_bin / max(events, 1), seconds / _MOST_BINS)
     wanted = max(min(wanted, seconds / 6), seconds / _MOST_BINS)

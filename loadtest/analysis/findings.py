@@ -231,7 +231,7 @@ def _default_thresholds(
 ) -> Iterator[Judged]:
     """Yield the failed default thresholds of a finished run.
 
-    Each entry needs an ok operation, and few operations of a stage may fail unexpectedly.
+    Each entry needs an ok operation, and only a few operations of a stage may fail unexpectedly.
     """
     if record.info.end != "finished" or record.info.imported:
         return

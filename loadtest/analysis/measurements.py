@@ -7,8 +7,8 @@ Each stage of each traffic entry has these measurements, except in warm-up and s
   due to the last polling interval is ``resolution_ms``.
 * Error rate, and the difference between the 429 rate and its expected value from a replay of the assumed limiter. The
   phase of the server's window changes both rates equally, so the difference does not depend on the phase.
-* Goodput. Above a limit, it depends on the window's phase, so it is shown but not judged. Lost goodput appears as
-  unexpected 429s.
+* Goodput. Above a limit, it depends on the window's phase, so it is shown but not judged. Lost goodput then
+  appears as unexpected 429s or errors.
 
 In a stage above a limit, the server's windows affect jobs with rejected polls, and the response times of retried
 operations. The affected figures are shown but not judged.

@@ -297,10 +297,10 @@ class ExpectedLimiter(Result, frozen=True, kw_only=True):
     Attributes:
         clock_shift_s: the server's clock minus the client's, in the replay that fits the decisions best; null if it
             does not matter, or is unknown.
-        agreement: share of the observed decisions that the replay predicts. Requests of a burst may arrive in any
-            order, so the replay puts accepted requests first.
-        agreement_as_sent: ``agreement`` of a replay in which bursts keep the order of sending.
-        reordered: number of requests that the replay moved within their burst.
+        agreement: share of the observed decisions that the replay predicts. Many requests sent within a few ms may
+            arrive in any order, so the replay puts the accepted requests first.
+        agreement_as_sent: ``agreement`` of a replay in the order of sending.
+        reordered: number of requests that have another place in the replay than in the order of sending.
         why_not: reason for a missing replay; null otherwise.
     """
 

@@ -57,7 +57,10 @@ class Record:
 
     @cached_property
     def deciding_requests(self) -> Ints:
-        """Places of each operation's last run, submit or retrieve, whose expected decision stands for the operation."""
+        """Place of each operation's last request of kind run, submit or retrieve.
+
+        Its expected decision stands for the operation.
+        """
         sent = self.sent_requests
         first = np.flatnonzero((sent["kind"] < FIRST) & ~np.isnan(sent["parent_arrival"]))
         traffic, arrival, start = (sent[name][first] for name in ("traffic", "parent_arrival", "start"))

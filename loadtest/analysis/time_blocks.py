@@ -157,7 +157,8 @@ class StageBlocks:
         offered: number of operations by intended start. ``sent``, ``ok``, ``errors`` and ``throttled`` are also counted
             by intended start.
         decided: number of operations with a known decision of the assumed limiter. Each counts at the start of its last
-            run, submit or retrieve. ``refused`` of them got a 429; the assumed limiter would reject ``expected``.
+            request of kind run, submit or retrieve. ``refused`` of them got a 429; the assumed limiter would reject
+            ``expected``.
     """
 
     def __init__(self, grid_: Grid, times: dict[str, BinnedTimes]) -> None:

@@ -1,4 +1,4 @@
-"""Times over the course of a run, for plots of single operations, of percentiles by bin, and for heat maps."""
+"""Times over the course of a run, for plots of single operations and of percentiles by bin, and for heat maps."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,7 +27,7 @@ class Timelines:
     """Collects each traffic entry's times over the course of a run, warm-up included.
 
     ``executions`` has no retrievals, because their jobs ran earlier. ``heats`` has entries with many response
-    times, or with any in a long run. A heat map has at most 241 × 96 counts.
+    times, or with any in a long run. A heat map has at most 181 × 96 counts.
     """
 
     def __init__(self, record: Record) -> None:

@@ -37,7 +37,7 @@ def between(first: str, last: str) -> Callable[[Rows], Floats]:
 response_time: Final = between("intended_start", "end")
 service_time: Final = between("start", "end")
 submit_time: Final = between("accepted_start", "accepted_end")
-"""The service time of an operation's accepted run, submit or retrieve."""
+"""The service time of an operation's ok request of kind run, submit or retrieve."""
 poll_lag: Final = between("pending_seen", "end")
 """The upper bound of an ended job's poll lag. The lower bound is zero."""
 _FROM_SUBMIT: Final = between("accepted_start", "end")
@@ -86,7 +86,7 @@ def last_pending(rows: Rows) -> Floats:
 def overhead(rows: Rows) -> Floats:
     """Return the client's wait beyond executionTime, in ms.
 
-    For a sync run, the wait is the service time of its accepted run. For a job, the wait lasts from start to end, and
+    For a sync run, the wait is the service time of its ok request. For a job, the wait lasts from start to end, and
     includes submit, queue and poll lag. For a retrieval, the result is NaN, because the job ran earlier.
     """
     return _executing(rows, submit_time(rows), service_time(rows)) - rows.floats("execution_time_ms")
@@ -95,8 +95,8 @@ def overhead(rows: Rows) -> Floats:
 def longest_execution(rows: Rows) -> Floats:
     """Return the longest possible executionTime, in ms: the client's wait.
 
-    For a sync run, the wait is the service time of its accepted run. For a job, the wait lasts from its submit to its
-    end. For a retrieval, the result is NaN, because the job ran earlier.
+    For a sync run, the wait is the service time of its ok request. For a job, the wait lasts from the start of its ok
+    submit to its end. For a retrieval, the result is NaN, because the job ran earlier.
     """
     return _executing(rows, submit_time(rows), _FROM_SUBMIT(rows))
 
@@ -132,7 +132,7 @@ def _connected(reused: float) -> Callable[[Rows], Rows]:
 NOT_FOUND: Final = "not_found"
 """Response times of operations that ended in an expected 404. Deliberate mistakes are included."""
 WAITED: Final = "waited"
-"""Response time − service time of the accepted request, for ok operations: lag, retries, and the wait for a job."""
+"""Response time − ``submit_time``, for ok operations: lag, retries, and the wait for a job."""
 LAST_PENDING: Final = "last_pending"
 """Time from the intended start to the last request that saw the job pending, which begins the last polling interval."""
 _OF_OPERATIONS: Final = {

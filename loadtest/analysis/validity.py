@@ -223,7 +223,7 @@ def _evenness(evenness: Mapping[str, Evenness]) -> ValidityCheck:
         return _not_judged("evenness", limit, "there were too few arrivals to judge their evenness")
     excess, sent, intended, name = max(known)
     bad = (
-        f"{name} left in bursts that the schedule does not have, which changes the share of 429s; "
+        f"{name} was sent in bursts that the schedule does not have, which changes the share of 429s; "
         "raise max_users if the pool was full, else use a calmer machine"
     )
     value = f"spread {sent:.3f}, the schedule's {intended:.3f}"
@@ -287,7 +287,7 @@ def _users(info: RunInfo) -> ValidityCheck:
     name, pool = max(pools, key=lambda each: each[1].waited)
     arrivals = counted(pool.waited, "arrival")
     waiting = f"for {pool.full_s:.2g} s, {arrivals} waited up to {pool.longest_wait_ms:.0f} ms"
-    words = f"the pool of {pool.size} users of {name} was full {waiting}; raise max_users"
+    words = f"the pool of {pool.size} users of {name} was full: {waiting}; raise max_users"
     if pool.size < pool.cap:
         words = f"the pool of {name} grew too slowly: {waiting}; use more processes, or offer less"
     return ValidityCheck("users", value, USERS_LIMIT, ok=waited <= WAITED_SHARE * offered, words=words)

@@ -241,7 +241,7 @@ def _why(threshold: Threshold, measured: Measured, expected: float | None) -> st
     if bounds and bounds[1] == inf:
         return "it reaches time-outs, so only a lower bound is known"
     if threshold.metric.startswith("time_to_result."):
-        return "the threshold lies between the two polls that bound the true value"
+        return "polling shows the true value only within bounds, and the threshold lies between them"
     return "because of time-outs, the true value may be on either side of the threshold"
 
 

@@ -53,9 +53,9 @@ def log10_at_most(k: int, n: int, p: float) -> float:
 
 
 def more_often(during: tuple[int, int], apart: tuple[int, int]) -> bool:
-    """Whether events are significantly more frequent in one period than in another (probability below 1 in 1,000).
+    """Whether events are significantly more frequent in one period than in another (p ≤ 0.001).
 
-    Each period is (n, events). The test is a binomial version of Fisher's: each event falls into a period at random.
+    Each period is (n, events). The test is a binomial version of Fisher's.
     """
     total, share = during[1] + apart[1], during[0] / (during[0] + apart[0])
     # If the first period has at least k events, the other has at most total − k.

@@ -48,7 +48,7 @@ def pool(waited: int, size: int = 20, cap: int = 20) -> dict[str, PoolInfo]:
         (own(stalls=pauses(1, 1200, 900)), "its event loop was blocked for 0.9 s in all, 1.2 s at most; look for"),
         (own(stalls=pauses(20, 100, 1100)), "its event loop was blocked for 1.1 s in all"),
         (own(collections=pauses(30, 40, 1100)), "garbage collections stopped it for 1.1 s in all, 0.04 s at most;"),
-        (own(pools=pool(11)), "the pool of 20 users of t was full for 1.5 s, 11 arrivals waited up to 300 ms; raise"),
+        (own(pools=pool(11)), "the pool of 20 users of t was full: for 1.5 s, 11 arrivals waited up to 300 ms; raise"),
         (own(pools=pool(11, cap=50)), "the pool of t grew too slowly"),
         ([*own(), GeneratorInfo(worker=2, watched_s=2.0, stalls=pauses(9, 90, 600))], "bottleneck of worker 2"),
     ],
@@ -87,7 +87,7 @@ def test_bursts_that_the_schedule_does_not_have_are_invalid(tmp_path: Path) -> N
     """Thirty at a time, three times a second: a limiter would refuse what it lets through evenly."""
     verdict = found(tmp_path / "run", bunched=True).verdict
     assert verdict.word == "invalid"
-    assert any("t left in bursts that the schedule does not have" in reason for reason in verdict.reasons)
+    assert any("t was sent in bursts that the schedule does not have" in reason for reason in verdict.reasons)
 
 
 def test_a_lost_worker_makes_a_run_invalid(tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ def test_a_threshold_inside_the_poll_interval_is_not_judged(tmp_path: Path) -> N
     ]
     judged = find(load_record(maker.tour(tmp_path / "run", scale=0.2, thresholds=thresholds))).judged
     assert [one.judgement for one in judged] == ["pass", "inconclusive"]
-    assert "between the two polls" in judged[1].why
+    assert "polling shows the true value only within bounds" in judged[1].why
 
 
 def test_time_outs_fail_a_threshold_only_beyond_what_is_known(tmp_path: Path) -> None:
