@@ -211,7 +211,7 @@ def _difference(
         first, second = (measure(metric, figures) for figures, _ in sides.values())
         known = first.value is not None and second.value is not None
         apart = (second.value or 0.0) - (first.value or 0.0) if known else None
-        why = "a maximum, a count and a rate have no interval" if known else "no values"
+        why = "a maximum, a count and a rate per second have no interval" if known else "no values"
         found = Difference(first.value, second.value, apart, None, False, (first.n or 0, second.n or 0), why)
     sign = -1.0 if METRICS[metric].more_is_better else 1.0
     better = sign * found.interval[1] < 0 if found.told_apart and found.interval is not None else None
@@ -225,7 +225,7 @@ def _figure(metric: str, values: Values | None, figures: CountedFigures) -> Side
     unit = METRICS[metric].unit
     if values is None:
         measured = measure(metric, figures)
-        why = "a count or a rate has no interval" if measured.value is not None else "nothing to measure"
+        why = "a count or a rate per second has no interval" if measured.value is not None else "nothing to measure"
         return SideFigure(metric=metric, unit=unit, value=measured.value, n=measured.n or 0, why=why)
     numbers, statistic = values.numbers, statistic_of(metric)
     if not numbers.size:

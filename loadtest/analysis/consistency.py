@@ -244,9 +244,7 @@ class _OpenArrivals:
         self._last_end = np.zeros(0)
 
     def close(self, parents: Ints, ends: Floats, arrivals: Ints) -> tuple[Ints, Floats]:
-        """Add requests, and then remove ``arrivals``, which now have an outcome.
-
-        ``parents`` has the arrival number of each added request, and ``ends`` has its end in ns.
+        """Add requests of the arrivals ``parents`` with ``ends`` (ns). Then remove ``arrivals``, which have ended.
 
         Returns:
             For each of ``arrivals``, the number of its requests and the end of its last request (NaN without requests).
@@ -337,7 +335,7 @@ class Arrivals:
 
 _BIN_S: Final = 0.1
 _ENOUGH: Final = 5
-"""Least mean number of arrivals per bin. With fewer, counts vary even if arrivals are evenly spaced."""
+"""Least mean number of arrivals per bin. With fewer, counts vary widely even if arrivals are evenly spaced."""
 
 
 class Evenness(Result, frozen=True, kw_only=True):

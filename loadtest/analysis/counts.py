@@ -205,7 +205,7 @@ _PARTS: Final[dict[str, Callable[[Rows], Floats]]] = {
     "submit": submit_time,
     "pending_lower": last_pending,
 }
-"""Parts of the time of an ok operation, in ms. ``retries`` ends when the accepted request begins."""
+"""Parts of the time of an ok operation, in ms."""
 
 
 class Means:
@@ -232,7 +232,7 @@ class Means:
             self._sums["bytes"][:, stage_index] += known(rows.floats("bytes_received")).sum(), len(rows)
 
     def mean(self, stage_index: int | list[int], name: str) -> float | None:
-        """Return the mean of a part of the time in ms, or the mean ``bytes`` of a response; None without values."""
+        """Return the mean of a part of the time (ms), or the ``bytes`` received per request; None without values."""
         total, n = self._sums[name][:, stage_index].reshape(2, -1).sum(axis=1)
         return float(total / n) if n else None
 
@@ -255,7 +255,7 @@ class Ledger(Result, frozen=True, kw_only=True):
 
     Attributes:
         failed: jobs that a response showed as failed, and no response as completed.
-        pending: jobs that are neither lost nor shown as ended by a response.
+        pending: jobs that are not lost, and that no response showed as ended.
         lost: jobs that the target forgot (404), without a response that showed their end.
         duplicated: submits whose response had the id of an earlier job.
         back_to_pending: jobs that a response showed as ended, and a later response as pending.

@@ -159,7 +159,7 @@ _FIRST: Final = (
     ),
     _word("outcome", "outcome of the operation or request"),
     _word("reason", "reason why the outcome is not ok"),
-    _recorded("status", "HTTP status; for an operation, the status of its last response"),
+    _recorded("status", "HTTP status; for an operation, the status of its last request"),
     _word("error_code", "`code` of the API's error body; for the reason `wrong_shape`, the body's defect"),
     _word("mistake", "the deliberate mistake"),
     _timestamp("intended_start", "scheduled start; for polls and retries, the start that their policy chose"),
@@ -173,7 +173,7 @@ _FIRST: Final = (
 )  # fmt: skip
 _LAST: Final = (
     _recorded("job_id", "id of the job"),
-    _word("job_state", "state of the job in the last response"),
+    _word("job_state", "state of the job in the response; for an operation, that of its last request"),
     _recorded("key_index", "index of the API key"),
     _recorded("worker", "number of the worker that sent the request; 0 if one process made the run"),
     _recorded("request_id", "the W3C `traceparent` that was sent; for an operation, its trace id"),

@@ -68,7 +68,7 @@ class FoundInterval(Result, frozen=True):
         kind: ``phases`` is the range of 95 % of replays with the assumed limiter. All replays have the same requests,
             but each starts at another moment of the window. ``blocks`` is a 95 % interval from blocks of time, for
             correlated requests. ``phases and blocks`` is ``phases``, combined with ``blocks`` for the share of accepted
-            operations that end well. Null without an interval.
+            operations that end ok. Null without an interval.
         phases: number of replayed phases; null if ``kind`` has no ``phases``.
     """
 
@@ -189,7 +189,9 @@ class _Stage:
         accepted = None if blocks is None else share_interval(blocks.ok, blocks.sent - blocks.throttled, self._pace)
         well = accepted or FoundInterval(why_not=_SHORT)
         if well.low is None or well.high is None:
-            return FoundInterval(why_not=f"not all accepted operations ended well: {well.why_not}")
+            return FoundInterval(
+                why_not=f"the share of accepted operations that end ok has no interval: {well.why_not}"
+            )
         low, high = least * well.low / seconds, most * well.high / seconds
         return FoundInterval(low, high, kind="phases and blocks", phases=self._phases)
 

@@ -89,7 +89,7 @@ class ArrivalValues:
 
         With ``whole``, response times include every sent arrival without a deliberate mistake, and are infinite for
         arrivals that never became ok. Otherwise they include only ok and timed-out operations, as in ``metrics.json``.
-        The result is None for a count or a rate, because single arrivals have no such value.
+        The result is None for a count or a rate per second, because single arrivals have no such value.
         """
         name, entry = metric.partition(".")[0], METRICS[metric]
         if name == "service_time":
@@ -191,7 +191,7 @@ def statistic_of(metric: str) -> str:
 
 
 def _shift_of_pairs(info: RunInfo, values: ArrivalValues, base: Stages, head: Stages) -> int | None:
-    """Return the head's arrival number − the base's in each pair; None if the two sides do not send the same inputs.
+    """Return the head's arrival number − the base's in each pair; None if the sides' inputs cannot be paired.
 
     Two entries with the same inputs send the same input at the same arrival number. Two stages of an entry send the
     same inputs in the same order if the difference is a multiple of the number of input rows.

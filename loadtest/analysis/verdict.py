@@ -316,7 +316,11 @@ def _decide(info: RunInfo, checks: list[ValidityCheck], judged: list[Judged]) ->
         return "pass", "no thresholds set; the run is valid, and no stage had too many unexpected errors.", []
     held = "its one threshold holds" if len(judged) == 1 else f"all {len(judged)} thresholds hold"
     if marginal := [one for one in judged if one.marginal]:
-        by = "within its 95\u00a0% interval" if len(marginal) == 1 else "within their 95\u00a0% intervals"
+        by = (
+            "its 95\u00a0% interval includes the threshold"
+            if len(marginal) == 1
+            else "their 95\u00a0% intervals include the thresholds"
+        )
         only = f"{len(marginal)} of them" if len(judged) > 1 else "though"
         one = min(marginal, key=lambda each: abs(each.margin or 0.0))
         nearest = f"{one.scope}: {one.require}, and it was {amount(one)}"
