@@ -253,7 +253,7 @@ class JobFigures(JobStage, OperationFigures, frozen=True, kw_only=True):
 JOB_TIMES: Final = tuple(name for name in JobStage.__annotations__ if name != "polling")
 """Summaries that only ``async_run`` has."""
 TIMES: Final = tuple(name for name in OperationStage.__struct_fields__ if name.endswith("_ms") or name == "polls")
-"""Names of all summaries in ``metrics.json``."""
+"""Names of all summaries of a stage."""
 
 ERROR_EXPECTED: Final = "expected"
 """The ``kind`` of operations without a mistake, if the scenario expects an error from them."""

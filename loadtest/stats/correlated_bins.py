@@ -111,8 +111,8 @@ def plausible(below: Ints, whole: Ints, pace: PaceModels, quantile: float) -> tu
     """Return whether each level may be the quantile, and the effective number of independent values.
 
     A level is rejected if the share of values up to it is significantly too low, or if the share up to the previous
-    level is significantly too high. Models of all values and models of only the values up to the level have to agree on a
-    rejection, because the slowest times may vary differently.
+    level is significantly too high. Models of all values and models of only the values up to the level have to agree on
+    a rejection, because the slowest times may vary differently.
 
     ``below`` is the number of values up to each level, ``[bin, level]``, and ``whole`` is the number in each bin.
     ``pace`` has the models of the same values.
