@@ -24,13 +24,14 @@ _ROUNDING: Final = 1e-9
 
 
 class Arrival(NamedTuple):
-    """The intended start of one operation, in ns since the epoch. It is a tuple for speed."""
+    """One arrival of the schedule. Tuples are created faster than objects of a dataclass."""
 
     traffic: str
     number: int
     """0-based number within its traffic entry, over all workers."""
     stage: str
     intended_ns: int
+    """Intended start, in ns since the epoch."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ from loadtest.scenario import Scenario
 _LOOK: Final = 0.05
 _REPORT_EVERY: Final = 0.5
 _PATIENCE: Final = 60.0
-"""Workers on this machine must connect within this many seconds. Remote workers have no such limit."""
+"""Workers that this process starts must connect within this many seconds. Other workers have no such limit."""
 _STOP_TIMEOUT: Final = 10.0
 
 

@@ -112,7 +112,7 @@ class LiveThreshold:
         ]
 
     def now(self, elapsed_s: float) -> tuple[str, Judgement]:
-        """Return the current value with its unit, and the judgement. With too few samples, the value is empty."""
+        """Return the current value with its unit, and the judgement. The value is empty if it is too early to judge."""
         known = self._known(elapsed_s)
         if known is None:
             return "", "inconclusive"
@@ -122,7 +122,7 @@ class LiveThreshold:
         return text, judge(self.threshold, (low, high))
 
     def _known(self, elapsed_s: float) -> tuple[float, float, float] | None:
-        """Return a lower bound, the current value and an upper bound, or None if there are too few samples."""
+        """Return a lower bound, the current value and an upper bound, or None if it is too early to judge."""
         metric = METRICS[self.threshold.metric]
         entries = ((self._live.entry(name), stage.name) for name, stage in self._scope)
         seen = [entry.stages[stage] for entry, stage in entries if stage in entry.stages]

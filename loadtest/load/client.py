@@ -120,7 +120,7 @@ class Answer(msgspec.Struct, kw_only=True, gc=False):
     job_id: str | None = None
     job_state: str | None = None
     result: Any = None
-    """Result of a run or a completed job. It is not recorded."""
+    """Result of a sync run or a job. It is not recorded."""
 
 
 _run = msgspec.json.Decoder(_RunBody)

@@ -26,7 +26,7 @@ _WRITE: Final = 2
 _RECEIVE: Final = 65_536
 _NEVER: Final = 1 << 63
 _FRESH_NS: Final = 1_000_000_000
-"""Servers keep a connection that is idle for less than this. Node.js closes it after 5 s, nginx after 75 s."""
+"""Servers keep idle connections open for longer than this: Node.js for 5 s, nginx for 75 s."""
 _NOT_YET: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 # X509_V_ERR_… of OpenSSL's x509_vfy.h
 _CERTIFICATE_REASONS: Final = {
@@ -41,7 +41,7 @@ _Socket = monkey.get_original("socket", "socket")
 FRESH: Final = 60.0
 """A name is resolved again after this many seconds."""
 PATIENCE: Final = 1.0
-"""A new connection waits this many seconds for name resolution. After that, it uses the known addresses."""
+"""A new connection waits at most this many seconds for name resolution. Then it uses the known addresses."""
 
 
 class Resolver:
@@ -87,7 +87,7 @@ class Resolver:
         try:
             self._addresses = tuple(look_up())
         except InputError as error:
-            # If the name cannot be resolved now, the checked addresses stay in use.
+            # If the name cannot be resolved now, the known addresses stay in use.
             if not isinstance(error, UnresolvedError):
                 self._addresses = ()
         finally:
@@ -112,8 +112,8 @@ class TcpStream:
     """A TCP connection. Only one greenlet may wait for it at a time.
 
     Deadlines are monotonic ns. Methods raise ``DeadlineError`` after the deadline, and ``OSError`` if the connection
-    fails. A gevent socket sets up a timer and a watcher for each wait. This class uses one watcher for all reads, and
-    one timer for many waits.
+    fails. A gevent socket starts a timer and a watcher for each wait. This class keeps one watcher running for all
+    reads, and one timer for many waits.
     """
 
     def __init__(self, family: int) -> None:
@@ -193,7 +193,7 @@ class TcpStream:
             return data
 
     def wait(self, deadline: int) -> None:
-        """Wait until a watcher of the socket fires. By default, it fires when the socket is readable."""
+        """Wait until the socket is readable, or writable in a call from ``_wait_writable``."""
         if deadline < self._alarm_at:
             self._set_alarm(deadline)
         self._deadline = deadline

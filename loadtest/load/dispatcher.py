@@ -121,7 +121,7 @@ ALL: Final = Stride(0, 0, 1)
 
 
 class Partition:
-    """Arrivals of one process. They form successive strides, and each stride begins at the cut of the previous stride.
+    """Arrivals of one process. They form successive strides. A cut ends a stride.
 
     If ``last`` is true, the first stride is the only stride. While ``held()`` is true, due arrivals are not offered.
     """
@@ -151,7 +151,7 @@ class Partition:
         return True
 
     def assign(self, stride: Stride) -> None:
-        """Add the next stride. It begins at the last cut."""
+        """Add the next stride."""
         self.exhausted = False
         self._next.append((stride, NEVER))
         self._more.set()

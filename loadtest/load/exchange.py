@@ -132,13 +132,13 @@ class ResponseParser:
         self.idle_s: int | None = None
         """Seconds until the server closes an idle connection, from its ``Keep-Alive`` header."""
         self.body = bytearray()
-        # Head, length and values of the last answer. Another answer with the same head and length has these values.
+        # Head, total length and values of an earlier answer. An answer with this head and length has these values.
         self._head, self._length = b"", 0
         self._values: tuple[int | None, bytes | None, str | None, str | None] = None, None, None, None
         self.expect(HttpExchange(start=0))
 
     def expect(self, answer: HttpExchange) -> None:
-        """Parse the next answer into the exchange ``answer``."""
+        """Prepare to parse the next answer into ``answer``."""
         self.answer = answer
         self.complete = self.keep_alive = self.excess = self._begun = False
         self.framed = False
@@ -281,7 +281,7 @@ class HttpConnection:
                 result.bytes_sent = len(request)
                 self._converse(stream, request, result, deadline, timeouts.read_ns)
         except BaseException:
-            # The user is being stopped, and the next request must not receive the rest of this answer.
+            # A later request on this connection must not receive the rest of this answer.
             self.close()
             raise
         finally:

@@ -28,7 +28,7 @@ PERCENTILES: Final = {
     "response_time": {"p50": 0.5, "p95": 0.95, "p99": 0.99},
     "execution_time": {"p50": 0.5, "p95": 0.95},
 }
-"""Percentiles of the times in the last window. Each second, they are added to the run's ``LiveSeries``."""
+"""Percentiles of recent times (see ``RecentTimes``). Each second, they are added to the run's ``LiveSeries``."""
 _SHOWN_REQUESTS: Final = {
     "sent": "requests.sent",
     "accepted": "requests.accepted",
@@ -88,9 +88,9 @@ class LiveSeries:
 
 
 class RecentTimes:
-    """Collects times in ms. It gives percentiles of the last window, and counts of all times for ``/metrics``.
+    """Collects times in ms. It gives percentiles of recent times, and counts of all times for ``/metrics``.
 
-    A window is at least 10 s long, because percentiles of shorter windows are noise.
+    Percentiles cover the last ``window_s`` seconds, but at least 10 s: percentiles of shorter periods are noise.
     """
 
     def __init__(self, window_s: float) -> None:
@@ -239,7 +239,7 @@ class EntryFigures:
         self.dispatch_lag.slide(elapsed_s)
 
     def progress(self, stage: StagePlan | None, offered: int) -> EntryProgress:
-        """Return the figures for the terminal, with the p95 of the last 10 s. ``stage`` is None between stages."""
+        """Return the figures for the terminal, with the p95 of the last 10 s. ``stage`` is None outside all stages."""
         total = self.total
         shown = (Outcome.OK, Outcome.THROTTLED, Outcome.FAILED, Outcome.TIMED_OUT)
         return EntryProgress(
@@ -325,7 +325,7 @@ class LiveFigures:
         return sum(counted) / (buckets * self.series.width_s)
 
     def dispatch_lag_ms(self, share: float) -> float | None:
-        """Return the ``share`` quantile (ms) of dispatch lag in the last window: the maximum over all entries."""
+        """Return the ``share`` quantile (ms) of recent dispatch lag: the maximum over all entries."""
         lags = [lag for entry in self.entries.values() if (lag := entry.dispatch_lag.quantile(share)) is not None]
         return max(lags, default=None)
 

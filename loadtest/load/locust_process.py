@@ -55,9 +55,10 @@ class LocustProcess:
         self.reports = Reports(plots=os.environ.get("LOADTEST_PLOTS", "1") != "0")
 
     def check_target(self) -> None:
-        """Check the target before Locust forks or listens. With --headless or --autostart, also send a preflight.
+        """Check the target before Locust forks or listens.
 
-        If the target must not be loaded, or cannot be, ``LoadtestError`` is raised.
+        With --headless or --autostart, also send a preflight, if it is on. If the target must not be loaded, or cannot be,
+        ``LoadtestError`` is raised.
         """
         options, test = self.test.options, self.test
         if options.worker:

@@ -194,7 +194,7 @@ class LocustTest:
         return self.options.host or "" if self.chosen is None else self.chosen.target.url
 
     def check(self, url: str) -> ChosenTarget:
-        """Return the target at a URL. Raise ``InputError`` if it must not be loaded."""
+        """Return the target at a URL. Raise ``InputError`` if this process must not load it."""
         if self.chosen is None:
             return ChosenTarget(target=allow(url))
         if url.rstrip("/") != self.chosen.target.url:

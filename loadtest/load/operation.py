@@ -1,4 +1,4 @@
-"""Execution of one arrival, with its requests and its outcome, and requests that seed jobs before the run."""
+"""Execution of one arrival, with its requests and its outcome, and requests that seed jobs before the epoch."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -44,7 +44,7 @@ class RunningOperation:
         self.expected = MISTAKE_STATUS[mistake] if mistake else entry.traffic.expect.status
         """Expected status of the response to the operation's first request. None for the documented status."""
         self.contradiction: Reason | None = None
-        """Set if an answer contradicts an earlier answer of the run. The operation then fails."""
+        """Set if an answer contradicts an earlier answer (see ``JobHistory``). The operation then fails."""
         sample.mistake, sample.user_free = mistake, free_ns - session.epoch_ns
         sample.poll = 0 if entry.operation in POLLED_OPERATIONS else None
         self._session = session

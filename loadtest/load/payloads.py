@@ -210,7 +210,8 @@ class JobHistory:
     """
 
     def __init__(self) -> None:
-        # A job's number is 2 × the time (ns) of its first terminal answer (0 before), plus 1 if a submit returned it.
+        # A job's number is 2 × the time (ns) of the first answer that states its end (0 before), plus 1 if a submit
+        # returned its id.
         self._known = JobNumbers()
 
     def contradiction(self, kind: RequestKind, answer: Answer) -> Reason | None:
@@ -235,7 +236,7 @@ class JobHistory:
 
 
 class Matcher:
-    """Checks whether a result has required keys and values, also in nested tables, and matches a JSON schema."""
+    """Checks whether a result has required keys and values, also in nested objects, and matches a JSON schema."""
 
     def __init__(self, subset: dict[str, Any] | None, schema: dict[str, Any] | bool | None) -> None:
         self._subset = subset
@@ -248,7 +249,7 @@ class Matcher:
 
 
 def contains(value: Any, wanted: Any) -> bool:
-    """Whether ``value`` equals ``wanted``, or is a table with at least the keys and values of ``wanted``."""
+    """Whether ``value`` equals ``wanted``, or is an object with at least the keys and values of ``wanted``."""
     if isinstance(wanted, dict):
         return isinstance(value, dict) and all(key in value and contains(value[key], wanted[key]) for key in wanted)
     # True == 1 in Python, but not in JSON.

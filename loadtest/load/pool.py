@@ -156,7 +156,7 @@ class Pool:
 
 
 class Growth:
-    """Adds users to pools that have few idle users. Each pool has the name of its class of users."""
+    """Adds users to pools that have few idle users. Keys of ``pools`` are also the names of user classes."""
 
     def __init__(self, environment: "Environment", pools: Mapping[str, Pool]) -> None:
         self._environment = environment
@@ -274,7 +274,7 @@ class TrafficEntry:
         self.matcher = None if expect.result is None and schema is None else Matcher(expect.result, schema)
         """None if every result is accepted."""
         self.expected = _expected(traffic, plan)
-        """Statuses that Locust counts as successes, by stage."""
+        """Error statuses that do not count as failures, by stage."""
         self.mistaken = bool(traffic.mistakes.shares)
         """Whether some requests have deliberate mistakes."""
         # The list is kept here, because reading pydantic's private attributes is slow.

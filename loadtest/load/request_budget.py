@@ -75,7 +75,7 @@ class RequestBudget:
         return self._bounds is not None
 
     def reserve_half(self) -> BudgetUse:
-        """Give up half of this worker's remaining budget. Return how much it may now use in total."""
+        """Give up half of this worker's remaining budget. Return its new total, or zeros without a budget."""
         if self.allowed is None:
             return BudgetUse()
         for name in BudgetUse.__struct_fields__:

@@ -108,7 +108,7 @@ class Session:
         """``time.monotonic_ns()`` of the epoch. It is 0 until the epoch is set."""
         self.worker = worker
         self.bug: str | None = None
-        """Traceback of an error in the harness or in a class that the scenario names. The error ends the run."""
+        """Traceback of an error in the harness or in a module that the scenario names. The error ends the run."""
         self.user_error: str | None = None
         """A sentence about ``bug`` if a class that the scenario names raised the error."""
         self.trace = trace or secrets.token_hex(8)
@@ -192,7 +192,7 @@ class Session:
 def make_endpoint(info: RunInfo, keys: Sequence[str], workflow_endpoint: str, target: Target | None = None) -> Endpoint:
     """Create the endpoint of a run's target. Without ``target``, the URL is checked again.
 
-    Raise ``InputError`` if the target may not be loaded, or a TLS file or a header's environment variable is missing.
+    Raise ``InputError`` if the target must not be loaded, or a TLS file or a header's environment variable is missing.
     """
     listed = info.target.budget is not None
     target = target or allow(info.target.url, listed=listed)

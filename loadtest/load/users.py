@@ -142,10 +142,7 @@ class SyncRunUser(WorkflowUser):
 
 
 class AsyncRunUser(WorkflowUser):
-    """Submits a job and polls it until it is completed or has failed, as one operation.
-
-    If a poll gets a 429, the operation does not end, and the next poll follows.
-    """
+    """Submits a job and polls it until it ends, as one operation. A 429 to a poll does not end the operation."""
 
     abstract = True
 

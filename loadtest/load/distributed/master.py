@@ -35,7 +35,7 @@ WORKERS_GONE: Final = "every worker was lost, or has left"
 class DistributedGenerator:
     """Generates the load of a run on workers. It has the same interface as ``LocalGenerator``.
 
-    To end the run, it calls ``abort`` with the reason.
+    To abort the run, it calls ``abort`` with the reason.
     """
 
     def __init__(self, session: Session, mailbox: Mailbox, abort: Callable[[str | LoadtestError], None]) -> None:

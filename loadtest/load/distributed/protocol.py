@@ -91,7 +91,7 @@ class WorkerReport(RunMessage, tag=True, kw_only=True):
     """Whether it uses the same clock as the master. The offset is then not applied."""
     abort: str | None = None
     bug: str | None = None
-    """Traceback of an error in the harness or in a class that the scenario names."""
+    """Traceback of an error in the harness or in a module that the scenario names."""
     user_error: str | None = None
     """One sentence about the bug if a class that the scenario names raised it."""
 

@@ -41,7 +41,7 @@ _REPORT_INTERVAL: Final = 0.5
 _FIRST_REPORTS: Final = 8
 _SHORT_INTERVAL: Final = 0.05
 _SILENCE: Final = 15.0
-"""A worker abandons a run after this many seconds without a message from the master."""
+"""A worker abandons a run after this many seconds without an acknowledgement from the master."""
 _LEAVE_PATIENCE: Final = 10.0
 
 

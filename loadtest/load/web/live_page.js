@@ -1,5 +1,5 @@
 "use strict";
-// Handles the events of the live page. A message with `run` rebuilds the page. Any other message updates it.
+// Handles the events of the live page. A message with `run` has the whole run. Any other message updates it.
 
 const byId = (id) => document.getElementById(id);
 const UNITS = { 1: "per second", 60: "per minute", 3600: "per hour" };

@@ -63,7 +63,7 @@ class LiveRun:
 
     @property
     def shown(self) -> dict[str, Any]:
-        """Description of the run. The windows of limits are known only some time after the epoch."""
+        """Description of the run. The start of a limit's windows is known only some time after the epoch."""
         if not self._clock_known:
             # Later the clock's offset becomes more precise, but ``edge_s`` stays, so that windows do not jump.
             self._clock_known = self.session.info.epoch_unix_ns is not None and self._generator.clock is not None
@@ -200,7 +200,7 @@ def _threshold(threshold: Threshold, watched: LiveThreshold | None, elapsed: flo
         grows = METRICS[threshold.metric].grows and threshold.operator in {">", ">="}
         if threshold.reference is None and threshold.operator != "within" and not (grows and now == "fail"):
             judgement = now
-            note = {"pass": "holds so far", "fail": "does not hold", "inconclusive": "too few samples yet"}[now]
+            note = {"pass": "holds so far", "fail": "does not hold", "inconclusive": "too early to judge"}[now]
     return {
         "scope": threshold.scope,
         "text": threshold.text,

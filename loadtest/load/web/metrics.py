@@ -76,7 +76,7 @@ def _families(session: Session, generator: LoadGenerator, *, over: bool) -> list
     per_s = f"Arrivals per second in the last {_RATE_OVER} s."
     in_flight = [([name], count - live.entry(name).ended) for name, count in live.offered.items()]
     pending = len(session.recorder.pending)
-    lag = "Dispatch lag in the last window, for the traffic entry with the highest lag."
+    lag = "Recent dispatch lag, for the traffic entry with the highest lag."
     lags = [([str(share)], ms / 1000) for share in (0.5, 0.99) if (ms := live.dispatch_lag_ms(share)) is not None]
     budget = budget_rows(info.target.budget, generator.budget_used)
     used = [([name], amount) for name, amount, _ in budget]

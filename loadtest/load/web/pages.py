@@ -1,7 +1,7 @@
 """Additional pages in Locust's web UI, changes to Locust's own pages, and the protection of all pages.
 
 The additional pages are the live page "Workflow API", a table of runs with their reports, and ``/metrics``. Locust's
-page also shows the scenario, its tables have another tab, and its report has a label.
+page also shows the scenario, its tables have an additional tab, and its report has a label.
 
 The protection rejects requests from pages of other origins, except links to Locust's page. Locust itself accepts any
 Host and Origin, so any page in the same browser could start load: by a cross-origin POST to ``/swarm``, or after
