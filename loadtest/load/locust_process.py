@@ -57,8 +57,8 @@ class LocustProcess:
     def check_target(self) -> None:
         """Check the target before Locust forks or listens.
 
-        With --headless or --autostart, also send a preflight, if it is on. If the target must not be loaded, or cannot be,
-        ``LoadtestError`` is raised.
+        With --headless or --autostart, also send a preflight, if it is on. Raise ``LoadtestError`` if the
+        target must not be loaded, or cannot be.
         """
         options, test = self.test.options, self.test
         if options.worker:
