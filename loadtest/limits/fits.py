@@ -313,7 +313,7 @@ def _neighbours(fit: Fit, offset: float, reach: float) -> Iterator[tuple[Limiter
 
 
 def _widened(held: list[float], tried: list[float]) -> tuple[float, float] | None:
-    """Widen a range to the next tried rates, because the true rate may lie between two. None if only one was tried."""
+    """Widen a range to the next tried rates, because the true rate may lie between two; None if one rate was tried."""
     rates = sorted({*tried})
     if len(rates) == 1:
         return None

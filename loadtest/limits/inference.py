@@ -38,8 +38,8 @@ class Inference:
 
     Attributes:
         word: ``nothing`` can be inferred, one limiter is ``named``, ``several`` fit equally well, or ``none`` fits.
-            Nothing can be inferred if no request was rejected, if all requests after the first 429 were rejected, or if
-            the limiters that fit decide too few requests.
+            Nothing can be inferred if no request was rejected, if no limiter accepted any request after its first 429,
+            or if the limiters that fit decide too few requests.
         named: the limiters that fit, best first; empty if nothing can be inferred or none fits.
         best: the best limiter, even if it does not fit.
         assumed: the assumed limiter's fit.

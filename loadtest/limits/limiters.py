@@ -252,7 +252,7 @@ class TokenBucket(Limiter):
 
     A bucket that is full at the start accepts min(λT, B + ρT) over T seconds of even load at rate λ.
 
-    If rejected requests take tokens too (``count_rejected``), the bucket stops at −B, so that a pause restores it.
+    If rejected requests take tokens too (``count_rejected``), it stops at −B tokens, so that a pause restores it.
     """
 
     __slots__ = ("_burst", "_count_rejected", "_last", "_least", "_rate", "_slack", "_tokens")

@@ -28,7 +28,7 @@ Loads = tuple[Floats, Floats]
 SLACK: Final = 1e-6
 """Tolerance for rounding errors of a load, in requests."""
 _KEPT: Final = 50_000
-"""The counts of a log with more requests are not cached, because they take about 200 bytes per request."""
+"""Windows and loads of a log with more requests are not cached, because they take about 200 bytes per request."""
 _EDGE: Final = 1e-12
 """Tolerance for rounding errors of a time, in windows."""
 

@@ -197,4 +197,4 @@ REPLAYS: Final[Mapping[AlgorithmName, type[LimiterReplay]]] = {
     "sliding-counter-from-first": CounterFromFirstReplay,
     "token-bucket": BucketReplay,
 }
-"""Replays by algorithm. Concurrency limits, and algorithms that decide like another algorithm, have no replay."""
+"""Classes by algorithm. Concurrency limits, and algorithms that decide like another algorithm, have none."""

@@ -161,7 +161,7 @@ def _proposal(
 
 def _why(source: SourceInfo, inference: Inference) -> str:
     if inference.blocked_s is not None:
-        return "no request was accepted after the first 429"
+        return "no limiter accepted a request after its first 429"
     if inference.rejected == inference.n:
         return "every request got 429"
     if inference.word == "none":

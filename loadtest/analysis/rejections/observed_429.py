@@ -126,7 +126,7 @@ class LimitResult(Result, frozen=True, kw_only=True):
         tolerance_s: assumed longest time from sending to the server's decision: the 90 % quantile of the 429s'
             durations, but at least 1 ms and at most 250 ms. A log's imprecise time stamps make it longer.
         believed: fit of the assumed limiter; null if no limiter could be replayed.
-        windows: accepted requests by window; null if the limiter has no windows.
+        windows: accepted requests by window of the named (else the assumed) limiter; null if it has no windows.
     """
 
     sent: Count

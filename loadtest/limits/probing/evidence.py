@@ -42,7 +42,7 @@ class VolleyOrder:
     Attributes:
         at: earliest start, in unix seconds of our clock.
         patience: seconds to wait for a further answer. Unanswered requests then count as accepted.
-        held: whether a queue holds accepted requests. If so, no wait begins after ``patience`` has passed.
+        held: whether a queue holds accepted requests. No wait then begins later than ``patience`` after the last send.
         spread: seconds over which the requests are spread; 0 to send them together.
     """
 
@@ -95,7 +95,7 @@ class Volley:
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """Counts of accepted requests, independent of any limiter.
+    """Counts of accepted requests. They assume nothing about the limiter.
 
     Attributes:
         windows: numbers of accepted and of sent requests in each documented window that has requests. The first window

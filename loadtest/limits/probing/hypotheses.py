@@ -36,7 +36,7 @@ _LIKELY: Final = 1.5 * _PER_MISS
 """Parameters are likely if the natural log of their likelihood is at most this far below the best. One and a half
 missed requests cost as much."""
 _USUAL: Final = 2.0
-"""If network delays decide how many requests of a burst are accepted, the burst is assumed to cost up to this much
+"""If network delays decide how many requests of a burst are accepted, even the true limiter may lose up to this much
 log-likelihood. A missed request costs more."""
 _SHORT_S: Final = 1.0
 """A probe cannot tell whether windows up to this length in s begin with a request or by the clock, because clocks may
@@ -88,7 +88,7 @@ class Hypotheses:
 
     @property
     def key(self) -> tuple[str, bool]:
-        """The properties that give a limiter its name.
+        """The properties by which the probe tells limiters apart.
 
         They do not include rounding. They ignore how windows of a second or less start, because the network hides it.
         """

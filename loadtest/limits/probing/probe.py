@@ -63,8 +63,7 @@ class Prober(BurstSender):
         """Members of ``others`` that once seemed to have a quota of their own."""
 
     def run(self) -> Exchange[LimitFinding]:
-        # Start early in a window, so that the next bursts fall into the same window if windows have the documented
-        # length or a fraction of it.
+        # Start early in a clock-aligned window of the documented length, so that the next bursts fall into this window.
         documented, window = self.documented, self.documented.window
         begin = self._now + (min(REACH_S, window / 3) - self._now) % window
         self._begin_experiment()
