@@ -82,7 +82,7 @@ class KeyFilter:
         self._search = re.compile("|".join(map(_pattern, forms)), re.IGNORECASE)
         # The cache pays, because codes, states and job ids repeat: every poll returns its job's id.
         self.blank = lru_cache(4096)(self._blank)
-        """Return the text without keys."""
+        """Return the text with its secrets redacted."""
 
     def _blank(self, text: str) -> str:
         low = text.lower()
@@ -99,5 +99,5 @@ def _escape(found: re.Match[str]) -> str:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as indented JSON, in one write: a reader such as ``head`` may close the pipe after the first."""
+    """Print a value as indented JSON, in one write. A reader such as ``head`` could close the pipe between writes."""
     print(f"{msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2).decode()}\n", end="")

@@ -28,7 +28,7 @@ def build(directory: Path) -> Page:
     if confirmed := found.confirmation:
         done = {name: f" ({count(each)} of {count(found.count)} results)" for name, each in confirmed.done.items()}
         times = ", ".join(f"{name} {seconds(each)}{done.get(name, '')}" for name, each in confirmed.seconds.items())
-        words = f"Run both policies for real. Expected times: {times}."
+        words = f"Run two policies for real. Expected times: {times}."
         steps.append(NextStep(words, command_line("run", short(directory) / confirmed.file, **confirmed.options)))
     return Page(
         about=("Advice", found.source),
@@ -55,7 +55,7 @@ def _policies(found: Advice) -> Table:
         return TableCell(f"{count(row.done)} of {count(found.count)} done", tone="bad")
 
     worst = {row.worst for row in found.policies if row.worst}
-    note = "÷ bound: time ÷ the minimum that the strictest limiter allows. Wait: from acceptance to the result."
+    note = "÷ bound: time ÷ the minimum time under the strictest limiter. Wait: from acceptance to the result."
     columns: TableColumns[PolicyResult] = {
         "Policy": lambda row: row.name,
         "#Time": time,

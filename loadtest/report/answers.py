@@ -35,7 +35,7 @@ _PRICE: Final = "requests_per_operation"
 _TIMES: Final = {1.0: "a whole quota", 2.0: "twice the quota"}
 _NUMBERS: Final = {2: "two", 3: "three", 4: "four", 5: "five"}
 _MOST_NAMED: Final = 3
-"""A clause names at most this many stages, and fewer tied alternatives; otherwise, it gives their number."""
+"""More stages than this, or this many tied alternatives, are counted in a clause, not named."""
 
 
 def answer(findings: Findings) -> str:
@@ -121,7 +121,7 @@ def _is_best(findings: Findings, found: ComparisonAnswer, figure: SideFigure) ->
 def _by_duration(findings: Findings) -> str:
     """Return a clause on the durations of work at which jobs were chosen over sync runs; empty for other comparisons.
 
-    The answer must have at least two comparisons, each of a sync run with a job, in ascending order of executionTime.
+    The clause needs at least two comparisons, each of a sync run with a job, in ascending order of executionTime.
     """
     plans = findings.record.info.traffic
     rows = list[tuple[float, ComparedSide, bool]]()
@@ -187,13 +187,13 @@ def matters(found: ComparisonAnswer, one: SideDifference) -> bool:
 
 
 def _at_most(ones: list[SideDifference]) -> str:
-    """Return a clause with the lowest and highest bound of the changes; empty if a change has no interval."""
+    """Return a clause with the range of the changes; empty if a change has no interval."""
     ends = [end for one in ones for end in one.interval or ()]
     if len(ends) < 2 * len(ones):
         return ""
     known, unit = [end for end in ends if end is not None], UNITS[ones[0].metric]
     if len(known) < len(ends):
-        return ", and may have changed by any amount"
+        return ", its change unbounded on at least one side"
     return f", its change {signed(min(known), unit)} to {signed(max(known), unit)} (95\u00a0%)"
 
 
@@ -205,11 +205,11 @@ def _mistakes(findings: Findings) -> str:
     if not sent:
         return "no mistake was sent, so none was tested"
     never = dict.fromkeys(one.kind for one in found if not one.sent)
-    untested = f"; {quoted(never)} was not tested" if never else ""
+    untested = f"; not tested: {quoted(never)}" if never else ""
     if good < sent:
         wrong = max(found, key=lambda one: one.sent - one.as_documented)
-        least = f"{wrong.kind} least ({count(wrong.as_documented)} of {count(wrong.sent)})"
-        return f"{count(good)} of {count(sent)} mistakes were answered as documented; {least}{untested}"
+        least = f"{wrong.kind} least ({count(wrong.as_documented)} of {count(wrong.sent)}){untested}"
+        return f"{count(good)} of {count(sent)} mistakes and expected errors were answered as documented; {least}"
     # The text also counts ok operations without mistakes, because a service that rejects everything is not correct.
     whole = findings.metrics.overall.operations
     others = whole.sent - sent
@@ -274,7 +274,7 @@ def _sides_table(findings: Findings, found: ComparisonAnswer) -> Table:
     }
     sides = sorted(found.sides, key=lambda side: side.name != found.chosen)
     pairs = len(found.differences) // len(found.by)
-    note = _note(found, found.by[:1], f"all {pairs} pairs" if pairs > 1 else "the pair")
+    note = _note(found, found.by[:1], f"all {pairs} pairs together" if pairs > 1 else "the pair")
     title = f"{quoted(side.name for side in found.sides)} by {label(found.by[0])}"
     return table_of(title, columns, sides, note)
 
@@ -298,7 +298,7 @@ def _effect_table(found: ComparisonAnswer) -> Table:
         "": verdict,
     }
     changes = len(found.differences)
-    note = _note(found, found.by, f"all {changes} changes" if changes > 1 else "the change")
+    note = _note(found, found.by, f"all {changes} changes together" if changes > 1 else "the change")
     rows = [(place, side) for place in range(len(found.by)) for side in found.sides]
     return table_of(f"“{found.entry}” in {quoted(side.name for side in found.sides)}", columns, rows, note)
 
@@ -392,7 +392,7 @@ def _note(found: ComparisonAnswer, by: list[str], compared: str) -> str:
         how = alike if paired.pop() else "Compared unpaired."
     each = f" (each alone at {found.confidence * 100:.4g} %)" if found.confidence > 0.9500001 else ""
     text = f"Every operation that was sent counts. Without an ok response, its time is infinite. {how} "
-    text += f"The small print has 95 % intervals; those of differences hold for {compared} together{each}."
+    text += f"The small print has 95 % intervals; those of differences hold for {compared}{each}."
     if found.thinned:
         text += " Only the first 100,000 arrivals of a stage are compared."
     if found.bursts:

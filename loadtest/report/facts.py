@@ -20,7 +20,7 @@ _WELL_KNOWN_S: Final = 0.05
 _PEERS_NAMED: Final = 10
 """At most this many addresses of the target are listed."""
 _RESOLVED: Final = 0.1
-"""Polling is too coarse for a time to result if its bounds differ by more than this share of the upper bound."""
+"""A time to result counts as vague if its bounds differ by more than this share of the upper bound."""
 _KNOWN_TO_LOGS: Final = (
     "429", "95 % interval", "accepted", "expected", "fixed window", "goodput", "p50", "p95", "p99", "saturated",
     "sliding log", "token bucket",
@@ -86,7 +86,7 @@ def _assumed(target: TargetInfo) -> str:
 
 
 def _peers(peers: dict[str, PeerInfo]) -> str:
-    """Return a target's addresses, the most used first; empty for a single address."""
+    """Return a target's addresses, the most used first; empty for fewer than two."""
     if len(peers) < 2:
         return ""
     found = []
@@ -137,7 +137,7 @@ def _missed(findings: Findings) -> Iterator[str]:
     stages = (stage for plan in info.traffic.values() for stage in plan.stages if stage.end_s > covered + 1e-6)
     missed = dict.fromkeys(stage.name for stage in stages)
     if missed and info.end != "finished":
-        yield f"all of {quoted(missed)}: the run ended after {seconds(covered)}"
+        yield f"{quoted(missed)} to the end: the run ended after {seconds(covered)}"
     if dropped := findings.metrics.overall.operations.dropped:
         yield f"{counted(dropped, 'arrival')} that {'was' if dropped == 1 else 'were'} due and never sent"
     kinds = dict.fromkeys(one.kind for one in findings.on_purpose if one.kind != ERROR_EXPECTED)
@@ -216,7 +216,7 @@ def _rejections(findings: Findings) -> Iterator[str]:
         f"Retry-After: no 429 carried it ({count(rejected)} in all)": retry_after or not rejected,
         f"wrong decisions: {findings.record.expectation.why_not or 'no limiter is assumed'}": assumed,
         "accepted requests per window: the limiter does not count in windows": any(each.windows for each in limits),
-        "other rate-limit headers: no response had any": any(each.headers.n for each in limits),
+        "rate-limit headers besides Retry-After: no response had any": any(each.headers.n for each in limits),
         "retries: no operation was tried more than once": any(each.operations for each in found.retries.values()),
         "interference: no client sent requests while another was rejected": found.interference or not rejected,
         "requests beyond the first million of a limit: these are only counted": found.complete,
@@ -225,13 +225,13 @@ def _rejections(findings: Findings) -> Iterator[str]:
 
 
 def _log_facts(record: Record, source: SourceInfo) -> dict[str, str]:
-    keys = {"header": "API keys", "address": "client addresses", "none": "no keys, so all share a limit"}[source.key]
-    stamps = f"of {duration_ms(1e3 * source.grain_s)}, at a request's {source.stamp}"
+    keys = {"header": "API keys", "address": "client addresses", "none": "none; all requests share limits"}[source.key]
+    stamps = f"resolution {duration_ms(1e3 * source.grain_s)}, at a request's {source.stamp}"
     return {
         "Log": f"{source.format}, {count(source.lines)} lines: {count(source.unknown_lines)} not understood, "
         f"{count(source.other_lines)} of other paths",
         "Stamps": stamps + ("" if source.zone else ", without a time zone: taken as UTC"),
-        "Keys": keys if source.key == "none" else f"{count(record.info.keys)} {keys}, as numbers",
+        "Keys": keys if source.key == "none" else f"{count(record.info.keys)} {keys}, replaced by numbers",
     }
 
 

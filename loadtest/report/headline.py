@@ -38,7 +38,7 @@ def headline(findings: Findings, entry: MainEntry | None) -> str:
     text = answer(findings) or _behaviour(findings, entry)
     if info.end != "finished":
         ended = info.end if info.end in ("interrupted", "aborted") else "killed"
-        text = f"until it was {ended} after {seconds(findings.record.covered_s)}: {text}"
+        text = f"until the run was {ended} after {seconds(findings.record.covered_s)}: {text}"
     if any(not check.ok and check.name != "something sent" for check in findings.checks):
         text = f"not reliable: {text}"
     return f"{capital(text)}{'' if text.endswith('?') else '.'}"

@@ -108,7 +108,7 @@ def _segments(runs: Sequence[HistoryRun]) -> Table:
         "Reason": lambda part: part[0].reason or NOTHING,
         "#Accepted runs": len,
     }
-    note = "A run is compared with the accepted runs since the last of these changes."
+    note = "A new run is compared with the accepted runs since the last of these changes."
     return table_of("Accepted changes", columns, cut[1:], note)
 
 

@@ -79,7 +79,7 @@ def _first_429(findings: Findings, use: LimitUsage) -> str:
 
 
 def _predicted(findings: Findings, use: LimitUsage) -> str:
-    """Return a clause on the limiter that explains a stretch's 429 rate; empty if the replay leaves out requests."""
+    """Say whether a stretch's 429s are as predicted, or what explains them; empty if the replay leaves out requests."""
     record, sent = findings.record, findings.record.on_limit(use.limit)
     start = record.sent_requests["start"][sent]
     sent = sent[(start >= use.start_s * 1e9) & (start < use.end_s * 1e9)]
@@ -136,7 +136,7 @@ def window_phase(findings: Findings) -> str:
 def unexplained_429s(findings: Findings, limit: str) -> tuple[int, int] | None:
     """Return how many of a limit's 429s the assumed limiter does not explain, and the number of all its 429s.
 
-    Return None if these are at most half of its 429s, if the assumed limiter is unknown, or if a known limiter fits.
+    Return None if at most half are unexplained, if the assumed limiter is unknown, or if a known limiter fits.
     """
     found = findings.observed_429.limits.get(limit)
     if found is None or found.assumed is None or not found.throttled or found.inference.word in ("named", "several"):
@@ -176,8 +176,8 @@ def _limiting(findings: Findings, use: LimitUsage) -> str:
         if not findings.record.info.target.embedded:
             probe = mention("probe", host=findings.record.info.target.url)
             why = f"Do the target's limits differ from `limits` in targets.toml? {probe} measures them."
-        unexplained = f"429s that no limit explains: {rejected} in “{use.stretch}”"
-        return f"{unexplained}, though the {called} was not exhausted. {why}"
+        unexplained = f"429s that no limit explains: {rejected} of requests in “{use.stretch}” got 429"
+        return f"{unexplained}, mostly while the {called} was not exhausted. {why}"
     jobs = (each.polling for each in findings.metrics.operations.values() if isinstance(each, JobFigures))
     polls = max((each.share_of_retrievals or 0.0 for each in jobs), default=0.0)
     if use.limit in (LimitName.RETRIEVAL, ALL) and polls > _POLLS:

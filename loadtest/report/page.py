@@ -40,7 +40,7 @@ class Chapter(StrEnum):
 TERMS: Final[Mapping[str, str]] = {
     "429": "The answer “rate limit exceeded”. A 429 rate is the share of requests or operations that got this answer.",
     "95 % interval": "It contains the true value in 95 of 100 such runs, if the assumptions in its note hold.",
-    "accepted": "Let through by the rate limiter. The answer has another status than 429.",
+    "accepted": "Let through by the rate limiter. The answer has any status except 429.",
     "amplification": "Requests sent for each operation, retries included and polls left out.",
     "bottleneck": "The constraint that the load reached: the generator, a limit or the target’s capacity.",
     "dispatch lag": "The start lag without waits for a free user: the delay that the load generator causes.",
@@ -251,7 +251,7 @@ class Section:
 
     Attributes:
         name: the anchor of a chapter.
-        brief: whether the section belongs to the first screen, which a terminal shows without ``--full``.
+        brief: whether its tables are shortened, and a terminal shows the section without ``--full``.
     """
 
     title: str = ""

@@ -159,7 +159,8 @@ def test_mistakes_are_counted_by_kind(tmp_path: Path) -> None:
     planned = {"unknown_workflow": "15%", "invalid_body": 0.1, "bad_key": "1%"}
     report = mistaken(tmp_path, [*fates, {**REFUSED, "mistake": "unknown_workflow"}], planned)
     assert words(report.statements[1]) == (
-        "9 of 11 mistakes were answered as documented; unknown_workflow least (6 of 7); “bad_key” was not tested."
+        "9 of 11 mistakes and expected errors were answered as documented; unknown_workflow least (6 of 7); "
+        "not tested: “bad_key”."
     )
     table = {table.title: table for table in report.tables}["Deliberate mistakes and their responses"]
     assert [(row[1].text, row[-1].text) for row in table.rows] == [

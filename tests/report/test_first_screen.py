@@ -67,7 +67,7 @@ CASES: dict[str, tuple[list[dict[str, Any]], dict[str, Any], str]] = {
     "all failed": ([UNREACHABLE] * 9, {}, "All 9 runs failed: nothing listens at the target"),
     "all late": ([LATE] * 80, {}, "Within limits p95 of sync runs is at least 5.00 ms, as 80 of 80 timed out; "),
     "interrupted": ([{}] * 80, {"end": "interrupted", "elapsed_s": 2.0},
-                    "Until it was interrupted after 2 s: within limits p95 of sync runs is 5.00 ms; "),
+                    "Until the run was interrupted after 2 s: within limits p95 of sync runs is 5.00 ms; "),
     "invalid": ([{}] * 80, {"cpu": [CpuSample(t_s=float(k), percent=99.0) for k in range(9)]},
                 "Not reliable: within limits p95 of sync runs is 5.00 ms; "),
 }  # fmt: skip
@@ -293,7 +293,7 @@ def test_what_was_not_tested_follows_from_the_run(tmp_path: Path) -> None:
     run = maker.info(traffic, keys=2)
     run.target.embedded = False
     missing = {one.text for one in not_tested(found(tmp_path, (run, rows)))}
-    assert missing <= {"Retry-After", "other rate-limit headers", "retries", "interference"}
+    assert missing <= {"Retry-After", "rate-limit headers besides Retry-After", "retries", "interference"}
 
 
 def test_capacity_binds_where_times_grow_without_a_429(tmp_path: Path) -> None:

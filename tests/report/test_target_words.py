@@ -45,7 +45,7 @@ def test_429s_without_need_are_not_blamed_on_the_limit(tmp_path: Path) -> None:
     findings = found(tmp_path, [refused if draw.random() < 0.3 else {} for _ in range(60)])
     binds = bottleneck(findings)
     assert binds.startswith("429s that no limit explains")
-    assert "though the sync_run limit (100 per minute) was not exhausted" in binds
+    assert "mostly while the sync_run limit (100 per minute) was not exhausted" in binds
     assert "though no 429 was expected" in build(findings).statements[0]
     assert any("rejections (429) on the sync_run limit came before it was reached" in one for one in said_of(findings))
     with styled("rates"):

@@ -1,8 +1,8 @@
 """A page as HTML, as GitHub-flavoured Markdown and as text for a terminal, and its plots as standalone SVG files.
 
-The HTML page works offline, in light and dark mode, and without JavaScript. A chapter unfolds if it is clicked, linked
-to, found by the browser's search, or printed. The only script sorts tables, and unfolds chapters if the browser does
-not. The page's security policy allows this script by its hash.
+The HTML page works offline, in light and dark mode, and without JavaScript. A chapter unfolds on a click, a followed
+link, a hit of the browser's search, and for printing. The only script sorts tables, and unfolds chapters if the browser
+does not. The page's security policy allows this script by its hash.
 
 The Markdown is for a pull request, a job's summary or a wiki. It links plots as files.
 """
@@ -219,7 +219,7 @@ def _cell(cell: TableCell) -> str:
 
 
 _FULL_WIDTH: Final = 120
-"""Width in characters of the full page, whose tables have all columns."""
+"""Maximum width in characters of the printed full page, whose tables have all columns."""
 _MOST_LINES: Final = 40
 """A closing block has at most this many lines, if shorter tables can achieve this."""
 _MOST_TABLE_ROWS: Final = 14

@@ -37,7 +37,8 @@ def draw_rates(findings: Findings) -> Drawing | Point:
         _rates_panel(panel, findings, name, record.assumed_limits.limit_on(name))
     marks.over_time(axes, record)
     caption = (
-        f"Requests by sending time, cut off at {_HIGHEST_RATE:g} times the limit. A limit holds over its whole window."
+        f"Rates by sending time, cut off at {_HIGHEST_RATE:g} times the limit. A limit holds over a whole window, so "
+        "short peaks may exceed it."
     )
     if findings.record.expectation.clock_shift_s is not None:
         caption += f" {marks.window_words(record)}"
@@ -130,7 +131,7 @@ def _429_rate_title(findings: Findings) -> str:
     title = f"{share(requests.throttled_rate)} of requests got 429"
     if requests.expected_throttled_rate is None:
         return title
-    title += f", {share(requests.expected_throttled_rate)} were expected"
+    title += f", {share(requests.expected_throttled_rate)} were expected to"
     if found.agreement is None:
         return title
     order = " if bursts’ accepted requests came first" if found.reordered else ""

@@ -128,7 +128,7 @@ def draw_polls(findings: Findings) -> Drawing | Point:
     names, left_out = deciding(findings, plans, _MOST_LINES // lines if by_stage else _MOST_LINES)
     _per_job(left, findings, names, by_stage=by_stage)
     _spent(right, figure, findings)
-    caption = "Left: jobs that ended or were given up; right: requests of each stage, by sending time."
+    caption = "Left: jobs that ended or were given up; right: retrievals in each stage, by sending time."
     if len(_polls_stages(findings)) > _MOST_LINES:
         caption += f" The right panel shows the {_MOST_LINES} stages with the highest use of the limit."
     return Drawing(_polls_title(findings), caption, figure, (polling_table(findings),), left_out)

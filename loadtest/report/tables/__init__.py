@@ -206,8 +206,8 @@ def _latencies(findings: Findings) -> list[Table]:
         **{f"#{each}": partial(of, each) for each in ("mean", "p50", "p90", "p95", "p99", "max")},
     }
     note = (
-        "The small print has 95 % intervals over all stages, for independent samples; for correlated samples, see the "
-        "table of uncertainty."
+        "The small print has 95 % intervals over all stages, for independent samples; for correlated samples, see "
+        "“Uncertainty of the figures”."
     )
     shown, left_out = deciding(findings, findings.metrics.traffic)
     tables = []
@@ -240,7 +240,7 @@ def _load(findings: Findings) -> Table:
         "#max ms": lambda name: statistic(lags[name], "max"),
         "#gap error p99 ms": lambda name: statistic(found[name].gap_error_ms, "p99"),
         "#spread of 100 ms bins": lambda name: _rounded(found[name].bins_sent, 3),
-        "#even sender": lambda name: _rounded(found[name].bins_intended, 3),
+        "#as scheduled": lambda name: _rounded(found[name].bins_intended, 3),
     }
     note = (
         "Gap error: difference between the actual and the scheduled time from one send to the next. Spread: sd ÷ mean "
@@ -325,7 +325,7 @@ def intervals(findings: Findings) -> Table:
     }
     rows = [one for one in findings.intervals if one.metric in _SHOWN]
     note = (
-        "Phases: the range of 95 % of replays, in which the same sends begin at different seconds of the window. "
+        "Phases: the range of 95 % of replays, in which the same sends begin at different moments of the window. "
         "Blocks: the 95 % interval from blocks of time, for correlated requests; effective n is the equivalent number "
         "of independent requests. Below a value: the 95 % interval from order statistics, for independent requests."
     )

@@ -70,8 +70,8 @@ def metrics_table(comparison: RunComparison) -> Table:
     }
     note = (
         "Difference is head − base. Change is the relative change (of shares: percentage points), with its 95 % "
-        "interval below. p is one-sided and tests for a change for the worse. If the rule requires it, p is adjusted "
-        "for the number of metrics (Holm). Detectable is the smallest worsening that is found in 80 % of cases."
+        "interval below. p is one-sided and tests for a change for the worse. Except in a rerun, p of tested metrics "
+        "is adjusted for their number (Holm). Detectable is the smallest worsening that is found in 80 % of cases."
     )
     return table_of("Every metric", columns, shown, note, tuple(decides))
 

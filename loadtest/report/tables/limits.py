@@ -40,14 +40,15 @@ def _remarks(name: str, found: LimitObserved429, findings: Findings) -> str:
         named = "; ".join(dict.fromkeys(map(words, inferred.named)))
         meant = {
             "several": f"This traffic does not distinguish these limiters: {named}.",
-            "none": f"A limiter fits if it contradicts at most {percent(1 - BAR, 0)} of 429s and of accepted requests.",
+            "none": f"No known limiter predicts {percent(BAR, 0)} of the 429s and of the accepted requests.",
         }
         first = [meant[inferred.word]] if inferred.word in meant else []
         return " ".join([*first, *_differences(name, found, findings)])
     if inferred.blocked_s is not None:
         return (
             f"After {count(inferred.n - inferred.rejected)} accepted requests none was accepted for "
-            f"{seconds(inferred.blocked_s)}: the window is longer, rejected requests also count, or the key is banned."
+            f"{seconds(inferred.blocked_s)}: the window is longer than this, rejected requests also count, or the key "
+            "is banned."
         )
     if inferred.n > inferred.rejected > 0:
         return f"No limiter can be named: too few of {counted(inferred.n, 'decision')} distinguish limiters."
@@ -63,14 +64,14 @@ def _differences(name: str, found: LimitObserved429, findings: Findings) -> Iter
         yield f"The durations of accepted requests fit a queue (correlation {inferred.held:.2f})."
     if assumed is not None and not any(same(fit, limits.spec, limits.limit_on(name)) for fit in inferred.named):
         wrong = assumed.wrongly_rejected + assumed.wrongly_admitted + assumed.not_held
-        yield f"{count(wrong)} decisions contradict the assumed limiter, {_shorter(assumed)}."
+        yield f"Contradictions of the assumed limiter, {_shorter(assumed)}: {counted(wrong, 'decision')}."
     windows = found.windows
     if inferred.other_counts is not None:
         instead = f" instead of {count(assumed.limit.count)}" if assumed is not None else ""
         keys = ", or keys share limits that were assumed separate" if windows and windows.limiters > 1 else ""
         yield f"The limit’s count seems to be {range_text(inferred.other_counts)}{instead}{keys}."
     elif windows is not None and windows.seems is not None and abs(windows.seems - windows.count) > 1:
-        yield f"The limit’s saturated whole windows accepted {count(windows.seems)} each, not {count(windows.count)}."
+        yield f"Saturated whole windows accepted about {count(windows.seems)} each, not {count(windows.count)}."
 
 
 def chance(log10_p: float | None) -> str:
@@ -333,11 +334,11 @@ def _interference(found: list[Interference]) -> Table:
         "Other traffic worse off": worse_off,
     }
     note = (
-        "A client is a traffic entry or a key. Meanwhile: during the seconds in which the client got a 429. "
-        "Unexplained: 429s of other traffic while its assumed limiter had room. If these are more frequent meanwhile, "
-        "the client and the other traffic share an undocumented limit. Errors and times of other traffic during the "
-        "client’s stages with 429s are compared with the rest of the run, when the load may be lower. A time is longer "
-        "if its median or p95 is at least 1.5 times as long and 1 ms longer, and the 95 % intervals do not overlap."
+        "A client is a traffic entry or a key. Meanwhile: in the seconds in which the client got a 429; for errors and "
+        "times, in its stages with 429s. The rest of the run may have a lower load. Unexplained: 429s of other traffic "
+        "while its assumed limiter had room. If these are more frequent meanwhile, the client and the other traffic "
+        "may share an undocumented limit. A time is longer if its median or p95 is at least 1.5 times as long and 1 ms "
+        "longer, and the 95 % intervals do not overlap."
     )
     return table_of("Other traffic while a client got 429s", columns, found, note)
 

@@ -176,7 +176,7 @@ def _waits(findings: Findings) -> Table:
     note = (
         "In ms. Polling and the submit’s response only bound these times: a job’s result becomes available between the "
         "last request that saw it pending and the poll that saw its end. Queue wait lasts from acceptance to the start "
-        "of execution, if executionTime is true. Queue wait and poll lag cover only jobs that were seen to end."
+        "of execution, if executionTime is correct. Queue wait and poll lag cover only jobs that were seen to end."
     )
     return table_of("Waiting times of jobs", columns, rows, note)
 
