@@ -1,4 +1,4 @@
-"""Reading of a record in chunks, so that the analysis of any number of samples needs a limited amount of memory.
+"""Reading of a record in chunks, so that memory hardly grows with the number of samples.
 
 A chunk has on average at least ``_ROWS`` rows per traffic entry, counting at most ``_MOST_ENTRIES`` entries; the last
 chunk may have fewer. Work per stage therefore costs little compared with work per row.

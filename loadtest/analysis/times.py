@@ -184,7 +184,7 @@ class TimeDistributions:
     def add(self, chunk: Chunk) -> None:
         for stage_index, rows in chunk.operations.by_stage:
             polled = chunk.vocabulary.stage_keys[stage_index].operation in POLLED_OPERATIONS
-            polled = polled and not chunk.vocabulary.imported  # a log shows only the submits of jobs
+            polled = polled and not chunk.vocabulary.imported  # in a log, polls count as retrievals
             self._take(stage_index, rows, _OF_OPERATIONS | _OF_JOBS if polled else _OF_OPERATIONS)
         for stage_index, rows in chunk.requests.by_stage:
             self._take(stage_index, rows, _OF_REQUESTS)
