@@ -148,7 +148,7 @@ class Paced(httpx.BaseTransport):
 
 
 class AsyncPaced(httpx.AsyncBaseTransport):
-    """A transport for ``httpx.AsyncClient`` like ``Paced``; tasks that share it share the pace."""
+    """A transport like ``Paced``, for ``httpx.AsyncClient``; tasks that share it share the pace."""
 
     def __init__(self, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self.transport, self.paces = transport or httpx.AsyncHTTPTransport(), _paces(asyncio.Lock)

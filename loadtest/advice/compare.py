@@ -253,7 +253,7 @@ def _with_polls(policy: Policy, times: tuple[float, ...]) -> Policy:
 
 
 def _plan_polls(work: Work, limits: Limits, policy: Policy) -> tuple[float, ...]:
-    """Return the plan with the most polls among those that do not delay the end of the work."""
+    """Return the plan with the most polls that do not delay the work."""
     typical = float(np.median(work.execution_s)) or 1.0
     plans = list(dict.fromkeys(poll_times(work.execution_s, cost * typical) for cost in _COSTS))
     if work.rate is None and work.count <= _SIMULATED:

@@ -23,7 +23,7 @@ acceptance, and a function that draws uniform numbers."""
 PACED: Final = "paced"
 PRESENT: Final = "present"
 IN_FLIGHT: Final = 10
-"""A client that does not pace itself keeps at least this many jobs in progress."""
+"""A client with neither gates nor a schedule keeps at least this many jobs in progress."""
 _POLL_S: Final = 1.0
 """Seconds between polls if the client's policy does not state them."""
 
@@ -60,9 +60,9 @@ def waits(retry: Retry) -> Wait:
 
 give_up: Final = waits(Retry())
 full_jitter: Final = waits(Retry.model_validate({"policy": "exponential", "max_attempts": 1000}))
-"""Exponential backoff with full jitter: U · min(60 s, 1 s · 2ⁿ), U uniform from 0 to 1 (M. Brooker, 2015)."""
+"""Exponential backoff with full jitter: U · min(60 s, 1 s · 2ⁿ⁻¹), U uniform from 0 to 1 (M. Brooker, 2015)."""
 aws: Final = waits(Retry.model_validate({"policy": "exponential", "max": "20s", "max_attempts": 3}))
-"""AWS SDKs' standard mode: 3 attempts, U · min(20 s, 1 s · 2ⁱ) after throttling (botocore 1.44.8,
+"""AWS SDKs' standard mode: 3 attempts, U · min(20 s, 1 s · 2ⁿ⁻¹) after throttling (botocore 1.44.8,
 ``retries/standard.py``, lines 36, 351 and 392; its quota: lines 704 to 760, and ``retries/quota.py``, line 7)."""
 
 
@@ -75,7 +75,7 @@ def retry_after(attempt: int, elapsed: float, draw: float, stated: float | None)
 
 
 def openai(attempt: int, _elapsed: float, draw: float, stated: float | None) -> float | None:
-    """The OpenAI and Anthropic SDKs: 2 retries after the stated wait, or after 75 to 100 % of 0.5 s · 2ⁿ ≤ 8 s.
+    """The OpenAI and Anthropic SDKs: 2 retries after the stated wait, or after 75 to 100 % of 0.5 s · 2ⁿ⁻¹.
 
     If the stated wait exceeds 120 s, this function gives up like OpenAI's SDK, while Anthropic's SDK waits (openai
     3.57.0, ``_constants.py`` 8–15, ``_base_client.py`` 898; anthropic 2.14.0, ``_constants.py`` 11–15,
@@ -105,11 +105,11 @@ def usual(work: Work, limits: Limits) -> list[Policy]:
     make = partial(Policy, poll=every_second, in_flight=max(IN_FLIGHT, busy))
     return [
         make("no retry", "gives up at a 429", give_up),
-        make("backoff", "exponential backoff with full jitter, 1 s · 2ⁿ ≤ 60 s", full_jitter),
+        make("backoff", "exponential backoff with full jitter: up to 1 s, 2 s, … 60 s", full_jitter),
         make("Retry-After", "waits as long as the 429 states, and up to 1 s or a tenth longer", retry_after),
-        make("OpenAI, Anthropic", "2 retries, 0.5 s · 2ⁿ, or as the 429 states up to 2 min", openai),
+        make("OpenAI, Anthropic", "2 retries after up to 0.5 s and 1 s, or as the 429 states up to 2 min", openai),
         make("stamina", "10 attempts within 45 s", stamina),
-        make("AWS standard", "3 attempts, up to 1 s · 2ⁱ, quota of 100 failed retries", aws, quota=500),
+        make("AWS standard", "2 retries after up to 1 s and 2 s, quota of 100 failed retries", aws, quota=500),
         make(
             "AIMD",
             "begins at a tenth of the limit, and adapts its pace to 429s",

@@ -1,4 +1,4 @@
-"""The work of a client, and the rate limiters that may be in force."""
+"""The work of clients, and the rate limiters that may be in force."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -30,7 +30,7 @@ class Constraint(StrEnum):
     POLL_BUDGET = "poll budget"
     """Polls exhaust the retrieval limit."""
     SERVICE = "service capacity"
-    """Requests take longer, because they wait for each other in the service."""
+    """Requests take too long, mostly because they wait for each other in the service."""
     ERRORS = "errors"
     """Requests fail for another reason than a 429."""
     GENERATOR = "generator"

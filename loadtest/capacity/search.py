@@ -119,7 +119,7 @@ def outcomes(levels: Sequence[Level]) -> list[tuple[Level, bool]]:
 
 
 def _unjudged(levels: Sequence[Level]) -> list[Level]:
-    """Return the levels with too few values. The search goes on to faster runs, which have more values."""
+    """Return the inconclusive levels that do not count. The search goes on to faster runs, which have more values."""
     counted = [level for level, _ in outcomes(levels)]
     return [level for level in levels if level.outcome == "inconclusive" and level not in counted]
 
@@ -255,11 +255,11 @@ class LimitForecast:
 
         It is None if there is no such level, or if the multiplier is out of range.
 
-        *First requests.* The forecast has the level's share of 429s at another multiplier. The level's multiplier ÷
-        this other multiplier is the ratio of the real limit to the assumed limit.
+        *First requests.* At another multiplier, the forecast has the same share of 429s as the level. The level's
+        multiplier ÷ this other multiplier is the ratio of the real limit to the assumed limit.
 
-        *Polls.* Waiting jobs need more polls than the forecast has. A limit that rejects polls accepts its real rate.
-        This rate is divided by the rate that a level without rejections needs at multiplier 1.
+        *Polls.* Waiting jobs need more polls than the forecast has. While a limit rejects polls, it accepts requests
+        at its real rate. The guess is this rate ÷ (requests/s ÷ multiplier of a level without 429s).
         """
         on = [(level, level.limits[name]) for level in levels if name in level.limits]
         calm = [seen.sent_rate / level.multiplier for level, seen in on if not seen.throttled_rate]
@@ -277,7 +277,7 @@ class LimitForecast:
     def _highest(self, name: LimitName, tolerance: float | None = None) -> float | None:
         """Return the highest multiplier whose share of 429s is tolerated; None if it exceeds ``HIGHEST``.
 
-        If no share is tolerated, the result is ``LOWEST``. The thresholds give the default of ``tolerance`` (0-1).
+        If even ``LOWEST`` has too many, it is returned. The thresholds give the default of ``tolerance`` (0-1).
         """
         tolerance = self._allowed.get(name, 0.0) if tolerance is None else tolerance
         low = high = LOWEST

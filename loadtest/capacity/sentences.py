@@ -21,7 +21,7 @@ _NEARLY: Final = 0.9
 
 
 class EarlyStopError(Exception):
-    """Ends a search early. ``words`` end a sentence with the reason. Without an answer, ``code`` is the exit code."""
+    """Ends a search early. ``words`` are the reason. Without a range, ``code`` is usually the exit code."""
 
     def __init__(self, words: str, code: ExitCode) -> None:
         super().__init__(words)

@@ -37,7 +37,7 @@ from loadtest.stats.shares import (
 LEAST_RATIO: Final = math.log(1.05)
 """A time or rate must change by at least this log ratio (5 %) to count as a regression."""
 LEAST_MS: Final = 1.0
-"""A time must change by at least this many ms. Smaller changes do not matter, even if they are real."""
+"""A smaller change of a time, in ms, does not matter, even if it is real."""
 LEAST_SHARE: Final = 0.001
 """By default, a share must rise by at least this (0.1 percentage points), and also triple or rise by one point."""
 _FACTOR: Final = 3.0
@@ -45,12 +45,12 @@ _POINT: Final = 0.01
 _UNCHANGED_RATIO: Final = math.log(1.10)
 _UNCHANGED_SHARE: Final = 0.02
 _UNCHANGED_CONFIDENCE: Final = 0.92
-"""A time or rate is unchanged if its worsening is below 10 % at this confidence. If one entry is 10 % slower, fewer
-than 4 % of paired comparisons call it unchanged (families of ``bench/regression_power.py``)."""
+"""One-sided confidence at which ``TimeChange.unchanged`` excludes a worsening. If one entry is 10 % slower, fewer than
+4 % of paired comparisons call it unchanged (families of ``bench/regression_power.py``)."""
 CONFIDENCE: Final = 0.975
 """Upper quantile of a two-sided 95 % interval."""
 _STEPS: Final = 5
-"""The smallest detectable share is found in this many iterations, because its variance depends on the share."""
+"""The smallest detectable share is found in this many iterations, because the variance depends on this share."""
 _MOST_DF: Final = 1e4
 """Degrees of freedom are limited to this. Student's t is then practically normal."""
 _MOST_PRIOR_DF: Final = 8
@@ -208,7 +208,7 @@ class TimeChange(MetricChange):
     def detectable(self, level: float, power: float) -> float | None:
         """The smallest worsening that is found with the given power (0-1), as a ratio. None if it is out of range.
 
-        A worsening is found if the one-sided p is at most ``level`` and it reaches the minimum effect.
+        A worsening is found if it reaches the minimum effect and its one-sided p is at most ``level``.
         """
         critical = student(1 - level / self.penalty, self.df) * self.se
         least = max(critical, self._least_effect) + student(power, self.df) * self.se
@@ -341,16 +341,15 @@ def make_change(centre: float, delta: float, **fields: Any) -> AnyChange:
 
 
 def estimate(family: Sequence[AnyChange]) -> list[AnyChange]:
-    """Return the changes with their variance s²: the observed variance, shrunk towards an assumed variance.
+    """Return the changes with their variance s²: the observed variance s_h², averaged with an assumed variance s₀².
 
-    The variance s_h² of a few runs is uncertain. It is therefore averaged with an assumed variance s₀², weighted by
-    degrees of freedom. Here, s₀² is an inverse-χ² prior, such as limma's (Smyth, "Linear models and empirical Bayes
-    methods", 2004, §4)::
+    The average is weighted by degrees of freedom, because s_h² of a few runs is uncertain (as in limma: Smyth, "Linear
+    models and empirical Bayes methods", 2004, §4)::
 
         s² = (ν·s₀² + df·s_h²) ÷ (ν + df),   ν = 4 + the df of the other entries, at most 8
         s₀² = prior · max(1, mean of s_h² ÷ prior over the same metric of entries and stages of similar size)
 
-    The second formula limits false alarms if a service is noisier than assumed. Short times vary by a higher
+    A raised s₀² limits false alarms if a service is noisier than assumed. Short times vary by a higher
     percentage, so if all sizes were pooled, the noise of a do-nothing workflow would hide changes of other workflows.
     """
     found: list[AnyChange] = []

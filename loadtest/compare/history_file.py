@@ -199,7 +199,7 @@ def _line(text: bytes, path: Path, number: int) -> HistoryLine:
         raise InputError(
             f"{where} is a marker of an unresolved merge",
             "Delete the lines with markers and keep all other lines. With `*.jsonl merge=union` in .gitattributes Git "
-            "merges them itself.",
+            "merges histories itself.",
         )
     # A manually written line may lack its checksum.
     crc = _CRC.search(text)
@@ -220,6 +220,6 @@ def _line(text: bytes, path: Path, number: int) -> HistoryLine:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise InputError(
             f"{where} is damaged: {error}",
-            "Restore the file from version control or a backup. Or delete the line to exclude its run.",
+            "Restore the file from version control or a backup. Or delete the line to ignore its run or decision.",
         ) from error
     return line

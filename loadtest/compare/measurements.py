@@ -106,7 +106,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 class TargetIdentity(msgspec.Struct, frozen=True, kw_only=True):
-    """Properties of a target that must be equal for all runs of a history.
+    """Properties of a target that are equal in all comparable runs of a history.
 
     Attributes:
         host: scheme, host and port of the base URL; ``embedded`` for the embedded API.

@@ -54,8 +54,8 @@ def block_order(seed: int, pairs: int) -> tuple[Side, ...]:
 def compare_pairs(pairs: Sequence[_Pair], *, title: str = "", discarded: int = DISCARDED) -> RunComparison:
     """Compare the two sides of pairs of blocks (base, head). Pairs are in order of time.
 
-    Without a regression, the comparison is inconclusive until it excludes a worsening by 10 %, or for shares by 2
-    points. The first ``discarded`` pairs are left out.
+    Without a regression, the comparison is inconclusive while one of its tested metrics is. The first ``discarded``
+    pairs are left out.
     """
     counted_pairs = pairs[discarded:]
     valid = [pair for pair in counted_pairs if pair[0].valid and pair[1].valid]

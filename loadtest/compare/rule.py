@@ -33,7 +33,7 @@ from loadtest.words import counted
 LEAST_RUNS: Final = 5
 """A history with fewer runs than this is still learning."""
 LEAST_CENTRE: Final = 2
-"""After a baseline period of five runs, the next period needs only this many, because it keeps the known noise."""
+"""After a period of at least five runs, the next baseline period needs only this many: the noise is known."""
 _IMPROVED: Final = 0.001
 """Two improved runs in a row begin a baseline period if the p of their mean, adjusted by Holm, is at most this."""
 _EACH: Final = 0.01
@@ -46,7 +46,7 @@ _SE_FACTOR: Final = 1.3
 WINDOW: Final = 20
 """To find a sudden change, a run is compared with at most this many of the latest runs."""
 ANCHOR: Final = 10
-"""To find a slow drift, a run is compared with this many of the first runs of the baseline period."""
+"""To find slow drift, a run is compared with the first runs of the baseline period. This is their number."""
 ANCHORED_FROM: Final = 15
 """Shorter baseline periods are not tested for slow drift, because both baselines would be nearly the same."""
 LEVELS: Final = verdict.Levels(family=0.04, confirm=0.025, power=math.sqrt(0.8))
@@ -104,8 +104,7 @@ def _compare_run(
 ) -> tuple[list[AnyChange], list[MetricComparison]]:
     """Return the changes of a run's metrics, and the metrics whose change is unknown.
 
-    A change is relative to the latest runs, or to the first runs if its p is smaller there. A metric that ``run`` lacks
-    is in the second list if most earlier runs have it, or if it is ``suspected``.
+    A change is relative to the latest runs, or to the first runs if its p is smaller there.
     """
     columns, before = _columns(history), _columns(noise[-WINDOW:])
     latest, anchored = [], []
@@ -221,9 +220,9 @@ def _together(one: AnyChange, other: AnyChange) -> float:
 def blind(comparison: RunComparison, must_find: float | None) -> RunComparison:
     """Make a pass inconclusive if the check could not have found a growth that it must find.
 
-    The growth ``must_find``, such as 0.2, must be detectable in each response time p50. Entries are exempt, but named,
-    if the growth is less than 1 ms or the poll interval there. If all are exempt, the pass becomes inconclusive, too. A
-    check against fewer than ten earlier runs stays as it is.
+    The growth ``must_find``, such as 0.2, must be detectable in each response time p50. An entry is exempt if the
+    growth is below 1 ms or the poll interval there; ``reasons`` then name it. If all are exempt, the pass becomes
+    inconclusive, too. A check against fewer than ten earlier runs stays as it is.
     """
     if must_find is None or comparison.word != "pass" or len(comparison.base_runs) < ANCHOR:
         return comparison

@@ -28,7 +28,7 @@ _LEVEL: Final = 0.0025
 _SHORTEST: Final = 3
 """A step has at least this many runs on each side. Fewer deviating runs can only be odd runs."""
 _ODD: Final = 3, 8
-"""At most 3 in 8 runs, and at most 8, can be odd in one direction. More deviating runs are a second level."""
+"""At most 3 in 8 runs, and at most 8, can be odd in one direction. More deviating runs are not outliers."""
 _MOST_DF: Final = 12
 """The noise of other entries counts with at most this many degrees of freedom."""
 _TREND: Final = 10
@@ -128,7 +128,6 @@ def find_changes(runs: Sequence[RunMeasurements]) -> tuple[list[HistoryChange], 
 
 
 def _alike(one: _Series, other: _Series) -> bool:
-    """Whether two series have the same metric, the same runs, and values of similar size."""
     return (
         one.key.metric == other.key.metric
         and one.places == other.places

@@ -7,7 +7,7 @@ Two rules judge each metric: Holm's procedure over the tested metrics, and the m
 - ``pass`` (0): No metric regressed or remains suspected. The sentence gives the minimum detectable slow-down.
 - ``learning`` (0): Too few comparable accepted runs exist (five are needed, or two after a baseline period of five).
 - ``inconclusive`` (6): The user must act. A suspected metric awaits its rerun, the rerun could not measure it, or the
-  environment changed, too. Or no metric could be tested, pairs do not exclude +10 %, or the head lacks a tested metric.
+  environment changed, too. Or no metric could be tested. In pairs: a tested metric is inconclusive, or missing in head.
 - ``not comparable`` (3): The runs differ in a fact that must be equal, such as the scenario or the number of API keys.
 - ``invalid`` (3): The run itself is invalid, or too few pairs are valid.
 
@@ -313,7 +313,7 @@ def decide(
     """Reach the overall verdict from the judged metrics and the controls.
 
     ``least`` is the minimum number of runs in the history, or of pairs. ``lost`` are tested metrics of the base side
-    that the head side lacks, and ``more`` are reasons that only this kind of comparison has.
+    that the head side lacks, and ``more`` are further reasons.
     """
     worse = [one for one in metrics if one.p is not None and (one.suspect or one.verdict == "regressed")]
     findings = amounts.find(metrics, worse)

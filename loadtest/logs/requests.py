@@ -29,7 +29,7 @@ _FORM: Final = (
     r"^(?P<second>[0-9]+|[0-9]{2}/[A-Za-z]{3}/[0-9]{4}:[0-9:]{8}|[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:]{8})"
     r"(?:[.,](?P<fraction>[0-9]+))?(?P<zone> ?(?:Z|UTC|GMT|[-+][0-9]{2}:?[0-9]{2}))?$"
 )
-"""Seconds or ms since 1970, ``10/Oct/2025:13:55:36 +0200``, or ISO 8601. Each may have a fraction and a time zone."""
+"""Seconds or ms since 1970, ``10/Oct/2025:13:55:36``, or ISO 8601. A fraction may follow; dates may have a zone."""
 _MONTHS: Final = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 _MILLISECONDS: Final = 10**11
 """Stamps from this number on are in milliseconds. In seconds, this number is a time in the year 5138."""

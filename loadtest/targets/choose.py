@@ -79,8 +79,8 @@ def choose(host: str | None, target: str | None, targets: Path | None = None) ->
     A URL other than loopback needs an entry with the same scheme, host and port.
 
     Raises:
-        InputError: if not exactly one of ``host`` and ``target`` is given, if the file is invalid, or if it has no
-            such entry.
+        InputError: if not exactly one of ``host`` and ``target`` is given, if the URL or the file cannot be used, or
+            if there is no such entry.
     """
     if (host is None) == (target is None):
         raise InputError("give exactly one of --host and --target", "Add or remove an option.")

@@ -94,7 +94,7 @@ def allow(url: str, *, listed: bool = False) -> Target:
     Unless an entry allows the run (``listed``), the host must be loopback.
 
     Raises:
-        InputError: if ``url`` is not a base URL, or its host is neither loopback nor allowed by an entry.
+        InputError: if ``resolve`` raises it, or the host is neither loopback nor allowed by an entry.
     """
     target = resolve(url)
     if not target.loopback and not listed:
