@@ -83,7 +83,7 @@ def compare(
 def _worst(policy: Policy, work: Work, limits: Limits, bound_s: float | None) -> PolicyResult:
     """Return the result of a policy under the limiters that are worst for it.
 
-    Its numbers of requests and 429s are under the limiters that reject most.
+    Its requests and 429s are counted under the limiters that reject most.
     """
     ends = [(Simulation(work, limits, world, policy).run(), world) for world in limits.worlds]
     end, world = max(ends, key=lambda each: (-each[0].done, each[0].seconds, each[0].rejections))

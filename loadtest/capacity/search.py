@@ -225,7 +225,7 @@ class LimitForecast:
     """Forecasts limits' shares of 429s at multiples of a scenario's rate, and guesses the highest permitted multiple.
 
     The scenario has only the judged stage. The forecast assumes that this stage and a window of the limiter start
-    together. Another start of the windows gives the same shares, because whole windows are judged.
+    together. Another start of the windows hardly changes the multiple, because the stage contains a whole window.
     """
 
     def __init__(self, question: Question) -> None:
@@ -277,7 +277,7 @@ class LimitForecast:
     def _highest(self, name: LimitName, tolerance: float | None = None) -> float | None:
         """Return the highest multiplier whose share of 429s is tolerated; None if it exceeds ``HIGHEST``.
 
-        If even ``LOWEST`` has too many, it is returned. The thresholds give the default of ``tolerance`` (0-1).
+        If ``LOWEST`` has too many 429s, it is returned. The thresholds give the default of ``tolerance`` (0-1).
         """
         tolerance = self._allowed.get(name, 0.0) if tolerance is None else tolerance
         low = high = LOWEST

@@ -63,7 +63,7 @@ class MinimumLoad:
         return sum(map(len, self.due.values()))
 
     def peak(self, name: LimitName, limit: Limit, *together: LimitName) -> int:
-        """Return the maximum number of requests in any window of a limit. Requests on ``together`` count too."""
+        """Return the most requests in any window of a limit. Requests to the limits ``together`` count, too."""
         times = np.sort(np.concatenate([self.due.get(each, _NONE) for each in {name, *together}]))
         if not len(times):
             return 0
