@@ -196,7 +196,7 @@ def counts_of(fit: Fit) -> tuple[int, int] | None:
 
 
 def _decides(spec: LimiterSpec) -> tuple[str, bool]:
-    """Return a key that is equal for limiters that cannot be told apart by decisions and delays."""
+    """Return a value that is equal for limiters that cannot be told apart by decisions and delays."""
     algorithm = ALGORITHMS[spec.algorithm]
     alike = None if algorithm.holds else algorithm.decides_as
     return alike or algorithm.name, spec.count_rejected

@@ -57,7 +57,7 @@ class VolleyOrder:
     def after(self) -> list[float]:
         """Delay of each request after the first request, in seconds.
 
-        The distances are uneven, because an even stream shows little: a limiter without a burst accepts every second
+        The distances are uneven, because an even stream shows little: a limiter with a burst of 1 accepts every second
         request of an even stream, both at 1.1 and at 1.9 times the limit's rate.
         """
         apart = self.spread / self.count

@@ -178,7 +178,7 @@ class Hypotheses:
         return np.concatenate((order[: most // 2], others[np.linspace(0, len(others) - 1, most // 2).astype(int)]))
 
     def _first(self, seen: ProbeEvidence) -> Floats:
-        """Return rows with common windows; for a bucket, with possible bursts and rates around the documented rate."""
+        """Return rows with common windows; for a bucket, with possible B and rates around the documented rate."""
         if self.bucket:
             passed, shortest, longest = seen.first
             # A clock of whole seconds may show a second more or less than passed.

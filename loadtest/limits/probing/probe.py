@@ -235,7 +235,7 @@ class Prober(BurstSender):
             return "the remaining requests and time do not suffice to tell the limiters apart"
         numbers = self._stated(self._likely)
         compared = self._verdict(numbers)
-        # Another client's requests can look like another limiter, or like a smaller burst.
+        # Another client's requests can look like another limiter, or like a bucket with a smaller B.
         least, most = (numbers and numbers.burst) or (0, 0)
         if compared == "stricter" or self.documented.count / 2 < least <= most < self.documented.count:
             return "another client may have used a part of the limit"
