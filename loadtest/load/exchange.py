@@ -371,7 +371,7 @@ class HttpConnection:
             if result.first_byte is None:
                 result.first_byte = now
             elif now >= deadline:
-                # If a peer sends without a pause, the timer never runs.
+                # If a peer sends without a pause, the deadline's timer never runs.
                 raise DeadlineError
             result.bytes_received += len(data)
             parser.feed(data)

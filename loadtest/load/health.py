@@ -220,7 +220,7 @@ class ServerClock:
 
 
 class WorkerClock:
-    """Estimates a worker's monotonic clock minus the master's from reports and their acknowledgements.
+    """Estimates the offset of a worker's monotonic clock from the master's, by timing reports and their answers.
 
     The method is that of NTP (RFC 5905, section 8). The worker sends a report at t1. The master receives it at t2 and
     answers at t3. The worker receives the answer at t4. The offset is ((t1 − t2) + (t4 − t3)) / 2. Its error is at most

@@ -241,9 +241,9 @@ def next_poll(
 
 
 class TrafficEntry:
-    """Settings and pool of one traffic entry. Its constructor writes the number of input rows to the run's plan.
+    """Settings and pool of one traffic entry. The constructor writes the number of input rows to the plan.
 
-    The constructor raises ``InputError`` if a file that the entry names cannot be used.
+    It raises ``InputError`` if a file that the entry names cannot be used.
     """
 
     def __init__(self, name: str, scenario: Scenario, info: RunInfo, base: Path, own_jobs: JobIds) -> None:

@@ -20,7 +20,7 @@ _BATCH: Final = 500
 _STEP_NS: Final = 100_000
 """The recorder works for this long between two rests, in which users run. A rest costs about 15 µs."""
 _GROUP: Final = 8
-"""Number of samples that are counted between two looks at the clock."""
+"""Number of arrivals and samples that are counted between two looks at the clock."""
 _TURN_S: Final = 1e-6
 """A sleep of this many seconds lasts for one turn of the event loop. A sleep of 0 would skip sockets and timers."""
 _MUCH: Final = 20_000

@@ -1,4 +1,4 @@
-"""State of a run that all parts of the load generator share, such as the endpoint, the record and the clock.
+"""State that all parts of the load generator share during a run, such as the endpoint, the record and the clock.
 
 Samples also become Locust's request events, for Locust's statistics and for listeners in the modules of user classes.
 There, 429s have a separate name, because the time of a rejection is not a response time. A polled operation consists
