@@ -68,7 +68,7 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         replayed: number of replayed checks, at most ``MOST_REPLAYS``.
         calm: number of runs that could be replayed: those of long stretches without a step or trend, except odd runs.
-        segments: number of baseline periods.
+        segments: number of baseline periods of comparable runs.
         changes: steps, trends and odd runs within the baseline periods, oldest first.
         false_alarms: replayed checks whose suspected regression the rerun confirmed, although nothing changed.
         reruns: replayed checks that suspected a regression. Each would have cost a rerun.

@@ -29,9 +29,9 @@ RecordedVerdict = ComparisonVerdict | Literal["not judged"]
 """``not judged``: the user decided on a run that was never compared."""
 
 NOT_CONFIRMED: Final = "not confirmed by"
-"""If a check accepts a suspected run by itself, the decision's reason begins with this."""
+"""If a check accepts a suspected run without the user, the decision's reason begins with this."""
 IMPROVED_AGAIN: Final = "improved, and again in"
-"""If a check starts a baseline period by itself, the decision's reason begins with this."""
+"""If a check starts a baseline period without the user, the decision's reason begins with this."""
 _DIGITS: Final = 7
 _GROWTH_RUNS: Final = 5
 """Growth compares the median of the latest runs with the median of the first runs, at most this many of each."""

@@ -61,7 +61,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         n: sample size.
         se: standard error of ``score`` within the run, from time blocks, because successive requests are correlated.
             None if the run is too short for blocks.
-        expected: the expected share for ``throttled_rate``; None for other metrics.
+        expected: the expected share for ``throttled_rate``, if known; otherwise None.
         resolution_ms: error of a time in ms, due to its last polling interval or to rounding; 0 for other metrics.
         gated: whether a verdict may use the measurement.
         why_not: why no verdict may use the measurement; empty if it is gated.
