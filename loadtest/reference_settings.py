@@ -115,7 +115,7 @@ class ReferenceSettings:
     limit_scope: Annotated[Scope, About('Scope of limits. Scopes key and global need a limit "all".')] = "key-and-name"
     draws: Annotated[Draws, About("Requests that count against a limit: all, or only valid requests.")] = "all"
     retry_after: Annotated[Literal["none", "seconds", "date"], About("Retry-After header of a 429.")] = "none"
-    retry_after_factor: Annotated[float, About("Factor that multiplies the true wait in Retry-After.", 0, 1000)] = 1.0
+    retry_after_factor: Annotated[float, About("Retry-After is the true wait times this factor.", 0, 1000)] = 1.0
     rate_headers: Annotated[RateHeaderForm, About("Headers that report a limit's state.")] = "none"
     workers: Annotated[int, About("Maximum number of jobs that execute at the same time.", 1, 10_000)] = 64
     threads: Annotated[int, About("Maximum number of threads for plain (not async) functions.", 1, 1000)] = 64
@@ -170,7 +170,7 @@ class ReferenceSettings:
 
     @property
     def limits(self) -> dict[LimitName, Limit]:
-        """The limit of each limit name. In a shared scope, these limits only define the units of rates."""
+        """The limit of each limit name. In a shared scope, they only define rates ``of limit``."""
         return {name: self.enforce.get(name, documented) for name, documented in DOCUMENTED.items()}
 
 
@@ -218,7 +218,7 @@ def to_options(settings: ReferenceSettings) -> dict[str, Any]:
         if value == setting.default:
             continue
         if setting.name == "enforce" and settings.limit_scope in SHARED_SCOPES:
-            # The other limits only define the units of rates: no request counts against them.
+            # The other limits only define rates "of limit": no request counts against them.
             value = {ALL: value[ALL]}
         if isinstance(value, Mapping):
             value = tuple(f"{key}={each}" for key, each in value.items())

@@ -138,7 +138,7 @@ def _wrong_usage(error: click.UsageError, arguments: Sequence[str]) -> InputErro
 
 
 def _annotation(kind: click.ParamType[Any]) -> Any:
-    """Return the type and bounds of an option's value for ``not_valid``. None if it has no words for the type."""
+    """Return the type and bounds of an option's value for ``not_valid``. None if ``not_valid`` has no words for it."""
     if isinstance(kind, click.Choice):
         return Literal[tuple(kind.choices)]
     if isinstance(kind, click.IntRange | click.FloatRange):

@@ -25,7 +25,7 @@ from loadtest.runs.advise import advise
     "--clients", type=click.IntRange(1, 1000), default=1, show_default=True, help="Clients that share the limits."
 )
 @click.option("--deadline", type=DURATION, help="Exit with 1 if the work takes longer than this, such as 10m.")
-@click.option("--execution", type=DURATION, help="Execution time of each job or run, such as 2s.")
+@click.option("--execution", type=DURATION, help="Execution time of each job or sync run, such as 2s.")
 @click.option("--client", type=PATH, metavar="FILE", help="Write the advised client to this Python file.")
 @shared("output_dir")
 def command(**options: Any) -> int:

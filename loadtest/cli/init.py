@@ -90,7 +90,7 @@ _SCENARIO_FILE: Final = FOLDER / "first.toml"
 _SCHEMA_FILE: Final = FOLDER / "scenario.schema.json"
 _TARGETS_FILE: Final = Path("targets.toml")
 _SHORTEST_KEY: Final = 6
-"""Files are searched only for keys of at least this length. A shorter key may occur by chance."""
+"""Files are searched only for API keys of at least this length. A shorter key may occur by chance."""
 
 
 @click.command("init")

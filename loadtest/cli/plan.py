@@ -21,7 +21,7 @@ _TIME: Final = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?"
 @shared("targets", *LOAD)
 @click.option("--keys", type=click.IntRange(1, 1000), help="Number of API keys that share the traffic.")
 @click.option("--start", metavar="HH:MM:SS.s", help="UTC time of the load's start.  [default: unknown]")
-@click.option("--job-duration", "job_s", type=DURATION, help="Duration of each job or run.")
+@click.option("--job-duration", "job_s", type=DURATION, help="Duration of each job or sync run.")
 @click.option("--price-per-execution", "price", type=NumberRange(min=0), help="Price of one workflow execution.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole plan as JSON.")
 def command(

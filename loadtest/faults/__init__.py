@@ -66,7 +66,7 @@ def from_values(values: Mapping[str, object]) -> Fault:
     """Make a fault from the keys and values of TOML or JSON. Raise ``WrongValueError`` like ``parse``.
 
     ``start``, ``duration`` and ``idle`` are texts with a unit. ``probability`` is a number from 0 to 1, or a
-    percentage. ``on`` is a kind of request or a list of kinds.
+    percentage. ``on`` is a limit's name or a list of names.
     """
     kind = values.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:

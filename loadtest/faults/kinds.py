@@ -126,13 +126,13 @@ class NeverFinish(Fault, frozen=True, tag="never-finish"):
 
 
 class WrongResult(Fault, frozen=True, tag="wrong-result"):
-    """Runs and jobs return wrong results."""
+    """Sync runs and jobs return wrong results."""
 
     ON = (LimitName.SYNC_RUN, LimitName.ASYNC_SUBMIT)
 
 
 class DuplicateResult(Fault, frozen=True, tag="duplicate-result"):
-    """The previous result or job id of the same key is returned again."""
+    """The previous result or job id of the same API key is returned again."""
 
     ON = (LimitName.SYNC_RUN, LimitName.ASYNC_SUBMIT)
 
@@ -148,7 +148,7 @@ class DuplicateResult(Fault, frozen=True, tag="duplicate-result"):
 
 
 class FalseExecutionTime(Fault, frozen=True, tag="false-execution-time"):
-    """The stated executionTime is wrong by a factor or by some ms, or is impossible."""
+    """The stated executionTime is wrong by a factor or by some ms, impossible, or missing."""
 
     ON = (LimitName.SYNC_RUN, LimitName.ASYNC_SUBMIT)
 
@@ -185,11 +185,11 @@ class ColdStart(Fault, frozen=True, tag="cold-start"):
 
 
 class Starve(Fault, frozen=True, tag="starve"):
-    """The runs and jobs of one key wait while another key has unfinished runs or jobs."""
+    """Sync runs and jobs of one API key wait while another key has unfinished sync runs or jobs."""
 
     ON = (LimitName.SYNC_RUN, LimitName.ASYNC_SUBMIT)
 
-    by: Annotated[_KeyIndex, Meta(description="The preferred key. Default: any other key.")] | None = None
+    by: Annotated[_KeyIndex, Meta(description="The preferred API key. Default: any other key.")] | None = None
 
     def _check(self) -> None:
         if self.key is None:

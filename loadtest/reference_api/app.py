@@ -333,5 +333,5 @@ class WorkflowApi:
         if body is None:
             raise ApiError(ErrorCode.UNKNOWN_JOB, "There is no such job, or it has expired")
         if not self.limits.first and await self.limits.enter(account.limiters, LimitName.RETRIEVAL, scope):
-            body = self.jobs.retrieve(account, job_id) or body  # the job went on while the request waited
+            body = self.jobs.retrieve(account, job_id) or body  # the job may have ended meanwhile
         return ServerReply(200, body)

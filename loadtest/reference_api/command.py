@@ -95,7 +95,7 @@ def _limit(text: str) -> tuple[str, Limit]:
         near = nearest(name, LIMIT_NAMES, cutoff=0.4)
         hint = f"Did you mean {near}? " if near and name not in LIMIT_NAMES else ""
         remedy = f"{hint}Write NAME=COUNT/WINDOW; NAME is one of {', '.join((*LIMIT_NAMES, ALL))}."
-        raise InputError("this is not a limit of the API", remedy)
+        raise InputError("this sets no limit of the API", remedy)
     try:
         return name, parse_limit(value)
     except ValueError as error:

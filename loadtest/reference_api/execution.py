@@ -162,7 +162,7 @@ def find(workflows: dict[str, Workflow], name: str) -> Workflow:
 
 
 class ExecutionOutcome(NamedTuple):
-    """The result of an execution."""
+    """The result or error of an execution, with its time."""
 
     result: bytes | None
     """The result as JSON. None if the execution failed."""

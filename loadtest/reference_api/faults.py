@@ -65,7 +65,7 @@ class ActiveFault:
         self._seed = seed
         self._seen = 0
         self._asked = self._warm = -math.inf
-        """For a cold start, in monotonic s: the time of the last request, and the time when the server is warm."""
+        """For a cold start, in monotonic s: the time of the last request, and the time when the server becomes warm."""
 
     @property
     def begin(self) -> float:
@@ -308,7 +308,7 @@ class WorkFaults(WorkHooks):
 
 
 def _falsify(outcome: ExecutionOutcome, faults: Iterable[Fault], before: bytes | None) -> ExecutionOutcome:
-    """Falsify an outcome. ``before`` is the previous JSON result for the same key, if any."""
+    """Falsify an outcome. ``before`` is the previous JSON result for the same API key, if any."""
     for fault in faults:
         if isinstance(fault, kinds.FalseExecutionTime):
             outcome = outcome._replace(milliseconds=_false_time(fault, outcome.milliseconds))

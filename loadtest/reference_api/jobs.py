@@ -46,7 +46,7 @@ class State(StrEnum):
 class Job(msgspec.Struct, gc=False, eq=False):
     """A job that has not ended.
 
-    The garbage collector does not track jobs: only a job's arguments could make it a part of a reference cycle.
+    The garbage collector does not track jobs, because they are never part of a reference cycle.
     """
 
     owner: object
@@ -190,8 +190,8 @@ class JobStore:
             self._timer.cancel()
 
     async def _work(self, first: Job) -> None:
-        # A worker ends when the queue is empty. Its task leaves the set in the same step, so that a submitted job never
-        # waits for a worker that is about to end.
+        # A worker ends when `take` returns None. Its task leaves the set in the same step, so that a submitted job
+        # never waits for a worker that is about to end.
         try:
             await self._run(first)
             while (job := self._hooks.take(self._waiting)) is not None:

@@ -268,7 +268,7 @@ def _from_file(text: str) -> ModuleType:
     path = Path(text).resolve()
     if path.suffix != ".py" or not path.is_file():
         remedy = f"Give the path of a .py file; relative paths start at the working directory ({Path.cwd()})."
-        raise InputError(f"--workflows {text}: there is no such file", remedy)
+        raise InputError(f"--workflows {text}: there is no such .py file", remedy)
     _look_in(path.parent)  # as `python FILE` does, so that the module can import files beside it
     name = path.stem
     while name in sys.modules:  # another file or module may already have this name

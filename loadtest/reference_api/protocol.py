@@ -177,7 +177,7 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     def _should_upgrade(self) -> bool:
-        # uvicorn calls this only after an upgrade offer. After True, it does not start the request.
+        # uvicorn calls this only after an upgrade offer, and does not start the request if it returns True.
         return True
 
     def handle_websocket_upgrade(self) -> None:

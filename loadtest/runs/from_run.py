@@ -82,7 +82,7 @@ def _span(info: RunInfo) -> tuple[float, float]:
 
 
 def _starts(directory: Path) -> dict[str, NDArray[Any]]:
-    """Return the operations of each entry in order of time, with intended start (in s since the epoch) and key.
+    """Return the operations of each entry in order of time, with intended start (in s since the epoch) and key index.
 
     If the record lacks an intended start, the actual start replaces it.
     """

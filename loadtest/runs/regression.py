@@ -139,7 +139,7 @@ def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
     path = _history_path(loaded, options, None if confirming is None else confirming.line.run)
     directory, code = make_run(loaded, options)
     if code in _NO_RUN or not (directory / measurements.FILE_NAME).is_file():
-        complain(f"{directory.name} was not completed: it is neither compared nor added to the history")
+        complain(f"{directory.name} was not completed or not measured: it is neither compared nor added to the history")
         return code or int(ExitCode.BUG)
     run = history.compact(measurements.read(directory))
     # The history is read after the run, because another check may have ended meanwhile.

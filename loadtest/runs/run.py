@@ -126,11 +126,12 @@ def make_load(
 ) -> int:
     """Make the load of one or more prepared runs in a separate process, and wait until the record is closed.
 
-    The first Ctrl-C (or SIGTERM) lets the load end early and close its record. The second kills the load.
+    The first Ctrl-C (or SIGTERM) lets the load end early and close its record. The second kills the load, as does any
+    Ctrl-C before the load is ready.
 
     Returns:
         The load's exit code. If the record may be incomplete, it is ``ExitCode.BUG`` or a negative signal number. If
-        Ctrl-C killed the load (the second Ctrl-C, or any before the load was ready), it is ``ExitCode.INTERRUPTED``.
+        Ctrl-C killed the load, it is ``ExitCode.INTERRUPTED``.
 
     Raises:
         LoadtestError: if the run could not start.

@@ -92,8 +92,8 @@ def plan_of(
     """Make the plan of a scenario for the embedded target, or for the running target ``chosen``.
 
     ``start`` is in s since midnight UTC, or None if unknown. By default, the scenario gives ``job_s``, the duration
-    of a job or run in s. ``keys`` defaults to the number of keys of a run. ``price``, of one execution, defaults to the
-    price in ``targets.toml``.
+    of a job or sync run in s. ``keys`` defaults to the number of keys of a run. ``price``, of one execution, defaults
+    to the price in ``targets.toml``.
     Raises ``InputError`` if there are too few keys, a rate is impossible, or all rates are zero.
     """
     scenario = loaded.scenario

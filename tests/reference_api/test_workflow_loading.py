@@ -120,8 +120,8 @@ def test_a_file_imports_what_lies_beside_it(load: Load) -> None:
 @pytest.mark.parametrize(
     ("spec", "text", "says"),
     [
-        ("nowhere.py", "", "nowhere.py: there is no such file"),
-        ("mine.txt/", "", "there is no such file"),
+        ("nowhere.py", "", "nowhere.py: there is no such .py file"),
+        ("mine.txt/", "", "there is no such .py file"),
         ("nowhere", "", "there is no module 'nowhere'"),
         ("mine.nowhere", "", "there is no module 'mine.nowhere'"),
         ("not-a-module", "", "neither a module nor a .py file"),

@@ -82,7 +82,7 @@ def test_a_mistake_in_the_module_is_what_the_run_ends_with(folder: Path, monkeyp
     monkeypatch.chdir(folder.parent)
     scenario = load_scenario(folder / "images.toml").scenario
     with (
-        pytest.raises(TargetError, match=r"--workflows images.py: there is no such file"),
+        pytest.raises(TargetError, match=r"--workflows images.py: there is no such .py file"),
         embedded_target(scenario.target.settings, child_environment(("k",), "e")),
     ):
         pass
