@@ -53,7 +53,7 @@ class Operation(_Counted):
 class RequestKind(_Counted):
     """The kinds of HTTP request. The kinds that start an operation come first."""
 
-    RUN = "run", "run", "runs"
+    RUN = "run", "run request", "run requests"
     SUBMIT = "submit", "submit", "submits"
     RETRIEVE = "retrieve", "retrieval", "retrievals"
     POLL = "poll", "poll", "polls"

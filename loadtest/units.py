@@ -32,7 +32,7 @@ _LIMIT: Final = re.compile(rf"^\s*(\d+)\s*/\s*(?:{_NUMBER}\s*)?({_PER})\s*$")
 MAX_DURATION: Final = 7 * 24 * 3600.0
 """Durations above this many seconds are rejected as a mistake."""
 MAX_RATE: Final = 100_000.0
-"""Rates above this many requests/s are rejected as a mistake. A generator can send only a fraction of this rate."""
+"""Rates above this many arrivals/s are rejected as a mistake. A generator can send only a fraction of this rate."""
 _MAX_COUNT: Final = 1_000_000_000
 _MIN_WINDOW: Final = 0.001
 """Minimum window of a limit, in seconds."""
@@ -84,13 +84,13 @@ def parse_limit(text: object) -> Limit:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A rate of arrivals: absolute in requests/s, or a multiple of the operation's limit."""
+    """A rate of arrivals: absolute in arrivals/s, or a multiple of the operation's limit."""
 
     value: float
     of_limit: bool
 
     def per_second(self, limit: Limit, keys: int) -> float:
-        """Return the rate in requests/s. Each of ``keys`` keys has its own ``limit``."""
+        """Return the rate in arrivals/s. Each of ``keys`` keys has its own ``limit``."""
         return self.value * limit.rate * keys if self.of_limit else self.value
 
     def __str__(self) -> str:

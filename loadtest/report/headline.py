@@ -121,7 +121,7 @@ def _no_times(findings: Findings) -> str:
 
 
 def _named_error(findings: Findings) -> str:
-    """Return the most frequent error (``all 30 runs got 404 unknown_workflow; …``); empty if all errors are 429s."""
+    """Return the most frequent error (``all 9 run requests got 404 unknown_workflow; …``); empty if all are 429s."""
     groups = (group for group in over_traffic(findings.errors) if group.status != THROTTLED_STATUS)
     if (group := next(groups, None)) is None:
         return ""

@@ -115,7 +115,7 @@ def _key_figures(comparison: RunComparison) -> tuple[KeyFigure, ...]:
     if seen := sorted(abs(math.log(one.detectable)) for one in metrics if one.detectable and amounts.in_percent(one)):
         low, high = (amounts.size(bound) for bound in (seen[0], seen[-1]))
         words = f"median over metrics ({low} to {high}), found in 80 % of cases; without short and polled times"
-        figures.append(KeyFigure("smallest change that would be found", amounts.size(median(seen)), why=words))
+        figures.append(KeyFigure("minimum detectable change", amounts.size(median(seen)), why=words))
     return tuple(figures)
 
 

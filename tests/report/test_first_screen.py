@@ -64,7 +64,7 @@ CASES: dict[str, tuple[list[dict[str, Any]], dict[str, Any], str]] = {
     "many": ([{}] * 80, {}, "Within limits p95 of sync runs is 5.00 ms; no request got 429, and all 80 operations "),
     "some failed": ([{}] * 78 + [UNREACHABLE] * 2, {}, "Within limits p95 of sync runs is 5.00 ms; 2.5 % of sync runs"),
     "all throttled": ([REFUSED] * 9, {}, "All 9 operations got 429."),
-    "all failed": ([UNREACHABLE] * 9, {}, "All 9 runs failed: nothing listens at the target"),
+    "all failed": ([UNREACHABLE] * 9, {}, "All 9 run requests failed: nothing listens at the target"),
     "all late": ([LATE] * 80, {}, "Within limits p95 of sync runs is at least 5.00 ms, as 80 of 80 timed out; "),
     "interrupted": ([{}] * 80, {"end": "interrupted", "elapsed_s": 2.0},
                     "Until the run was interrupted after 2 s: within limits p95 of sync runs is 5.00 ms; "),
@@ -151,7 +151,7 @@ def test_an_error_is_named_and_a_typo_shown(tmp_path: Path) -> None:
     run, rows = one_stage([unknown] * 30)
     run.traffic["t"].workflow = "say-helo"
     report = made(tmp_path, (run, rows))
-    named = "All 30 runs got 404 unknown_workflow; there is no workflow “say-helo”, did you mean say-hello?"
+    named = "All 30 run requests got 404 unknown_workflow; there is no workflow “say-helo”, did you mean say-hello?"
     assert named in report.statements
     assert report.word == "fail"
     assert report.verdict.endswith("no operation was ok (30 offered).")
@@ -250,7 +250,7 @@ def test_an_error_of_two_entries_is_counted_once(tmp_path: Path) -> None:
     rows = [row for name in ("a", "b") for k in range(15) for row in maker.both(name, k, k * 10, k * 10 + 5, **fate)]
     entry = maker.plan("sync_run", [maker.stage("within", 0, 60, 0.01)], offered=15)
     all_lost = found(tmp_path, (maker.info({"a": entry, "b": entry}), rows))
-    assert headline(all_lost, main_entry(all_lost)) == "All 30 runs got 404."
+    assert headline(all_lost, main_entry(all_lost)) == "All 30 run requests got 404."
 
 
 def test_operations_that_the_end_cut_off_did_not_fail(tmp_path: Path) -> None:

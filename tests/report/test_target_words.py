@@ -69,7 +69,7 @@ def test_impossible_values_are_on_the_first_screen(tmp_path: Path) -> None:
     ]  # fmt: skip
     findings = found(tmp_path, fates)
     said, page = " ".join(said_of(findings)), build(findings)
-    assert "1 of 5 runs got a response in another shape than documented." in said
+    assert "1 of 5 run requests got a response in another shape than documented." in said
     assert "without executionTime (1)" in said
     assert "1 of 3 responses gave an executionTime below zero, which is in no percentile (-3.00 ms at worst)." in said
     assert "1 of 3 responses gave an executionTime longer than the client waited (900 ms at worst)." in said

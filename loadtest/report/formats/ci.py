@@ -203,9 +203,9 @@ _NOT_JUDGED: Final = ("not comparable", "invalid")
 def render_comparison_junit(comparison: RunComparison) -> str:
     """Return the suite ``regression``: a case for the comparability of the sides, then a case for each judged metric.
 
-    A metric fails only if the whole comparison is ``regressed``, so that the file agrees with the exit code. A metric
-    that cannot be judged is skipped with its minimum detectable change, if known. If the sides are not comparable or a
-    run is invalid, the first case is an *error*, and all metrics are skipped.
+    A metric fails only if the whole comparison is ``regressed``, so that the file agrees with the exit code. It
+    passes if it is unchanged or improved, and else is skipped with its minimum detectable change, if known. If the
+    sides are not comparable or a run is invalid, the first case is an *error*, and all metrics are skipped.
     """
     started = comparison.head_runs[-1].started if comparison.head_runs else ""
     properties = {

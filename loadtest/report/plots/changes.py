@@ -63,7 +63,7 @@ def draw_forest(comparison: RunComparison) -> Drawing | None:
     }
     handles["too small to count"] = Patch(**style.BAND)
     if any(one.detectable for one in shown):
-        handles["smallest change that would be found"] = style.key(color=style.MUTED, marker="|", ls="", ms=8)
+        handles["minimum detectable change"] = style.key(color=style.MUTED, marker="|", ls="", ms=8)
     style.keys(figure, handles)
     least = f"{math.expm1(LEAST_RATIO) * 100:.3g} % or {LEAST_MS:g} ms, shares below {LEAST_SHARE * 100:g} to 1 point"
     caption = f"95 % intervals of head against base; the shaded band holds changes too small to count: below {least}."

@@ -134,7 +134,7 @@ def _429_rate_title(findings: Findings) -> str:
     title += f", {share(requests.expected_throttled_rate)} were expected to"
     if found.agreement is None:
         return title
-    order = " if bursts’ accepted requests came first" if found.reordered else ""
+    order = ", if each burst’s accepted requests arrived first" if found.reordered else ""
     return f"{title}; {share(found.agreement)} of the decisions are as expected{order}"
 
 

@@ -83,7 +83,6 @@ def _metric(comparison: RunComparison, one: MetricComparison, role: str = "", to
 
 
 def _verdict(one: MetricComparison) -> TableCell:
-    """Return a metric's verdict in a word or two, with the reason."""
     if one.suspect:
         return TableCell("suspected", "" if one.gated else one.why, "unsure")
     if not one.gated and one.verdict != "learning":
