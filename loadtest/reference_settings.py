@@ -110,7 +110,7 @@ class ReferenceSettings:
         float, About("Aligned windows start this long after multiples of their length.", 0, _WEEK, seconds=True)
     ] = 0.0
     round_down: Annotated[
-        bool, About("Round down: the previous window's part (sliding counter) or the time (token bucket).")
+        bool, About("Round down the previous window's part (sliding counter) or the time (token bucket).")
     ] = False
     limit_scope: Annotated[Scope, About('Scope of limits. Scopes key and global need a limit "all".')] = "key-and-name"
     draws: Annotated[Draws, About("Requests that count against a limit: all, or only valid requests.")] = "all"
@@ -178,7 +178,7 @@ class ReferenceSettings:
 class ServerConfig(ReferenceSettings):
     """One reference server: its behaviour and the parameters of its process.
 
-    If ``endpoint`` is None, every value of ``x-wf-endpoint`` is valid.
+    If ``endpoint`` is None, any ``x-wf-endpoint`` that is not empty is valid.
     """
 
     host: Annotated[str, About("Loopback address to listen on.")] = "127.0.0.1"

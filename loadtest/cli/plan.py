@@ -29,7 +29,7 @@ def command(
 ) -> None:
     """Forecast SCENARIO's load against the rate limits, and the expected 429s. Nothing is sent.
 
-    If the plan contradicts itself, a warning names the remedy. The exit code is still 0.
+    Warnings name contradictions in the plan and their remedies. The exit code is still 0.
     """
     options = ScenarioOptions(**given)
     if options.host is not None and options.target is not None:

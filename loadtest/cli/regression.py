@@ -43,7 +43,12 @@ def command() -> None:
 @shared(*TARGET)
 @_history_option
 @shared("output_dir", "set", "seed", "target_version")
-@click.option("--must-find", type=SHARE, metavar="SHARE", help="Exit with 6 if the check could miss a rise by SHARE.")
+@click.option(
+    "--must-find",
+    type=SHARE,
+    metavar="SHARE",
+    help="Exit with 6 if a response time p50 could rise by SHARE unnoticed.",
+)
 @shared("fail_on_inconclusive")
 @click.option("--no-rerun", is_flag=True, help="Exit with 6 instead of rerunning a suspected regression.")
 @shared("plots")
@@ -84,8 +89,8 @@ def confirm(file: Path, **options: Any) -> int:
 def accept(run: str, **options: Any) -> None:
     """Accept RUN and its rerun as evidence.
 
-    If RUN regressed, it starts a new baseline period: later runs are not compared with runs before it. RUN is an id, a
-    run directory, or 'latest'. A run that is not in the history is added to it.
+    If one of them regressed, the first starts a new baseline period: later runs are not compared with runs before it.
+    RUN is an id, a run directory, or 'latest'. A run that is not in the history is added to it.
     """
     decide(run, "accepted", **options)
 

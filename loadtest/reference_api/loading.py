@@ -46,7 +46,7 @@ class _CpuParameters(msgspec.Struct):
 
 
 class _SleepParameters(msgspec.Struct, tag_field="distribution", tag=str.lower):
-    """Parameters of ``sleep``. The time is constant, or is drawn from a distribution and never exceeds ``max_ms``."""
+    """Parameters of ``sleep``. The time is constant, or is drawn from a distribution."""
 
 
 class Constant(_SleepParameters):

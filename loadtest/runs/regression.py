@@ -148,7 +148,7 @@ def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
         comparison, lines, found = _judged(loaded, run, known, options)
     else:
         comparison, lines, found = *_confirmed(confirming, run, known, settings.rise), None
-    # A run that could not have found the required change is still evidence: later checks then find smaller changes.
+    # A check that could not find a rise by `must_find` still adds evidence, so later checks find smaller rises.
     confirm = "" if found is None else options.confirm(directory / SUSPECTS)
     given = {"command": options.command, "place": options.options, "confirm": confirm}
     comparison = msgspec.structs.replace(blind(comparison, must_find), **given)
@@ -158,7 +158,7 @@ def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
         write_json(directory / SUSPECTS, found, indent=1)
         if not options.no_rerun:
             print(f"\n{comparison.sentence}\nRerunning: only the suspected metrics can confirm the regression.\n")
-            # The user typed a production target's host name before the first run, and need not type it again.
+            # The user confirmed the target before the first run, and need not confirm it again.
             again = check(dataclasses.replace(options, yes=True), found)
             return again if again in _NO_RUN else _exit_code(code, again, directory, options)
     show_comparison(directory, comparison, plots=options.plots, history=path)
@@ -216,7 +216,7 @@ def _judged(
             history=tuple(evidence),
             noise=tuple(noise),
         )
-    # A period begins only if this run passes, because a service that fails can be fast.
+    # A period begins only if the comparison passes, because a service that fails can be fast.
     matching = [one for one in evidence if not mismatch(one, run)]
     if comparison.word == "pass" and (period := _new_period(known, matching, run)):
         lines.append(period)

@@ -24,7 +24,7 @@ from loadtest.scenario import LoadedScenario, find_scenario, load_scenario, scal
 from loadtest.targets import ChosenTarget, choose, confirm, minimum_load, repeated
 
 _OWN: Final = "target."
-"""Prefix of the keys that may differ between the sides."""
+"""Prefix of the scenario keys that may differ between the sides."""
 _WARNED: Final = frozenset({"multiplier", "pool", "retrievals", "polls", "wait"})
 """A plan's contradictions of these kinds spoil a comparison, although it judges no thresholds."""
 
