@@ -14,11 +14,11 @@ from loadtest.units import Unit
 PERCENTILES: Final = ("p50", "p90", "p95", "p99")
 """Percentiles, each with an interval from order statistics."""
 INTERVAL_STATISTICS: Final = ("p50", "p90", "p95")
-"""Percentiles that also have an interval from time blocks."""
+"""Percentiles that may also have an interval from time blocks (see ``INTERVALS``)."""
 INTERVALS: Final = tuple(
     f"{name}.{each}" for name in ("response_time", "execution_time", "overhead") for each in INTERVAL_STATISTICS
 )
-"""Metrics with an interval from ``analysis.time_blocks``. A confident threshold on them is judged by the interval."""
+"""Metrics with an interval from ``analysis.time_blocks``. A confident threshold on them is judged by this interval."""
 Statistic = Literal["mean", "p50", "p90", "p95", "p99", "max"]
 STATISTICS: Final[tuple[Statistic, ...]] = ("mean", "p50", "p90", "p95", "p99", "max")
 TIMES: Final = {

@@ -112,7 +112,7 @@ def run_module(module: str, *arguments: str, stdout: IO[bytes] | int | None = No
 def make_report(
     directory: Path, *, plots: bool, png: bool = False, full: bool = False, baselines: Sequence[Path] = (), **how: Any
 ) -> int:
-    """Make a run's report, print its first screen (all of it if ``full``), and return the verdict's exit code.
+    """Make a run's report, print its first screen (everything if ``full``), and return the verdict's exit code.
 
     ``how`` are keyword arguments of ``run_module``. The exit code is ``ExitCode.BUG`` if the process was killed.
     """

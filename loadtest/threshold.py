@@ -1,4 +1,4 @@
-"""Parsing and judging of thresholds. A threshold is a requirement on a run, written ``METRIC[.STAT] OP VALUE[unit]``.
+"""Parsing and judging of thresholds. A threshold is a requirement on a run, such as ``response_time.p95 < 500ms``.
 
 Metrics have the names of ``metrics.json`` without ``_ms``. Parsing and judging are pure.
 """

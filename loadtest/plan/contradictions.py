@@ -55,7 +55,7 @@ class Contradiction(msgspec.Struct, frozen=True, kw_only=True):
     """``workflow``, ``retrievals``, ``polls``, ``retry``, ``percentile``, ``pool``, ``window``, ``threshold``,
     ``multiplier``, ``wait``, ``polling``, ``generator``, ``budget``."""
     key: str
-    """Dotted key in the scenario, as ``--set`` takes it."""
+    """Dotted key in the scenario. Stages have their names in the plan, and thresholds their numbers (from 0)."""
     message: str
     remedy: str
 
@@ -202,7 +202,7 @@ def _waits(forecast: Forecast) -> Iterator[Contradiction]:
 
 
 def _read_back(question: Question, forecast: Forecast) -> Iterator[Contradiction]:
-    """Yield a contradiction for each stretch whose jobs need more retrievals, or more polls, than the limit allows."""
+    """Yield a contradiction for each stretch with more jobs, or more polls, than the retrieval limit allows."""
     assumed = question.assumed
     keys = {key for plan in question.plans.values() for key in plan.keys}
     allowed = assumed.rate_of_keys(LimitName.RETRIEVAL, len(keys)) * 60
@@ -273,8 +273,7 @@ def _jobs_made(question: Question, forecast: Forecast, at: int) -> tuple[float, 
 def _windows(question: Question, forecast: Forecast, threshold: Threshold) -> Iterator[Contradiction]:
     """Yield a contradiction for each entry whose judged stages are together shorter than a window.
 
-    Entries whose 429s do not depend on the run's start are skipped. The 429s of a rate above a limit always depend on
-    the start.
+    Entries are skipped if their rates stay within the limits and their 429s do not depend on the run's start.
     """
     if threshold.metric not in _REFUSALS or not question.assumed.windowed:
         return

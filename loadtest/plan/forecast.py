@@ -1,7 +1,7 @@
 """A forecast of a run, from replays of its schedule through the assumed limiters, with retries and polls. Pure.
 
-A replay assumes that answers come and jobs start at once, so that only the limits matter. There are two exceptions. A
-limiter that queues requests delays their answers. Under a concurrency limit, a run is answered when its workflow ends.
+A replay assumes that answers come and jobs start at once, with two exceptions. A limiter that queues requests delays
+their answers. Under a concurrency limit, a ``sync_run`` is answered when its workflow ends.
 """
 
 import math

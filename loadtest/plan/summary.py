@@ -59,7 +59,7 @@ class StageRow(msgspec.Struct, frozen=True, kw_only=True):
     percentiles: list[str]
     """Percentiles that have enough ``samples``."""
     over: list[str]
-    """Limits that all traffic together exceeds during the stage."""
+    """Limits on the entry's requests that all traffic together exceeds during the stage."""
     expect_429: bool
 
 

@@ -33,14 +33,14 @@ _SECONDS: Final = (950.0, 1500.0)
 _LEAST_S: Final = 0.1
 """Answers that took less than this (in s) are not tested, because they may have such a ratio by chance."""
 _KEYS, _LONGEST = 6, 40
-"""A message shows at most 6 keys of an answer, and at most 40 characters of a key or job state."""
+"""A message names at most 6 fields of an answer, and shows at most 40 characters of a name or job state."""
 _REMEDIES: Final = {
     400: "Check the parameters in the scenario.",
     401: "Check what the key may run.",
     403: "Check what the key may run.",
     404: "Check the workflow's name and WORKFLOW_ENDPOINT.",
 }
-"""Remedies by the status of the answer to a run."""
+"""Remedies by the status of the answer to a run or submit."""
 _CHECKS: Final = ("reachable", "API", "key", "workflow", "answer", "clock")
 
 
@@ -207,7 +207,7 @@ def _is_number(value: object) -> bool:
 
 
 def main(order: PreflightOrder) -> bytes:
-    """Run the preflight. Raises ``LoadtestError`` if the target may not be loaded."""
+    """Run the preflight. Raises ``LoadtestError`` if loading the target is not allowed."""
     client = TargetClient(order, "preflight")
     with asyncio.Runner() as runner:
         try:

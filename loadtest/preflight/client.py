@@ -65,7 +65,7 @@ class TargetClient:
     """A client of one target. Requests go to the checked address, even if the name now resolves differently.
 
     Raises:
-        LoadtestError: if the target may not be loaded.
+        LoadtestError: if loading the target is not allowed.
     """
 
     def __init__(self, order: PreflightOrder | ProbeOrder, purpose: str) -> None:

@@ -1,6 +1,6 @@
 """``python -m loadtest.preflight.probing``: probes a target's limits. Reads a ProbeOrder, writes ProbeMessage lines.
 
-It sends exactly the requests of ``loadtest.limits.probing``, at a limited rate. The API keys and the value of
+It sends the requests that ``loadtest.limits.probing`` chooses, at a limited rate. The API keys and the value of
 ``x-wf-endpoint`` come from the environment.
 """
 
@@ -302,7 +302,7 @@ def _busy(replies: Sequence[Sent], again: int) -> list[str]:
 async def probe(order: ProbeOrder, tell: Callable[[ProbeMessage], None]) -> None:
     """Probe all limits of an order, one after the other.
 
-    Raises ``LoadtestError`` if the target may not be loaded, fails to answer, or is not this API.
+    Raises ``LoadtestError`` if the target is not allowed, fails to answer, or is not this API.
     """
     client = TargetClient(order, "probe")
     sender = Sender(client)

@@ -14,7 +14,7 @@ NOT_HASHED: Final = {
 }  # fmt: skip
 """The hash of a scenario leaves out these keys, because runs that differ only in them can be compared."""
 UNEXPECTED_ERRORS: Final = 0.01
-"""Default share of a stage's operations that may fail unexpectedly."""
+"""Default of the key ``unexpected_errors``."""
 
 
 class _Retry(msgspec.Struct, frozen=True):

@@ -1,6 +1,6 @@
 """Figures of a run, read from its ``metrics.json`` without the analysis and without pandas.
 
-``throttled_rate`` and ``error_rate`` are shares from 0 to 1. ``offered_rate`` is per second. Unknown figures are None.
+``throttled_rate`` and ``error_rate`` are shares from 0 to 1. ``offered_rate`` is per second.
 """
 
 from pathlib import Path
@@ -109,7 +109,7 @@ class RequestPhase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     start_ms: float
     first_byte_ms: float | None
     end_ms: float | None
-    """Time when the response was complete or the request failed. None if unknown."""
+    """The request's end (see ``Sample.end``). None if unknown."""
     outcome: str
     status: int | None
 

@@ -28,7 +28,7 @@ LATE_SHARE: Final = 0.01
 LEAST_LATE: Final = 5
 """A second is overloaded only if at least this many arrivals are late. Fewer are ordinary on a busy machine."""
 _FULL: Final = 95.0
-"""If a machine's CPU use (%) is above this, another process would not find a free core."""
+"""Above this CPU use (%), a machine counts as having no free core."""
 _ROOM: Final = 70.0
 """Each of the recommended processes should use this percentage of a core."""
 

@@ -29,7 +29,7 @@ _held: list[int] = []
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path that replaces ``path`` after the block. An exception discards it."""
+    """Yield a temporary path that replaces ``path`` after the ``with`` statement. An exception discards it."""
     temporary = path.with_name(f".{path.name}.part")
     try:
         yield temporary
@@ -53,7 +53,7 @@ def write_json(path: Path, value: object, indent: int = 2) -> None:
 def new_run_directory(parent: Path, scenario_name: str) -> Path:
     """Create ``<parent>/<UTC time>-<scenario>-<6 hex>/``, or raise ``InputError``.
 
-    The directory is locked until this process creates another directory or ends.
+    The directory is locked until this process creates another run directory or ends.
     """
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     directory = parent / f"{stamp}-{scenario_name}-{secrets.token_hex(3)}"

@@ -14,7 +14,7 @@ SCHEMA_VERSION: Final = 1
 Amount = Annotated[float, Meta(ge=0, le=1e12)]
 """A duration, rate, share or percentage."""
 Moment = Annotated[float, Meta(ge=-1e12, le=1e12)]
-"""Seconds since the epoch of a run, or seconds between two clocks."""
+"""Seconds since a run's epoch, or an offset between two clocks in seconds."""
 Number = Annotated[int, Meta(ge=0, le=2**53)]
 KeySource = Literal["header", "address", "none"]
 StampPlace = Literal["start", "end"]
@@ -98,7 +98,7 @@ class PeerInfo(msgspec.Struct, kw_only=True):
 
 
 class WorkerInfo(msgspec.Struct, kw_only=True):
-    """One of several worker processes of a run, with its index from 1. Times are in s since the epoch."""
+    """A worker process of a run, with its index from 1. Times are in s since the epoch."""
 
     worker: int
     host: str
@@ -140,7 +140,7 @@ class StagePlan(msgspec.Struct, kw_only=True):
     """Number of operations that arrive at once when the stage starts."""
     warmup: bool = False
     over: list[str] = []
-    """Limits that the planned demand of all traffic exceeds in this stage."""
+    """Limits on the entry's requests that the planned demand of all traffic exceeds in this stage."""
     expect_429: bool = False
     """Whether 429s are expected: ``over`` is not empty, or the stage's ``expect`` in the scenario lists 429."""
 
@@ -177,7 +177,7 @@ class TrafficPlan(msgspec.Struct, kw_only=True):
     key_start: Number = 0
     key_count: Number = 1
     offered: Number | None = None
-    """Number of arrivals that became due before the end. Null until the end."""
+    """Number of arrivals that became due before the run ended. Null until then."""
     input_rows: Annotated[int, Meta(ge=1, le=2**53)] | None = None
     """Number of rows in the entry's inputs. Null without inputs, and in older records."""
     stages: list[StagePlan] = []
@@ -253,7 +253,7 @@ class TargetInfo(msgspec.Struct, kw_only=True):
     limit_scope: str = "key-and-name"
     """Scope of a limiter: key and limit (``key-and-name``), ``key``, limit (``name``), or all requests (``global``)."""
     limit_all: Limit | None = None
-    """The limit of all requests together, for the scopes ``key`` and ``global``."""
+    """The limit on requests of all kinds together, for the scopes ``key`` and ``global``."""
     draws: str = "all"
     """Requests that count against a limit: ``all`` that have a valid key, or only ``valid`` requests."""
     faults: list[FaultInfo] = []
@@ -363,7 +363,7 @@ class RunInfo(msgspec.Struct, kw_only=True):
     """Null until every user is ready."""
     ended: str | None = None
     elapsed_s: Moment | None = None
-    """Seconds from the epoch to the schedule's end or an interruption. Negative if the run ended before the epoch."""
+    """Seconds from the epoch to the end of the arrivals. Negative if the run ended before the epoch."""
     end: Literal["running", "finished", "interrupted", "aborted"] = "running"
     end_reason: str | None = None
     target_died: bool = False

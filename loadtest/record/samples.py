@@ -5,7 +5,7 @@ is complete. A process that is killed loses only samples that are not flushed. A
 ignores a torn batch at the end.
 
 Words (traffic, stage, outcome, …) are stored as indices into dictionaries that grow with the stream. Operation rows
-also contain results of their requests, so that an analysis needs no joins.
+also contain results of their requests, so that most figures need no joins.
 """
 
 import sys
@@ -55,7 +55,7 @@ class Sample(msgspec.Struct, kw_only=True, array_like=True, gc=False):
     user_free: int | None = None
     """Time when the user that took the arrival became free. Operations only."""
     start: int | None = None
-    """Time when connecting or sending began. Null if nothing was sent."""
+    """Time when connecting or sending began. Null if neither began."""
     first_byte: int | None = None
     """Time of the response's first byte. Requests only."""
     end: int | None = None
@@ -85,7 +85,7 @@ class Sample(msgspec.Struct, kw_only=True, array_like=True, gc=False):
     request_id: str | None = None
     """The W3C ``traceparent`` that was sent. On operation rows, it is only the trace id."""
     accepted_start: int | None = None
-    """Start of the successful run, submit or retrieval. Operations only, like the fields below."""
+    """Start of the ok request of kind run, submit or retrieve. Operations only, like the fields below."""
     accepted_end: int | None = None
     pending_seen: int | None = None
     """Start of the last poll that found the job pending, or of the submit if no poll did. ``async_run`` only."""

@@ -1,7 +1,7 @@
 """Strictly checked TOML files: the types of their values, and the check of a file.
 
 A value's own check raises a ``ValueError`` whose text is the message, or a ``WrongValueError``, which may name a key
-below the checked value. Only ``checked`` turns pydantic's errors into messages, which name file, key and remedy.
+below the checked value. Only ``checked`` turns pydantic's errors into messages, which name file, key and problem.
 """
 
 import contextlib
@@ -139,7 +139,7 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True)
 
     def problems(self) -> Mapping[str, object]:
-        """Return messages about wrong combinations of keys, and whether each applies. The first that does is raised."""
+        """Return messages about wrong combinations of keys, and whether each applies. The first to apply is raised."""
         return {}
 
     @model_validator(mode="after")
@@ -171,7 +171,7 @@ def checked(annotation: Any, raw: dict[str, Any], where: object, whole: str = ""
     Messages name the file ``where``, and call its whole content ``whole``.
 
     Raises:
-        InputError: with file, key and remedy of every error.
+        InputError: with file, key and problem of every error.
     """
     try:
         return TypeAdapter(annotation).validate_python(raw)

@@ -1,6 +1,6 @@
 """Scenario files: search, parsing, overrides, and the JSON schema for editors.
 
-Errors name file, key and remedy. The types and docstrings of keys determine the schema.
+The types and docstrings of keys determine the schema.
 """
 
 import ast
@@ -65,7 +65,7 @@ def find_scenario(name: str, folder: Path = FOLDER, shipped: Path = SHIPPED) -> 
     """Find a scenario's file by its path, by its name in ``folder``, or among the shipped scenarios.
 
     Raises:
-        InputError: if there is no such scenario. The remedy suggests the most similar name.
+        InputError: if there is no such scenario.
     """
     for candidate in (Path(name), *(each / f"{name}.toml" for each in (folder, shipped))):
         # is_file raises if the name is too long or the folder is unreadable.
@@ -83,7 +83,7 @@ def load_scenario(path: Path, overrides: Sequence[str] = (), seed: int | None = 
     KEY is a dotted path. An item of a list, such as a stage, is given by its name or its number (from 0).
 
     Raises:
-        InputError: if the scenario is invalid. The message names file, key and remedy of every error.
+        InputError: if the scenario is invalid. The message names file, key and problem of every error.
     """
     raw = read_toml(path)
     for override in overrides:
@@ -94,7 +94,7 @@ def load_scenario(path: Path, overrides: Sequence[str] = (), seed: int | None = 
 
 
 def only(loaded: LoadedScenario, names: Sequence[str]) -> LoadedScenario:
-    """Return the scenario with only these traffic entries, without thresholds and comparisons that need others.
+    """Return the scenario with only these traffic entries, without thresholds and comparisons that need other entries.
 
     Entries that cannot run alone raise InputError.
     """
@@ -123,7 +123,7 @@ def scaled(loaded: LoadedScenario, seconds: float) -> LoadedScenario:
     If the scenario becomes shorter, so does its warm-up, down to one second. The warm-up never becomes longer.
 
     Raises:
-        InputError: if a stage would be shorter than 10 ms.
+        InputError: if a stage would be shorter than 10 ms, or the scenario has recorded arrivals.
     """
     scenario = loaded.scenario
     _refuse_recorded(scenario, "--duration", "Set the stage's speed, and its duration.")
@@ -209,7 +209,7 @@ def _seconds(duration: float) -> str:
 def scenario_hash(scenario: Scenario) -> str:
     """Return a hash (twelve hex digits) of the scenario without its ``NOT_HASHED`` keys.
 
-    Default values are left out, so a key that is added later does not change the hash.
+    Default values are left out, so older scenarios keep their hash when a later version adds a key.
     """
     shape = scenario.model_dump(mode="json", exclude=NOT_HASHED, exclude_defaults=True)
     return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:12]
@@ -277,7 +277,7 @@ def scenario_schema() -> dict[str, Any]:
 
 
 def _meanings() -> dict[tuple[str, str], str]:
-    """Return the docstring of each key, by the names of its table and the key.
+    """Return the docstring of each key, by the names of table and key.
 
     pydantic's ``use_attribute_docstrings`` also reads them. But it parses all classes at each start, for 0.15 s of CPU.
     """

@@ -55,7 +55,7 @@ class Recording:
         return found
 
     def most_within(self, seconds: float, *, key: int = 0, keys: int = 1) -> int:
-        """Return the maximum number of arrivals of a key in any period of ``seconds``."""
+        """Return the maximum number of arrivals in any period of ``seconds``, for key ``key`` of ``keys``."""
         times = self.offsets_s[self.keys % keys == key]
         inside = np.searchsorted(times, times + seconds, side="left") - np.arange(len(times))
         return int(inside.max(initial=0))
@@ -65,7 +65,7 @@ def read_recording(path: Path, speed: float, duration_s: float) -> Recording:
     """Read a file of arrivals. They come ``speed`` times as fast as they were recorded.
 
     Raises:
-        InputError: if the file is unusable, or an arrival comes after the stage's end.
+        InputError: if the file is unusable, or an arrival does not come before the stage's end.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -97,7 +97,7 @@ def read_recording(path: Path, speed: float, duration_s: float) -> Recording:
 class Retry(Strict):
     """Retries after a 429 to a run, submit or retrieval. Once parsed, times are in seconds.
 
-    ``jitter`` draws each wait uniformly between zero and its full length, unless ``Retry-After`` states it. Clients
+    ``jitter`` draws each wait uniformly between zero and its full length, unless it comes from ``Retry-After``. Clients
     that were rejected together then do not return together (M. Brooker, "Exponential Backoff And Jitter", 2015).
     """
 

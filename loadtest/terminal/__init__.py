@@ -121,7 +121,7 @@ def _line(figures: Progress) -> str:
     if times:
         slowest = max(times, key=lambda name: times[name])
         told.append(f"p95 {times[slowest]:,.0f} ms{f' ({slowest})' if len(entries) > 1 else ''}")
-    # During the drain, the elapsed time exceeds the schedule's.
+    # During the drain, ``elapsed_s`` exceeds ``total_s``.
     begins = f"{min(figures.elapsed_s, figures.total_s):5.0f} s of {figures.total_s:.0f} s  {_where(figures):<8}"
     return "  ".join([begins, *told])
 
