@@ -254,6 +254,6 @@ def _toml(**values: Any) -> str:
     except TypeError:
         raise InputError(
             "the curl command's parameters contain a null, which TOML lacks",
-            'Remove it, and put the parameters into a file: inputs = "inputs.jsonl".',
+            'Remove the null from the command. To send it, put the parameters into a file later: inputs = "inputs.jsonl".',
         ) from None
     return text.rstrip("\n")

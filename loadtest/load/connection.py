@@ -156,8 +156,8 @@ class TcpStream:
     def alive(self) -> bool:
         """Whether an idle connection is usable. If it is readable, it was closed, or got an unexpected answer.
 
-        The event loop watches for data. A system call covers the time since the loop's last turn. The call is skipped
-        if the connection was in use recently, and the loop has had a turn since then.
+        The event loop watches for data. A system call finds data that arrived since the loop's last turn. The call is
+        skipped if the connection was in use recently, and the loop has had a turn since then.
         """
         if self._spoiled:
             return False

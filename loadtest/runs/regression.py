@@ -310,7 +310,7 @@ def _show_effect(before: History, after: History, run: RunMeasurements) -> None:
     accepted = [each.measurements for each in before.runs if each.status == "accepted" and each.id != run.run]
     if accepted and (field := mismatch(accepted[-1], run)):
         print(f"{run.run} is not comparable with the latest other accepted run: {field}.")
-    # The next run is assumed to be like this run. With another id, it is compared with this run, too.
+    # The next run is assumed to be like this run. It needs another id: a history leaves out the run with the same id.
     following = msgspec.structs.replace(run, run="next")
     medians = []
     for known in (before, after):
