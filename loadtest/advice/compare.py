@@ -270,7 +270,7 @@ def _plan_polls(work: Work, limits: Limits, policy: Policy) -> tuple[float, ...]
 
 
 def next_poll(times: tuple[float, ...], elapsed: float) -> float:
-    """Return the seconds until the next poll of a job that was accepted ``elapsed`` s ago. After ``times``, gaps grow."""
+    """Return the seconds until the next poll of a job that was accepted ``elapsed`` s ago. In the end, gaps grow."""
     for time in times:
         if time > elapsed:
             return time - elapsed

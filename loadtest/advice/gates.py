@@ -1,7 +1,7 @@
 """The gate of a paced client. It lets requests through as fast as every limiter that may be in force accepts them.
 
-The gate replicates these limiters and computes when each accepts the next request. Clients that know
-that they share a limit do not replicate it: they send in turns, by their clocks. After a 429, a client slows down and then recovers.
+The gate replicates these limiters and computes when each accepts the next request. Clients that know that they share
+a limit do not replicate it: they send in turns, by their clocks. After a 429, a client slows down and then recovers.
 """
 
 import math

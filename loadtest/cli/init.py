@@ -254,6 +254,7 @@ def _toml(**values: Any) -> str:
     except TypeError:
         raise InputError(
             "the curl command's parameters contain a null, which TOML lacks",
-            'Remove the null from the command. To send it, put the parameters into a file later: inputs = "inputs.jsonl".',
+            "Remove the null. To send it, put the parameters into a file later, and name it in the scenario: "
+            'inputs = "inputs.jsonl".',
         ) from None
     return text.rstrip("\n")

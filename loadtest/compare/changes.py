@@ -7,9 +7,9 @@ The p of a share is computed from counts, because log odds are imprecise for rar
 requests, 12 in 600 are clearly a rise, but the change in log odds has a standard error of 1.4. Fisher's exact test
 gives a normal deviate. With more than 2,000 events, or if the runs' expected shares of 429s differ, the test is not
 used: the deviate is the signed root of the deviance, with the expected log odds as an offset (McCullagh & Nelder,
-"Generalized Linear Models", 1989, §4.4). The deviate is divided by the root of the overdispersion (§4.5), because shares vary between runs by more than
-counting error. Student's t then has Satterthwaite's degrees of freedom. The interval of the difference is Newcombe's
-(1998), from Wilson intervals with sample sizes divided by the overdispersion.
+"Generalized Linear Models", 1989, §4.4). The deviate is divided by the root of the overdispersion (§4.5), because
+shares vary between runs by more than counting error. Student's t then has Satterthwaite's degrees of freedom. The
+interval of the difference is Newcombe's (1998), from Wilson intervals with sample sizes divided by the overdispersion.
 """
 
 import math
