@@ -12,13 +12,13 @@ from loadtest.contract import ERRORS, FIRST_KINDS, THROTTLED_STATUS, Outcome, Re
 from loadtest.units import Unit
 
 PERCENTILES: Final = ("p50", "p90", "p95", "p99")
-"""Percentiles, each with an interval from order statistics."""
+"""Percentiles, each with a confidence interval from order statistics."""
 INTERVAL_STATISTICS: Final = ("p50", "p90", "p95")
-"""Percentiles that may also have an interval from time blocks (see ``INTERVALS``)."""
+"""Percentiles that may also have a confidence interval from time blocks (see ``INTERVALS``)."""
 INTERVALS: Final = tuple(
     f"{name}.{each}" for name in ("response_time", "execution_time", "overhead") for each in INTERVAL_STATISTICS
 )
-"""Metrics with an interval from ``analysis.time_blocks``. A confident threshold on them is judged by this interval."""
+"""Metrics with an interval from ``analysis.time_blocks``, by which a confident threshold on them is judged."""
 Statistic = Literal["mean", "p50", "p90", "p95", "p99", "max"]
 STATISTICS: Final[tuple[Statistic, ...]] = ("mean", "p50", "p90", "p95", "p99", "max")
 TIMES: Final = {
@@ -38,7 +38,7 @@ ASYNC_ONLY: Final = ("submit.", "time_to_result.", "polls.")
 
 
 class Cell(NamedTuple):
-    """A group of operations or requests that every metric treats alike. Operations have neither kind nor status."""
+    """A group of operations or requests that every count treats alike. Operations have neither kind nor status."""
 
     outcome: Outcome
     sent: bool = True

@@ -51,7 +51,7 @@ class Question:
 
     @property
     def held(self) -> bool:
-        """Whether the limiters limit concurrency, so that the duration of runs matters."""
+        """Whether the limiters limit concurrency, so that the duration of sync runs matters."""
         return self.assumed.spec.algorithm == CONCURRENCY
 
     @property

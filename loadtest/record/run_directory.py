@@ -107,7 +107,7 @@ def _last_ended(newest: Path) -> Path:
 
 
 def is_running(directory: Path) -> bool:
-    """Whether a run has not ended, and its process is alive. False if ``run.json`` cannot be read."""
+    """Whether a run has not ended, and its process seems alive. False if ``run.json`` cannot be read."""
     try:
         if load(directory).end == "running":
             os.close(_locked(directory, fcntl.LOCK_SH))

@@ -198,7 +198,7 @@ class BudgetUse(msgspec.Struct, kw_only=True):
     operations: int = 0
     requests: int = 0
     executions: int = 0
-    """Runs and submits that were sent and not answered with a 4xx."""
+    """Runs and submits that were sent, without those of the load that got a 4xx."""
 
 
 class BudgetInfo(msgspec.Struct, kw_only=True):
@@ -244,7 +244,7 @@ class TargetInfo(msgspec.Struct, kw_only=True):
     limiter: str = "fixed-window"
     """The assumed algorithm. If the target is embedded, the fields up to ``draws`` describe its real limiter."""
     burst: Annotated[int, Meta(ge=1, le=2**53)] | None = None
-    """Null for the algorithm's default."""
+    """Number of requests that the limiter accepts at once. Null for the algorithm's default."""
     count_rejected: bool = False
     phase: float = 0.0
     """Aligned windows start this many seconds after multiples of the limit's window."""

@@ -72,7 +72,7 @@ class Sample(msgspec.Struct, kw_only=True, array_like=True, gc=False):
     rate_limit: str | None = None
     """All headers about rate limits, with a line ``name: value`` for each."""
     execution_time_ms: float | None = None
-    """Execution time that the server states. Only responses that show the end of a run or job have it."""
+    """Execution time that the server states. Only responses that show the end of a sync run or job have it."""
     job_id: str | None = None
     job_state: str | None = None
     result_matched: bool | None = None
