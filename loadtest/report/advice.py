@@ -33,7 +33,7 @@ def build(directory: Path) -> Page:
     return Page(
         about=("Advice", found.source),
         tab="Advice for a client",
-        heading="The client that gets the work done soonest without 429s",
+        heading="Which client gets the work done soonest without 429s?",
         tone="good" if found.exit_code == ExitCode.PASS else "bad",
         statements=(found.sentence,),
         reasons=found.reasons,

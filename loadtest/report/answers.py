@@ -138,18 +138,18 @@ def _by_duration(findings: Findings) -> str:
     if len(lengths) < 2 or lengths != sorted(set(lengths)):
         return ""
     which = "each" if all(won) else sum(won) or "none"
-    where = f"at {which} of the {_NUMBERS.get(len(won), len(won))} durations"
+    where = f"jobs are chosen at {which} of the {_NUMBERS.get(len(won), len(won))} durations"
     if any(won) and not all(won) and won == sorted(won):
-        where = f"from {quantity(lengths[won.index(True)], 'ms')} on"
+        where = f"jobs are chosen from {quantity(lengths[won.index(True)], 'ms')} on"
     by = findings.answers[0].by
     waits = sorted((side.figures[0] for side in jobs), key=lambda figure: figure.size)
     name, _, statistic = by[0].partition(".")
     span = f"{value(waits[0])} to {value(waits[-1])}"
-    text = f"jobs wait {span} beyond executionTime" if name == "overhead" else f"{label(name)} of jobs is {span}"
+    text = f"they wait {span} beyond executionTime" if name == "overhead" else f"their {label(name)} is {span}"
     if _PRICE not in by:
-        return f"{where}: {text} ({statistic})"
+        return f"{where}; {text} ({statistic})"
     most = max((side.figures[by.index(_PRICE)] for side in jobs), key=lambda figure: figure.size)
-    return f"{where}: {text}, up to {_each(most)}"
+    return f"{where}; {text}, up to {_each(most)}"
 
 
 def _changed(found: ComparisonAnswer) -> list[SideDifference]:

@@ -83,9 +83,7 @@ def draw_decomposition(findings: Findings) -> Drawing | Point:
         _bars(panel, shown[name], colour, max(alike) if shared else longest[name])
     axes[-1].set_xlabel("mean time of an ok operation, ms")
     style.keys(figure, {label: tuple(keys[label].values()) for label in _LEGEND.values() if label in keys})
-    caption = (
-        "Means of ok operations; the bracket is executionTime. A job’s result becomes ready within the hatched part."
-    )
+    caption = "Means of ok operations; the bracket is executionTime. A job’s result becomes ready “between two polls”."
     if cut:
         caption += f" Only the {most} slowest stages of each entry are drawn; the table lists all stages."
     return Drawing(_decomposition_title(findings, found), caption, figure, tables, left_out)

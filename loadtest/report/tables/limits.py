@@ -64,7 +64,8 @@ def _differences(name: str, found: LimitObserved429, findings: Findings) -> Iter
         yield f"The durations of accepted requests fit a queue (correlation {inferred.held:.2f})."
     if assumed is not None and not any(same(fit, limits.spec, limits.limit_on(name)) for fit in inferred.named):
         wrong = assumed.wrongly_rejected + assumed.wrongly_admitted + assumed.not_held
-        yield f"Contradictions of the assumed limiter, {_shorter(assumed)}: {counted(wrong, 'decision')}."
+        contradict = counted(wrong, "decision contradicts", "decisions contradict")
+        yield f"{contradict} the assumed limiter, {_shorter(assumed)}."
     windows = found.windows
     if inferred.other_counts is not None:
         instead = f" instead of {count(assumed.limit.count)}" if assumed is not None else ""

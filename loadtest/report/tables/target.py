@@ -27,7 +27,8 @@ def about_target(findings: Findings) -> Iterator[Point]:
             known = ", ".join(f"{one.code} ({count(one.count)})" for one in over_traffic(groups) if one.code)
             wrong = f"{count(sum(one.count for one in groups))}{f' of {count(sent)}' if sent is not None else ''}"
             text = f"{least}{wrong} {kind.several} got a response in another shape than documented."
-            yield Point(text, ". ".join(part for part in (known, _first(groups[0].request_id)) if part))
+            parts = (known and f"Kinds: {known}", _first(groups[0].request_id))
+            yield Point(text, ". ".join(part for part in parts if part))
     for one in findings.anomalies:
         worst = "" if one.worst_ms is None else f" ({duration_ms(one.worst_ms)} at worst)"
         worst += f" (“{one.example}”)" if one.example else ""

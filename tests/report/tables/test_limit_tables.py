@@ -63,7 +63,7 @@ def test_another_count_than_documented_is_said(tmp_path: Path) -> None:
     found = findings(tmp_path / "run", rows, traffic)
     said = text(tables(found)["Inferred limiter"])
     assert re.search(r"The limit’s count seems to be 7\d to 80 instead of 100\.", said)
-    assert "Contradictions of the assumed limiter, a fixed window, aligned with the wall clock: " in said
+    assert "decisions contradict the assumed limiter, a fixed window, aligned with the wall clock." in said
     drawn = limits.draw_windows(found)
     assert drawn.title == "Accepted in full windows: sync_run 80 of 100"
 
