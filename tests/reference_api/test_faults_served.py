@@ -189,6 +189,17 @@ def test_false_execution_time(faulty: Faulty, keys: str, least: float | None, mo
             assert least <= answer["executionTime"] <= most
 
 
+def test_a_result_may_contain_a_null_execution_time(faulty: Faulty) -> None:
+    """Only the answer's own executionTime goes missing."""
+    result = {"n": 1, "executionTime": None}
+    faulty.set("latency,ms=1")
+    assert faulty.run(**result).json()["result"] == result
+    faulty.set("false-execution-time,value=missing")
+    for answer in (faulty.run(**result), ended(faulty, faulty.submit(**result))):
+        assert answer.json()["result"] == result
+        assert "executionTime" not in answer.json()
+
+
 def test_jobs_that_ended_are_pending_again(faulty: Faulty) -> None:
     """Only after a retrieval has shown the end of a job does another show it pending."""
     faulty.set("back-to-pending")
