@@ -16,7 +16,7 @@ from loadtest.units import Limit, Rate
 DEFAULT_SIZE: Final = 5_000
 """A pool for a large burst starts with at most this many users."""
 MAX_USERS: Final = 20_000
-"""A pool grows to at most this many users, unless the scenario sets ``max_users``."""
+"""A pool grows to at most this many users, unless the scenario sets a lower ``max_users``."""
 FIRST_USERS: Final = 1_000
 """A pool without a large burst starts with at most this many users. Creating a user takes 50 µs and 14 KB."""
 _TOLERANCE: Final = 1 + 1e-9

@@ -52,7 +52,7 @@ class _LimitUse(msgspec.Struct, frozen=True):
 
 
 class InferredLimiter(msgspec.Struct, frozen=True):
-    """A limiter that explains a run's 429s. ``window_s`` is None for a concurrency limit."""
+    """A limiter that explains the 429s of a limit. ``window_s`` is None for a concurrency limit."""
 
     limiter: str
     count: int

@@ -198,7 +198,7 @@ class BudgetUse(msgspec.Struct, kw_only=True):
     operations: int = 0
     requests: int = 0
     executions: int = 0
-    """Runs and submits that were sent, without those of the load that got a 4xx."""
+    """Runs and submits that were sent. Those that got a 4xx after the preflight do not count."""
 
 
 class BudgetInfo(msgspec.Struct, kw_only=True):

@@ -25,7 +25,7 @@ FILE_NAME: Final = "samples.arrows"
 _MARK: Final = "loadtest.samples"
 """The file's metadata have the schema version under this key."""
 SETUP: Final = "setup"
-"""Stage of requests that prepare a run before its epoch. Plans and figures do not contain it."""
+"""Stage of requests that prepare a run before its epoch. Plans of entries do not contain it."""
 RowType = Literal["operation", "request"]
 
 

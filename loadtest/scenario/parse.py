@@ -190,7 +190,7 @@ def with_stage_alone(loaded: LoadedScenario, stage: str, whole_s: float) -> Load
 
 
 def at_rate(loaded: LoadedScenario, multiplier: float, number: int) -> LoadedScenario:
-    """Return the scenario at a multiple of its rate. Each ``number`` gives another seed."""
+    """Return the scenario at a multiple of its rate, with ``number`` added to its seed."""
     scenario = loaded.scenario
     _refuse_recorded(scenario, "another rate", "Use a scenario with rates.")
     changes = {"rate_multiplier": scenario.rate_multiplier * multiplier, "seed": (scenario.seed + number) % 2**63}
