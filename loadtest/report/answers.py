@@ -274,7 +274,7 @@ def _sides_table(findings: Findings, found: ComparisonAnswer) -> Table:
     }
     sides = sorted(found.sides, key=lambda side: side.name != found.chosen)
     pairs = len(found.differences) // len(found.by)
-    note = _note(found, found.by[:1], f"all {pairs} pairs together" if pairs > 1 else "the pair")
+    note = _note(found, found.by[:1], f"all {pairs} pairs together" if pairs > 1 else "")
     title = f"{quoted(side.name for side in found.sides)} by {label(found.by[0])}"
     return table_of(title, columns, sides, note)
 
@@ -298,7 +298,7 @@ def _effect_table(found: ComparisonAnswer) -> Table:
         "": verdict,
     }
     changes = len(found.differences)
-    note = _note(found, found.by, f"all {changes} changes together" if changes > 1 else "the change")
+    note = _note(found, found.by, f"all {changes} changes together" if changes > 1 else "")
     rows = [(place, side) for place in range(len(found.by)) for side in found.sides]
     return table_of(f"“{found.entry}” in {quoted(side.name for side in found.sides)}", columns, rows, note)
 
@@ -392,7 +392,7 @@ def _note(found: ComparisonAnswer, by: list[str], compared: str) -> str:
         how = alike if paired.pop() else "Compared unpaired."
     each = f" (each alone at {found.confidence * 100:.4g} %)" if found.confidence > 0.9500001 else ""
     text = f"Every operation that was sent counts. Without an ok response, its time is infinite. {how} "
-    text += f"The small print has 95 % intervals; those of differences hold for {compared}{each}."
+    text += f"The small print has 95 % intervals{compared and f'; those of differences hold for {compared}{each}'}."
     if found.thinned:
         text += " Only the first 100,000 arrivals of a stage are compared."
     if found.bursts:

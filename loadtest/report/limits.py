@@ -190,9 +190,9 @@ def _limiting(findings: Findings, use: LimitUsage) -> str:
 
 
 def _called_limit(findings: Findings, use: LimitUsage) -> str:
-    """Return a limit's name and quota: ``sync_run limit (100 per minute, over 4 keys)``."""
+    """Return a limit's name and quota: ``sync_run limit (100 per minute for each of 4 keys)``."""
     assumed, quotas = findings.record.assumed_limits, findings.record.quotas_on(use.limit)
-    keys = f", over {quotas} keys" if quotas > 1 else ""
+    keys = f" for each of {quotas} keys" if quotas > 1 else ""
     return f"{limit_name(use.limit)} ({assumed.limit_text(assumed.limit_on(use.limit))}{keys})"
 
 

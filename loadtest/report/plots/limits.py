@@ -72,7 +72,7 @@ def _rates_panel(panel: Axes, findings: Findings, name: str, limit: Limit) -> No
     marks.mark_windows(panel, record, series.boundaries)
     _cut_off(panel, cuts, lines, allowed, unit)
     style.plain(panel.yaxis)
-    keys = f", {quotas} keys" if quotas > 1 else ""
+    keys = f" for each of {quotas} keys" if quotas > 1 else ""
     panel.set_title(f"{limited(name)}{style.DOT}limit {record.assumed_limits.limit_text(limit)}{keys}")
     panel.set_ylabel(f"requests / {unit}")
 
