@@ -237,16 +237,14 @@ def _limit_use(question: Question, found: Forecast) -> list[LimitRow]:
 
 def _assumptions(question: Question, found: Forecast) -> list[str]:
     assumed = question.assumed
-    notes = [
-        f"Assumed: the limiter is {assumed.words}, and responses take no time. The documentation specifies neither."
-    ]
+    only_runs = "submits and retrievals take no time, so only runs occupy the limit"
+    times = only_runs if assumed.spec.algorithm == CONCURRENCY else "responses take no time"
+    notes = [f"Assumed: the limiter is {assumed.words}, and {times}. The documentation specifies neither."]
     if assumed.one_for_all:
         notes.append(
             f"All requests share one limit, {assumed.limit_all}. Rates in units of a limit refer to the named limits."
         )
     notes += [f"{entry.name}: {entry.job.words}." for entry in found.made if entry.job is not None]
-    if assumed.spec.algorithm == CONCURRENCY:
-        notes.append("Assumed: submits and retrievals take no time, so only runs occupy the limit.")
     delays = {
         e.name: max((seen.longest_delay[i] for seen in found.phases), default=0) for i, e in enumerate(found.made)
     }
