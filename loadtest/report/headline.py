@@ -273,7 +273,6 @@ def _not_ok(findings: Findings, parts: list[StagePart]) -> KeyFigure:
 
 
 def _interval(found: MetricInterval | None) -> str:
-    """Format an interval with its kind; empty without an interval."""
     if found is None or found.kind is None or found.low is None or found.high is None:
         return ""
     low, high = (measured(end, UNITS[found.metric]) for end in (found.low, found.high))

@@ -169,7 +169,7 @@ def bottleneck(findings: Findings) -> str:
 
 
 def _limiting(findings: Findings, use: LimitUsage) -> str:
-    """Return a sentence about the bottleneck of a run with 429s: a limit, polls, or an unknown cause."""
+    """Return the bottleneck of a run with 429s: a limit, polls, or an unknown cause."""
     called, rejected = _called_limit(findings, use), share(use.throttled_rate)
     if unexplained_429s(findings, use.limit) is not None:
         why = "The target rejects for another reason, or another client shares the limit."

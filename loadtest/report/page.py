@@ -160,7 +160,7 @@ class Table:
 
 _Item = TypeVar("_Item")
 TableColumns = Mapping[str, Callable[[_Item], TableCell | str | int | None]]
-"""Columns by label. A label with # is a column of numbers (``#429s``); a label with ~ is extra (``~#Rate``)."""
+"""Columns by label. A # marks a column of numbers (``#429s``), a ~ marks an extra column (``~#Rate``)."""
 
 
 def table_of(

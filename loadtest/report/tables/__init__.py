@@ -167,8 +167,8 @@ def _outcomes(findings: Findings) -> Table:
     }
     every: list[_Counted] = [*findings.metrics.traffic.items(), ("overall", findings.metrics.overall)]
     note = (
-        "offered = ok + throttled + failed + timed out + dropped + lost. Amplification: runs, submits and retrieves "
-        "per operation."
+        "offered = ok + throttled + failed + timed out + dropped + lost. Amplification: requests per operation without "
+        "polls."
     )
     return table_of("Outcomes of all operations", columns, every, note)
 
