@@ -189,7 +189,7 @@ ALGORITHMS: Final[dict[str, Algorithm]] = {each.name: each for each in _ALL}
 
 
 def at_once(spec: LimiterSpec, limit: Limit) -> int:
-    """Return the number of requests accepted at once after a long silence. It is the burst, or N without a burst."""
+    """Return how many requests are accepted at once after a long silence: the burst, or else the limit's count."""
     default = ALGORITHMS[spec.algorithm].default_burst
     return limit.count if default is None else spec.burst or default(limit)
 

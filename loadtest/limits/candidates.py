@@ -1,4 +1,4 @@
-"""Candidates for the limiter in force. Each algorithm and variant is a candidate, some with fitted parameters."""
+"""Candidates for the limiter in force: each algorithm and variant, with given and with fitted parameters."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -54,7 +54,7 @@ def candidates(requests: RequestLog, assumed: LimiterSpec, offset: float, reach:
 def _without_burst(
     requests: RequestLog, assumed: LimiterSpec, offset: float, reach: float, *, windowed: bool
 ) -> Iterator[Fit]:
-    """Fit the algorithms that have no burst and the given ``windowed``. Aligned windows come last."""
+    """Fit the algorithms that count requests in windows or, if ``windowed`` is False, the concurrency limit."""
     wanted = [each for each in ALGORITHMS.values() if each.windowed == windowed and not each.has_burst]
     on_clock = []
     for algorithm in sorted(wanted, key=lambda each: each.aligned):
@@ -69,7 +69,10 @@ def _without_burst(
 
 
 def _counted(requests: RequestLog, spec: LimiterSpec, loads: Loads, shift: float | None = None) -> Iterator[Fit]:
-    """Fit the documented and the best threshold. For buckets, the threshold is the burst; otherwise, the count."""
+    """Yield a fit with the threshold of ``spec``, and a fit with the best threshold if that is another.
+
+    The threshold is the burst of a bucket, and the count of other limiters.
+    """
     limit, known = requests.limit, at_once(spec, requests.limit)
     more: tuple[Fitted, ...] = () if shift is None else ("shift",)
     yield judge(requests, loads, known, spec, limit, shift_s=shift, fitted=more)
@@ -83,14 +86,13 @@ def _counted(requests: RequestLog, spec: LimiterSpec, loads: Loads, shift: float
 
 
 def _any_phase(requests: RequestLog, offset: float, reach: float) -> Iterator[Fit]:
-    """Fit fixed windows with the phase at which most windows may have begun.
+    """Fit a fixed window with a phase. A window must have begun between a rejection and the next accepted request.
 
-    A window begins between a rejection and the next accepted request. Nothing is yielded if this phase differs from 0
-    by no more than the clock error.
+    The phase that agrees with most of these intervals is used. Nothing is yielded if clock error explains this phase.
     """
     window, times = requests.limit.window, requests.times
     after = np.flatnonzero(requests.rejected[:-1] & requests.accepted[1:])
-    # Requests sent together arrive in any order, so only an acceptance after a clear gap may begin a window.
+    # Requests sent together arrive in any order, so only an acceptance well after the previous one shows a new window.
     passed = np.maximum.accumulate(np.where(requests.accepted, times, -np.inf))
     after = after[times[after + 1] - passed[after] > 2 * requests.tolerance_s][:_RENEWALS]
     gaps = times[after + 1] - times[after]
@@ -207,7 +209,7 @@ def _first_bursts(requests: RequestLog, loads: Loads) -> range:
 
 
 def _rates(requests: RequestLog) -> Iterator[tuple[Limit, tuple[Fitted, ...]]]:
-    """Yield the documented rate and, unless it fits and decides a 429, other rates that fit.
+    """Yield the documented rate and, unless it explains the decisions, other rates that fit.
 
     These are the best rate near the documented rate, and the best rate near the rate of accepted requests.
     """

@@ -1,7 +1,7 @@
 """Fits of limiters to the recorded decisions: their comparison, and intervals of their fitted parameters.
 
-A limiter's loads show which recorded decisions contradict it. They also give the likelihood of all decisions. An
-interval contains the values that the decisions do not exclude.
+A limiter's load is the number that it compares with its threshold at a request (``limits.loads``). Loads show which
+recorded decisions contradict the limiter. An interval contains the values that the decisions do not exclude.
 """
 
 import math
@@ -25,10 +25,10 @@ _HELD_ENOUGH: Final = 10
 _ERROR: Final = 0.01
 """Assumed share of decisions that contradict the true limiter. It sets the penalty of a contradiction."""
 BAR: Final = 0.95
-"""A fitting limiter predicts at least this share of the decidable 429s, and of the decidable accepted requests
-(docs/metrics.md)."""
+"""Apart from sampling error, a limiter that fits predicts at least this share of the decidable 429s, and of the
+decidable accepted requests (docs/metrics.md)."""
 _UNLIKELY: Final = -2.0
-"""A limiter does not fit if log10 of the probability of so many contradictions is below this (1 in 100)."""
+"""A limiter does not fit if log10 of the probability of at least as many contradictions is below this (1 in 100)."""
 SIGNIFICANT: Final = -3.0
 """A limiter or a value of a parameter is excluded if log10 of the sign test's probability is at most this."""
 _LOOKED: Final = 10_000
@@ -41,16 +41,17 @@ _SHIFTS_S: Final = (-0.1, -0.03, -0.01, 0.0, 0.01, 0.03, 0.1)
 _PHASES: Final = 7
 """Number of phases that are tried within the interval of possible phases."""
 EVIDENCE: Final = 6.9
-"""A fit is clearly worse than another if its score is lower by more than this: odds of about 1000 to 1."""
+"""A fit is clearly worse than another if its score is lower by more than this: e^6.9 ≈ 1000 times less likely."""
 _FURTHER: Final = 6
-"""Thresholds below twice the best plus this number are tried, because twice a small threshold is too low."""
+"""An interval's thresholds are tried below twice the best threshold plus this number. Twice a small threshold would be
+too low."""
 
 Fitted = Literal["count", "burst", "shift", "rate", "phase"]
 
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """One limiter's fit to the recorded decisions. Counts include only ``RequestLog.known`` requests.
+    """One limiter's fit to the recorded decisions. Numbers of requests include only ``RequestLog.known`` requests.
 
     Attributes:
         shift_s: the server's clock minus ours, for limiters that follow the server's clock; otherwise None.
@@ -60,8 +61,9 @@ class Fit:
         undecidable: requests on which the limiter's decision depends on the exact times, within their tolerance. The
             limiter decides all other requests.
         rejected: rejected requests among those that the limiter decides; ``accepted`` likewise.
-        not_held: accepted requests that were faster than a queue's delay. They count as wrong.
-        score: log-likelihood, minus ½ ln(number of decisions) for each fitted parameter (after Schwarz's criterion).
+        not_held: accepted requests that were answered before a queue would have released them. They count as wrong.
+        score: log-likelihood of the decisions, minus ½ ln(number of decisions) for each fitted parameter (after
+            Schwarz's criterion). The highest is the best.
         wrong: whether each request's decision contradicts the limiter.
         bursts: the smallest and largest burst that fit equally well, if there are several.
         counts: the smallest and largest count that the decisions do not exclude; None for the documented count, or if
@@ -100,7 +102,7 @@ class Fit:
 
     @property
     def explained(self) -> float | None:
-        """The smaller of two predicted shares: of the decidable 429s, and of the decidable accepted requests."""
+        """Share of the decidable 429s that the limiter predicts, or of the decidable accepted requests if smaller."""
         shares = [1 - wrong / n for wrong, n in self._sides if n]
         return max(0.0, min(shares)) if shares else None
 
@@ -202,7 +204,7 @@ def best_threshold(requests: RequestLog, loads: Loads) -> int:
 
 
 def may_fit(requests: RequestLog, loads: Loads) -> bool:
-    """Whether any of several limiters may fit at some load threshold. ``loads`` bound the loads of these limiters."""
+    """Whether any of several limiters may fit at some threshold. ``loads`` bound the loads of these limiters."""
     needs, refutes = threshold_bounds(requests, loads)
     many = [
         bisect_left(range(n + 1), True, key=lambda wrong, n=n: log10_at_most(n - wrong, n, BAR) < _UNLIKELY)  # type: ignore[misc]
@@ -313,7 +315,10 @@ def _neighbours(fit: Fit, offset: float, reach: float) -> Iterator[tuple[Limiter
 
 
 def _widened(held: list[float], tried: list[float]) -> tuple[float, float] | None:
-    """Widen a range to the next tried rates, because the true rate may lie between two; None if one rate was tried."""
+    """Widen the range of ``held`` rates by one tried rate at each end; None if only one rate was tried.
+
+    The true rate may lie between two tried rates.
+    """
     rates = sorted({*tried})
     if len(rates) == 1:
         return None

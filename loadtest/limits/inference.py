@@ -2,7 +2,7 @@
 
 A limiter is excluded if significantly fewer decisions contradict a better limiter. The exact sign test compares the
 decisions that contradict only one of the two limiters. Its p-value must be at most 1 in 1000. Requests of one run are
-not independent, so the test is a measure and not a proof. The traffic does not distinguish the remaining limiters.
+not independent, so the test is a measure and not a proof. The remaining limiters cannot be told apart by this traffic.
 If even the best limiter leaves too many decisions unexplained, none fits.
 """
 
@@ -23,11 +23,10 @@ InferenceOutcome = Literal["nothing", "named", "several", "none"]
 FITTED: Final = 50_000
 """Only the first requests of each limit, at most this many, are used to compare algorithms."""
 _LEAST_REJECTED: Final = 10
-"""A fit with another count than the documented count must decide at least this many 429s. Fewer contradictions exclude
-no limiter in the sign test: 2⁻¹⁰ is the first probability below 1 in 1000."""
+"""A fit with another count than the documented count must decide at least this many 429s. Fewer contradictions cannot
+exclude another limiter: in the sign test, 2⁻¹⁰ is the first probability below 1 in 1000."""
 _ALIGNED_S: Final = 2.0
-"""A fixed window's fit gets another fit's interval of phases only if the interval is wider than this, in s. Each of two
-clocks may be wrong by 1 s."""
+"""An interval of phases counts as wide if it is wider than this, in s. Each of two clocks may be wrong by 1 s."""
 _HELD: Final = 0.9
 """If the correlation ``held`` is higher, a queue delayed accepted requests."""
 
@@ -46,7 +45,7 @@ class Inference:
         next: the best excluded limiter.
         against: number of decisions that contradict only ``next``, and of those that contradict only ``best``.
         log10_p: log10 of the p-value of the sign test between ``next`` and the best limiter.
-        held: correlation between accepted requests' durations and their waits in a queue, if known.
+        held: correlation between accepted requests' durations and their waits in an assumed queue, if known.
         n: number of compared decisions. ``rejected`` counts the 429s among them.
         every: the candidates that decide a 429, best first; all candidates if none does.
         blocked_s: the longest time in s from a limiter's first 429 to the last request to this limiter. None if no
@@ -207,7 +206,7 @@ def _kind(fit: Fit) -> tuple[str, bool]:
 
 
 def _with_phases(fit: Fit, left: list[Fit]) -> Fit:
-    """Give a fixed window's fit the first wide interval of phases of the fits that are ``left``, if there is any."""
+    """Give a fixed window's fit the phases of the best fit in ``left`` whose interval of phases is wide, if any is."""
     wide = [each.phases for each in left if each.phases and each.phases[1] - each.phases[0] > _ALIGNED_S]
     return replace(fit, phases=wide[0]) if wide and fit.spec.algorithm == "fixed-window" else fit
 

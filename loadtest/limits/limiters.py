@@ -1,9 +1,7 @@
 """Rate limiters as state machines.
 
 A limit is N requests per W seconds. Windows are fixed, or slide, either exactly (a log) or approximately (a counter).
-Buckets accept B requests at once and ρ = N/W per second thereafter. A token bucket's state is its number of tokens. The
-state of GCRA and the leaky queue is the time from the last request to the next request's theoretical arrival. As a
-unix time, it would be less precise. A concurrency limit counts requests in progress.
+Buckets accept B requests at once and ρ = N/W per second thereafter. A concurrency limit counts requests in progress.
 """
 
 import math
@@ -171,8 +169,8 @@ class SlidingCounter(Limiter):
 
     Let f be the elapsed part of the window, p the requests in the previous window and c those in this window. A request
     is accepted if p(1 − f) + c + 1 ≤ N. In each window of even load at rate λ it accepts min(λW, N − p(1 − f)), with
-    f at the last accepted request. A saturated limiter accepts N in its first window, and N − 1 in each later window.
-    If rejected requests count, it accepts almost none after the first N while λ > N/W.
+    f at the last accepted request. Far above N/W, it accepts N in its first window and, without ``round_down``, N − 1
+    in each later window. If rejected requests count, it accepts almost none after the first N while λ > N/W.
 
     Args:
         count_rejected: whether p and c include rejected requests.
@@ -252,7 +250,8 @@ class TokenBucket(Limiter):
 
     A bucket that is full at the start accepts min(λT, B + ρT) over T seconds of even load at rate λ.
 
-    If rejected requests take tokens too (``count_rejected``), it stops at −B tokens, so that a pause restores it.
+    If rejected requests take tokens too (``count_rejected``), the number of tokens stays at or above −B, so that a
+    pause restores the bucket.
     """
 
     __slots__ = ("_burst", "_count_rejected", "_last", "_least", "_rate", "_slack", "_tokens")
@@ -303,8 +302,8 @@ class Gcra(Limiter):
     before this time is rejected. A token bucket of B tokens decides alike. With B = 1, a GCRA accepts a share of
     1/⌈r⌉ of an even load at r times the limit.
 
-    If rejected requests advance the time too (``count_rejected``), the time runs at most 2B·T₁ ahead, so that a pause
-    restores the limiter.
+    If rejected requests advance this time too (``count_rejected``), it is at most 2B·T₁ after the last request, so that
+    a pause restores the limiter.
     """
 
     __slots__ = ("_ahead", "_count_rejected", "_full", "_last", "_most", "_spacing", "_tolerance")
@@ -317,7 +316,7 @@ class Gcra(Limiter):
         self._full = 2 * burst * self._spacing
         self._count_rejected = count_rejected
         self._ahead = 0.0
-        """Seconds from the last request to the next request's theoretical arrival time."""
+        """Seconds from the last request to the theoretical arrival time. As a unix time, it would be less precise."""
         self._last = NEVER
 
     def decide(self, now: float) -> Decision:

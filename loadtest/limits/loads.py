@@ -89,7 +89,8 @@ class RequestLog:
 
     @cached_property
     def aligned(self) -> "_Axis":
-        # ``tolerance_s`` includes a grain for two rounded times. A window's edge is exact, so half a grain is enough.
+        # ``tolerance_s`` includes a grain, because it compares two rounded times. A window's edge is exact, so half a
+        # grain is enough.
         return _Axis(self, self.times + self.grain_s / 2, self.tolerance_s - self.grain_s / 2)
 
     @cached_property
@@ -243,7 +244,7 @@ def _windowed(requests: RequestLog, spec: LimiterSpec, _: Limit, shift: float) -
 def _window_from_first(requests: RequestLog) -> Loads:
     """Return the loads of windows that start with the first request after the previous window.
 
-    Near a window's end, a decision shows to which window the request belonged, so this decision is not predicted.
+    Just before or after a window's end, the decision is used to find the request's window, so it is not predicted.
     """
     begins = np.asarray(opened(requests), np.int64)
     which = np.searchsorted(begins, np.arange(len(requests.times)), side="right") - 1
@@ -289,9 +290,9 @@ def _sliding_log(requests: RequestLog, counted: _Counted) -> Loads:
 def bucket_loads(requests: RequestLog, rate: float, whole_at: float | None = None) -> Loads:
     """Return bounds on the number u of tokens that a bucket lacks. It is also the length of a leaky queue.
 
-    Each accepted request changes u to max(0, u − ρΔt) + 1. With k requests accepted so far, u equals the
-    distance of k − ρt from its minimum so far. ``rate`` is ρ, the tokens refilled per second. If the server's clock
-    shows whole seconds, ``whole_at`` is its clock minus ours, in s.
+    A request that is accepted Δt s after the previous accepted request changes u to max(0, u − ρΔt) + 1. With k
+    requests accepted until time t, u equals the distance of k − ρt from its minimum so far. ``rate`` is ρ, the tokens
+    refilled per second. If the server's clock shows whole seconds, ``whole_at`` is its clock minus ours, in s.
     """
     early, late = _readings(requests, whole_at)
     either = []
@@ -312,7 +313,7 @@ def _readings(requests: RequestLog, whole_at: float | None) -> tuple[Floats, Flo
 
 
 def _bucket_of_all(requests: RequestLog, rate: float, burst: int, whole_at: float | None) -> Loads:
-    """Return ``bucket_loads`` for a bucket from which rejected requests take tokens too. It stops at −B tokens."""
+    """Return ``bucket_loads`` for a bucket from which rejected requests take tokens too, down to −B tokens."""
     used, last, most, found = 0.0, -np.inf, 2.0 * burst, []
     early, late = _readings(requests, whole_at)
     times = requests.times if whole_at is None else np.floor(requests.times + whole_at)

@@ -157,7 +157,7 @@ class LogReplay(LimiterReplay):
 
     def volley(self, now: Floats, count: Floats | int) -> Floats:
         now = np.broadcast_to(now, np.broadcast_shapes(now.shape, self.counts.shape))
-        if self._times.shape[1:] != now.shape:  # just taken
+        if self._times.shape[1:] != now.shape:  # just copied by ``taken``
             counted = self._sizes.any(axis=(1, 2))
             self._old = self._times[counted], self._sizes[counted]
             self._times = self._sizes = np.empty((0, *now.shape))

@@ -1,4 +1,4 @@
-"""Analysis of a record's 429s: sent requests as a table and as logs of limiters, and the assumed limiter's replay.
+"""Analysis of a record's 429s: a table of the sent requests, a log for each limiter, and the assumed limiter's replay.
 
 The server's clock is uncertain. A limiter that follows this clock is therefore replayed at several clock shifts within
 the uncertainty, and the replay that predicts the most observed decisions is kept. For a concurrency limit, the time
@@ -113,7 +113,7 @@ _MOST_S: Final = 0.25
 _SILENCE: Final = 50
 """Number of idle windows between two limiters in a joined log, so that a replay starts each limiter afresh.
 
-A bucket with −B tokens needs 2B/N windows to refill.
+A bucket needs the longest time to refill: up to 2 × burst ÷ count windows.
 """
 _INVALID: Final = (400, 404, 405, 413, 431, 503)
 """Statuses of invalid requests, which use no quota if the limiter counts only valid requests."""
@@ -157,7 +157,7 @@ def limiter_requests(
 
 
 def _by_limiter(sent: NamedColumns, counted: Ints, assumed_limits: AssumedLimits) -> Iterator[tuple[str, float, Ints]]:
-    """Yield each assumed limiter's limit, its key (0 if keys share the limit), and its requests by time of sending."""
+    """Yield each assumed limiter's limit name, key (0 if keys share it), and indices of requests by time of sending."""
     ordered = counted[np.argsort(sent["start"][counted], kind="stable")]
     limits = [each for each in LIMIT_NAMES if each in assumed_limits.limits]
     names = list(dict.fromkeys(map(assumed_limits.drawn_on, limits)))
@@ -295,18 +295,19 @@ def expect(info: RunInfo, sent: NamedColumns, logs: list[RequestLog], clock: tup
 
 
 _Tried = tuple[int, float, list[Bools]]
-"""The number of observed decisions that a replay predicts, its clock shift, and the accepted requests by limiter."""
+"""A replay: the number of observed decisions that it predicts, its clock shift in s, and, for each limiter, whether
+each request is accepted."""
 
 
 def _fit(assumed_limits: AssumedLimits, logs: list[RequestLog], clock: tuple[float, float]) -> _Tried:
-    """Return the replay that predicts the most decisions. If several do, the clock shift nearest to ``clock`` wins."""
+    """Return the replay that predicts the most decisions. ``clock`` is ``Record.clock``."""
     offset, reach = clock
     if assumed_limits.spec.algorithm == CONCURRENCY:
         tried = [_try(assumed_limits.spec, logs, offset, lead) for lead in _LEADS_S]
         return max(tried, key=lambda each: each[0])
     if not assumed_limits.spec.on_clock:
         return _try(assumed_limits.spec, logs, offset)
-    # The shift does not change, so a limiter's first requests are enough to fit it.
+    # The shift does not change during a run, so a limiter's first requests are enough to fit it.
     first = [log.part(0, _FITTED) for log in logs]
     best = _try(assumed_limits.spec, first, offset)
     requests, steps = sum(len(log.times) for log in first), _STEPS

@@ -140,7 +140,7 @@ class Interference(Result, frozen=True, kw_only=True):
 
 
 def interference(record: Record, wrong: Bools | None) -> list[Interference]:
-    """Return each party that got a 429 while other traffic was sent.
+    """Return the effect of each party that got a 429 while other traffic was sent: at most ``MOST`` of each kind.
 
     ``wrong``: by request, whether it was rejected although the assumed limiter would accept it; None if unknown.
     """

@@ -24,7 +24,7 @@ from loadtest.words import count, share
 _SURE: Final = 0.03
 """A count is stated only if all counts that the decisions allow differ from it by at most this share."""
 _OPEN: Final = 0.999
-"""A range of times is multiplied by this factor, so that its ends are excluded."""
+"""The tolerance of coarse stamps is their resolution times this factor, because it must be below the resolution."""
 _WINDOWS_S: Final = (1, 5, 10, 15, 30, 60, 300, 600, 900, 1800, 3600)
 """Usual windows to try if no limiter with the documented window fits."""
 _TRIED: Final = 3_000

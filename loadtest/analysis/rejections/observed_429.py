@@ -58,7 +58,8 @@ class FitResult(Result, frozen=True, kw_only=True):
         wrongly_admitted: number of accepted requests that the limiter would reject.
         not_held: number of accepted requests that took less time than the limiter would have held them in its queue.
         undecidable: number of requests that the limiter may accept or reject, because times have a tolerance.
-        score: log-likelihood, minus ½ ln(number of decisions) for each fitted parameter.
+        score: log-likelihood of the decisions, minus ½ ln(number of decisions) for each fitted parameter. The highest
+            is the best.
     """
 
     limiter: str
@@ -89,13 +90,14 @@ class InferenceResult(Result, frozen=True, kw_only=True):
     Attributes:
         verdict: ``nothing`` can be inferred, one limiter is ``named``, ``several`` fit equally well, or ``none`` fits.
         n: number of decisions compared.
-        bar: share of the 429s, and of the accepted requests, that a fitting limiter has to predict.
+        bar: share of the 429s, and of the accepted requests, that a limiter has to predict to fit, apart from sampling
+            error.
         named: the limiters that fit equally well, the best first.
         set_aside_next: the best limiter that was excluded.
         decisions_for_it: number of decisions that contradict only the excluded limiter.
         decisions_against_it: number of decisions that contradict only the best limiter.
         log10_p: log10 of the p-value of a sign test between these two limiters.
-        held_correlation: correlation between the durations of accepted requests and their places in a queue.
+        held_correlation: correlation between the durations of accepted requests and their waits in an assumed queue.
         other_count: count that the decisions suggest; null if it is the documented count or unknown.
         other_counts: interval of this count over all named limiters.
         blocked_s: the longest time in s from a limiter's first 429 to its last request; null if no request followed a

@@ -30,7 +30,8 @@ _MOST_WINDOWS: Final = 1_000_000
 _RARE: Final = 0.025
 """The range ``usual`` excludes this share of the phases on each side."""
 _MOST_PLACES: Final = 4_000_000
-"""For fixed windows, at most this many phases × windows are replayed. If there are more, phases are evenly spaced."""
+"""For fixed windows, at most this many phases × windows are replayed. If a phase between each two send times would
+exceed this, fewer phases are replayed, evenly spaced."""
 _MOST_DECISIONS: Final = 200_000
 """At most this many phases × requests are replayed for a limiter without a vectorised replay."""
 _LEAST_PHASES: Final = 16

@@ -42,7 +42,8 @@ class VolleyOrder:
     Attributes:
         at: earliest start, in unix seconds of our clock.
         patience: seconds to wait for a further answer. Unanswered requests then count as accepted.
-        held: whether a queue holds accepted requests. No wait then begins later than ``patience`` after the last send.
+        held: whether a queue holds accepted requests. Their answers come late, so the caller does not begin to wait for
+            another answer later than ``patience`` after the last send.
         spread: seconds over which the requests are spread; 0 to send them together.
     """
 

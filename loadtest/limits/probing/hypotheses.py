@@ -1,7 +1,7 @@
 """The limiters that may be in force, with their likelihoods, and the choice of the experiment that separates them best.
 
 A hypothesis is a row of three parameters: N and W (for buckets, B and the seconds per refilled request), and the offset
-of the server's clock. Each hypothesis decides on all requests again, for several random draws of their arrival times.
+of the server's clock. Each hypothesis is replayed with all requests, for several random draws of their arrival times.
 If a draw accepts more or fewer requests of a burst than the server, it gets less weight, and another draw may replace
 it (a particle filter: Gordon, Salmond and Smith, IEE Proceedings F 1993). Likely rows are kept and varied, within and
 beyond their range.
@@ -46,7 +46,7 @@ _ROWS: Final = 20
 DRAWS: Final = 16
 """Number of draws of arrival times. The number of tried parameter values derives from it. More would be slower."""
 _FINEST: Final = 0.0005
-"""Smallest relative step of rates and offsets. In a window of a minute, it is 30 ms, less than network delays hide."""
+"""Smallest relative step of rates and offsets. In a window of a minute, it is 30 ms, less than network delays."""
 Experiment = Sequence[tuple[float, int]]
 """Bursts: the start of each in unix seconds of our clock, and its number of requests."""
 _TRIED: Final = 1000
@@ -54,7 +54,8 @@ _TRIED: Final = 1000
 _VOLLEYS: Final = 3
 """An experiment has at most this many bursts. More would also make each choice slower."""
 _CASES: Final = 10
-"""This many likely limiters represent one model. More would also make each choice slower."""
+"""To compare experiments, this many random likely limiters stand for each model (``_cases``). More would also make each
+choice slower."""
 _EXPERIMENTS: Final = 20
 """Each experiment has a fixed cost, a probe's budget ÷ this number, because choosing it takes about 0.1 s."""
 _GAP: Final = 1.5
@@ -62,7 +63,7 @@ _GAP: Final = 1.5
 
 
 class Hypotheses:
-    """All hypotheses of one variant of an algorithm."""
+    """A model: all hypotheses of one variant of an algorithm."""
 
     def __init__(
         self, algorithm: AlgorithmName, documented: Limit, *, count_rejected: bool = False, round_down: bool = False
@@ -72,7 +73,7 @@ class Hypotheses:
         self.aligned = LimiterSpec(algorithm, round_down=round_down).on_clock
         self._any_phase = self.aligned and not ALGORITHMS[algorithm].can_round_down
         self._chained = not (self.bucket or self.aligned) and ALGORITHMS[algorithm].can_round_down
-        """Whether windows follow each other from the first request on, whose time is then a parameter."""
+        """Whether windows follow each other from the first request on. The time of this request is then a parameter."""
         self._usual = NETWORK_S if self._chained else REACH_S
         """The largest offset in s that clock error or the network explains."""
         self._documented = documented
@@ -347,7 +348,7 @@ def _separated(seen: Sequence[tuple[Floats, Floats]], counts: Floats) -> Floats:
 def _designs(
     rivals: Sequence[Hypotheses], idle: Floats, most: int, blur: float, chance: np.random.Generator
 ) -> tuple[Floats, Floats]:
-    """Draw times (in s from now) and sizes of bursts."""
+    """Draw random experiments: times (in s from now) and sizes of their bursts."""
     lengths = [rival.rows[:, 1] for rival in rivals if not rival.bucket]
     window = chance.choice(np.concatenate(lengths) if lengths else idle, _TRIED)
     rest = np.where(chance.random(_TRIED) < 0.5, 0.0, chance.choice(idle, _TRIED) + blur)

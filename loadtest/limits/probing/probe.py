@@ -116,8 +116,8 @@ class Prober(BurstSender):
         self.models = [each for each in self.models if len(each.rows)]
         self.models.sort(key=lambda each: -each.best)
         top, kept = self.models[0], []
-        # Another client's requests can look like an undocumented rate or a phase. A model with either excludes other
-        # models less easily.
+        # Another client's requests can look like an undocumented rate or a phase. If the best model has either, other
+        # models are excluded less easily.
         least, most = top.rates
         usual = least * (1 - SAME) <= self.documented.rate <= most * (1 + SAME) and top.phase is None
         far = FAR if usual else 2 * FAR

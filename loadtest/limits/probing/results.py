@@ -148,8 +148,8 @@ class LimitFinding(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         documented: count and window in s.
-        standing: the limiters that may be in force. If ``why`` is empty, all have one algorithm (short windows may
-            differ in how they begin).
+        standing: the limiters that may be in force. If ``why`` is empty, all have one algorithm (windows of a
+            second or less may begin with a request or by the clock).
         stated: the enforced numbers; None if they are unknown, or differ too much among ``standing``.
         seen: observations that suggest a long window, a ban, or a limiter that a probe does not know, as text.
         scope: the scope of a limiter, as far as it is proved. None if it is unknown whether keys share a quota.
@@ -295,7 +295,7 @@ def facts(found: LimitFinding) -> tuple[tuple[str, str], ...]:
         ("", f"{passed} in the {seconds:.3g} s between the first and the last rejection" if accepted.sustained else ""),
         ("limit", _limit_words(found)),
         ("limiter", _limiter_words(found.standing)),
-        ("", "the network hides how windows of a second or less begin" if hidden else ""),
+        ("", "the network hides whether windows of up to 1 s begin with a request or by the clock" if hidden else ""),
         ("not sure", found.why),
         *(("seen", each) for each in found.seen),
         *(("shared", each) for each in _shared(found)),
