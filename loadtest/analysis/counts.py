@@ -65,7 +65,8 @@ class Counts:
 
     Attributes:
         operations: counts by stage index, warm-up included.
-        requests: counts by stage index, with -1 for the set-up. A request without a key counts for the first key.
+        requests: counts by stage index, with -1 for the set-up and for unknown stages. A request without a key counts
+            for the first key.
     """
 
     def __init__(self, vocabulary: Vocabulary, info: RunInfo, assumed: AssumedLimits) -> None:

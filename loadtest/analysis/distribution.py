@@ -110,8 +110,8 @@ class Distribution:
     def greatest_at(self, number: int) -> float:
         """Return the upper bound of the value at a 1-based rank. Each time-out counts as infinite.
 
-        ``at`` returns the lower bound, in which each time-out counts with its duration. The two bounds hold without
-        assumptions about the time-outs.
+        ``at`` returns the lower bound, in which each time-out counts with its duration. The two bounds hold,
+        however long the timed-out operations would have taken.
         """
         ended = self.ended
         return float(ended.at([number])[0]) if number <= ended.n else math.inf
@@ -217,7 +217,8 @@ _MOST_BINS: Final = 240
 def edges(seconds: float, events: int, per_bin: int, phase_s: float = 0.0) -> Floats:
     """Return the edges of bins that cover the time from 0 to ``seconds``: ``phase_s`` plus multiples of a round width.
 
-    From 1 s on, there are 3 to about 240 bins. Within these limits, each bin has at least about ``per_bin`` events.
+    For 1 s or more, there are 3 to about 240 bins. Within these limits, a bin has about ``per_bin`` events or more on
+    average.
     """
     wanted = max(seconds * per_bin / max(events, 1), seconds / _MOST_BINS)
     wanted = max(min(wanted, seconds / 6), seconds / _MOST_BINS)
@@ -244,7 +245,7 @@ class TimeSeries:
         self._bins = Distributions(max(1, len(self.cuts) - 1), exact=1_000)
 
     def add(self, seconds: Floats, values: Floats) -> None:
-        """Add each value to the bin of its time, in s since the epoch. Values outside all bins are dropped."""
+        """Add each value to the bin of its time, in s since the run's epoch. Values outside all bins are dropped."""
         self._bins.add(place(seconds, self.cuts), values)
 
     def bins(self) -> list[Distribution]:

@@ -128,7 +128,7 @@ class Findings(Results, frozen=True, kw_only=True, eq=False):
 
 
 def find(record: Record) -> Findings:
-    """Analyse a record. Bins of time need a second pass over the record, because they depend on the amount of data."""
+    """Analyse a record. Bins of time need a second pass, because their width depends on counts from the first pass."""
     observed_429 = look_into(record)
     metrics = compute(record)
     rates = LimitRates(record)

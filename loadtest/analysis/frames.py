@@ -38,7 +38,7 @@ _ROW_GROUP: Final = 250_000
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """The operations, or the requests, in a chunk of a record. Figures may use only the rows in ``counted``."""
+    """The operations, or the requests, in a chunk of a record. ``counted`` has the meaningful rows (``Chunk``)."""
 
     run: str
     epoch_unix_ns: int | None

@@ -1,15 +1,16 @@
 """Uncertainty of each stage's figures: a range over phases of the server's windows, or an interval from blocks of time.
 
-* If windows on the server's clock decide which requests are rejected, only the phase of the windows at the start of the
-  run is random. The 429 rate and goodput then have the range over 95 % of phases (``rejections.phases``).
-* Otherwise, and for other figures, the variation comes from the service. The 95 % intervals then come from blocks, and
-  are valid even if requests are correlated.
+* If windows on the server's clock decide which requests are rejected, only the phase is random: the moment of a window
+  at which the run starts. The 429 rate and goodput then have the range of their values in 95 % of the phases
+  (``rejections.phases``).
+* Otherwise, and for other figures, the variation comes from the service. The 95 % intervals then come from blocks of
+  time, and are valid even if requests are correlated.
 
 The covariance of counts in neighbouring time bins gives the effective number of independent requests of a stage
 (``loadtest.stats.correlated_bins``). A share has Wilson's score interval with this effective number as n (Brown, Cai &
-DasGupta, Statistical Science 2001). A percentile's interval contains every value that passes a test of the share of
-times below the value (an inverted test: Francisco & Fuller, "Quantile estimation with a complex survey design", Annals
-of Statistics 1991). ``bench/README.md`` has the measured coverage of these intervals.
+DasGupta, Statistical Science 2001). The interval of p95 contains each value for which the share of lower times does
+not differ significantly from 95 % (an inverted test: Francisco & Fuller, "Quantile estimation with a complex survey
+design", Annals of Statistics 1991). ``bench/README.md`` has the share of intervals that contain the true value.
 
 The intervals in ``results.Summary`` come from order statistics, which treat requests as independent.
 """
@@ -46,7 +47,7 @@ THROTTLED_RATE: Final = "throttled_rate"
 GOODPUT: Final = "goodput"
 _TIMES: Final = (RESPONSE, EXECUTION, OVERHEAD)
 _SLACK: Final = 0.01
-"""The number of 429s may be outside a range by this share of the requests, because some arrive near a window's edge."""
+"""The number of 429s may leave the replayed range by this share of the requests: some arrive at a window's edge."""
 _NONE: Final = PhaseRange(why_not="the limiter has no windows that begin by the server's clock")
 
 TOO_FEW: Final = "too few independent samples: parts of the stage have none"
@@ -67,8 +68,8 @@ class FoundInterval(Result, frozen=True):
         why_not: reason for a missing interval; empty otherwise.
         kind: ``phases`` is the range of 95 % of replays with the assumed limiter. All replays have the same requests,
             but each starts at another moment of the window. ``blocks`` is a 95 % interval from blocks of time, for
-            correlated requests. ``phases and blocks`` is ``phases``, combined with ``blocks`` for the share of accepted
-            operations that end ok. Null without an interval.
+            correlated requests. ``phases and blocks`` (of goodput) combines ``phases`` for the number of accepted
+            operations with ``blocks`` for the share of these that end ok. Null without an interval.
         phases: number of replayed phases; null if ``kind`` has no ``phases``.
     """
 
@@ -120,7 +121,7 @@ class _Stage:
         """The reason why intervals of shares from blocks are invalid; empty if they are valid."""
         self._phases = over_phases.phases
         self._rejected = _usual(over_phases, self._figures.operations)
-        """The range of rejections over 95 % of phases; None if it is unknown, or if no phase explains the 429s."""
+        """Range of the number of rejections over 95 % of phases; None if unknown, or if no phase explains the 429s."""
         if self._rejected is None and not over_phases.why_not and over_phases.sent == self._figures.operations.sent:
             self._why_phases = "at no phase does the assumed limiter return this number of 429s"
 
@@ -238,7 +239,7 @@ def share_interval(events: Ints, whole: Ints, pace: BinnedTimes | None = None) -
 
 
 def percentile_interval(times: BinnedTimes, values: Distribution, quantile: float) -> FoundInterval:
-    """Return the interval of a percentile, in ms: all values that a test of the share of lower times accepts.
+    """Return the interval of a percentile, in ms: the levels that may contain the percentile (``plausible``).
 
     ``values`` are the same times without bins, with marked time-outs.
     """

@@ -6,12 +6,12 @@ Each stage of each traffic entry has these measurements, except in warm-up and s
   its p95 is judged once, as time to result. The client sees a result late, so this time is an upper bound. The error
   due to the last polling interval is ``resolution_ms``.
 * Error rate, and the difference between the 429 rate and its expected value from a replay of the assumed limiter. The
-  phase of the server's window changes both rates equally, so the difference does not depend on the phase.
-* Goodput. Above a limit, it depends on the window's phase, so it is shown but not judged. Lost goodput then
+  moment of the server's window at which a run starts (its phase) changes both rates equally, so it cancels out.
+* Goodput. Above a limit, it depends on the phase, so it is shown but not judged. Lost goodput then
   appears as unexpected 429s or errors.
 
-In a stage above a limit, the server's windows affect jobs with rejected polls, and the response times of retried
-operations. The affected figures are shown but not judged.
+If retries or polls above a limit wait for the server's next window, response times are shown but not judged. For jobs,
+the same holds for overhead and error rate.
 """
 
 import math

@@ -1,8 +1,8 @@
 """Differences of a metric between stages or traffic entries of a run, and relative thresholds.
 
 For example, ``response_time.p50 < 1.2x stage alone`` is judged by both values and by the interval of value − 1.2 ×
-base. The interval is computed from the values of both sides (``loadtest.stats.differences``). If both sides sent the
-same rows of the same inputs, arrivals are compared in pairs.
+base, where base is the value of stage ``alone``. The interval is computed from the values of both sides
+(``loadtest.stats.differences``). If both sides sent the same rows of the same inputs, arrivals are compared in pairs.
 
 A difference needs the time and arrival number of each value. To limit memory, values are kept only for the entries
 that are compared, and only for the first ``MOST`` operations and requests of each stage.
@@ -59,8 +59,8 @@ _ROW: Final = {table: np.dtype([(name, np.float64) for name in columns]) for tab
 class Values(NamedTuple):
     """Values of one metric in the order of time, with the arrival number of each value.
 
-    A response time, overhead or service time is infinite if its operation or request did not become ok. Values of
-    requests have no arrivals, because an arrival may have several requests.
+    A response time, time to result, overhead or service time is infinite if its operation or request did not become
+    ok. Values of requests have no arrivals, because an arrival may have several requests.
     """
 
     numbers: Floats

@@ -4,7 +4,8 @@ Machine and service have slow and fast periods, which all requests share. Standa
 independent can be too small by half or more. Each stage is therefore divided into bins of time. Blocks of neighbouring
 bins are drawn at random and form replicates of the stage (``stats.correlated_bins.circular_blocks``). The standard
 error of a figure follows from its standard deviation over the replicates. Bins hold counts of operations, and of times
-by level, so memory does not grow with the record. Draws are seeded, so standard errors are reproducible.
+by level (a range of times), so memory does not grow with the record. Draws are seeded, so standard errors are
+reproducible.
 """
 
 import math
@@ -48,7 +49,7 @@ slowest fifth, denser towards the slowest times."""
 
 
 class Grid(NamedTuple):
-    """Bins of time, which the bootstrap resamples in blocks. ``start_s`` is in s since the epoch."""
+    """Bins of time, which are drawn in blocks for each replicate. ``start_s`` is in s since the epoch."""
 
     start_s: float
     seconds: float
@@ -176,7 +177,7 @@ class StageBlocks:
     def excess_error(self, window_s: float) -> float | None:
         """Return the standard error of the difference between the log odds of ``refused`` and ``expected``.
 
-        Effects of the window's phase cancel out.
+        The phase of the server's windows affects both, so its effect cancels out.
         """
         # In blocks shorter than a window, rejections at the end of each window would look like random variation.
         if self.grid.block_s < window_s:

@@ -1,14 +1,16 @@
-"""The uncertainty of shares and percentiles of correlated values, computed from counts in bins of time.
+"""The uncertainty of means, shares and percentiles of correlated values, computed from sums in bins.
 
-In the model, each value is the sum of a pace and independent noise. All values at one time share the pace, which is a
-first-order autoregression. A few bins do not determine the correlation time and the variance of the pace. Each pair of
-these two parameters on a grid is therefore weighted by its restricted likelihood (Harville, "Bayesian inference for
-variance components", Biometrika 1974). All pairs have the same prior weight.
+Values are correlated because a service has slow and fast periods. In the model, each value is the sum of a pace, which
+all values at one moment share, and independent noise. The pace is a first-order autoregression: its correlation at two
+moments is e^(−distance ÷ correlation time). A few bins do not determine the correlation time and the variance of the
+pace. Each pair of these two parameters on a grid is therefore a model, weighted by its restricted likelihood (Harville,
+"Bayesian inference for variance components", Biometrika 1974). All pairs have the same prior weight.
 
-An event is 0 or 1, for example an error, or a time below a percentile. The shared part of the events' variance is
-inferred in the same way. The prior for the events' correlation times comes from the pace. If values share no pace,
-55 % of the prior weight is on independent events. Under the weighted mixture of all models, the true value is beyond
-each bound of an interval with a probability of 2.5 %. ``bench/README.md`` has the coverage.
+An event is 0 or 1, for example an error, or a time below a percentile. A model of events has a correlation time and the
+part of the events' variance that they share. The prior weight of a correlation time is its weight in the models of the
+pace, if these are given. If values share no pace, 55 % of the prior weight is on independent events. Under the weighted
+mixture of all models, the true value is beyond each bound of an interval with a probability of 2.5 %.
+``bench/README.md`` has the share of intervals that contain the true value.
 """
 
 import math
@@ -20,7 +22,7 @@ import numpy as np
 from loadtest.arrays import Bools, Floats, Ints
 
 _LASTS: Final = np.geomspace(0.004, 0.35, 9)
-"""Correlation times of the pace, as shares of the stage. With a longer time, a pace looks like a constant level."""
+"""Correlation times of the models, as shares of the stage. With a longer correlation time, a pace looks constant."""
 _PACES: Final = np.array([0, 0.02, 0.06, 0.13, 0.25, 0.5, 0.9, 1.6, 3, 6])
 """Variance of the pace ÷ variance within bins."""
 _PARTS: Final = np.array([0, 0.01, 0.03, 0.06, 0.1, 0.17, 0.28, 0.42, 0.6, 0.8])
@@ -47,7 +49,8 @@ NORMAL: Final = 1.959963984540054
 class PaceModels(NamedTuple):
     """Weighted models of the pace. Arrays are ``[correlation time, variance]``.
 
-    ``weights`` has posterior probabilities. ``parts`` has the pace's variance ÷ the variance of the normal scores.
+    ``weights`` has posterior probabilities. ``parts`` has the pace's variance ÷ the variance of the values (as normal
+    scores, see ``pace_of``).
     """
 
     weights: Floats
@@ -55,7 +58,7 @@ class PaceModels(NamedTuple):
 
     @property
     def drifts(self) -> bool:
-        """Whether the correlation time is probably at least ``_DRIFT``."""
+        """Whether a pace with a correlation time of at least ``_DRIFT`` has more than 90 % of the weight."""
         return bool(self.weights[_LASTS >= _DRIFT, 1:].sum() > 0.9)
 
     @property
@@ -72,7 +75,8 @@ _NO_PACE: Final = (_ANY_PART + (_PARTS == 0)) / 2
 def pace_of(counts: Ints) -> PaceModels:
     """Weigh the models of a stage's pace.
 
-    ``counts`` are numbers of values, ``[bin, level]``. A level is a range of values.
+    ``counts`` are numbers of values, ``[bin, level]``. A level is a range of values. Each value counts as its normal
+    score: the normal quantile of its level's middle rank ÷ n.
     """
     of_each, of_bin = counts.sum(axis=0), counts.sum(axis=1)
     n, bins = int(of_each.sum()), len(of_bin)
@@ -89,7 +93,10 @@ def pace_of(counts: Ints) -> PaceModels:
 
 
 def effective_share_n(events: Ints, whole: Ints, pace: PaceModels | None = None) -> float:
-    """Return how many independent values would give an equally uncertain share. ``pace`` has the stage's models."""
+    """Return how many independent values would give an equally uncertain share.
+
+    ``whole`` has the number of values in each bin, and ``events`` of them are events. ``pace`` has the stage's models.
+    """
     share = events.sum() / whole.sum()
     rest = (events - whole * share) / math.sqrt(max(share * (1 - share), 1e-12))
     n = float(whole.sum())
@@ -108,11 +115,11 @@ def effective_n(values: Floats) -> float:
 
 
 def plausible(below: Ints, whole: Ints, pace: PaceModels, quantile: float) -> tuple[Bools, float]:
-    """Return whether each level may be the quantile, and the effective number of independent values.
+    """Return whether each level may contain the quantile, and how many independent values would be equally uncertain.
 
     A level is rejected if the share of values up to it is significantly too low, or if the share up to the previous
-    level is significantly too high. Models of all values and models of only the values up to the level have to agree on
-    a rejection, because the slowest times may vary differently.
+    level is significantly too high. The models of the pace and the models of the event "a value is at most this level"
+    have to agree on a rejection, because the slowest times may vary differently from the others.
 
     ``below`` is the number of values up to each level, ``[bin, level]``, and ``whole`` is the number in each bin.
     ``pace`` has the models of the same values.
@@ -245,7 +252,7 @@ def _normal_quantiles(shares: Floats) -> Floats:
 
 @lru_cache(maxsize=16)
 def _together(quantile: float) -> tuple[Floats, Floats]:
-    """Return correlations of two normal values, and for each the correlation of their events "below a quantile"."""
+    """Return correlations of two normal values, and for each the correlation of the events "below the quantile"."""
     deviate = float(_normal_quantiles(np.array(quantile)))
     parts = np.linspace(0, 0.99, 100)
     middles = (parts[1:] + parts[:-1]) / 2

@@ -1,12 +1,14 @@
 """Student's t, and differences between two sets of values of one run (the sides), with intervals.
 
 Values come in order of time, because neighbouring values are correlated. Each side's interval is computed for its
-*effective* number of values (``loadtest.stats.correlated_bins``), which is at most n. MOVER, the square-and-add method,
-combines both intervals (Zou & Donner, "Construction of confidence limits about effect measures", Statistics in Medicine
-2008; for shares it is Newcombe's hybrid score interval, 1998). MOVER accepts asymmetric intervals and infinite bounds.
+*effective* number of values: as many independent values would be equally uncertain (``correlated_bins``). MOVER, the
+square-and-add method, combines both intervals (Zou & Donner, "Construction of confidence limits about effect measures",
+Statistics in Medicine 2008; for shares it is Newcombe's hybrid score interval, 1998). MOVER accepts asymmetric
+intervals and infinite bounds.
 
-If row k of both sides has the same input, differences between inputs cancel. Means and shares then use the correlation
-between the sides. Percentiles use resampled blocks of rows (circular block bootstrap: Politis & Romano, 1992).
+If row k of both sides has the same input, differences between inputs cancel. Intervals of means and shares then use
+the correlation between the sides, and intervals of percentiles use resampled blocks of rows (circular block bootstrap:
+Politis & Romano, 1992).
 """
 
 import math
@@ -124,7 +126,7 @@ def difference(
     """Compare a statistic (see ``estimate``) of two sides. Values are in order of time; a time-out is ``math.inf``.
 
     ``paired``: whether row k of both sides has the same input. With a ``factor`` of 1.2, the difference is negative if
-    head is less than 1.2 times base. For m comparisons in one table, use a ``confidence`` of 1 − 0.05 ÷ m.
+    head is less than 1.2 times base. For m comparisons in one table, use a ``confidence`` of 1 − 0.05 ÷ m (Bonferroni).
 
     Raises:
         ValueError: if paired sides differ in length.
@@ -185,7 +187,7 @@ def _joined(base: Estimate, head: Estimate, n: tuple[int, int], *, paired: bool,
 
 
 def _reach(one: float, other: float, correlation: float) -> float:
-    """Return the distance from a difference to one end of its interval, given the sides' distances."""
+    """Return the distance from a difference to one end of its interval, given the same distances of both sides."""
     if math.isinf(one) or math.isinf(other):
         return math.inf
     return math.sqrt(max(0.0, one * one - 2 * correlation * one * other + other * other))

@@ -16,7 +16,7 @@ from loadtest.arrays import Floats
 _SMALL: Final = 1e-290
 """Probabilities below this are summed as logarithms, because they are near the smallest float."""
 _UNLIKELY: Final = -3.0
-"""A difference is significant if log10 of its probability is at most this (1 in 1,000)."""
+"""A difference is significant if log10 of its probability by chance is at most this (1 in 1,000)."""
 _STEPS: Final = 25
 """Maximum number of steps of Newton's method. Three or four are usually enough."""
 
@@ -30,7 +30,7 @@ def wilson(share: float, n: float, z: float) -> tuple[float, float]:
 
 
 def clopper_pearson(count: int, of: int) -> float:
-    """Return the one-sided upper 95 % bound of a share (Clopper and Pearson, 1934)."""
+    """Return the one-sided upper 95 % bound of the share count ÷ of (Clopper and Pearson, 1934)."""
     if count >= of:
         return 1.0
     from scipy.special import betaincinv  # noqa: PLC0415 - slow to import, and `--help` does not need it
@@ -63,7 +63,7 @@ def more_often(during: tuple[int, int], apart: tuple[int, int]) -> bool:
 
 
 def logit(share: float) -> float:
-    """Return the log odds of a share above 0 and below 1."""
+    """Return the log odds, ln(p ÷ (1 − p)), of a share p above 0 and below 1."""
     return math.log(share) - math.log1p(-share)
 
 
@@ -91,7 +91,7 @@ class EventCount(NamedTuple):
 
     @property
     def variance(self) -> float:
-        """Variance of the log odds by counting error: 1 ÷ (k + ½) + 1 ÷ (n − k + ½) (Haldane–Anscombe)."""
+        """Variance of the log odds of k events by counting error: 1 ÷ (k + ½) + 1 ÷ (n − k + ½) (Haldane–Anscombe)."""
         return 1 / (self.events + 0.5) + 1 / (self.n - self.events + 0.5)
 
 
@@ -130,7 +130,10 @@ def common_log_odds(counts: Sequence[EventCount], *, half: bool = False) -> floa
 
 
 def information(counts: Sequence[EventCount], log_odds: float, *, half: bool = False) -> float:
-    """Return Σ n·p·(1 − p), the inverse variance of log odds. ``half`` adds half an event and half a non-event."""
+    """Return the inverse variance of log odds: Σ n·p·(1 − p), where p is the share expected in a count of n.
+
+    ``half`` adds half an event and half a non-event.
+    """
     total = sum(one.n * (p := expit(log_odds + one.offset)) * (1 - p) for one in counts)
     return max(total * (1 + 1 / sum(one.n for one in counts)) if half else total, 1e-12)
 
