@@ -3,7 +3,7 @@
 An arrival that never became ok has an infinite response time, so a policy that gives up early does not look fast. If
 both sides send the same inputs in the same order, arrivals are compared in pairs.
 
-With a probability of 95 %, all intervals of a family of differences are correct (Bonferroni). For alternatives, a
+With a probability of 95 %, all intervals of a family contain the true differences (Bonferroni). For alternatives, a
 family consists of all pairs for one metric. For an effect, a family consists of all metrics and stages.
 """
 
@@ -100,8 +100,8 @@ class ComparisonAnswer(Result, frozen=True, kw_only=True):
         kind: ``alternatives`` compares traffic entries, ``effect`` compares stages of one entry.
         entry: the entry whose stages are compared; null for alternatives.
         by: metrics. For alternatives, the first metric decides, and later metrics decide ties.
-        confidence: level of each difference's interval. At this level, all intervals of a family are correct with a
-            probability of 95 %.
+        confidence: level of each difference's interval. At this level, all intervals of a family contain the true
+            differences with a probability of 95 %.
         sides: the compared sides. For an effect, the first side is the baseline.
         differences: for each metric, the differences of all pairs of alternatives, or of each stage from the baseline.
         best: the best alternative by the first metric; null if there is none.

@@ -118,7 +118,7 @@ class _Stage:
         self._pace = None if blocks is None else blocks.times[RESPONSE]
         self._waits = waits(key.stage, key.operation, retried=written_entry(record.info, key.traffic).retries)
         self._why_phases = self._depends(over_phases) if record.expectation.why_not is None else ""
-        """The reason why intervals of shares from blocks are invalid; empty if they are valid."""
+        """The reason why blocks give no valid interval of a share; empty if they do."""
         self._phases = over_phases.phases
         self._rejected = _usual(over_phases, self._figures.operations)
         """Range of the number of rejections over 95 % of phases; None if unknown, or if no phase explains the 429s."""
@@ -211,7 +211,7 @@ class _Stage:
 def _usual(over_phases: PhaseRange, counts: OperationCounts) -> tuple[int, int] | None:
     """Return the range of rejections over 95 % of phases, extended to an observed number that is barely outside it.
 
-    The result is None if there is no range for all sent operations, or if the observed number is clearly outside the
+    The result is None if no range counts all sent operations, or if the observed number is clearly outside the
     range over all phases.
     """
     low, high = over_phases.usual

@@ -3,10 +3,10 @@
 Each stage of each traffic entry has these measurements, except in warm-up and set-up:
 
 * Response time p50 and p95, executionTime p50 and p95, overhead p50. A job's response time is its time to result, so
-  its p95 is judged once, as time to result. The client sees a result late, so this time is an upper bound. The error
-  due to the last polling interval is ``resolution_ms``.
+  its p95 is judged once, as time to result. The client sees a result only at a poll, so this time is an upper bound.
+  The error due to the last polling interval is ``resolution_ms``.
 * Error rate, and the difference between the 429 rate and its expected value from a replay of the assumed limiter. The
-  moment of the server's window at which a run starts (its phase) changes both rates equally, so it cancels out.
+  phase (the moment of the server's window at which a run starts) changes both rates equally, so it cancels out.
 * Goodput. Above a limit, it depends on the phase, so it is shown but not judged. Lost goodput then
   appears as unexpected 429s or errors.
 
@@ -47,7 +47,7 @@ from loadtest.stats.shares import share_score, share_scores
 IDLE_MS: Final = 1.0
 """A traffic entry is idle if its executionTime p95 is below this many ms."""
 _ROUNDING_MS: Final = 1.0
-"""An executionTime in whole milliseconds has this error."""
+"""An executionTime in whole milliseconds may be off by this many ms."""
 _PLAIN_SHARES: Final = tuple(each for each in Metric if NATURES[each].unit == "share" and not METRICS[each].expected)
 _DIGITS: Final = 6
 _ERROR_DIGITS: Final = 4

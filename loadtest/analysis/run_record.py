@@ -59,7 +59,7 @@ class Record:
     def deciding_requests(self) -> Ints:
         """Place of each operation's last request of kind run, submit or retrieve.
 
-        Its expected decision stands for the operation.
+        The assumed limiter's decision on this request stands for the operation.
         """
         sent = self.sent_requests
         first = np.flatnonzero((sent["kind"] < FIRST) & ~np.isnan(sent["parent_arrival"]))
@@ -91,7 +91,7 @@ class Record:
 
     @property
     def clock(self) -> tuple[float, float]:
-        """The server's clock minus the client's, and the uncertainty of this difference at a decision, in s."""
+        """The server's clock − the client's, and the uncertainty of this difference when the server decides, in s."""
         clock = self.info.clock
         return (0.0, _NO_CLOCK_S) if clock is None else (clock.offset_s, clock.uncertainty_s + _CLOCK_MARGIN_S)
 

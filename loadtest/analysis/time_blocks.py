@@ -2,10 +2,10 @@
 
 Machine and service have slow and fast periods, which all requests share. Standard errors that treat requests as
 independent can be too small by half or more. Each stage is therefore divided into bins of time. Blocks of neighbouring
-bins are drawn at random and form replicates of the stage (``stats.correlated_bins.circular_blocks``). The standard
-error of a figure follows from its standard deviation over the replicates. Bins hold counts of operations, and of times
-by level (a range of times), so memory does not grow with the record. Draws are seeded, so standard errors are
-reproducible.
+bins are drawn at random, with replacement, and form replicates of the stage
+(``stats.correlated_bins.circular_blocks``). The standard error of a figure follows from its standard deviation over the
+replicates. Bins hold counts of operations, and of times by level (a range of times), so memory does not grow with the
+record. Draws are seeded, so standard errors are reproducible.
 """
 
 import math
@@ -71,7 +71,7 @@ class Grid(NamedTuple):
 
     def scatter(self, replicates: Floats) -> float:
         """Return the standard error of a figure from its value in each replicate."""
-        # A block is compared with a mean that includes the block. The divisor restores the variance that this hides.
+        # Replicates vary around a mean that includes every block, so they vary too little. The divisor corrects this.
         return float(replicates.std() / math.sqrt(1 - _BINS_OF_BLOCK / self.bins))
 
     def carries(self, counts: Ints) -> bool:

@@ -2,9 +2,9 @@
 
 Values are correlated because a service has slow and fast periods. In the model, each value is the sum of a pace, which
 all values at one moment share, and independent noise. The pace is a first-order autoregression: its correlation at two
-moments is e^(−distance ÷ correlation time). A few bins do not determine the correlation time and the variance of the
-pace. Each pair of these two parameters on a grid is therefore a model, weighted by its restricted likelihood (Harville,
-"Bayesian inference for variance components", Biometrika 1974). All pairs have the same prior weight.
+moments is e^(−distance ÷ correlation time). A few bins are not enough to estimate the correlation time and the variance
+of the pace. Each pair of these two parameters on a grid is therefore a model, weighted by its restricted likelihood
+(Harville, "Bayesian inference for variance components", Biometrika 1974). All pairs have the same prior weight.
 
 An event is 0 or 1, for example an error, or a time below a percentile. A model of events has a correlation time and the
 part of the events' variance that they share. The prior weight of a correlation time is its weight in the models of the
@@ -85,7 +85,7 @@ def pace_of(counts: Ints) -> PaceModels:
     within = max(float(of_each @ scores**2 - (sums**2 / np.maximum(of_bin, 1)).sum()) / max(n - bins, 1), 1e-6)
     rest = (sums - of_bin * (of_each @ scores) / n)[:, None]
     each, spectra, shared = n / bins, _spectra(bins), _PACES * within
-    # A pace that changes within a bin adds to the variance within bins.
+    # Changes of the pace within a bin are part of ``within``, but not of the independent noise.
     own = np.array([np.maximum(within - shared * (1 - one.of_bin), within / 20) for one in spectra])
     models = [each * alone + each**2 * shared * one.powers[:, None] for one, alone in zip(spectra, own, strict=True)]
     logs = np.concatenate([_log_likelihood(one, rest, some) for one, some in zip(spectra, models, strict=True)])
@@ -128,7 +128,8 @@ def plausible(below: Ints, whole: Ints, pace: PaceModels, quantile: float) -> tu
     share = below.sum(axis=0) / n
     rest = (below - whole[:, None] * share) / np.sqrt(np.maximum(share * (1 - share), 1e-12))
     unsure = _beyond(*_weigh(rest, n, pace.prior), np.abs(share - quantile) / spread) >= _TAIL
-    # The correlation of two events falls with their distance in time. It is averaged over pairs of moments.
+    # The correlation of two events falls with their distance in time. Its mean over all pairs of moments is the part of
+    # a share's variance that more values do not reduce.
     kept = pace.parts[..., None] * np.exp(-_APART / _LASTS[:, None])[:, None]
     together = np.interp(kept, *_together(quantile)) @ (1 - _APART) * (2 / len(_APART))
     errors = np.sqrt(together + (1 - np.interp(pace.parts, *_together(quantile))) / n)

@@ -1,8 +1,8 @@
 """Shares of a count: intervals, log odds, exact tail probabilities, and tests of a difference.
 
 Each ``EventCount`` has expected log odds, for example those of 429s under a known limiter. ``common_log_odds``
-estimates the common difference from them by maximum likelihood (McCullagh & Nelder, "Generalized Linear Models", 1989,
-§4.4).
+estimates the difference from them that all counts share, by maximum likelihood (McCullagh & Nelder, "Generalized Linear
+Models", 1989, §4.4).
 """
 
 import math
@@ -30,7 +30,7 @@ def wilson(share: float, n: float, z: float) -> tuple[float, float]:
 
 
 def clopper_pearson(count: int, of: int) -> float:
-    """Return the one-sided upper 95 % bound of the share count ÷ of (Clopper and Pearson, 1934)."""
+    """Return the one-sided upper 95 % bound of the share ``count`` ÷ ``of`` (Clopper and Pearson, 1934)."""
     if count >= of:
         return 1.0
     from scipy.special import betaincinv  # noqa: PLC0415 - slow to import, and `--help` does not need it
@@ -55,7 +55,7 @@ def log10_at_most(k: int, n: int, p: float) -> float:
 def more_often(during: tuple[int, int], apart: tuple[int, int]) -> bool:
     """Whether events are significantly more frequent in one period than in another (p ≤ 0.001).
 
-    Each period is (n, events). The test is a binomial version of Fisher's.
+    Each period is (n, events). By chance, each event falls into a period in proportion to the period's n (binomial).
     """
     total, share = during[1] + apart[1], during[0] / (during[0] + apart[0])
     # If the first period has at least k events, the other has at most total − k.
@@ -155,7 +155,8 @@ def fisher_deviate(base: EventCount, head: EventCount, *, better: bool) -> float
 def deviance_root(base: Sequence[EventCount], head: Sequence[EventCount], log_odds: float) -> float:
     """Return the signed root of the deviance from common log odds; positive if head has more events than expected.
 
-    Up to half an event is moved between the sides towards the expected counts (Yates' correction for continuity).
+    If the sides differ only by chance, it is approximately standard normal. Up to half an event is moved between the
+    sides towards the expected counts (Yates' correction for continuity).
     """
     from scipy.special import kl_div  # noqa: PLC0415 - slow to import
 
