@@ -68,7 +68,7 @@ def _draw(found: Capacity) -> Drawing | None:
             panel.axvline(found.multiplier, color=BAD, lw=1.2, ls=(0, (4, 2)))
     plain_log(rejected.xaxis)
     caption = "Each point is a valid run (p50 if p95 is unknown); a band holds the capacity, and its middle is dashed."
-    title = "No rate is known above which thresholds break"
+    title = "The tested rates give no range for the capacity"
     called = f"the {found.limit} limit"
     if found.low is not None and found.high is not None and found.constraint is not None:
         what = {Constraint.LIMIT: called, Constraint.POLL_BUDGET: f"polls, which exhaust {called}"}
