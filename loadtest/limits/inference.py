@@ -1,9 +1,9 @@
 """Inference of the limiter in force. The recorded decisions are compared with every known algorithm.
 
 A limiter is excluded if significantly fewer decisions contradict a better limiter. The exact sign test compares the
-decisions that contradict only one of the two limiters. Its p-value must be at most 1 in 1000. Requests of one run are
-not independent, so the test is a measure and not a proof. The remaining limiters cannot be told apart by this traffic.
-If even the best limiter leaves too many decisions unexplained, none fits.
+decisions that contradict only one of the two limiters. It excludes a limiter if its p-value is at most 1 in 1000.
+Requests of one run are not independent, so the test is a measure and not a proof. The remaining limiters cannot be told
+apart by this traffic. If even the best limiter leaves too many decisions unexplained, none fits.
 """
 
 import math
@@ -80,7 +80,7 @@ class Inference:
 
     @property
     def best_of_each(self) -> list[Fit]:
-        """The best candidate of each algorithm, best first."""
+        """The best candidate of each algorithm and value of ``count_rejected``, best first."""
         return _one_of_each(list(self.every))
 
 
@@ -136,7 +136,7 @@ def _considered(fits: list[Fit]) -> list[Fit]:
 def _not_excluded(pool: list[Fit], requests: RequestLog) -> list[Fit]:
     """Return the limiters that fit and that no better limiter excludes, best first."""
     left = [fit for place, fit in enumerate(pool) if not any(beats(other, fit) for other in pool[:place])]
-    # If an algorithm fits with the documented count, its fits with other counts are left out. If times are in whole
+    # If a ``_kind`` fits with the documented count, its fits with other counts are left out. If times are in whole
     # seconds, the decisions exclude few counts, so a fit with another count must decide at least half of the requests.
     documented = {_kind(fit) for fit in left if fit.fits and "count" not in fit.fitted}
     return [
@@ -174,7 +174,7 @@ def _decides_enough(fit: Fit, n: int, rejected: int) -> bool:
 def _undecided(fit: Fit, left: list[Fit]) -> bool:
     """Whether to keep a limiter that decides no 429.
 
-    It is kept if no decision contradicts it and another fit of its algorithm is left. It is also kept if it explains
+    It is kept if no decision contradicts it and another fit of its ``_kind`` is left. It is also kept if it explains
     significantly more decisions than the best limiter that is left.
     """
     uncontradicted = any(_kind(fit) == _kind(other) for other in left) and not fit.wrong.any()
@@ -212,7 +212,7 @@ def _with_phases(fit: Fit, left: list[Fit]) -> Fit:
 
 
 def _one_of_each(fits: list[Fit]) -> list[Fit]:
-    """Keep the best fit of each algorithm, with ranges that cover the algorithm's other fits."""
+    """Keep the best fit of each ``_kind``, with ranges that cover the other fits of this kind."""
     alike: dict[tuple[str, bool], list[Fit]] = {}
     for fit in fits:
         alike.setdefault(_kind(fit), []).append(fit)

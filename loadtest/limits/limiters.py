@@ -169,8 +169,8 @@ class SlidingCounter(Limiter):
 
     Let f be the elapsed part of the window, p the requests in the previous window and c those in this window. A request
     is accepted if p(1 − f) + c + 1 ≤ N. In each window of even load at rate λ it accepts min(λW, N − p(1 − f)), with
-    f at the last accepted request. Far above N/W, it accepts N in its first window and, without ``round_down``, N − 1
-    in each later window. If rejected requests count, it accepts almost none after the first N while λ > N/W.
+    f at the last accepted request. If λ is far above N/W, it accepts N in its first window and, unless it rounds down,
+    N − 1 in each later window. If rejected requests count, it accepts almost none after the first N while λ > N/W.
 
     Args:
         count_rejected: whether p and c include rejected requests.

@@ -89,8 +89,8 @@ class RequestLog:
 
     @cached_property
     def aligned(self) -> "_Axis":
-        # ``tolerance_s`` includes a grain, because it compares two rounded times. A window's edge is exact, so half a
-        # grain is enough.
+        # ``tolerance_s`` includes a grain, for comparisons of two rounded times. A window's edge is exact, so half a
+        # grain is enough here.
         return _Axis(self, self.times + self.grain_s / 2, self.tolerance_s - self.grain_s / 2)
 
     @cached_property

@@ -102,7 +102,7 @@ class InferenceResult(Result, frozen=True, kw_only=True):
         other_counts: interval of this count over all named limiters.
         blocked_s: the longest time in s from a limiter's first 429 to its last request; null if no request followed a
             429, or if a later request was accepted.
-        candidates: the best fit of each algorithm. The best of all comes first.
+        candidates: the best fit of each algorithm and value of ``count_rejected``. The best of all comes first.
     """
 
     verdict: InferenceOutcome

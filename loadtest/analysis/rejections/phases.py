@@ -172,7 +172,7 @@ def extent(spec: LimiterSpec, rejected: Ints, sent: int) -> tuple[int, int]:
 
 
 class Replayed(NamedTuple):
-    """Numbers of rejected requests, ``[phase, stage]``. ``lasting``: by phase, the share of a window it stands for."""
+    """Numbers of rejected requests, ``[phase, stage]``. ``lasting``: each phase's share of a window."""
 
     rejected: Ints
     lasting: Floats

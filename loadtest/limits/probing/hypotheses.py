@@ -28,7 +28,8 @@ RATES: Final = 30.0
 """Rates within this factor of the documented rate are tried, and windows down to the documented window ÷ this factor.
 This is an assumption."""
 FAR: Final = math.log(500)
-"""A limiter is excluded only if its log-likelihood is this far below the best: at most 0.2 % of probes are wrong."""
+"""A limiter is excluded only if the natural log of its likelihood is at least this far below the best. At most 0.2 % of
+probes are then wrong."""
 _PER_MISS: Final = 3.5
 """Each surplus or missing accepted request of a burst makes a draw e^3.5 = 33 times less likely. 3.5 is between
 FAR / 2 and FAR, so that two misses exclude a limiter, and a single miss does not."""
@@ -166,7 +167,7 @@ class Hypotheses:
             self.rows, self.fits, self.well = self.rows[kept], self.fits[kept], self.well[kept]
 
     def _spread(self, most: int) -> Ints:
-        """Return the indices of up to ``most`` rows within 2 · ``FAR`` of the best, spread over the window lengths."""
+        """Return the indices of up to ``most`` rows, spread over the window lengths. Unlikely rows are left out."""
         order = np.argsort(-self.scores, kind="stable")
         order = order[self.scores[order] >= self.best - 2 * FAR]
         if len(order) <= most:
@@ -305,7 +306,7 @@ def best(
     budget: tuple[float, float],
     lasts: Callable[[Floats], Floats],
 ) -> Experiment | None:
-    """Return the experiment that separates the most pairs of cases for its cost; None if none fits or separates a pair.
+    """Return the experiment that separates the most pairs of cases for its cost; None if none separates a pair.
 
     A case is a likely limiter of a rival model. ``most`` is the largest size of a burst. ``left`` requests remain.
     Bursts are at least ``blur`` s apart. ``until`` is the latest start of the last burst. The cost is relative to the
