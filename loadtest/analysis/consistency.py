@@ -89,7 +89,7 @@ class Consistency:
         self._last_worker = max([info.workers, *(worker.worker for worker in info.worker_processes)])
         self._last_due = np.full(len(vocabulary.stage_keys), -np.inf)
         stages = [(key.stage.start_s, key.stage.duration_s) for key in vocabulary.stage_keys]
-        # The last place, at -1, stands for rows without a stage. Its times are NaN, so no moment is outside.
+        # The last place, at -1, stands for rows without a stage. Its times are NaN, so no row is outside it.
         self._begin, lasting = np.array([*stages, (np.nan, np.nan)]).T * 1e9
         self._end = self._begin + lasting
         self._ended: list[Bools] = [np.zeros(0, bool) for _ in vocabulary.entries]
@@ -237,14 +237,14 @@ class Consistency:
 
 
 class _OpenArrivals:
-    """Counts the requests of each arrival until its operation ends. Few arrivals are therefore held at a time."""
+    """Counts the requests of each arrival until its operation ends, so that few arrivals are in memory at a time."""
 
     def __init__(self) -> None:
         self.arrivals, self._requests = np.zeros((2, 0), np.int64)
         self._last_end = np.zeros(0)
 
     def close(self, parents: Ints, ends: Floats, arrivals: Ints) -> tuple[Ints, Floats]:
-        """Add requests of the arrivals ``parents`` with ``ends`` (ns). Then remove ``arrivals``, which have ended.
+        """Add requests by arrival (``parents``) and end (``ends``, in ns). Then remove the ended ``arrivals``.
 
         Returns:
             For each of ``arrivals``, the number of its requests and the end of its last request (NaN without requests).
