@@ -64,7 +64,7 @@ class FoundInterval(Result, frozen=True):
     """An interval, or the reason for its absence.
 
     Attributes:
-        effective_n: equivalent number of independent values; null if unknown.
+        effective_n: number of independent values that would be equally uncertain; null if unknown.
         why_not: reason for a missing interval; empty otherwise.
         kind: ``phases`` is the range of 95 % of replays with the assumed limiter. All replays have the same requests,
             but each starts at another moment of the window. ``blocks`` is a 95 % interval from blocks of time, for
