@@ -235,7 +235,7 @@ class Reason(Word):
     CERTIFICATE_EXPIRED = "certificate_expired", "The target's certificate has expired."
     CERTIFICATE_NOT_YET_VALID = "certificate_not_yet_valid", "The target's certificate is not valid yet."
     CLIENT_CERTIFICATE_REFUSED = "client_certificate_refused", "The target refused the client's certificate."
-    TLS_FAILED = "tls_failed", "The target aborted the TLS handshake, or does not support TLS."
+    TLS_FAILED = "tls_failed", "TLS failed, during the handshake or later, or the target does not support TLS."
     CONNECTION_RESET = "connection_reset", "The target reset the connection."
     CONNECTION_CLOSED = "connection_closed", "The target closed the connection before the answer began."
     CONNECTION_FAILED = "connection_failed", "The network failed during the exchange."

@@ -127,7 +127,7 @@ class ProbeEvidence:
         """Accepted requests in the first experiment, and bounds on the seconds from its first to its last decision."""
         self._arrivals: dict[tuple[int, int, float], tuple[Floats, Ints]] = {}
         self.full: list[int] = []
-        """Distinct numbers of accepted requests in bursts with rejections."""
+        """Numbers of accepted requests in bursts with rejections, and in the whole first experiment."""
 
     @property
     def volleys(self) -> list[Volley]:
