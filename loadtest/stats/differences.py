@@ -58,8 +58,8 @@ def variance(values: Sequence[float]) -> float:
 class Difference(NamedTuple):
     """The difference of two sides: head − factor × base.
 
-    A side's value is infinite if it reaches time-outs, and None if it cannot be computed. The difference is None if
-    both values are infinite, or if one is missing. If the interval is None, ``why`` states the reason.
+    A side's value is infinite if it reaches time-outs, and None if it is unknown. The difference is None if both
+    values are infinite, or if one is None. If the interval is None, ``why`` states the reason.
     """
 
     base: float | None
