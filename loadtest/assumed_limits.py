@@ -106,6 +106,10 @@ class AssumedLimits:
             return self.limit_all
         return self.limits[LimitName(name)]
 
+    def counted_s(self, name: str) -> float:
+        """Return for how many seconds a request counts against a limit; 0 for a concurrency limit."""
+        return ALGORITHMS[self.spec.algorithm].counted_windows * self.limit_on(name).window
+
     def rate_on(self, name: str) -> float:
         """Return the requests/s that one limiter accepts in the long run. Infinite if only concurrency is limited."""
         return math.inf if self.spec.algorithm == CONCURRENCY else self.limit_on(name).rate

@@ -83,6 +83,8 @@ class Algorithm:
         aligned: whether its windows start at multiples of W on the server's wall clock, plus a phase.
         decides_as: an algorithm that makes the same decisions with the same burst, if any.
         holds: whether it delays an accepted request until its turn.
+        counted_windows: for how many windows after a request its decisions depend on this request. Buckets need a
+            window to refill a burst of N.
     """
 
     name: AlgorithmName
@@ -94,6 +96,7 @@ class Algorithm:
     aligned: bool = False
     decides_as: AlgorithmName | None = None
     holds: bool = False
+    counted_windows: int = 1
 
     @property
     def has_burst(self) -> bool:
@@ -142,6 +145,7 @@ _ALL: Final = (
         can_count_rejected=True,
         can_round_down=True,
         aligned=True,
+        counted_windows=2,
     ),
     Algorithm(
         "sliding-counter-from-first",
@@ -151,6 +155,7 @@ _ALL: Final = (
         ),
         can_count_rejected=True,
         can_round_down=True,
+        counted_windows=2,
     ),
     Algorithm(
         "token-bucket",
@@ -182,6 +187,7 @@ _ALL: Final = (
         CONCURRENCY,
         "a limit on requests at the same time",
         lambda limit, _: ConcurrencyLimit(limit),
+        counted_windows=0,
     ),
 )
 ALGORITHMS: Final[dict[str, Algorithm]] = {each.name: each for each in _ALL}

@@ -10,11 +10,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
+from loadtest.assumed_limits import CONCURRENCY
 from loadtest.capacity import search, sentences
 from loadtest.capacity.results import Capacity, Guess, Level, read_level, save
 from loadtest.capacity.sentences import EarlyStopError
-from loadtest.contract import LIMITS_OF_OPERATION, Operation
+from loadtest.contract import LIMITS_OF_OPERATION, LimitName, Operation
 from loadtest.credentials import api_keys
 from loadtest.errors import ExitCode, InputError, LoadtestError
 from loadtest.plan import Question
@@ -66,10 +66,9 @@ def _only_stage(loaded: LoadedScenario) -> str:
     )
 
 
-def _window_s(loaded: LoadedScenario, assumed: AssumedLimits) -> float:
-    """Return the longest window, in s, of the limits that the scenario uses; 0 for a concurrency limit."""
-    drawn = {name for each in loaded.scenario.traffic.values() for name in LIMITS_OF_OPERATION[each.operation]}
-    return 0.0 if assumed.spec.algorithm == CONCURRENCY else max(assumed.limit_on(name).window for name in drawn)
+def _drawn(loaded: LoadedScenario) -> set[LimitName]:
+    """Return the limits that the scenario uses."""
+    return {name for each in loaded.scenario.traffic.values() for name in LIMITS_OF_OPERATION[each.operation]}
 
 
 class _Search:
@@ -92,7 +91,9 @@ class _Search:
         whole = self.options.load()
         self.chosen: ChosenTarget | None = self.options.chosen()
         self.stage = stage or _only_stage(whole)
-        window_s = _window_s(whole, assumed_limits_of(whole, self.chosen))
+        limits = assumed_limits_of(whole, self.chosen)
+        concurrency = limits.spec.algorithm == CONCURRENCY
+        window_s = 0.0 if concurrency else max(limits.limit_on(name).window for name in _drawn(whole))
         self.loaded = with_stage_alone(whole, self.stage, window_s)
         scenario = self.loaded.scenario
         keys = scenario.keys if self.chosen is None else len(api_keys())
@@ -127,7 +128,7 @@ class _Search:
                 f"--max-requests {self.max_requests:,}: the first run sends at least about {needed:,.0f} requests",
                 f"Give --max-requests {math.ceil(needed)} or more, or lower the rate of stage {self.stage!r}.",
             )
-        silence = "" if self.chosen is None else f", {_window_s(self.loaded, self.offered.assumed):g} s between runs"
+        silence = f", {self._silence_s():g} s between runs" if self.chosen else ""
         most = "" if self.max_runs is None else f"at most {self.max_runs} runs"
         time_ = "" if self.minutes is None else f"{self.minutes:g} minutes"
         return (
@@ -212,6 +213,10 @@ class _Search:
             words = f"the next run would exceed --max-requests {self.max_requests:,}"
             raise EarlyStopError(words, ExitCode.INCONCLUSIVE)
 
+    def _silence_s(self) -> float:
+        """Return for how many seconds requests count against the limits that the scenario uses."""
+        return max(map(self.offered.assumed.counted_s, _drawn(self.loaded)))
+
     def _make(self, directory: Path, multiplier: float, running: ResolvedTarget | None) -> Level:
         """Run a level against the running target, or against a new embedded API."""
         loaded = at_rate(self.loaded, multiplier, len(self.levels))
@@ -219,7 +224,7 @@ class _Search:
         if self.chosen is not None:
             check_reachable(self.chosen.target)
             if self.levels:  # wait until no limit counts the previous level's requests
-                time.sleep(_window_s(self.loaded, self.offered.assumed))
+                time.sleep(self._silence_s())
         with nullcontext(running) if running else resolved_target(loaded, self.options) as resolved:
             place, _ = prepare(loaded, resolved, directory, block=name, first=not self.levels)
             code = load_target(place, loaded.path.parent, resolved, logged=False)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
+from loadtest.assumed_limits import AssumedLimits
 from loadtest.contract import LIMIT_NAMES
 from loadtest.credentials import ENDPOINT_VARIABLE, KEYS_VARIABLE, side_environment
 from loadtest.errors import InputError
@@ -166,14 +166,14 @@ class Pace:
 def pace_of(sides: BothSides, order: Sequence[Side]) -> Pace:
     """Return the times of blocks in this order, so that no exceeded limit counts requests of two blocks.
 
-    If the blocks stay within all limits, no pause is needed. Otherwise a target's blocks are apart by at least the
-    longest window of the exceeded limits.
+    If the blocks stay within all limits, no pause is needed. Otherwise the pause is the longest window of the exceeded
+    limits, or two windows of a sliding counter.
     """
     block_s = max(stage.end_s for plan in sides["base"].traffic.values() for stage in plan.stages)
     places = [sides[side].place for side in order]
     starts = _starts(places, block_s, 0.0)
     silence = max(
-        _exceeded_window(one, [start for start, place in zip(starts, places, strict=True) if place == one.place])
+        _counted_s(one, [start for start, place in zip(starts, places, strict=True) if place == one.place])
         for one in sides.values()
     )
     return Pace(block_s, silence, tuple(_starts(places, block_s, silence)))
@@ -191,18 +191,16 @@ def _starts(places: Sequence[str], block_s: float, silence_s: float) -> list[flo
     return starts
 
 
-def _exceeded_window(side: PlannedSide, starts_s: Sequence[float]) -> float:
-    """Return the longest window, in s, of the limits that a side's blocks exceed; 0 if there is none."""
+def _counted_s(side: PlannedSide, starts_s: Sequence[float]) -> float:
+    """Return for how many seconds requests count against a limit that a side's blocks exceed; 0 if there is none."""
     assumed, traffic = side.assumed, side.traffic
-    if assumed.spec.algorithm == CONCURRENCY:
-        return 0.0
-    windows = [assumed.limit_on(name).window for plan in traffic.values() for each in plan.stages for name in each.over]
+    counted = [assumed.counted_s(name) for plan in traffic.values() for each in plan.stages for name in each.over]
     load = repeated(minimum_load(side.loaded.scenario, traffic), starts_s)
     for name in LIMIT_NAMES:
         limit = assumed.limit_on(name)
         if load.peak(name, limit, *assumed.together(name)) > limit.count * assumed.quotas(len(side.keys)):
-            windows.append(limit.window)
-    return max(windows, default=0.0)
+            counted.append(assumed.counted_s(name))
+    return max(counted, default=0.0)
 
 
 def show_plan(sides: BothSides, order: Sequence[Side], *, pairs: int, least: int) -> None:

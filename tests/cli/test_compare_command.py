@@ -341,14 +341,15 @@ def test_the_command_to_compare_again_has_the_given_options(loadtest: Fixture, t
 
 
 @pytest.fixture
-def silence(tmp_path: Path) -> Iterator[Callable[[str, str], float]]:
-    """The silence between a target's blocks, by the stage of a scenario and its limit."""
+def silence(tmp_path: Path) -> Iterator[Callable[..., float]]:
+    """The silence between a target's blocks, by the stage of a scenario, its limit and the algorithm."""
 
-    def of(stage: str, limit: str) -> float:
+    def of(stage: str, limit: str, algorithm: str = "fixed-window") -> float:
         path = tmp_path / "s.toml"
         path.write_text(
             f'title = "T"\n[traffic.t]\noperation = "sync_run"\nworkflow = "echo"\n'
             f'stages = [{{ name = "s", {stage} }}]\n[target]\nenforce = {{ sync_run = "{limit}" }}\n'
+            f'algorithm = "{algorithm}"\n'
         )
         options: dict[blocks.Side, SideOptions] = {"base": SideOptions(None), "head": SideOptions(None)}
         sides = plan_sides(str(path), options, overrides=(), seed=None, block_s=None, targets=None)
@@ -361,10 +362,12 @@ def silence(tmp_path: Path) -> Iterator[Callable[[str, str], float]]:
     return of
 
 
-def test_a_limit_never_counts_two_blocks_together(silence: Callable[[str, str], float]) -> None:
+def test_a_limit_never_counts_two_blocks_together(silence: Callable[..., float]) -> None:
     """Blocks wait for a window where a stage exceeds its limit, or where two in a row would; else they do not wait."""
     assert silence('rate = "50/min", duration = "10s"', "100/1m") == 0
     assert silence('rate = "100/min", duration = "10s"', "100/1m") == 0
     assert silence('rate = "200/min", duration = "10s"', "100/1m") == 60
     assert silence('burst = 60, duration = "10s"', "100/1m") == 60
     assert silence('burst = 60, duration = "60s"', "100/10s") == 0
+    over = 'rate = "200/min", duration = "10s"'
+    assert [silence(over, "100/1m", name) for name in ("sliding-log", "sliding-counter", "concurrency")] == [60, 120, 0]

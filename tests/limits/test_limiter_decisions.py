@@ -91,6 +91,20 @@ def test_a_limiter_recovers_after_silence(data: st.DataObject, case: Case) -> No
     assert replay(limiter, times) == replay(case.make(), times)
 
 
+@given(cases(*(each.name for each in ALGORITHMS.values() if each.windowed)))
+def test_no_request_counts_for_longer_than_the_counted_windows(case: Case) -> None:
+    limiter, _ = after(case)
+    windows = ALGORITHMS[case.spec.algorithm].counted_windows
+    assert passing(limiter, case.times[-1] + windows * case.limit.window + GRAIN) == min(50, case.limit.count)
+
+
+def test_a_sliding_counter_counts_requests_for_more_than_a_window() -> None:
+    limiter = make(LimiterSpec("sliding-counter"), Limit(10, 60.0))
+    begin = NOW - NOW % 60 + 1
+    assert passing(limiter, begin) == 10
+    assert passing(copy.deepcopy(limiter), begin + 61) < passing(limiter, begin + 120) == 10
+
+
 @given(st.data(), cases(*TIMED), st.floats(0, 10))
 def test_a_clock_set_back_locks_nothing(data: st.DataObject, case: Case, windows: float) -> None:
     """From the new time on it takes no longer than usual until all is whole again, and no more passes than usual."""
