@@ -100,7 +100,7 @@ class Gate:
         self._credit = 1.0
         self._unsure = True
         self._accepted: deque[float] = deque(maxlen=max((each.limit.count for each in counted), default=1))
-        self._answers: list[tuple[float, Decision]] = []  # a heap, because a leaky queue delays answers
+        self._answers: list[tuple[float, Decision]] = []  # a heap, because answers may come out of order
         self._idle = True
         self._submits: deque[Action] = deque()
         self._polls: deque[Action] = deque()

@@ -32,7 +32,7 @@ def command(**options: Any) -> int:
     """Compare clients' policies in virtual time, and advise the policy that finishes soonest without 429s.
 
     The present policy is that of SCENARIO, or else of the scenario of the --from run. Without SCENARIO, --from and
-    --target, the advice assumes the documented limits under any algorithm. Nothing is sent. The result is a page,
-    advice.json and, if possible, a scenario to confirm the advice.
+    --target, the advice assumes the documented limits, and allows for every algorithm. Nothing is sent. The result is a
+    page, advice.json and, if possible, a scenario to confirm the advice.
     """
     return advise(**options)

@@ -105,7 +105,7 @@ class Sender:
         tasks = [asyncio.create_task(self._send(each, request, key)) for each in replies]
         await asyncio.sleep(send.after[-1])
         waiting, longest = set(tasks), self.now() + send.patience * (1 if send.held else _PATIENCE)
-        # Wait while answers arrive, because a busy machine reads them late. Do not wait for requests in a queue.
+        # Wait while answers arrive, because a busy machine reads them late. If the limiter holds requests, wait less.
         while waiting and (first or self.now() < longest):
             done, waiting = await asyncio.wait(
                 waiting, timeout=_TIMEOUT_S if first else send.patience, return_when=asyncio.FIRST_COMPLETED
@@ -149,7 +149,7 @@ def _check(sent: Sent, limit: LimitName, *, first: bool) -> None:
     if first and not sent.refused and reply.fields.keys().isdisjoint({"error", "jobId", "result"}):
         raise TargetError(
             f"a request on {limit} was answered with {reply.status} instead of JSON of the Workflow API",
-            "Check the URL, up to the part before /v1.",
+            "Check the target's URL: scheme, host, port, and any path before /v1.",
         )
 
 

@@ -37,7 +37,7 @@ _DRAWN: Final = 1000
 _ASSUMED_S: Final = 1.0
 """Assumed execution time in s if none is known."""
 _UNKNOWN: Final = "The execution time is unknown: 1 s is assumed. Give --execution, or --from with a scenario's run."
-_UNSEEN: Final = "The limiter on {} is unknown: the advice assumes {} under any algorithm."
+_UNSEEN: Final = "The limiter on {} is unknown: the advice assumes {}, and allows for every algorithm."
 _OTHER_WINDOW_S: Final = 60.0
 """Assumed window in s of a concurrency limit. It has no window of its own."""
 

@@ -132,8 +132,8 @@ def _check_same_offer(sides: BothSides) -> None:
     if keys[0] != keys[1]:
         raise InputError(
             f"the base side has {keys[0]} API keys and the head side {keys[1]}, so their loads would differ",
-            f"Give both sides the same number of keys. On one side, BASE_{KEYS_VARIABLE} or HEAD_{KEYS_VARIABLE} "
-            f"replaces {KEYS_VARIABLE}.",
+            f"Give both sides the same number of keys. BASE_{KEYS_VARIABLE} replaces {KEYS_VARIABLE} on the base side, "
+            f"and HEAD_{KEYS_VARIABLE} on the head side.",
         )
     others = head.traffic
     for name, plan in base.traffic.items():

@@ -45,7 +45,7 @@ _MOST_TIMES: Final = 5
 
 @dataclass(frozen=True)
 class _Row:
-    """A bar of parts (label, ms, look) that add up to the mean response time."""
+    """A bar whose parts add up to the mean response time. A part is a label, ms, and a key of ``_LEGEND``."""
 
     stage: str
     n: int
