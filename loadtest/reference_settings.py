@@ -110,7 +110,7 @@ class ReferenceSettings:
         float, About("Aligned windows start this long after multiples of their length.", 0, _WEEK, seconds=True)
     ] = 0.0
     round_down: Annotated[
-        bool, About("Round down the previous window's part (sliding counter) or the time (token bucket).")
+        bool, About("Round down to whole requests (sliding counter) or whole seconds (token bucket).")
     ] = False
     limit_scope: Annotated[Scope, About('Scope of limits. Scopes key and global need a limit "all".')] = "key-and-name"
     draws: Annotated[Draws, About("Requests that count against a limit: all, or only valid requests.")] = "all"

@@ -55,7 +55,7 @@ class Scheduler:
 
 
 class Gate:
-    """A client's pace on one limit, or on all limits together.
+    """Decides when a client may send its next request on a limit. If limits are shared, submits and polls use one gate.
 
     Args:
         number: number of this client, from 0. Clients that know of each other send in turns, by their clocks.

@@ -77,7 +77,7 @@ class _Search:
     Attributes:
         loaded: the scenario with only the judged stage.
         offered: the load at multiplier 1.
-        least_requests: minimum number of requests at multiplier 1. An operation sends at least one on each of its limits.
+        least_requests: minimum number of requests at multiplier 1. An operation sends one on each of its limits.
         levels: levels so far. Each new level may correct the constraints of earlier levels.
         guesses: for each limit, a guess of the highest multiplier that it permits. Levels improve the guesses.
     """

@@ -203,7 +203,7 @@ def child_environment(keys: Sequence[str], endpoint: str) -> dict[str, str]:
 def credentials_for(chosen: ChosenTarget, environ: Mapping[str, str] = os.environ) -> tuple[tuple[str, ...], str]:
     """Return the keys and the endpoint of the environment. An endpoint in the target's entry takes precedence.
 
-    Raises ``InputError`` if the keys, the endpoint or a header of the entry is missing or invalid.
+    Raises ``InputError`` if a key, the endpoint or a header is invalid, or a header's variable is not set.
     """
     keys, endpoint = credentials(environ)
     header_values(chosen.headers)
