@@ -259,8 +259,8 @@ def attribution(
 ) -> tuple[str, ...]:
     """Return sentences on whether 404s and do-nothing workflows became slower, too, as a hint to the cause.
 
-    A sentence appears only if the 95 % intervals of their changes all lie below, or all above, a quarter of the
-    suspected change. ``runs`` are the last runs of both sides, because a workflow may do nothing on one side only.
+    Each sentence appears only if its entries' changes have 95 % intervals that all lie below, or all above, a quarter
+    of the suspected change. ``runs`` are the last runs of both sides: a workflow may do nothing on one side only.
     """
     texts = []
     for entries, name, elsewhere, here in (

@@ -58,7 +58,7 @@ _MOST_PRIOR_DF: Final = 8
 ALIKE: Final = math.log(3.0)
 """Two times have similar sizes if their logarithms differ by at most this (a factor of three)."""
 _MOST_EVENTS: Final = 2000
-"""With more events than this, Fisher's test is not used, because it is computed term by term."""
+"""With more events than this, Fisher's test is not used, because its computing time grows with their number."""
 PRIOR_DF: Final = 4
 """The assumed variance counts as if it had this many degrees of freedom."""
 _WINSOR: Final = 2.5
@@ -98,8 +98,8 @@ def reaches_effect(nature: Nature, delta: float, difference: float, resolution_m
 def least_rise(share: float, rise: float | None = None) -> float:
     """Return the smallest rise of a share that counts: from 0 to 0.1 %, from 1 to 2 %, from 20 to 21 %.
 
-    ``share`` is the share before the rise; it is negative if there are fewer 429s than expected. ``rise`` is the user's
-    own minimum.
+    ``share`` is the share before the rise; it is negative if there are fewer 429s than expected. ``rise``, if given,
+    is the minimum.
     """
     return max(LEAST_SHARE, min((_FACTOR - 1) * max(share, 0.0), _POINT)) if rise is None else rise
 
@@ -114,11 +114,11 @@ class MetricChange:
         seen: observed variance between runs or pairs, with ``seen_df`` degrees of freedom. For shares, it is only
             the part beyond counting error.
         variance: the variance that all tests use. ``estimate`` sets it, and its degrees of freedom ``df``.
-        parts: two factors that turn ``variance`` into the variance of the base side's mean, and of the head.
+        parts: ``variance`` times the first is the variance of the base side's mean, times the second that of the head.
         penalty: factor of p, above 1 if the metric is tested against several baselines.
         weight: the metric's share of α is proportional to this; 0 if the metric is not tested.
         anchored: whether the baseline has the first runs of its period instead of the latest, to find slow drift.
-        rise: the user's own minimum rise of a share.
+        rise: minimum rise of a share; None for the default.
     """
 
     bases: Sequence[Measurement]

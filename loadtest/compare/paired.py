@@ -25,7 +25,7 @@ DISCARDED: Final = 1
 LOOKS: Final = (4, 6, 8, 10, 12)
 """A comparison is judged at these numbers of valid pairs, and at its maximum. Even numbers complete the ABBA groups."""
 LEVELS: Final = verdict.Levels(family=0.005, confirm=None, power=0.8)
-"""Levels at every look. If nothing changed, about 3 % of comparisons or fewer regress (``bench/README.md``)."""
+"""Levels at every look. If nothing changed, at most about 3 % of comparisons regress (``bench/README.md``)."""
 MOST_PAIRS: Final = 200
 """A comparison has at most this many pairs. Discarded pairs do not count."""
 _Pair = tuple[RunMeasurements, RunMeasurements]
@@ -40,7 +40,7 @@ def block_order(seed: int, pairs: int) -> tuple[Side, ...]:
     """Return the side of each block. Every two pairs have the order ABBA or BAAB, drawn by the seed.
 
     The second pair mirrors the first, so that a linear drift cancels. If the number of pairs, including discarded
-    pairs, is odd, the first pair has no mirror image. Periodic disturbances would bias a fixed order, so it is random.
+    pairs, is odd, the first pair has no mirror image. Periodic disturbances would bias a fixed order, so it is drawn.
     """
     # The order must only be reproducible, not secret.
     source = random.Random(f"blocks {seed}")  # noqa: S311

@@ -31,11 +31,11 @@ from loadtest.stats.differences import student_tail, variance
 from loadtest.words import counted
 
 LEAST_RUNS: Final = 5
-"""A history with fewer runs than this is still learning."""
+"""A history with fewer runs than this is still learning, unless ``LEAST_CENTRE`` suffices."""
 LEAST_CENTRE: Final = 2
 """After a period of at least five runs, the next baseline period needs only this many: the noise is known."""
 _IMPROVED: Final = 0.001
-"""Two improved runs in a row begin a baseline period if the p of their mean, adjusted by Holm, is at most this."""
+"""Two improved runs in a row begin a baseline period if the p of ``_together``, adjusted by Holm, is at most this."""
 _EACH: Final = 0.01
 """The p of each of the two runs must be at most this, so that one outlier does not begin a baseline period."""
 _PENALTIES: Final = (1.25, 5.0)

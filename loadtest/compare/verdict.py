@@ -4,15 +4,15 @@ Two rules judge each metric: Holm's procedure over the tested metrics, and the m
 
 - ``regressed`` (4): A metric became worse beyond chance and by at least the minimum effect. Against a history, the
   rerun confirmed it.
-- ``pass`` (0): No metric regressed or remains suspected. The sentence gives the minimum detectable slow-down.
+- ``pass`` (0): No metric regressed or remains suspected. Its sentence gives the minimum detectable slow-down.
 - ``learning`` (0): Too few comparable accepted runs exist (five are needed, or two after a baseline period of five).
-- ``inconclusive`` (6): The user must act. A suspected metric awaits its rerun, the rerun could not measure it, or the
-  environment changed, too. Or no metric could be tested. In pairs: a tested metric is inconclusive, or missing in head.
+- ``inconclusive`` (6): A suspected metric awaits its rerun, the rerun could not measure it, a metric became worse while
+  the environment changed, or no metric could be tested. In pairs: a tested metric is inconclusive, or missing in head.
 - ``not comparable`` (3): The runs differ in a fact that must be equal, such as the scenario or the number of API keys.
 - ``invalid`` (3): The run itself is invalid, or too few pairs are valid.
 
-Against a history, a metric that varies too much is ``inconclusive``, but the overall verdict is not. Otherwise every
-run of a noisy service would be inconclusive, and users would switch the check off.
+Against a history, a metric that varies too much is ``inconclusive``, but does not make the overall verdict so.
+Otherwise every run of a noisy service would be inconclusive, and users would switch the check off.
 
 Response time, executionTime and overhead mostly change together, and each further test weakens the others.
 executionTime p50 is therefore tested only where the response time cannot show its changes.
@@ -112,7 +112,7 @@ def _hides(responses: Sequence[Measurement]) -> bool:
 
 
 def holm(ps: Mapping[Key, float], weights: Mapping[Key, float]) -> dict[Key, float]:
-    """Adjust p for several tests. Then p ≤ α limits the probability of any false rejection to α (Holm, 1979).
+    """Adjust p for several tests, so that a bound α on p limits the risk of one or more false alarms to α (Holm, 1979).
 
     Tests are sorted by p ÷ weight. Each p is divided by its share of the remaining weights.
     """
@@ -159,7 +159,7 @@ def judge_family(
             verdict = _SUSPECTED if rerun else ("regressed", "")
         else:
             verdict = _not_worse(one, p, improved=one.key in better)
-        # ``total`` leaves out a share without events. Its detectable change assumes events, so its weight is added.
+        # A share without events is not tested, so ``total`` lacks its weight. After a detectable change, it would be.
         whole = total + (one.weight if one.decided() else 0.0)
         detectable = one.detectable(levels.family * one.weight / whole, levels.power) if one.weight else None
         judged.append(_judged(one, verdict, (raw[one.key], p), detectable))

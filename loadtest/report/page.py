@@ -44,7 +44,7 @@ TERMS: Final[Mapping[str, str]] = {
     "amplification": "Requests sent for each operation, retries included and polls left out.",
     "bottleneck": "The constraint that the load reached: the generator, a limit or the target’s capacity.",
     "dispatch lag": "The start lag without waits for a free user: the delay that the load generator causes.",
-    "evenness": "Regularity of sending: sd ÷ mean of the number of sends per 100 ms, beside that of the schedule.",
+    "evenness": "Regularity of sending: sd ÷ mean of the number of sends per 100 ms, and the same for the schedule.",
     "executionTime": "Duration of the work, as reported by the server.",
     "expected": "Decisions of the assumed rate limiter in a replay of the requests that were sent.",
     "fixed window": "A rate limiter that counts requests in successive windows. Each window’s count begins at zero.",
@@ -289,7 +289,7 @@ class Page:
     """A page. Sections without content are left out.
 
     Attributes:
-        word: the verdict in a word. ``verdict`` is its sentence. Both are empty without a verdict.
+        word: the verdict in a word; ``verdict`` is the verdict in a sentence. Both are empty if the page has none.
         statements: the sentences below the heading; the first is large.
         sides: (label, value) pairs, such as the compared versions.
         exit_code: exit code of the process that makes the page.

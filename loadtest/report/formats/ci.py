@@ -166,8 +166,8 @@ _HEAD: Final = (
 def render_locust_csv(findings: Findings) -> str:
     """Return the text of ``stats.csv``: a row per traffic entry, and a total of all requests.
 
-    As in Locust, a response time is the time of a single request, which is called service time elsewhere. Errors and
-    429s are failures, except those with an expected status.
+    As in Locust, a response time is the time of a single request, which is called service time elsewhere. An error or
+    a 429 is a failure, unless its status was expected.
     """
     record = findings.record
     text = io.StringIO(newline="")

@@ -160,9 +160,9 @@ _PAIRS_CAPTION: Final = "Each dot is a pair of blocks (head against base), in or
 
 
 def periods_until(comparison: RunComparison, history: History) -> list[list[HistoryRun]]:
-    """Return the baseline periods up to the comparison's own; empty if its own is the first.
+    """Return the baseline periods up to that of the comparison; empty if that is the first.
 
-    The earlier periods together have at most ``_MOST_BEFORE`` runs.
+    The earlier periods have at most ``_MOST_BEFORE`` runs in all.
     """
     base = {one.run for one in comparison.base_runs}
     cut = segments([one for one in history.runs if one.status == "accepted"])

@@ -63,7 +63,9 @@ class Drawing:
 def entry_panels(
     findings: Findings, found: Mapping[str, _Value], height_in: float, *, columns: int = 1
 ) -> tuple[Figure, list[tuple[Axes, str, _Value, str]], tuple[str, ...]]:
-    """Make a figure with a panel for each traffic entry that ``deciding`` chooses. One column shares an x axis.
+    """Make a figure with a panel for each traffic entry that ``deciding`` chooses.
+
+    Panels in a single column share an x axis.
 
     Return the figure, a (panel, entry, value in ``found``, colour) tuple for each panel, and the entries left out.
     """

@@ -243,7 +243,7 @@ def legend(figure: Figure) -> None:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             artist: Any = handle.patches[0] if isinstance(handle, BarContainer) else handle
             if isinstance(artist, StepPatch) and not artist.get_fill():
-                # Matplotlib draws all step handles of a tuple at one place.
+                # Matplotlib would draw several step handles on top of each other, but draws lines side by side.
                 artist = key(color=artist.get_edgecolor(), lw=artist.get_linewidth(), ls=artist.get_linestyle())
             elif isinstance(artist, Line2D) and np.isnan(np.asarray(artist.get_ydata(), float)).all():
                 continue
@@ -337,7 +337,7 @@ def change_axis(axis: Axis) -> None:
 
 def _ticks(low: float, high: float) -> list[float]:
     """Return the log ratios to label. They have the finest steps whose labels are few enough and do not overlap."""
-    # Steps in per cent come first, then powers; each list contains 1. Rounding may put 1 − 20 · 0.05 slightly above 0.
+    # Steps in per cent come first, then powers; each list contains 1. 1e-9 excludes 1 − 20 · 0.05, which is not exactly 0.
     steps = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
     percent = ([1 + step * k for k in range(-20, 21) if 1 + step * k > 1e-9] for step in steps)
     powers = ([base**k for k in range(-6, 7)] for base in (2.0, 4.0, 10.0, 100.0, 1e3, 1e6))

@@ -190,7 +190,7 @@ def _limits(findings: Findings) -> Table:
     }
     note = "Requests of all traffic, including polls and retries, by the time of sending."
     if findings.record.assumed_limits.spec.algorithm == CONCURRENCY:
-        note += " Share of the limit: the mean number of accepted requests in flight ÷ the limit of all keys together."
+        note += " Share of the limit: the mean number of accepted requests in flight ÷ the sum of the keys’ limits."
     return table_of("Use of each limit", columns, findings.uses, note)
 
 
@@ -244,7 +244,7 @@ def _load(findings: Findings) -> Table:
     }
     note = (
         "Gap error: difference between the actual and the scheduled time from one send to the next. Spread: sd ÷ mean "
-        "of the number of sends per 100 ms, if there are enough. The last column has the spread of the intended starts."
+        "of the number of sends per 100 ms. The last column has the spread of the intended starts."
     )
     return table_of("Punctuality and evenness", columns, found, note)
 

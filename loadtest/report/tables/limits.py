@@ -245,8 +245,8 @@ def _retry_after(limits: list[NamedLimit]) -> Table:
     rows = [(name, each.retry_after) for name, each in limits if each.retry_after.carried]
     note = (
         "Compared: waits whose limiter accepted a later request. Too short: a request sent after the wait still got "
-        "429. Too long: a request sent more than a second before the end of the wait was accepted. Servers round up to "
-        "whole seconds."
+        "429. Too long: a request sent more than a second before the end of the wait was accepted. The "
+        "second allows for rounding up."
     )
     return table_of("Retry-After", columns, rows, note)
 
@@ -336,10 +336,10 @@ def _interference(found: list[Interference]) -> Table:
     }
     note = (
         "A client is a traffic entry or a key. Meanwhile: in the seconds in which the client got a 429; for errors and "
-        "times, in its stages with 429s. The rest of the run may have a lower load. Unexplained: 429s of other traffic "
-        "while its assumed limiter had room. If these are more frequent meanwhile, the client and the other traffic "
-        "may share an undocumented limit. A time is longer if its median or p95 is at least 1.5 times as long and 1 ms "
-        "longer, and the 95 % intervals do not overlap."
+        "times, in its stages with 429s. A higher load meanwhile may also cause a difference. Unexplained: 429s of "
+        "other traffic while its assumed limiter had room. If these are more frequent meanwhile, the client and the "
+        "other traffic may share an undocumented limit. A time is longer if its median or p95 is at least 1.5 times "
+        "as long and 1 ms longer, and the 95 % intervals do not overlap."
     )
     return table_of("Other traffic while a client got 429s", columns, found, note)
 
