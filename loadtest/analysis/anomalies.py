@@ -162,13 +162,16 @@ class Anomalies:
         self._before += chunk.columns.count
 
     def result(self) -> list[Anomaly]:
-        """Return the anomalies that occurred, but ``seconds`` only if nearly all checked operations have it."""
+        """Return the anomalies that occurred.
+
+        ``seconds`` is included only if at least ``_FEW`` and nearly all checked operations have it.
+        """
         seconds = self._found["seconds"]
         few = seconds.count < max(_FEW, _NEARLY_ALL * seconds.possible)
         return [one for one in self._found.values() if one.count and not (one is seconds and few)]
 
     def _note(self, name: str, possible: int, rows: Rows) -> None:
-        """Note that ``possible`` more rows were checked for an anomaly, and that ``rows`` of them have it."""
+        """Note that ``possible`` more rows were checked for an anomaly, and that ``rows`` have it."""
         anomaly = self._found[name]
         words = rows.columns.vocabulary.words
         changes: dict[str, Any] = {"possible": anomaly.possible + possible, "count": anomaly.count + len(rows)}
@@ -205,14 +208,14 @@ def _look(rows: Rows, operation: Operation) -> Iterator[tuple[str, int, Rows]]:
 MOST_KEYS: Final = 64
 """At most this many keys have figures: those with the lowest indices."""
 _SLOWER: Final = 1.5
-"""A key is slow only if its p50 or p95 is at least this factor × that of all other keys together.
+"""A key is slow only if its p50 or p95 is at least this factor × that of the entry's other keys.
 
 Different work per key may cause a smaller factor.
 """
 
 
 class Slower(Result, frozen=True):
-    """A percentile of times (``value_ms``), significantly longer than that of other times (``others_ms``)."""
+    """A percentile of times (``value_ms``), significantly greater than that of other times (``others_ms``)."""
 
     statistic: Literal["p50", "p95"]
     value_ms: float

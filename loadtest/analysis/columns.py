@@ -40,7 +40,7 @@ class Vocabulary:
     """The words of a record and the stages of its plan, as integers.
 
     Attributes:
-        words: all words so far, by column. Outcomes begin with ``OUTCOMES``, and kinds begin with ``KINDS``.
+        words: all words so far, by column. ``outcome`` begins with ``OUTCOMES``, and ``kind`` begins with ``KINDS``.
         stage_keys: every stage of every entry, the warm-up included.
         entry_of: for each stage, the index of its traffic entry in ``entries``.
         in_figures: for each stage, whether figures include it; False at -1 (the set-up and unknown stages).
@@ -84,7 +84,7 @@ class Vocabulary:
         return last[1]
 
     def stage_index(self, traffic: NDArray[np.int32], stage: NDArray[np.int32]) -> Ints:
-        """Return the stage index for each pair of an entry and a stage; -1 if the plan lacks it, as for the set-up."""
+        """Return the stage index for each pair of an entry and a stage; -1 for the set-up and for unknown pairs."""
         stages = self.words["stage"]
         table = [self._places.get((entry, each), -1) for entry in self.words["traffic"] for each in stages]
         places = np.where((traffic < 0) | (stage < 0), len(table), traffic * np.int64(len(stages)) + stage)
@@ -94,7 +94,7 @@ class Vocabulary:
 def _most_arrivals(plan: TrafficPlan) -> float:
     if plan.offered is not None:
         return plan.offered
-    # Random arrivals may exceed the plan. A generous bound is enough, because it only limits memory.
+    # There may be more random arrivals than planned. A generous bound is enough, because it only limits memory.
     return min(2 * sum(stage.arrivals for stage in plan.stages) + 1e6, 1e10)
 
 
@@ -279,7 +279,7 @@ class Rows:
 
     @property
     def by_judged_stage(self) -> "list[tuple[int, Rows]]":
-        """The rows by stage that figures include. Stages without rows are absent."""
+        """The rows of stages that figures include, by stage. Stages without rows are absent."""
         return [(index, rows) for index, rows in self.by_stage if self.columns.vocabulary.in_figures[index]]
 
     @property

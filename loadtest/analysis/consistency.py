@@ -95,7 +95,7 @@ class Consistency:
         self._ended: list[Bools] = [np.zeros(0, bool) for _ in vocabulary.entries]
         """By traffic entry, whether each arrival has an operation row; one byte per arrival."""
         self._open = [_OpenArrivals() for _ in vocabulary.entries]
-        # Operations of a custom user class may have other requests than attempts and polls, and end after the last.
+        # A custom user class may send requests beyond attempts and polls, and end operations after the last request.
         self._own_class = [written_entry(info, name).user is not None for name in vocabulary.entries]
         self._found: dict[str, tuple[int, tuple[int, ...]]] = {}
         self._before = 0

@@ -230,7 +230,7 @@ def place(seconds: Floats, cuts: Floats) -> Ints:
     """Return the bin of each time, and -1 for a time outside all bins."""
     if len(cuts) < 2 or not len(seconds):
         return np.full(len(seconds), -1)
-    # Rows are roughly ordered by time, so a chunk of a long run covers few bins.
+    # Rows are roughly ordered by time. Searching only the few bins that a chunk covers is faster.
     low, high = np.searchsorted(cuts, (np.fmin.reduce(seconds), np.fmax.reduce(seconds)), side="right")
     places: Ints = low - 1 + np.searchsorted(cuts[low:high], seconds, side="right")
     inside = (seconds >= cuts[0]) & (seconds < cuts[-1])

@@ -74,9 +74,9 @@ class Results(Result, frozen=True, kw_only=True):
     second. A new field does not change the number in ``schema``, but a new meaning of a field does.
 
     Attributes:
-        uses: use of each limit in each period between two stage boundaries; ``limits`` in the file.
+        uses: use of each limit in each period between two successive stage boundaries; ``limits`` in the file.
         keys: response times by traffic entry and API key, for entries with several keys. The first 64 keys are listed.
-        slow_keys: keys that are slower than all other keys of their traffic entry together.
+        slow_keys: keys that are significantly slower than the other keys of their traffic entry.
         on_purpose: operations that the scenario expects to end in an error, by traffic entry and kind.
     """
 
@@ -231,7 +231,8 @@ def _default_thresholds(
 ) -> Iterator[Judged]:
     """Yield the failed default thresholds of a finished run.
 
-    Each entry needs an ok operation, and only a few operations of a stage may fail unexpectedly.
+    Each entry needs an ok operation, unless all its stages expect only 429. In each stage, only a few operations may
+    fail unexpectedly.
     """
     if record.info.end != "finished" or record.info.imported:
         return
@@ -240,7 +241,6 @@ def _default_thresholds(
         for name, figures in metrics.traffic.items()
         if figures.operations.sent
         and not figures.operations.ok
-        # An entry needs no ok operation if every stage expects only 429.
         and {stage.expect for stage in written_entry(record.info, name).stages} != {(THROTTLED_STATUS,)}
     }
     for name, offered in dead.items():

@@ -272,7 +272,7 @@ def _nullable(kind: pa.DataType) -> Any:
 
 
 def names_of(directories: Sequence[Path]) -> list[str]:
-    """Return the name of each run directory, or the directory's path if another has the same name."""
+    """Return the name of each run directory, or the directory's path if another directory has the same name."""
     often = Counter(directory.name for directory in directories)
     return [each.name if often[each.name] == 1 else str(each) for each in directories]
 

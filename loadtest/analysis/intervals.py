@@ -47,7 +47,7 @@ THROTTLED_RATE: Final = "throttled_rate"
 GOODPUT: Final = "goodput"
 _TIMES: Final = (RESPONSE, EXECUTION, OVERHEAD)
 _SLACK: Final = 0.01
-"""The number of 429s may leave the replayed range by this share of the requests: some arrive at a window's edge."""
+"""The number of 429s may be outside the replayed range by this share of requests, as some arrive at a window's edge."""
 _NONE: Final = PhaseRange(why_not="the limiter has no windows that begin by the server's clock")
 
 TOO_FEW: Final = "too few independent samples: parts of the stage have none"
@@ -64,7 +64,7 @@ class FoundInterval(Result, frozen=True):
     """An interval, or the reason for its absence.
 
     Attributes:
-        effective_n: number of independent values that would be equally uncertain; null if unknown.
+        effective_n: number of independent values that would give an equally uncertain figure; null if unknown.
         why_not: reason for a missing interval; empty otherwise.
         kind: ``phases`` is the range of 95 % of replays with the assumed limiter. All replays have the same requests,
             but each starts at another moment of the window. ``blocks`` is a 95 % interval from blocks of time, for

@@ -1,6 +1,6 @@
 """``measurements.json``: a run's measurements for comparisons with other runs.
 
-Each stage of each traffic entry has these measurements, except in warm-up and set-up:
+Each stage of each traffic entry, except the warm-up, has these measurements:
 
 * Response time p50 and p95, executionTime p50 and p95, overhead p50. A job's response time is its time to result, so
   its p95 is judged once, as time to result. The client sees a result only at a poll, so this time is an upper bound.
@@ -165,7 +165,7 @@ class _Stage:
 
     def measurements(self) -> list[Measurement]:
         """Return the measurements that have samples, in the order of ``Metric``."""
-        twice = "it is the same as time to result p95, which is judged"
+        twice = "it is the same as time to result p95"
         before = "" if self.key.operation in EXECUTING_OPERATIONS else "its jobs ran before the retrieval"
         found = [
             self._time(Metric.RESPONSE_TIME_P50, RESPONSE, 0.50, self.waits),

@@ -60,7 +60,7 @@ class Values(NamedTuple):
     """Values of one metric in the order of time, with the arrival number of each value.
 
     A response time, time to result, overhead or service time is infinite if its operation or request did not become
-    ok. Values of requests have no arrivals, because an arrival may have several requests.
+    ok. Values of requests have no arrival numbers, because an arrival may have several requests.
     """
 
     numbers: Floats

@@ -71,7 +71,7 @@ class Record:
 
     @cached_property
     def limiter_requests(self) -> dict[str, list[RequestLog]]:
-        """The requests of each assumed limiter that got any, by the limit's name."""
+        """The requests of each assumed limiter, by the limit's name. Limiters without requests are absent."""
         return limiter_requests(self.sent_requests, self.vocabulary, self.info, self.assumed_limits)
 
     @cached_property

@@ -130,7 +130,7 @@ class BinnedTimes:
 
     @cached_property
     def pace(self) -> PaceModels | None:
-        """Models of the times' pace; None if too many batches are empty. Read this only after the last ``add``."""
+        """Models of the times' pace; None if several complete batches are empty. Read this after the last ``add``."""
         return pace_of(self.counts) if fill_batches(self.counts.sum(axis=1)) else None
 
     def error(self, quantile: float) -> float | None:
@@ -169,7 +169,7 @@ class StageBlocks:
         self.decided, self.refused, self.expected = counts[5:]
 
     def error(self, figure: Callable[..., Floats], *counts: Ints) -> float | None:
-        """Return the standard error of a figure made of counts; None if the last count is zero in too many blocks."""
+        """Return the standard error of a figure of ``counts``; None if the last count is zero in too many blocks."""
         if not self.grid.carries(counts[-1]):
             return None
         return self.grid.scatter(figure(*map(self.grid.resampled, counts)))

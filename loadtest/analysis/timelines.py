@@ -20,14 +20,14 @@ _RESPONSE_DOTS: Final = 11_000
 _SLOW: Final = 1_000
 _PER_BIN: Final = 25
 _LAYERS: Final = {Outcome.OK: OK, "429": THROTTLED, Outcome.FAILED: FAILED, "timed out": TIMED_OUT}
-"""The outcome of each layer's dots. The layer "429" has all operations with the last status 429, except time-outs."""
+"""The outcome of each layer's dots. The layer "429" has all operations whose last status is 429, except time-outs."""
 
 
 class Timelines:
     """Collects each traffic entry's times over the course of a run, warm-up included.
 
     ``executions`` has no retrievals, because their jobs ran earlier. ``heats`` has entries with many response
-    times, or with any in a long run. A heat map has at most 181 × 96 counts.
+    times and, in a long run, all entries with response times. A heat map has at most 181 × 96 counts.
     """
 
     def __init__(self, record: Record) -> None:

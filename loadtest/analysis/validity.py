@@ -146,7 +146,7 @@ def _complete(record: Record) -> ValidityCheck:
 
 def _consistent(record: Record) -> ValidityCheck:
     found = record.consistency.result()
-    # If rows are missing, run.json contradicts the remaining rows. `_complete` reports missing rows.
+    # Missing rows would contradict run.json too, but `_complete` already reports them.
     of_run = list(record.consistency.of_run()) if record.rows == record.info.samples else []
     rows = counted(sum(one.count for one in found), "row")
     wrong = [*([f"it has {'; '.join(one.words for one in found)}"] if found else []), *of_run]

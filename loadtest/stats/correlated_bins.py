@@ -7,9 +7,10 @@ of the pace. Each pair of these two parameters on a grid is therefore a model, w
 (Harville, "Bayesian inference for variance components", Biometrika 1974). All pairs have the same prior weight.
 
 An event is 0 or 1, for example an error, or a time below a percentile. A model of events has a correlation time and the
-part of the events' variance that they share. The prior weight of a correlation time is its weight in the models of the
-pace, if these are given. If values share no pace, 55 % of the prior weight is on independent events. Under the weighted
-mixture of all models, the true value is beyond each bound of an interval with a probability of 2.5 %.
+part of the events' variance that they share. The prior weight of a correlation time is its posterior weight in the
+models of the pace, if these are given. Without a pace, or without its models, 55 % of the prior weight is on
+independent events. Under the weighted mixture of all models, the true value is beyond each bound of an interval with a
+probability of 2.5 %.
 ``bench/README.md`` has the share of intervals that contain the true value.
 """
 
@@ -58,7 +59,7 @@ class PaceModels(NamedTuple):
 
     @property
     def drifts(self) -> bool:
-        """Whether a pace with a correlation time of at least ``_DRIFT`` has more than 90 % of the weight."""
+        """Whether models whose pace has a correlation time of at least ``_DRIFT`` have more than 90 % of the weight."""
         return bool(self.weights[_LASTS >= _DRIFT, 1:].sum() > 0.9)
 
     @property
@@ -85,7 +86,7 @@ def pace_of(counts: Ints) -> PaceModels:
     within = max(float(of_each @ scores**2 - (sums**2 / np.maximum(of_bin, 1)).sum()) / max(n - bins, 1), 1e-6)
     rest = (sums - of_bin * (of_each @ scores) / n)[:, None]
     each, spectra, shared = n / bins, _spectra(bins), _PACES * within
-    # Changes of the pace within a bin are part of ``within``, but not of the independent noise.
+    # ``within`` includes changes of the pace within a bin. They are subtracted, because they are not independent noise.
     own = np.array([np.maximum(within - shared * (1 - one.of_bin), within / 20) for one in spectra])
     models = [each * alone + each**2 * shared * one.powers[:, None] for one, alone in zip(spectra, own, strict=True)]
     logs = np.concatenate([_log_likelihood(one, rest, some) for one, some in zip(spectra, models, strict=True)])
@@ -95,7 +96,8 @@ def pace_of(counts: Ints) -> PaceModels:
 def effective_share_n(events: Ints, whole: Ints, pace: PaceModels | None = None) -> float:
     """Return how many independent values would give an equally uncertain share.
 
-    ``whole`` has the number of values in each bin, and ``events`` of them are events. ``pace`` has the stage's models.
+    ``whole`` has the number of values in each bin, and ``events`` of them are events. ``pace`` has the models of the
+    stage's pace.
     """
     share = events.sum() / whole.sum()
     rest = (events - whole * share) / math.sqrt(max(share * (1 - share), 1e-12))
@@ -115,7 +117,7 @@ def effective_n(values: Floats) -> float:
 
 
 def plausible(below: Ints, whole: Ints, pace: PaceModels, quantile: float) -> tuple[Bools, float]:
-    """Return whether each level may contain the quantile, and how many independent values would be equally uncertain.
+    """Return whether each level may contain the quantile, and the effective number of values (see ``effective_n``).
 
     A level is rejected if the share of values up to it is significantly too low, or if the share up to the previous
     level is significantly too high. The models of the pace and the models of the event "a value is at most this level"
@@ -181,13 +183,13 @@ def bins_of_batch(bins: int) -> int:
 
 
 def filled_blocks(counts: Ints, bins: int) -> int:
-    """Count the non-empty blocks among consecutive whole blocks of ``bins`` bins."""
+    """Count the non-empty blocks of ``bins`` successive bins. Bins after the last complete block are left out."""
     whole = len(counts) // bins * bins
     return int(np.count_nonzero(counts[:whole].reshape(-1, bins).sum(axis=1)))
 
 
 def fill_batches(counts: Ints) -> bool:
-    """Whether at most one of a stage's whole batches is empty."""
+    """Whether at most one of a stage's complete batches is empty."""
     batch = bins_of_batch(len(counts))
     return filled_blocks(counts, batch) >= len(counts) // batch - 1
 

@@ -1,10 +1,10 @@
 """Student's t, and differences between two sets of values of one run (the sides), with intervals.
 
 Values come in order of time, because neighbouring values are correlated. Each side's interval is computed for its
-*effective* number of values: as many independent values would be equally uncertain (``correlated_bins``). MOVER, the
-square-and-add method, combines both intervals (Zou & Donner, "Construction of confidence limits about effect measures",
-Statistics in Medicine 2008; for shares it is Newcombe's hybrid score interval, 1998). MOVER accepts asymmetric
-intervals and infinite bounds.
+*effective* number of values: the number of independent values that would give an equally uncertain statistic
+(``correlated_bins``). MOVER, the square-and-add method, combines both intervals (Zou & Donner, "Construction of
+confidence limits about effect measures", Statistics in Medicine 2008; for shares it is Newcombe's hybrid score
+interval, 1998). MOVER accepts asymmetric intervals and infinite bounds.
 
 If row k of both sides has the same input, differences between inputs cancel. Intervals of means and shares then use
 the correlation between the sides, and intervals of percentiles use resampled blocks of rows (circular block bootstrap:

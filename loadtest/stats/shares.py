@@ -1,8 +1,8 @@
 """Shares of a count: intervals, log odds, exact tail probabilities, and tests of a difference.
 
 Each ``EventCount`` has expected log odds, for example those of 429s under a known limiter. ``common_log_odds``
-estimates the difference from them that all counts share, by maximum likelihood (McCullagh & Nelder, "Generalized Linear
-Models", 1989, §4.4).
+estimates one difference between actual and expected log odds for all counts, by maximum likelihood (McCullagh & Nelder,
+"Generalized Linear Models", 1989, §4.4).
 """
 
 import math
