@@ -110,12 +110,15 @@ class ReferenceSettings:
         float, About("Aligned windows start this long after multiples of their length.", 0, _WEEK, seconds=True)
     ] = 0.0
     round_down: Annotated[
-        bool, About("Round down to whole requests (sliding counter) or whole seconds (token bucket).")
+        bool,
+        About(
+            "Round the count down to whole requests (sliding counter), or refill only at whole seconds (token bucket)."
+        ),
     ] = False
     limit_scope: Annotated[Scope, About('Scope of limits. Scopes key and global need a limit "all".')] = "key-and-name"
     draws: Annotated[Draws, About("Requests that count against a limit: all, or only valid requests.")] = "all"
     retry_after: Annotated[Literal["none", "seconds", "date"], About("Retry-After header of a 429.")] = "none"
-    retry_after_factor: Annotated[float, About("Retry-After is the true wait times this factor.", 0, 1000)] = 1.0
+    retry_after_factor: Annotated[float, About("Retry-After is this factor × the true wait.", 0, 1000)] = 1.0
     rate_headers: Annotated[RateHeaderForm, About("Headers that report a limit's state.")] = "none"
     workers: Annotated[int, About("Maximum number of jobs that execute at the same time.", 1, 10_000)] = 64
     threads: Annotated[int, About("Maximum number of threads for plain (not async) functions.", 1, 1000)] = 64
@@ -170,7 +173,7 @@ class ReferenceSettings:
 
     @property
     def limits(self) -> dict[LimitName, Limit]:
-        """The limit of each limit name. In a shared scope, they only define rates ``of limit``."""
+        """The limit of each limit name. In a shared scope, these limits only define rates ``of limit``."""
         return {name: self.enforce.get(name, documented) for name, documented in DOCUMENTED.items()}
 
 

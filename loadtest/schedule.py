@@ -1,9 +1,10 @@
-"""The schedule, which turns arrival rates into intended starts. Pure, without a clock.
+"""The schedule, which turns arrival rates into intended starts. It reads no clock.
 
-Λ(t) is the integral of the arrival rate from the epoch to t. Even arrival k is intended at Λ⁻¹(k), ramps included.
-Poisson arrivals are a seeded unit-rate process mapped through Λ⁻¹ (the time-rescaling theorem, or "time-scale
-transformation" in Lewis & Shedler, "Simulation of nonhomogeneous Poisson processes by thinning", 1979, section 1).
-Arrivals end where Λ ends: an entry with rate r and duration d has ⌈r·d⌉ even arrivals.
+Λ(t) is the integral of the arrival rate from the epoch to t. With ``even`` arrivals, arrival k (from 0) is intended at
+Λ⁻¹(k). ``poisson`` arrivals are a seeded unit-rate process mapped through Λ⁻¹ (the time-rescaling theorem, or
+"time-scale transformation" in Lewis & Shedler, "Simulation of nonhomogeneous Poisson processes by thinning", 1979,
+section 1).
+Arrivals end where Λ ends: an entry with rate r and duration d has ⌈r·d⌉ ``even`` arrivals.
 """
 
 import zlib

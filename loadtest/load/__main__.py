@@ -178,7 +178,7 @@ def _listen(environment: Environment, host: str, port: int) -> MasterRunner:
 
 @dataclass
 class _Target:
-    """State of a target after its latest block. Base and head have one target if their URLs are the same."""
+    """State of a target after its latest block. Base and head share a target if their URLs are the same."""
 
     ended_unix_s: float = 0.0
     used: list[BudgetUse] = field(default_factory=list)
@@ -286,7 +286,8 @@ def _end_early(interrupt: Callable[[], None]) -> None:
 
 
 def _write(progress: ProgressLine) -> None:
-    # A write of up to PIPE_BUF (4,096 bytes) is atomic. A reader that is slow or gone must not delay the load.
+    # A write of up to PIPE_BUF (4,096 bytes) is atomic, so a full pipe loses whole lines. A reader that is slow or gone
+    # must not delay the load.
     with contextlib.suppress(BlockingIOError, BrokenPipeError):
         os.write(sys.stdout.fileno(), encode_progress(progress) + b"\n")
 

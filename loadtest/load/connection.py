@@ -26,7 +26,7 @@ _WRITE: Final = 2
 _RECEIVE: Final = 65_536
 _NEVER: Final = 1 << 63
 _FRESH_NS: Final = 1_000_000_000
-"""Servers keep idle connections open for longer than this: Node.js for 5 s, nginx for 75 s."""
+"""A connection that was idle for less than this is assumed open: Node.js closes it after 5 s, nginx after 75 s."""
 _NOT_YET: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 # X509_V_ERR_… of OpenSSL's x509_vfy.h
 _CERTIFICATE_REASONS: Final = {
@@ -68,7 +68,7 @@ class Resolver:
     def order(self) -> list[str]:
         """Return the addresses to try for the next connection, in order. The list is empty if none may be loaded.
 
-        Addresses of the first known address's IP version come first, in rotating order. Other addresses follow.
+        Addresses of the first known address's IP version come first, in rotating order.
         """
         if self._look_up is not None and (self._under_way is not None or self._now() - self._looked >= FRESH):
             # All callers share one look-up.

@@ -1,7 +1,7 @@
 """The dispatcher. It wakes at the intended start of each arrival, and hands the arrival to a pool of users.
 
-A single process offers all arrivals. Each of n workers offers every n-th arrival, until the *cut*. From the cut on, all
-arrivals are divided anew. All workers agree on the cut (see ``distributed.assignment``).
+Without workers, one process offers all arrivals. Otherwise each of n workers offers every n-th arrival until a *cut*.
+From the cut on, all arrivals are divided anew. All workers agree on the cut (see ``distributed.assignment``).
 """
 
 import ctypes
@@ -42,7 +42,7 @@ _LATE_NS: Final = int(DISPATCH_LAG_MS * 1e6)
 class Timer:
     """Calls a function at given times of the monotonic clock, to within about 0.1 ms.
 
-    ``gevent.sleep`` wakes on a 1 ms grid, and often late. A Linux ``timerfd`` that gevent's loop watches does neither.
+    ``gevent.sleep`` wakes on a 1 ms grid, and often late. A Linux ``timerfd`` that gevent's loop watches avoids both.
     Without ``timerfd``, the timer uses ``gevent.sleep``.
     """
 
@@ -141,7 +141,7 @@ class Partition:
         self._more = Event()
 
     def stop_at(self, cut_ns: int) -> bool:
-        """End the newest stride at ``cut_ns``. If this process has passed the cut, do nothing and return False."""
+        """End the newest stride at ``cut_ns``. If a later arrival has been offered, do nothing and return False."""
         if self._next:
             self._next[-1] = (self._next[-1][0], cut_ns)
             return True

@@ -197,7 +197,7 @@ class Engine:
         session.info.end, session.info.end_reason = "aborted" if reason else "interrupted", reason
 
     def _stopping(self, **_: Any) -> None:
-        """End the run when Locust stops its users, such as after a click on its page or the loss of the last worker."""
+        """End the run when Locust stops its users, as after a click on its page or the loss of the last worker."""
         if self.latest is None or self._conductor is None or self._conductor.ready():
             return
         session, generator = self.latest

@@ -224,7 +224,8 @@ class WorkerClock:
 
     The method is that of NTP (RFC 5905, section 8). The worker sends a report at t1. The master receives it at t2 and
     answers at t3. The worker receives the answer at t4. The offset is ((t1 − t2) + (t4 − t3)) / 2. Its error is at most
-    half of the round trip (t4 − t1) − (t3 − t2). The exchange with the shortest round trip is used.
+    half of the round trip (t4 − t1) − (t3 − t2). Of the latest exchanges, the exchange
+    with the shortest round trip is used.
 
     If both processes seem to run on one machine (``shared``), they have the same clock, unless an exchange shows a
     difference: a process in a time namespace has another clock.

@@ -21,7 +21,7 @@ from loadtest.stats.order_statistics import LogHistogram
 _DEFAULT_WINDOW_S: Final = 60.0
 _RECENT_S: Final = 10.0
 LATE: Final = ""
-"""Cause of held arrivals: they were offered late. The other cause, a full pool, has its traffic entry's name."""
+"""Key for arrivals that were held up because they were offered late. For a full pool, the key is its entry's name."""
 _LEAST_SECOND: Final = 0.5
 """Successive counts of held arrivals are at least this many seconds apart. An earlier tick skips the count."""
 PERCENTILES: Final = {

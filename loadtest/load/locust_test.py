@@ -1,7 +1,7 @@
 """The scenario, target, users and reports of the runs that plain Locust starts.
 
 Four options are added to Locust's command line. Options of Locust that the scenario replaces are rejected, even if
-environment variables or a configuration file set them. The message says what to use instead.
+environment variables or a configuration file set them. The message gives the reason.
 """
 
 import argparse

@@ -24,7 +24,7 @@ from loadtest.targets import allow, refused
 _PATIENCE: Final = 90.0
 _PAUSE: Final = 0.2
 _GENTLE_PAUSE: Final = 1.0
-"""Seconds between tries to seed if the run has a request budget. Retries then use little of a limit."""
+"""Seconds between two requests about a seeded job if the run has a request budget. Retries then use little of it."""
 
 
 class RunningOperation:
@@ -53,7 +53,7 @@ class RunningOperation:
         self._ended = False
 
     def begin(self, kind: RequestKind, send: Callable[[str], Answer]) -> Answer:
-        """Send the operation's first request. After a 429, retry it if the policy allows that."""
+        """Send the operation's first request. After a 429, retry it if the retry policy allows that."""
         intended: int | None = None
         while True:
             self.sample.attempt = attempt = (self.sample.attempt or 0) + 1

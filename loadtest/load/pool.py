@@ -24,7 +24,7 @@ from loadtest.scenario import WARMUP, Polling, Scenario, Traffic
 from loadtest.schedule import Arrival
 from loadtest.seeded_random import seeded_random
 
-if TYPE_CHECKING:  # importing Locust patches the interpreter, which tests of pools avoid
+if TYPE_CHECKING:  # tests import this module without Locust, which patches the interpreter
     from locust.env import Environment
 
 logger = logging.getLogger(__name__)

@@ -1,6 +1,7 @@
 """The request budget of a run. The target's entry in ``targets.toml`` sets it (``leash`` on disk).
 
-Each request is charged before it is sent, including retries, polls and seeding. Each worker gets a part of the budget.
+Each request is charged before it is sent, including retries, polls and seeding. If workers send the load, each worker
+gets a part of the budget.
 """
 
 import time
@@ -24,7 +25,7 @@ class BudgetSpentError(Exception):
 class RequestBudget:
     """Counts requests, and raises ``BudgetSpentError`` before a request that would exceed its bounds.
 
-    Its methods do not wait, so two greenlets cannot take the same last request. ``keys`` is the number of API keys.
+    Its methods do not wait, so two greenlets cannot both take the last request. ``keys`` is the number of API keys.
     ``now`` is a wall clock in unix seconds.
     """
 
@@ -75,7 +76,7 @@ class RequestBudget:
         return self._bounds is not None
 
     def reserve_half(self) -> BudgetUse:
-        """Give up half of this worker's remaining budget. Return its new total, or zeros without a budget."""
+        """Give up half of this worker's remaining budget. Return the new ``allowed``, or zeros without a budget."""
         if self.allowed is None:
             return BudgetUse()
         for name in BudgetUse.__struct_fields__:

@@ -47,14 +47,14 @@ from loadtest.schedule import Arrival
 from loadtest.targets import Target, allow, header_values, tls_context
 
 _FOLD_EVERY: Final = 5_000
-"""While many arrivals and samples are counted, the live figures are updated once for this many of them."""
+"""The live figures are updated after this many counted arrivals and samples."""
 _SESSIONS: WeakKeyDictionary[Environment, "Session"] = WeakKeyDictionary()
 
 
 def session_of(environment: Environment) -> "Session":
     """Return the current session of a Locust environment, for users that Locust creates."""
     if environment not in _SESSIONS:
-        raise GreenletExit  # the run could not begin, which is logged. Locust then creates no users, without an error
+        raise GreenletExit  # the run could not begin, as the log says. This ends the user without another message
     return _SESSIONS[environment]
 
 

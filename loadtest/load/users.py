@@ -39,7 +39,7 @@ from loadtest.words import suggestion
 
 
 class WorkflowUser(locust.User):
-    """Takes arrivals from the pool of its traffic entry. ``perform`` carries out those that have no ``mistake``."""
+    """Takes arrivals from the pool of its traffic entry. ``perform`` carries out arrivals without a ``mistake``."""
 
     abstract = True
     traffic_name: ClassVar[str]

@@ -73,7 +73,7 @@ def route(scope: AsgiScope, path: str) -> LimitName:
 
 
 def allow(scope: AsgiScope, method: str) -> None:
-    """Raise ``ApiError`` 405 with the ``Allow`` header if a request does not use the method ``method``."""
+    """Raise ``ApiError`` 405 with the ``Allow`` header if a request does not use ``method``."""
     if scope["method"] != method:
         headers = ((b"allow", method.encode()),)
         raise ApiError(ErrorCode.METHOD_NOT_ALLOWED, f"Only {method} is allowed here", {"allow": [method]}, headers)

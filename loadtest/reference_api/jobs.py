@@ -85,7 +85,7 @@ class QueueFullError(Exception):
 
 
 class JobStore:
-    """All jobs of a server. A fixed number of workers execute them, and a bounded queue holds the rest.
+    """All jobs of a server. At most ``workers`` workers execute them, and a bounded queue holds the rest.
 
     Assumptions: the documentation does not say how long a finished job is kept (``retention``, in s). It lists
     ``executionTime`` for every status, but does not define its value for a pending job (``pending_time``).

@@ -218,7 +218,7 @@ def _mismatch(workflow: str, field: str, problem: str) -> ApiError:
 
 
 def _load(spec: str) -> list[Callable[..., Any]]:
-    """Return a module's workflow functions: the functions in ``__all__``, or else all public functions of its own."""
+    """Return a module's workflow functions: the functions in ``__all__``, or else its own public functions."""
     load = _from_file if spec.endswith(".py") or os.sep in spec else _from_name
     try:
         # A module's output goes to standard error, because standard output begins with the server's address.

@@ -251,6 +251,6 @@ class Attendance:
 
 
 async def wait(seconds: float, scope: AsgiScope) -> None:
-    """Hold a request for some seconds. Raise ``DisconnectedError`` as soon as its client hangs up."""
+    """Hold a request for ``seconds``. Raise ``DisconnectedError`` as soon as its client hangs up."""
     with _Watch(scope):
         await asyncio.sleep(seconds)

@@ -44,7 +44,7 @@ def main(master: tuple[str, int], base: Path, *, with_parent: bool) -> int:
     except (OSError, RecursionError) as error:
         raise TargetError(
             f"no master answers at {master[0]}:{master[1]}",
-            "Start the master first; `loadtest run --help` has its options.",
+            "Start the master first; see --bind in `loadtest run --help`.",
         ) from error
     refusal = AsyncResult()
     worker = Worker(

@@ -2,9 +2,9 @@
 
 The assignment changes in two steps, so that each arrival belongs to exactly one worker. First the master proposes a
 cut: a moment slightly ahead of now. A worker that agrees ends its share of the schedule at the cut. Once all workers
-have agreed, the next assignment begins at the cut. A worker that has passed the cut rejects it, and the master proposes
-a later cut. The master also proposes a later cut if it loses a worker that has not answered. A disconnected worker
-offers arrivals for a while, but stops before it counts as lost.
+have agreed, the next assignment begins at the cut. A worker that has passed the cut (offered a later arrival) rejects
+it, and the master proposes a later cut. The master also proposes a later cut if it loses a worker that has not
+answered. A disconnected worker offers arrivals for a while, but stops before it counts as lost.
 
 A worker packs its samples into batches, and keeps each batch until the master has recorded it. Only the master can
 detect that two workers received the same job id, or that a lost worker did not record an arrival.
@@ -26,7 +26,7 @@ from loadtest.record.run_info import CpuSample, WorkerInfo
 from loadtest.record.samples import Sample
 from loadtest.schedule import Arrival, TrafficSchedule
 
-if TYPE_CHECKING:  # importing Locust patches the interpreter, which tests of batches avoid
+if TYPE_CHECKING:  # tests import this module without Locust, which patches the interpreter
     from loadtest.load.session import Session
 
 SLACK: Final = 2
@@ -99,7 +99,7 @@ class Assigner:
     def step(self, now_ns: int, margin_ns: int, alive: set[str]) -> Reassignment | Assignment | None:
         """Return the next message: a reassignment for its ``waiting`` workers, an assignment for all workers, or None.
 
-        ``now_ns`` counts from the epoch. A new cut is at least ``margin_ns`` later.
+        ``now_ns`` counts from the epoch. A new cut is at least ``margin_ns`` after ``now_ns``.
         """
         change = self._change
         if change is None:
@@ -149,10 +149,10 @@ class Member:
     """Time since the epoch when it left or was lost."""
     lost: bool = False
     returned: int = 0
-    """Number of times that it returned after a loss. Its arrivals around a loss may have no sample."""
+    """Number of times that it returned after it counted as lost. Arrivals around these times may have no sample."""
     leaving: bool = False
     closed: bool = False
-    """Whether the master has recorded all its samples."""
+    """Whether the master has recorded all samples of this worker."""
     handed: int = 0
     """Number of other workers' arrivals that the master has sent to it."""
     cpu: list[CpuSample] = field(default_factory=list)

@@ -93,7 +93,7 @@ class WorkerReport(RunMessage, tag=True, kw_only=True):
     bug: str | None = None
     """Traceback of an error in the harness or in a module that the scenario names."""
     user_error: str | None = None
-    """One sentence about the bug if a class that the scenario names raised it."""
+    """A sentence about ``bug`` if a class that the scenario names raised the error."""
 
 
 class CutAnswer(RunMessage, tag=True):

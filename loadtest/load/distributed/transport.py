@@ -99,7 +99,7 @@ class Mailbox:
 class UserDispatcher:
     """Gives each worker its users once, when the worker joins the run.
 
-    The ``fixed_count`` of a user class is its number of users on all workers together.
+    The ``fixed_count`` of a user class is its number of users before they are divided among the workers.
     """
 
     def __init__(self, worker_nodes: list[WorkerNode], user_classes: list[type[User]], *, mailbox: Mailbox) -> None:

@@ -137,7 +137,7 @@ def _shown(session: Session, generator: LoadGenerator) -> dict[str, Any]:
                 "called": kind.several,
                 "begins": kind == OPERATIONS[info.traffic[traffic].operation][0],
                 "limit": limit,
-                # Requests per window that all limiters of the assumed limit accept together.
+                # Requests per window that the assumed limit accepts, summed over its limiters.
                 "count": assumed.limit_on(limit).count * assumed.quotas(info.traffic[traffic].key_count),
                 "window_s": assumed.limit_on(limit).window,
                 "edge_s": _edge_s(info, assumed, assumed.limit_on(limit).window, generator.clock),
