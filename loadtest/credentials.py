@@ -10,15 +10,15 @@ from loadtest.errors import InputError
 KEYS_VARIABLE: Final = "WORKFLOW_API_KEYS"
 ENDPOINT_VARIABLE: Final = "WORKFLOW_ENDPOINT"
 LOCAL_KEY: Final = "local-dev-key"
-"""The API key if WORKFLOW_API_KEYS is not set. This key is public and protects nothing."""
+"""The API key if WORKFLOW_API_KEYS is unset or blank. This key is public and protects nothing."""
 LOCAL_ENDPOINT: Final = "local"
-"""The value of ``x-wf-endpoint`` if WORKFLOW_ENDPOINT is not set."""
+"""The value of ``x-wf-endpoint`` if WORKFLOW_ENDPOINT is unset or blank."""
 
 HEADER_SAFE: Final = re.compile(r"[\x21-\x7e]+")
 
 
 def api_keys(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
-    """Return the distinct comma-separated keys of WORKFLOW_API_KEYS. If it is unset or blank, return the local key.
+    """Return the distinct comma-separated keys of WORKFLOW_API_KEYS. If it is unset or blank, return ``LOCAL_KEY``.
 
     Raises ``InputError`` if a key cannot be sent in a header. The message does not show the key.
     """
@@ -44,7 +44,7 @@ def workflow_endpoint(environ: Mapping[str, str] = os.environ) -> str | None:
 
 
 def credentials(environ: Mapping[str, str] = os.environ) -> tuple[tuple[str, ...], str]:
-    """Return the keys and the endpoint to send. If a variable is unset, its local default is used.
+    """Return the keys and the endpoint to send. If a variable is unset or blank, its local default is used.
 
     Raises ``InputError`` if a key or the endpoint cannot be sent in a header.
     """
@@ -54,7 +54,7 @@ def credentials(environ: Mapping[str, str] = os.environ) -> tuple[tuple[str, ...
 def side_environment(side: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the environment of a side (``base`` or ``head``) of ``loadtest compare``.
 
-    A variable ``HEAD_NAME`` replaces ``NAME`` for ``head``, for example ``HEAD_WORKFLOW_API_KEYS``.
+    For ``head``, a variable ``HEAD_NAME`` replaces ``NAME``. For ``base``, ``BASE_NAME`` does.
     """
     prefix = f"{side.upper()}_"
     own = {name.removeprefix(prefix): value for name, value in environ.items() if name.startswith(prefix)}

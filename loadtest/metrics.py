@@ -18,7 +18,7 @@ INTERVAL_STATISTICS: Final = ("p50", "p90", "p95")
 INTERVALS: Final = tuple(
     f"{name}.{each}" for name in ("response_time", "execution_time", "overhead") for each in INTERVAL_STATISTICS
 )
-"""Metrics with an interval from ``analysis.time_blocks``, by which a confident threshold on them is judged."""
+"""Metrics with an interval from ``analysis.time_blocks``. A confident threshold on them judges this interval."""
 Statistic = Literal["mean", "p50", "p90", "p95", "p99", "max"]
 STATISTICS: Final[tuple[Statistic, ...]] = ("mean", "p50", "p90", "p95", "p99", "max")
 TIMES: Final = {
@@ -74,7 +74,7 @@ class Nature(NamedTuple):
     Attributes:
         scale: the scale of differences: ``log`` for times and rates, ``logit`` (log odds) for shares.
         worse: 1 if higher is worse, -1 if lower is worse.
-        prior_sd: standard deviation between runs on the metric's scale. It is assumed until enough runs are known.
+        prior_sd: assumed standard deviation between runs, on the metric's scale. More runs reduce its weight.
         definition: version of the metric's definition. A new version computes other values from the same record.
     """
 

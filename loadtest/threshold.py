@@ -118,7 +118,7 @@ def parse_threshold(
     """Parse a requirement such as ``response_time.p50 < 800ms``, or ``response_time.p50 < 1.2x stage ramp``.
 
     Raises:
-        WrongValueError: if the text is not a threshold, or ``confident`` is set for a metric without an interval.
+        WrongValueError: if the text is not a valid threshold, or ``confident`` is set for a metric without an interval.
     """
     match = _FORM.match(text)
     if match is None:

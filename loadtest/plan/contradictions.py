@@ -55,7 +55,7 @@ class Contradiction(msgspec.Struct, frozen=True, kw_only=True):
     """``workflow``, ``retrievals``, ``polls``, ``retry``, ``percentile``, ``pool``, ``window``, ``threshold``,
     ``multiplier``, ``wait``, ``polling``, ``generator``, ``budget``."""
     key: str
-    """Dotted key in the scenario. Stages have their names in the plan, and thresholds their numbers (from 0)."""
+    """Dotted key in the scenario. It contains a stage's name in the plan, or a threshold's number (from 0)."""
     message: str
     remedy: str
 
@@ -243,7 +243,7 @@ def _read_back(question: Question, forecast: Forecast) -> Iterator[Contradiction
 
 
 def _seldom_polled(forecast: Forecast) -> Iterator[Contradiction]:
-    """Yield a contradiction for each entry whose polling interval is longer than the median duration of its jobs."""
+    """Yield a contradiction for each entry whose polling interval exceeds the known median duration of its jobs."""
     for entry in forecast.made:
         interval = entry.traffic.polling.interval
         polled = entry.plan.operation in POLLED_OPERATIONS
@@ -314,7 +314,7 @@ def _percentiles(forecast: Forecast, threshold: Threshold, stages: list[int], ke
 
 
 def _decided(forecast: Forecast, threshold: Threshold, stages: list[int], key: str) -> Iterator[Contradiction]:
-    """Yield a contradiction if the limits alone violate a threshold on 429s, in every replay or in some."""
+    """Yield a contradiction if the limits alone violate a threshold on 429s in at least one replay."""
     if threshold.metric not in _REFUSALS or threshold.operator == "within":
         return
     part, whole = _REFUSALS[threshold.metric]
@@ -333,9 +333,9 @@ def _decided(forecast: Forecast, threshold: Threshold, stages: list[int], key: s
 
 
 def samples(forecast: Forecast, stage_numbers: list[int], *, sent: bool = False) -> int:
-    """Return the number of latencies in some stages, in the replay with the fewest.
+    """Return the number of operations with a response time in some stages, in the replay with the fewest.
 
-    ``sent`` includes throttled operations.
+    With ``sent``, throttled operations count, too.
     """
     values = forecast.counts("operations", stage_numbers) - forecast.counts(Outcome.DROPPED, stage_numbers)
     if not sent:

@@ -181,7 +181,7 @@ class _Replay:
         # A concurrency limit does not know the wait. The reference server then states one second.
         wait = (decision.retry_after or 1.0) * self._question.retry_after
         now = self._epoch + time
-        # A client subtracts the response's own date, which is rounded down to the second.
+        # From a date, a client subtracts the response's ``Date`` header, which is rounded down to the second.
         return float(math.ceil(now + wait) - math.floor(now)) if self._question.as_date else float(math.ceil(wait))
 
     def _accepted(self, time: float, operation: _Operation, key: int, decision: Decision, *, runs: bool) -> None:
@@ -234,7 +234,6 @@ class _Replay:
         decision = self._ask(_RETRIEVAL, key, time, stage_number)
         if self._held:
             self._release(_RETRIEVAL, key, time, decision)
-        # Only a limiter with a queue delays answers.
         answered = time + min(decision.delay, entry.traffic.timeout) if decision.delay else time
         done = decision.allowed and (not decision.delay or self._waits(operation, decision))
         if not (done and answered >= accepted + self._offer.durations[index][number]):

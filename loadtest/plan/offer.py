@@ -195,7 +195,7 @@ class Offer:
 def offer(made: list[PlannedEntry], seed: int, drawn: int = 0) -> Offer:
     """Return the arrivals of a run with the seed ``seed``.
 
-    A run's seed does not determine how long workflows take, so each value of ``drawn`` gives other durations.
+    A run's seed does not determine how long workflows take, so each value of ``drawn`` gives other random durations.
     """
     durations = []
     mistakes = list[dict[int, str]]()

@@ -215,7 +215,7 @@ class LimitDemand:
     def _asked(self, limit: str, key: int, at: float, inside: float) -> tuple[float, float]:
         """Return the demand on a key's limiter: requests/s at ``at``, and the requests that arrive at once.
 
-        ``inside`` is a time within the stages that count, because ``at`` may be a boundary between stages.
+        Only stages that are under way at ``inside`` count, because ``at`` may be a boundary between stages.
         """
         names = self.assumed.together(limit)
         rate = burst = 0.0

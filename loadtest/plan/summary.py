@@ -55,11 +55,11 @@ class StageRow(msgspec.Struct, frozen=True, kw_only=True):
     """Share of requests that get a 429."""
     executions: Spread | None
     samples: int | None
-    """Number of latencies, in the replay with the fewest."""
+    """Number of operations with a response time, in the replay with the fewest."""
     percentiles: list[str]
     """Percentiles that have enough ``samples``."""
     over: list[str]
-    """Limits on the entry's requests that all traffic together exceeds during the stage."""
+    """Limits on the entry's requests that the planned demand of all traffic exceeds in this stage."""
     expect_429: bool
 
 
@@ -79,7 +79,7 @@ class LimitRow(msgspec.Struct, frozen=True, kw_only=True):
     share: float | None
     """Demand on the busiest limiter ÷ its limit. Null for a concurrency limit."""
     throttled_rate: Spread
-    """Share of requests that get a 429 with this schedule."""
+    """Share of requests that get a 429, in the replays with this seed."""
     chance: float
     """Share of replays with at least one 429. If arrivals are random, these are the replays with other seeds."""
 

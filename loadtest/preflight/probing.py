@@ -37,9 +37,9 @@ _UNKNOWN_WORKFLOW: Final = "loadtest-probe-no-such-workflow"
 _UNAVAILABLE: Final = 503
 _TIMEOUT_S: Final = 120.0
 _PATIENCE: Final = 4.0
-"""While answers arrive, a burst's answers are awaited for about this many times the probe's patience."""
+"""While answers arrive, the wait for a burst's answers may last this many times the probe's patience."""
 _LATE_S: Final = 0.1
-"""This machine counts as busy if a tenth of the requests are late by more than this in s (bench/README.md)."""
+"""This machine counts as busy if a tenth of the requests leave more than this many s late (bench/README.md)."""
 _LATE: Final = 0.1
 """Lateness up to this share of the documented window is tolerated, too, because it matters less in a long window."""
 _REST: Final = 2
@@ -105,7 +105,7 @@ class Sender:
         tasks = [asyncio.create_task(self._send(each, request, key)) for each in replies]
         await asyncio.sleep(send.after[-1])
         waiting, longest = set(tasks), self.now() + send.patience * (1 if send.held else _PATIENCE)
-        # Wait while answers arrive, because a busy machine reads them late. If the limiter holds requests, wait less.
+        # Wait while answers arrive, because a busy machine reads them late. If a queue holds requests, wait less.
         while waiting and (first or self.now() < longest):
             done, waiting = await asyncio.wait(
                 waiting, timeout=_TIMEOUT_S if first else send.patience, return_when=asyncio.FIRST_COMPLETED
@@ -246,7 +246,7 @@ async def probe_limit(
         passed = sender.sent - sender.rejected
         found, again = await attempts.probe(name)
         executed = sender.sent - sender.rejected - passed
-    elif not found.rejected:  # this proves nothing about the limit
+    elif not found.rejected:  # requests that execute nothing may not count against the limit
         left = (
             ": allow --workflow NAME" if name is None else f": the requests or the time left are too few to run {name}"
         )
@@ -264,7 +264,7 @@ def _late_s(replies: Sequence[Sent]) -> float:
 
 
 def _overtaken(replies: Sequence[Sent], *, waits: bool = True) -> bool:
-    """Whether answers came after the probe went on. With ``waits``, only rejections count."""
+    """Whether answers came after the probe continued. With ``waits``, only rejections count."""
     return any(reply.status and not reply.awaited and (reply.refused or not waits) for reply in replies)
 
 

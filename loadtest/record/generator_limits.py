@@ -48,10 +48,7 @@ def longest_busy(cpu: Iterable[CpuSample]) -> int:
 
 
 def full_pools(processes: Iterable[GeneratorInfo]) -> Counter[str]:
-    """Return a count for each traffic entry. It grows while arrivals wait for a user of a full pool.
-
-    The count is the number of arrivals that waited, plus 2 for each second during which an arrival waited.
-    """
+    """Return a count for each traffic entry. It grows while arrivals wait for a user of a full pool."""
     held = Counter[str]()
     for name, pool in (each for process in processes for each in process.pools.items()):
         held[name] += pool.waited + round(2 * pool.full_s) if pool.size >= pool.cap else 0

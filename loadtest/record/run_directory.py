@@ -82,7 +82,7 @@ def point_latest(directory: Path) -> None:
 def find_run(run: str, reports: Path = Path("reports")) -> Path:
     """Find a run's directory by path, by id below ``reports``, or by ``latest``. Raise ``InputError`` if there is none.
 
-    If the newest run has not ended, ``latest`` is the newest run that has ended. A note on stderr says so.
+    While the newest run is still running, ``latest`` is the newest run that is not. A note on stderr says so.
     """
     for candidate in (Path(run), reports / run):
         # Looking for a file raises if the name is too long or a folder is unreadable.
@@ -172,7 +172,7 @@ def load(directory: Path) -> RunInfo:
     """Read ``run.json``. Raise ``RecordError`` if it is missing, damaged, or of another schema version."""
     path = directory / FILE_NAME
     info = read_versioned(path, RunInfo, SCHEMA_VERSION)
-    # A check of the types does not find these errors.
+    # msgspec checks only types, so it does not find these errors.
     for name in info.target.limits:
         if name not in LIMIT_NAMES:
             raise RecordError(f"{path} is damaged: {name!r} is not a limit - at `$.target.limits`")

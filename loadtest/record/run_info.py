@@ -49,7 +49,7 @@ class PauseInfo(msgspec.Struct, kw_only=True):
 
 
 class PoolInfo(msgspec.Struct, kw_only=True):
-    """A pool of users in one generator process: it began with ``started``, has ``size``, and can grow to ``cap``."""
+    """A pool in one generator process. It began with ``started`` users, has ``size``, and can grow to ``cap``."""
 
     started: int
     size: int
@@ -118,7 +118,7 @@ class WorkerInfo(msgspec.Struct, kw_only=True):
 
 
 class AssignmentInfo(msgspec.Struct, kw_only=True):
-    """The workers that share the schedule from ``from_s`` (since the epoch) on. Their order sets their shares."""
+    """The workers from ``from_s`` (since the epoch) on. A worker's place in the list determines its arrivals."""
 
     number: int
     from_s: float
@@ -198,7 +198,7 @@ class BudgetUse(msgspec.Struct, kw_only=True):
     operations: int = 0
     requests: int = 0
     executions: int = 0
-    """Runs and submits that were sent. Those that got a 4xx after the preflight do not count."""
+    """Runs and submits that were sent. Those with a 4xx count only in the preflight."""
 
 
 class BudgetInfo(msgspec.Struct, kw_only=True):
@@ -242,7 +242,7 @@ class TargetInfo(msgspec.Struct, kw_only=True):
     limits: dict[str, Limit]
     """A scenario's rates in units of a limit refer to these limits, even if other limits are in force."""
     limiter: str = "fixed-window"
-    """The assumed algorithm. If the target is embedded, the fields up to ``draws`` describe its real limiter."""
+    """The assumed algorithm. The fields from here to ``draws`` describe the real limiter of an embedded target."""
     burst: Annotated[int, Meta(ge=1, le=2**53)] | None = None
     """Number of requests that the limiter accepts at once. Null for the algorithm's default."""
     count_rejected: bool = False
@@ -255,7 +255,7 @@ class TargetInfo(msgspec.Struct, kw_only=True):
     limit_all: Limit | None = None
     """The limit on requests of all kinds together, for the scopes ``key`` and ``global``."""
     draws: str = "all"
-    """Requests that count against a limit: ``all`` that have a valid key, or only ``valid`` requests."""
+    """Requests that count against a limit: ``all`` with a valid key, or only the ``valid`` requests."""
     faults: list[FaultInfo] = []
     budget: BudgetInfo | None = msgspec.field(default=None, name="leash")
     """Null for a loopback target without an entry in ``targets.toml``."""

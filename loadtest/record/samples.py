@@ -174,7 +174,7 @@ def warm_up_without_pandas() -> None:
     """Pack one sample before a run, because Arrow's first conversion takes over 100 ms.
 
     The import of pandas is blocked meanwhile. It takes 0.25 s of CPU time and 60 MB, and is not needed here.
-    ``to_pandas``, and a ``to_numpy`` that may copy, still import pandas later.
+    ``to_pandas`` and ``to_numpy(zero_copy_only=False)`` still import it later.
     """
 
     class NoPandas:

@@ -139,7 +139,7 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True)
 
     def problems(self) -> Mapping[str, object]:
-        """Return messages about wrong combinations of keys, and whether each applies. The first to apply is raised."""
+        """Return messages about wrong combinations of keys, and whether each applies. The first that does is raised."""
         return {}
 
     @model_validator(mode="after")

@@ -326,7 +326,7 @@ class Traffic(Strict):
             self._recording = read_recording(folder / stage.recorded, stage.speed, stage.duration)
 
     def key_number(self, arrival: int) -> int:
-        """Return the number of an arrival's key, from 0. It may exceed the number of keys."""
+        """Return the number of an arrival's key, from 0. Callers take it modulo the number of the entry's keys."""
         return arrival if self._recording is None else self._recording.key_list[arrival]
 
     def problems(self) -> Mapping[str, object]:

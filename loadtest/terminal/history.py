@@ -106,7 +106,7 @@ def _change(each: HistoryChange) -> Sequence[str]:
 
 
 def _proposals(path: Path, changes: Sequence[HistoryChange]) -> Iterator[str]:
-    """Yield commands, for the latest change first. They begin a baseline period at a step, or reject an odd run."""
+    """Yield commands for the latest changes. They begin a baseline period at a step, or reject an odd run."""
     shown = [each for each in changes if each.kind != "trend"]
     for each in shown[: -1 - _MOST_PROPOSED : -1]:
         _, _, where, size, *_ = _change(each)
