@@ -92,7 +92,7 @@ class AssumedLimits:
 
     @property
     def windowed(self) -> bool:
-        """Whether a quota belongs to a window. Rejections may then last until the window ends."""
+        """Whether the algorithm counts requests in windows. Rejections may then last until the window ends."""
         return ALGORITHMS[self.spec.algorithm].windowed
 
     @property

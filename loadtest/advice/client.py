@@ -33,14 +33,14 @@ JITTER = 0.05  # seconds by which the time to the server varies
 POLLS: tuple[float, ...] = (1.0, 2.0, 5.0)  # seconds after acceptance at which a job is polled
 CLIENTS = 1  # processes that share the limits
 UNFINISHED = 500  # maximum number of jobs in progress
-MOST_OPEN = 32  # maximum of unanswered requests; a run counts only for its first second, because its answer comes late
+MOST_OPEN = 32  # maximum of unanswered requests; a sync run counts only in its first second: its answer comes late
 JOBS, ENDED = "/v1/workflows/jobs", ("completed", "failed")
 _TURN = float(os.environ.get("WORKFLOW_CLIENT", random.random() * CLIENTS)) / CLIENTS  # noqa: S311
 _unfinished: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
 
 class LimitPace:
-    """The pace on one limit. A 429 slows it down, at least to the rate accepted in the last SECONDS."""
+    """The pace on one limit. A 429 slows it to the rate accepted in the last SECONDS, or below."""
 
     def __init__(
         self, lock: Any, count: int, seconds: float, burst: int, spacing: float, *, silent: float = 1.0

@@ -1,7 +1,8 @@
 """Comparison of the paced policy with usual policies and a bound, under every limiter that may be in force.
 
 A replay of the limiters in virtual time gives the bound: a time before which no client can finish its work. The paced
-policy sends as fast as every limiter that may be in force accepts, and polls at the times that cost least.
+policy sends as fast as every limiter that may be in force accepts. Its poll times balance the wait for results against
+the number of polls.
 """
 
 import math
@@ -31,7 +32,8 @@ _MARGIN_S: Final = 0.001
 _COSTS: Final = (0.01, 0.1, 0.3, 1.0, 3.0, 10.0, math.inf)
 """Costs of a poll that are tried, as multiples of the median execution time."""
 _SIMULATED: Final = 10_000
-"""Polling plans are simulated for at most this many jobs. With more jobs, waiting one window more hardly matters."""
+"""Polling plans are simulated for at most this many jobs. With more jobs, one more window hardly changes the total
+time."""
 _EQUAL: Final = 1.005
 """Two times count as equal if their ratio is at most this."""
 _QUOTA: Final = 0.9
@@ -234,7 +236,7 @@ def poll_times(execution_s: Floats, cost_s: float) -> tuple[float, ...]:
 
 
 def paced(work: Work, limits: Limits, *, told: bool = True) -> Policy:
-    """Return the paced policy. It follows the limiters that may be in force and polls at the times that cost least.
+    """Return the paced policy. It follows the limiters that may be in force, and polls as in ``_plan_polls``.
 
     If ``told`` is False, the clients do not know that other clients share the limits.
     """
@@ -253,11 +255,11 @@ def _with_polls(policy: Policy, times: tuple[float, ...]) -> Policy:
 
 
 def _plan_polls(work: Work, limits: Limits, policy: Policy) -> tuple[float, ...]:
-    """Return the plan with the most polls that do not delay the work."""
+    """Return the polling plan with the most polls among those that do not delay the work."""
     typical = float(np.median(work.execution_s)) or 1.0
     plans = list(dict.fromkeys(poll_times(work.execution_s, cost * typical) for cost in _COSTS))
     if work.rate is None and work.count <= _SIMULATED:
-        # The pace depends on all limiters that may be in force, so their combinations differ little.
+        # The pace depends on all limiters that may be in force, so one combination of them suffices.
         world = limits.worlds[0]
         ends = [Simulation(work, limits, world, _with_polls(policy, each)).run().seconds for each in plans]
         return next(times for times, end in zip(plans, ends, strict=True) if end <= _EQUAL * min(ends))
@@ -270,7 +272,10 @@ def _plan_polls(work: Work, limits: Limits, policy: Policy) -> tuple[float, ...]
 
 
 def next_poll(times: tuple[float, ...], elapsed: float) -> float:
-    """Return the seconds until the next poll of a job that was accepted ``elapsed`` s ago. In the end, gaps grow."""
+    """Return the seconds until the next poll of a job that was accepted ``elapsed`` s ago.
+
+    After the last of ``times``, gaps grow.
+    """
     for time in times:
         if time > elapsed:
             return time - elapsed

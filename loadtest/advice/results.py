@@ -34,8 +34,8 @@ class PolicyResult(msgspec.Struct, frozen=True, kw_only=True):
     polls_per_job: float | None = None
     """None for sync runs and for a log."""
     worst: str = ""
-    """The limit with the most 429s, or without 429s the most used limit. If several limiters may be in force, the
-    algorithm follows."""
+    """The limit with the most 429s, or without 429s the most used limit. If several limiters may be in force, its
+    algorithm is appended."""
 
     @property
     def rejected_per_1000(self) -> float:

@@ -54,7 +54,7 @@ class SimulatedEnd:
 
 
 class _Served:
-    """The state of a limit of the server, with counts of its requests."""
+    """One of the server's limits: its limiter, and counts of its requests."""
 
     __slots__ = ("decide", "held", "limiter", "rejected", "sent")
 

@@ -38,7 +38,8 @@ _BEYOND_S = 0.05
 _WORKERS: Final = 10_000
 """Number of jobs that the embedded target executes at once. Every job then starts when accepted, as simulated."""
 _KEPT: Final = ("operation", "workflow", "timeout", "connect_timeout", "read_timeout", "parameters")
-"""Keys of the present traffic entry that both policies use. The embedded target's jobs have other parameters."""
+"""Scenario keys of the present traffic entry that both policies use. With an embedded target, workflow and parameters
+differ."""
 _REST_S: Final = 5.0
 """Seconds added to a client's give-up time and to the end of the run."""
 _BURST_S: Final = 0.25
@@ -141,7 +142,7 @@ def _plain(value: Any) -> Any:
 def _advised(work: Work, limits: Limits, polling: Polling) -> tuple[Policy, list[float]]:
     """Return the advised policy and the start times of its jobs in s. The policy polls once and does not adapt."""
     count, seconds, burst, spacing = pace(limits, work.names)
-    if limits.shared:  # Each poll uses a request of the limit.
+    if limits.shared:  # A job and its poll use two requests of the shared limit.
         count, burst, spacing = max(1, count // 2), max(1, burst // 2), 2 * spacing
     burst = max(1, burst - math.ceil(_BURST_S / spacing)) if spacing else burst
     starts: list[float] = []

@@ -50,7 +50,7 @@ class Candidate(NamedTuple):
     def spacing(self, clients: int, jitter_s: float) -> float:
         """Return a safe time in s between two requests of a client, if the clients take turns."""
         limit = self.limit
-        if self.algorithm == CONCURRENCY:  # This limit has no pace, so adaptation begins with this spacing.
+        if self.algorithm == CONCURRENCY:  # It has no pace, so a client that adapts begins with this spacing.
             return clients / limit.count
         if self.windowed and (share := (limit.count - 1) // clients):
             return (limit.window + jitter_s) / share

@@ -93,7 +93,7 @@ class Level(msgspec.Struct, frozen=True, kw_only=True):
     """Requests of the whole run."""
     entries: dict[str, EntryLevel]
     limits: dict[LimitName, LimitLevel]
-    """The limits that requests used."""
+    """The limits that got requests."""
     constraint: Constraint | None = None
     """The bottleneck; None if the level holds or is inconclusive."""
     limit: LimitName | None = None

@@ -1,17 +1,18 @@
 """Bayesian bisection. It chooses the next rate and estimates the range that contains the true rate.
 
 The true rate θ is the rate at which half of the runs with fresh seeds pass. A run at rate x passes with probability
-1 / (1 + (x/θ)^(1/s)), a logistic curve over log-rate with the width s. In a small share of runs, the lapses, the rate
-does not matter. A grid holds the posterior of θ and s. Each level runs near the median of θ, so that a pass and a
-failure are equally likely (Waeber, Frazier and Henderson, "Bisection search with noisy responses", 2013). The answer is
-a credible interval of θ.
+1 / (1 + (x/θ)^(1/s)), a logistic curve over log-rate with the width s. The result of a small share of runs, the lapses,
+does not depend on the rate. A grid holds the posterior of θ and s. Each level runs near the median of θ, so that a pass
+and a failure are equally likely (Waeber, Frazier and Henderson, "Bisection search with noisy responses", 2013). The
+answer is a credible interval of θ.
 
 *Prior of θ.* Guesses from rate limits have up to half of the weight. The rest is highest at the scenario's own rate and
 falls by a factor of e for each factor of e in rate. Without guesses, the median of θ is twice the scenario's rate after
 a pass at this rate, and half of it after a failure.
 
-*Prior of s.* The count of n random arrivals has the relative standard deviation 1/√n, so s = k/√n with a factor k.
-Simulated queues have k between 0.5 and 2. If arrivals are even, only the service varies, and k is usually smaller.
+*Prior of s.* If n random arrivals are expected, their number has the relative standard deviation 1/√n, so s = k/√n with
+a factor k. Simulated queues have k between 0.5 and 2. If arrivals are even, only the service varies, and k is usually
+smaller.
 
 *Guesses.* The forecast replays the scenario's schedule through the assumed limiters. A limit's guess is the highest
 multiplier at which the judged stage has no more 429s than the thresholds allow. Levels improve the guess, because their
@@ -70,7 +71,8 @@ _FLAT: Final = 1.25
 _GROWTH_MS: Final = 5.0
 """A median is also flat if it grew by at most this, because other processes lengthen medians of 1 ms by several ms."""
 _OWN: Final = 0.97
-"""If jobs that do not wait would need less than this share of the accepted polls, waiting jobs exhausted the limit."""
+"""If jobs that do not wait would need less than this share of the accepted polls, waiting jobs exhausted the retrieval
+limit."""
 
 
 class StageCounts(NamedTuple):
@@ -119,7 +121,7 @@ def outcomes(levels: Sequence[Level]) -> list[tuple[Level, bool]]:
 
 
 def _unjudged(levels: Sequence[Level]) -> list[Level]:
-    """Return the inconclusive levels that do not count. The search goes on to faster runs, which have more values."""
+    """Return the inconclusive levels that ``outcomes`` leaves out. Faster runs, which have more values, follow them."""
     counted = [level for level, _ in outcomes(levels)]
     return [level for level in levels if level.outcome == "inconclusive" and level not in counted]
 
@@ -185,7 +187,7 @@ def _free(levels: Sequence[Level], *, repeats: bool) -> Bools:
     passed = [level.multiplier for level, passed in outcomes(levels) if passed]
     unjudged = [level.multiplier for level in _unjudged(levels)]
     fastest = _STEP * max([*passed, *unjudged], default=1 / _STEP)
-    # Until a rate has failed, only a faster run adds information.
+    # Until a rate has failed, only a rate above all passed rates adds information.
     slowest = max(unjudged if bounded(levels) else [*unjudged, *passed], default=0.0)
     free: Bools = (fastest * (1 + _FINE / 2) >= RATES) & (slowest < RATES)
     for rate in [*unjudged, *(level.multiplier for level, _ in outcomes(levels))]:
@@ -235,7 +237,7 @@ class LimitForecast:
         drawn = {name for each in traffic.values() for name in LIMITS_OF_OPERATION[each.operation]}
         # A limit does not bound the rate if the thresholds allow it to reject everything.
         self._drawn = [name for name in LIMIT_NAMES if name in drawn and self._allowed.get(name, 0.0) < 1]
-        # The searches for different limits mostly try the same multipliers.
+        # Cached, because the searches for different limits mostly try the same multipliers.
         self._shares = cache(self._rejected_shares)
 
     def guesses(self, levels: Sequence[Level] = ()) -> list[Guess]:
@@ -345,8 +347,8 @@ def flat_until(levels: Sequence[Level]) -> float | None:
 def with_causes(levels: Sequence[Level]) -> list[Level]:
     """Correct the constraints of levels: if waiting jobs exhausted the poll budget, the constraint is the service.
 
-    The passed level with the fewest polls per unit of load shows how many polls jobs need if they do not wait. If the
-    limit accepts more polls than that, jobs waited.
+    The passed level with the fewest polls per unit of load shows how many polls jobs need if they do not wait. If more
+    polls than that were accepted at a level, its jobs waited.
     """
     name = LimitName.RETRIEVAL
     held = [level for level in levels if level.outcome == "holds" and name in level.limits]

@@ -17,11 +17,12 @@ _MINUTE: Final = 60
 _ONE: Final = 1.1
 """Up to this many polls per job count as one poll."""
 _NEARLY: Final = 0.9
-"""Above this share of a limit, the limit is nearly exhausted. Below it, 429s are unexpected."""
+"""A limit is nearly exhausted above this share of it. Below this share of a guess, 429s are unexpected."""
 
 
 class EarlyStopError(Exception):
-    """Ends a search early. ``words`` are the reason. Without a range, ``code`` is usually the exit code."""
+    """Ends a search early. ``words`` are the reason. Without a range, ``code`` is the exit code, unless the generator
+    was the bottleneck."""
 
     def __init__(self, words: str, code: ExitCode) -> None:
         super().__init__(words)

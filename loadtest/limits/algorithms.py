@@ -52,8 +52,8 @@ class LimiterSpec:
         count_rejected: whether rejected requests count too.
         scope: the requests that one limiter counts.
         phase: seconds from a multiple of W on the server's clock to the start of an aligned window.
-        round_down: whether the limiter rounds down. A sliding counter rounds the previous window's part to whole
-            requests, and a token bucket rounds the time to whole seconds.
+        round_down: whether the limiter rounds down. A sliding counter rounds the previous window's weighted count to
+            whole requests, and a token bucket rounds the time to whole seconds.
     """
 
     algorithm: str = "fixed-window"

@@ -44,7 +44,7 @@ def candidates(requests: RequestLog, assumed: LimiterSpec, offset: float, reach:
         *_without_burst(requests, assumed, offset, reach, windowed=True),
         *_any_phase(requests, offset, reach),
         *_with_burst(requests, assumed),
-        # A clock of whole seconds that is shifted by 1 s gives the same decisions.
+        # A clock of whole seconds that is shifted by 1 s gives the same decisions, so shifts of up to 0.5 s suffice.
         *_aligned(requests, stepped, offset, min(reach, 0.5)),
         *_without_burst(requests, assumed, offset, reach, windowed=False),
     ]
@@ -88,7 +88,8 @@ def _counted(requests: RequestLog, spec: LimiterSpec, loads: Loads, shift: float
 def _any_phase(requests: RequestLog, offset: float, reach: float) -> Iterator[Fit]:
     """Fit a fixed window with a phase. A window must have begun between a rejection and the next accepted request.
 
-    The phase that agrees with most of these intervals is used. Nothing is yielded if clock error explains this phase.
+    The phase inside the largest number of these intervals is used. Nothing is yielded if clock error explains this
+    phase.
     """
     window, times = requests.limit.window, requests.times
     after = np.flatnonzero(requests.rejected[:-1] & requests.accepted[1:])

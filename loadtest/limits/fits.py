@@ -43,8 +43,8 @@ _PHASES: Final = 7
 EVIDENCE: Final = 6.9
 """A fit is clearly worse than another if its score is lower by more than this: e^6.9 ≈ 1000 times less likely."""
 _FURTHER: Final = 6
-"""An interval's thresholds are tried below twice the best threshold plus this number. Twice a small threshold would be
-too low."""
+"""To find an interval, thresholds below 2 × the best threshold + this number are tried. Without it, small thresholds
+would get too few tries."""
 
 Fitted = Literal["count", "burst", "shift", "rate", "phase"]
 
@@ -229,7 +229,7 @@ def compare_with(requests: RequestLog, spec: LimiterSpec, shift: float) -> Fit:
 
 def unheld_by_queue(requests: RequestLog, loads: Loads, limit: Limit) -> Bools:
     """Return which accepted requests were answered before a queue would have released them."""
-    # Requests that were sent earlier, but within the tolerance, may have arrived later.
+    # Requests that were sent earlier, but within the tolerance, may have arrived later, so the wait excludes them.
     back = np.searchsorted(requests.times, requests.times - requests.tolerance_s, side="left")
     swapped = requests.passed.least[:-1] - requests.passed.least[back]
     wait = (loads[0] - swapped) / limit.rate
@@ -291,7 +291,8 @@ def _not_excluded(
         tried.append((judge(some, loads, best, spec, limit), best, loads))
     top = max((each for each, *_ in tried), key=lambda each: each.score)
     held = [each for each in tried if not beats(top, each[0])]
-    # If times are whole seconds, a wrong shift leaves many decisions undecidable and is hardly contradicted.
+    # If times are whole seconds, a wrong shift leaves many decisions undecidable and is hardly contradicted, so its
+    # score must exclude it.
     if requests.grain_s and ALGORITHMS[fit.spec.algorithm].aligned:
         held = [each for each in held if each[0].score >= top.score - EVIDENCE]
     ends = [end for _, best, loads in held for end in _thresholds(some, loads, best)]

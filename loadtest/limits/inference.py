@@ -206,7 +206,7 @@ def _kind(fit: Fit) -> tuple[str, bool]:
 
 
 def _with_phases(fit: Fit, left: list[Fit]) -> Fit:
-    """Give a fixed window's fit the phases of the best fit in ``left`` whose interval of phases is wide, if any is."""
+    """Give a fixed window's fit the first wide interval of phases among the fits in ``left``, if there is one."""
     wide = [each.phases for each in left if each.phases and each.phases[1] - each.phases[0] > _ALIGNED_S]
     return replace(fit, phases=wide[0]) if wide and fit.spec.algorithm == "fixed-window" else fit
 

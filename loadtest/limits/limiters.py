@@ -238,7 +238,7 @@ class SlidingCounter(Limiter):
     def _wait(self, until: float) -> float:
         """Return the seconds until p(1 − f) + c + 1 ≤ N in this window or in the next window, where c becomes p."""
         spare = self._count - self._now - 1
-        # Rounding down hides up to one request of the previous window's part.
+        # Rounding p(1 − f) down makes room up to one request earlier.
         more, later = (1, 2 * GRAIN) if self._round_down else (0, 0.0)
         if spare >= 0:
             return max(0.0, until - (spare + more) * self._window / self._before + later) if self._before else 0.0

@@ -6,7 +6,7 @@ A request was wrongly rejected if the limiter had room for it, and wrongly admit
 
 The arrival of a request at the server is known within a tolerance, and the decision on an unanswered request is
 unknown. Each algorithm therefore gives bounds on the load. A limiter accepts a request if load + 1 ≤ threshold. A
-decision is undecidable if one bound leads to an acceptance and the other to a rejection.
+decision is undecidable if the limiter accepts the request at the lower bound and rejects it at the upper bound.
 """
 
 import math
@@ -177,7 +177,7 @@ class _Windows:
         numbers, self._firsts = numbers[used], firsts[used]
         self._sizes = ends[used] - self._firsts
         follows = np.flatnonzero(numbers[1:] == numbers[:-1] + 1)
-        self._befores = self._firsts.copy()  # first request of the previous window; its own if that is empty
+        self._befores = self._firsts.copy()  # of the previous window; of the same if that is empty
         self._befores[follows + 1] = self._firsts[follows]
         self._left = np.minimum(np.maximum(np.repeat(numbers + 1, self._sizes) - times / window, 0.0), 1.0)
 

@@ -30,7 +30,7 @@ _WINDOWS_S: Final = (1, 5, 10, 15, 30, 60, 300, 600, 900, 1800, 3600)
 _TRIED: Final = 3_000
 """Other windows are tried with at most this many requests, to limit the time of the analysis."""
 _GROUPS: Final = 10
-"""Other windows are tried with the requests of the busiest keys, at most this many."""
+"""Other windows are tried with the requests of at most this many keys, the busiest."""
 _HELD_S: Final = 0.25
 """Assumed seconds from a decision to the stamp, if a log has stamps of requests' ends but no durations."""
 
@@ -127,7 +127,7 @@ def _count(requests: RequestLog, inference: Inference, source: SourceInfo, clock
         together = max(1.0, float(np.median(_within(requests.times, requests.tolerance_s))))
         least_score = max(fit.score for fit in fits) - EVIDENCE * together
         fits = [fit for fit in fits if fit.score >= least_score]
-        # If stamps are much later than decisions, accepted requests contradict every limiter.
+        # If stamps are much later than decisions, accepted requests contradict every limiter, and no count is certain.
         if int(fits[0].wrong.sum()) > _SURE / 3 * fits[0].accepted:
             return None
     ranges = [count_interval(requests, fit, *clock) for fit in fits]

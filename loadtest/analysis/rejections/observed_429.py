@@ -214,7 +214,7 @@ def _look(record: Record, requests: RequestLog, inferred: Inference) -> tuple[Li
     since_epoch = np.full(len(requests.times), np.nan)
     since_epoch[requests.judged] = sent["start"] / 1e9
     codes_of = Counter(sent["error_code"][sent["status"] == THROTTLED_STATUS].tolist())
-    called = [*record.vocabulary.words["error_code"], NO_CODE]  # the last place is index -1, no code
+    called = [*record.vocabulary.words["error_code"], NO_CODE]  # index -1 stands for no code
     # Show the windows of the named limiter, else of the assumed limiter.
     shown = inferred.named[0] if inferred.word == "named" else fit
     if (shown.spec, shown.limit) == (fit.spec, fit.limit):

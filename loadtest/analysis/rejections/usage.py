@@ -44,7 +44,7 @@ class LimitUsage(Result, frozen=True, kw_only=True):
         stretch: names of the period's stages that use the limit. If only polls of earlier jobs use it, names of all
             stages in the period.
         share: requests sent ÷ requests that the sustained rate allows, over all quotas. For a concurrency limit, it is
-            the mean number of requests in flight ÷ the sum of all quotas. Requests that get 429 do not count.
+            the mean number of requests in flight, without those that get 429, ÷ the sum of all quotas.
         throttled_rate: 429s ÷ requests sent.
         keys: keys with their own quotas, the busiest first. Empty for a single quota or a concurrency limit.
     """

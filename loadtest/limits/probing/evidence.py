@@ -42,8 +42,8 @@ class VolleyOrder:
     Attributes:
         at: earliest start, in unix seconds of our clock.
         patience: seconds to wait for a further answer. Unanswered requests then count as accepted.
-        held: whether a queue holds accepted requests. Their answers come late, so the caller does not begin to wait for
-            another answer later than ``patience`` after the last send.
+        held: whether a queue holds accepted requests. Their answers come late, so the caller's last wait for an answer
+            starts at most ``patience`` after the last send.
         spread: seconds over which the requests are spread; 0 to send them together.
     """
 
@@ -252,7 +252,7 @@ class BurstSender:
         in_order = sorted(answers, key=lambda each: each.sent)
         sent, answered = np.array([(each.sent, each.answered) for each in in_order]).T
         volley = Volley(sent, answered, sum(each.passed for each in answers))
-        if who == "own" or not volley.passed:  # rejections of the other key or limit may count, too
+        if who == "own" or not volley.passed:  # the limiter may count rejected requests, whatever their key or limit
             self._past.experiments[-1].append(volley)
         return volley
 

@@ -2,9 +2,9 @@
 
 A hypothesis is a row of three parameters: N and W (for buckets, B and the seconds per refilled request), and the offset
 of the server's clock. Each hypothesis is replayed with all requests, for several random draws of their arrival times.
-If a draw accepts more or fewer requests of a burst than the server, it gets less weight, and another draw may replace
-it (a particle filter: Gordon, Salmond and Smith, IEE Proceedings F 1993). Likely rows are kept and varied, within and
-beyond their range.
+If the replay of a draw accepts more or fewer requests of a burst than the server, this draw gets less weight, and
+another draw may replace it (a particle filter: Gordon, Salmond and Smith, IEE Proceedings F 1993). Likely rows are kept
+and varied, within and beyond their range.
 """
 
 import itertools
@@ -34,11 +34,10 @@ _PER_MISS: Final = 3.5
 """Each surplus or missing accepted request of a burst makes a draw e^3.5 = 33 times less likely. 3.5 is between
 FAR / 2 and FAR, so that two misses exclude a limiter, and a single miss does not."""
 _LIKELY: Final = 1.5 * _PER_MISS
-"""Parameters are likely if the natural log of their likelihood is at most this far below the best. One and a half
-missed requests cost as much."""
+"""Parameters are likely if the natural log of their likelihood is at most this far below the best."""
 _USUAL: Final = 2.0
 """If network delays decide how many requests of a burst are accepted, even the true limiter may lose up to this much
-log-likelihood. A missed request costs more."""
+log-likelihood. A missed request costs more (``_PER_MISS``)."""
 _SHORT_S: Final = 1.0
 """A probe cannot tell whether windows up to this length in s begin with a request or by the clock, because clocks may
 differ by 0.5 s."""
@@ -225,7 +224,7 @@ class Hypotheses:
 
     def _offsets(self, window: float, seen: ProbeEvidence) -> Floats:
         """Return the offsets to try, in s. If any phase is possible, some offsets end a window between two bursts."""
-        if self.bucket and self.aligned:  # its clock shows whole seconds; the draws of a row differ by up to 0.2 s
+        if self.bucket and self.aligned:  # steps of 0.2 s suffice: ``_weigh`` shifts draws by ±0.1 s
             return np.linspace(-0.4, 0.4, 5)
         if not (self.aligned or self._chained):
             return np.zeros(1)
@@ -306,7 +305,7 @@ def best(
     budget: tuple[float, float],
     lasts: Callable[[Floats], Floats],
 ) -> Experiment | None:
-    """Return the experiment that separates the most pairs of cases for its cost; None if none separates a pair.
+    """Return the experiment that separates the most pairs of cases for its cost; None if all separate too few.
 
     A case is a likely limiter of a rival model. ``most`` is the largest size of a burst. ``left`` requests remain.
     Bursts are at least ``blur`` s apart. ``until`` is the latest start of the last burst. The cost is relative to the
@@ -324,7 +323,7 @@ def best(
     separated = _separated([(_foreseen(replay, times, counts, lasts(counts)), of) for replay, of in cases], counts)
     cost = 1 / _EXPERIMENTS + counts.sum(axis=0) / budget[0] + (times[-1] - now) / budget[1]
     chosen = int(np.argmax(separated / cost))
-    if separated[chosen] < 2 / _CASES**2:  # one pair of cases, in either order
+    if separated[chosen] < 2 / _CASES**2:
         return None
     return [(float(at), int(count)) for at, count in zip(times[:, chosen], counts[:, chosen], strict=True) if count]
 

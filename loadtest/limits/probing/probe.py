@@ -90,7 +90,7 @@ class Prober(BurstSender):
         while True:  # this ends, because each experiment uses requests
             begin = self._clock()
             self._weigh()
-            if self._sure:  # finer steps may widen the bounds
+            if self._sure:  # weigh again, because finer steps may widen the bounds
                 self._weigh()
             if self._sure or (chosen := self._choose()) is None:
                 break
@@ -285,7 +285,7 @@ class Prober(BurstSender):
         """
         if self._many > self.documented.count / 4:  # the quota of a short window recovers too much meanwhile
             return
-        if self._others and not last:  # at the end, the limit must be exhausted once more
+        if self._others and not last:  # keep requests to exhaust the limit once more at the end
             self._left -= self.documented.count
         for who in self._others:
             count = self._many if last else 1
@@ -300,7 +300,7 @@ class Prober(BurstSender):
             unused = not any(each.who == who and each.passed and each.sent > window for each in self._past.answers)
             through = (yield from self._volley(self._now, count, who)).passed
             rejected = not (yield from self._volley(self._now, 1)).passed
-            if rejected and not through and unused:  # an unused quota accepts at least one request
+            if rejected and not through and unused:  # an unused quota of its own accepts at least one request
                 self._shared[who] = True
             elif rejected and last and through == count:  # a window may have begun meanwhile, but hardly at both tries
                 self._shared[who] = False if who in self._separate else None

@@ -212,9 +212,9 @@ def known(
 ) -> tuple[dict[LimitName, Limit], LimiterSpec | None]:
     """Return the limits that agree with the documentation, and their limiter.
 
-    Limits with another verdict are left out, because other clients may use a part of them. The limiter is None if a
+    Limits with another verdict are left out, because their numbers are uncertain. The limiter is None if a
     limit is left out, if limits have different limiters, or if a limiter is unknown. If ``round_down`` differs among
-    the limiters that may be in force, the given value applies.
+    the limiters that may be in force, the argument applies.
     """
     agreeing = ((each.limit, each.limit_found) for each in findings if each.verdict == "as documented")
     limits = {name: limit for name, limit in agreeing if limit is not None}
@@ -233,7 +233,7 @@ class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
     target: str
     findings: list[LimitFinding]
     embedded: bool = False
-    """Whether the probe started the target itself. The target then no longer runs."""
+    """Whether the probe started the target, and stopped it at the end."""
 
 
 class ProbeProgress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
@@ -355,7 +355,7 @@ def retry_after(answers: Sequence[ProbeAnswer]) -> str:
         if accepted is None:
             continue
         judged += 1
-        # A rejected request that overlaps the accepted request may have arrived later.
+        # A rejected request that overlaps the accepted request may have arrived later, so it is ignored.
         earlier = following[: following.index(accepted)]
         before = (other.sent for other in earlier if other.answered <= accepted.sent)
         early += over < max(before, default=each.sent) - 0.05
