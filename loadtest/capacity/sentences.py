@@ -21,8 +21,10 @@ _NEARLY: Final = 0.9
 
 
 class EarlyStopError(Exception):
-    """Ends a search early. ``words`` are the reason. Without a range, ``code`` is the exit code, unless the generator
-    was the bottleneck."""
+    """Ends a search early, for the reason ``words``.
+
+    Without a range, ``code`` is the exit code, unless the generator was the bottleneck.
+    """
 
     def __init__(self, words: str, code: ExitCode) -> None:
         super().__init__(words)
