@@ -23,7 +23,7 @@ _CREDIT: Final = 1 / 16
 _DECREASE: Final = 0.75
 """A 429 multiplies the pace by this factor, unless the last window accepted even less."""
 _SETTLE: Final = 0.25
-"""Further 429s count as the same event if they come within this part of a window."""
+"""Further 429s within this share of a window count as the same event."""
 _INCREASE: Final = 0.1
 """Relative growth of the pace in the window after a 429. The growth doubles in each further window without a 429."""
 _MOST_DOUBLED: Final = 5.0

@@ -34,7 +34,7 @@ _TOLERANCE: Final = 1.03
 """The scenario's threshold lets the advised policy take at most this multiple of its virtual time."""
 _BEYOND = 1.02
 _BEYOND_S = 0.05
-"""The poll comes 0.05 s after 1.02 times the longest execution time, because jobs start late."""
+"""The advised policy polls 0.05 s after 1.02 times the longest execution time, because jobs start late."""
 _WORKERS: Final = 10_000
 """Number of jobs that the embedded target executes at once. Every job then starts when accepted, as simulated."""
 _KEPT: Final = ("operation", "workflow", "timeout", "connect_timeout", "read_timeout", "parameters")

@@ -329,7 +329,7 @@ def flat_until(levels: Sequence[Level]) -> float | None:
     flat = None
     smallest = dict[tuple[str, str], float]()
     for level in sorted(levels, key=attrgetter("multiplier")):
-        # Without ok operations, times are unknown.
+        # Without ok operations, times are unknown, so the level is skipped.
         if level.constraint != Constraint.ERRORS and all(e.response_p50_ms is None for e in level.entries.values()):
             continue
         grew = [

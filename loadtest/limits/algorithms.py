@@ -195,7 +195,10 @@ ALGORITHMS: Final[dict[str, Algorithm]] = {each.name: each for each in _ALL}
 
 
 def at_once(spec: LimiterSpec, limit: Limit) -> int:
-    """Return how many requests are accepted at once after a long silence: the burst, or else the limit's count."""
+    """Return how many requests are accepted at once after a long silence.
+
+    This is the spec's or default burst or, for algorithms without a burst, the limit's count.
+    """
     default = ALGORITHMS[spec.algorithm].default_burst
     return limit.count if default is None else spec.burst or default(limit)
 

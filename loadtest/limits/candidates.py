@@ -200,7 +200,7 @@ def _first_bursts(requests: RequestLog, loads: Loads) -> range:
     Before the first rejection, loads are the same whether or not rejected requests count.
     """
     first = int(np.argmax(requests.rejected))
-    # Requests sent together reach the server in any order.
+    # Requests sent together reach the server in any order, so acceptances soon after the rejection are tried too.
     later = int(np.searchsorted(requests.times, requests.times[first] + TOGETHER_S))
     least, most = (
         max(1, math.ceil(float(loads[0][:end][requests.accepted[:end]].max(initial=0.0)) - SLACK) + 1)
@@ -238,7 +238,7 @@ def _rates(requests: RequestLog) -> Iterator[tuple[Limit, tuple[Fitted, ...]]]:
         if not may_fit(some, (fastest[0], slowest[1])):
             continue
         factor = max(factors, key=lambda each: (scored(each), -abs(each - centre)))
-        if not fit(factor).fits:  # under even load, many decisions contradict a slightly wrong rate
+        if not fit(factor).fits:  # a slightly wrong rate fits badly under even load: use a finer grid
             near = (factor + (factors[1] - factors[0]) * np.linspace(-1, 1, 41)).tolist()
             factor = max(near, key=lambda each: (scored(each), -abs(each - factor)))
         if fit(factor).fits:

@@ -156,7 +156,7 @@ def _blocked(requests: RequestLog) -> float | None:
     lasted = 0.0
     for part in np.split(np.arange(len(requests.times)), requests.begins[1:]):
         rejected = part[requests.rejected[part]]
-        # Requests sent together reach the server in any order.
+        # Requests sent together reach the server in any order, so those sent with the rejected request are left out.
         later = part[requests.times[part] > requests.times[rejected[0]] + TOGETHER_S] if len(rejected) else rejected
         if requests.accepted[later].any():
             return None

@@ -18,7 +18,7 @@ from loadtest.units import Limit
 
 _TINY: Final = 1e-6
 VECTORISED: Final = "fixed-window"
-"""The algorithm that is replayed by counting requests in windows."""
+"""The only algorithm whose ``replay`` is vectorised."""
 
 
 def replay(spec: LimiterSpec, limit: Limit, times: Floats, ends: Floats | None = None) -> Bools:

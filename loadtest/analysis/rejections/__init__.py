@@ -27,7 +27,7 @@ from loadtest.record.run_info import RunInfo
 from loadtest.units import Limit
 
 HEADERS_KEPT: Final = 50_000
-"""The rate-limit headers of at most this many responses are kept. Later headers are dropped."""
+"""The rate-limit headers of at most this many responses are kept."""
 MOST: Final = 1_000_000
 """At most this many requests are kept per limit name. No decision is predicted for later requests."""
 _LIMIT: Final = np.array([LIMIT_NAMES.index(LIMIT_OF_KIND[kind]) for kind in KINDS], np.int8)
@@ -51,7 +51,7 @@ class SentRequests:
     def __init__(self) -> None:
         self.complete = True
         self._room = np.full(len(LIMIT_NAMES), MOST)
-        # np.empty allocates pages lazily.
+        # np.empty allocates pages lazily, so unused rows take no memory.
         self._table: NamedColumns = np.empty(MOST * len(LIMIT_NAMES), list(_COLUMNS.items()))
         self._kept = 0
         self.rate_headers: dict[int, str] = {}

@@ -117,7 +117,7 @@ def retry_after(record: Record, requests: RequestLog) -> RetryAfter:
 
 
 def _next_accepted(requests: RequestLog) -> Ints:
-    """For each request, return the place of its limiter's first accepted request from there on; n if there is none."""
+    """For each request, return the place of its limiter's first accepted request from it on; n if there is none."""
     n = len(requests.times)
     place = np.arange(n)
     following = np.minimum.accumulate(np.where(requests.accepted, place, n)[::-1])[::-1]

@@ -297,7 +297,7 @@ def _begins(requests: RequestLog, fit: Fit) -> tuple[Ints, Floats]:
 
 
 def _torn(times: Floats, firsts: Ints) -> Bools:
-    """Return True for windows with an edge within a burst. Requests of a burst arrive in any order."""
+    """Return True for windows with an edge within a burst."""
     gaps, crowded = np.diff(times, prepend=-np.inf), in_bursts(times)[1]
     torn = np.append(crowded[firsts] & crowded[firsts - 1] & (gaps[firsts] <= BURST_GAP_S), False)
     return np.asarray(torn[:-1] | torn[1:])

@@ -15,7 +15,7 @@ from loadtest.limits.probing.results import Compliance, LimitFinding, ModelFit, 
 from loadtest.units import Limit
 
 REQUESTS: Final = 5.5
-"""A probe sends at most this many times the documented count (docs/capacity.md)."""
+"""A probe sends at most this multiple of the documented number of requests (docs/capacity.md)."""
 _USUAL: Final = 2500, 180.0
 """A goal: nine of ten probes of a documented limit take at most these requests and seconds (bench/README.md)."""
 _NARROW: Final = 0.1
