@@ -245,7 +245,7 @@ class Reason(Word):
     HEAD_TOO_LARGE = "head_too_large", "The answer has more than 256 KiB before its body."
     ANSWER_TOO_LARGE = (
         "answer_too_large",
-        "The answer exceeds 16 MiB, decompressed or not, or all answers being read exceed 512 MiB.",
+        "The answer exceeds 16 MiB, decompressed or not, or the answers being read exceed 512 MiB in all.",
     )
     UNKNOWN_ENCODING = "unknown_encoding", "The answer's compression was not requested, or is unknown."
     UNDECODABLE_BODY = "undecodable_body", "The compressed body is damaged."

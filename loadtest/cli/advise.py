@@ -31,7 +31,7 @@ from loadtest.runs.advise import advise
 def command(**options: Any) -> int:
     """Compare clients' policies in virtual time, and advise the policy that finishes soonest without 429s.
 
-    The present policy is that of SCENARIO, or else of the scenario of the --from run. Without SCENARIO, --from and
+    The present policy is that of SCENARIO, or else of the --from run. Without SCENARIO, --from and
     --target, the advice assumes the documented limits, and allows for every algorithm. Nothing is sent. The result is a
     page, advice.json and, if possible, a scenario to confirm the advice.
     """

@@ -47,7 +47,7 @@ from loadtest.units import Limit
 @click.option(
     "--key",
     type=click.Choice(["header", "address", "none"]),
-    help="Property that identifies a client.  [default: the key's header if the log has it, else the address]",
+    help="Property that identifies a client.  [default: the first of these that the log has]",
 )
 @click.option(
     "--stamp",

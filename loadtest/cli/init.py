@@ -210,7 +210,7 @@ def scenario_text(request: CurlRequest | None) -> str:
         operation=operation,
         what=f'job_ids = "{_JOBS_FILE}" {_JOB_NOTE}' if job else f"{_toml(workflow=workflow)}\n{_INPUTS}",
         polling=_POLLING if slow else "",
-        # By default, an entry of targets.toml allows 10 % of each limit, including the limit of polls.
+        # Submits and polls stay within 10 % of their limits, which an entry of targets.toml allows by default.
         rate=("2% of limit" if slow else "5% of limit") if request else "80% of limit",
         duration="120s" if request else "60s",
         parameters="\n" + _toml(traffic={name: {"parameters": parameters}}) + "\n" if parameters else "",

@@ -22,7 +22,7 @@ from loadtest.runs.probe import probe
 @click.option("--rate", type=NumberRange(1, 1000), default=100.0, show_default=True, help="Maximum requests/s.")
 @click.option("--workflow", metavar="NAME", help="Run this workflow if a limit ignores requests that execute nothing.")
 @click.option("--save", metavar="NAME", help="Write limits that are as documented into this entry of targets.toml.")
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON, and write no files.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON instead of writing a report.")
 @shared("output_dir")
 def command(**options: Any) -> int:
     """Measure the enforced LIMITs and their algorithms, and compare them with the documentation.

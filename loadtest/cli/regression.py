@@ -141,8 +141,8 @@ def history(scenario: str | None, *, place: Path, html: Path | None, form: str |
 def audit(scenario: str | None, *, place: Path, as_json: bool) -> None:
     """Replay the rule over a history to estimate its false-alarm rate and the smallest change it can detect.
 
-    Accepted runs in stretches without a change are compared with other runs of their stretch. An adjacent run serves as
-    the rerun.
+    Only stretches of accepted runs without a change are replayed. Each run is compared with others of its stretch, and
+    a neighbouring run serves as the rerun.
     """
     for path in _history_files(place, scenario):
         found = auditing.audit(known := _read(path), tracked)

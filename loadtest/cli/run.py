@@ -18,7 +18,7 @@ from loadtest.runs.run import RunOptions, make_run
 )
 @shared("target_version", "plots", "png", "full")
 def command(**given: Any) -> int:
-    """Run SCENARIO, a file or a name in scenarios/, and report it. The exit code is the verdict.
+    """Run SCENARIO, a scenario's file or name, and report it. The exit code is the verdict.
 
     Keys and endpoint come from WORKFLOW_API_KEYS and WORKFLOW_ENDPOINT; an embedded target has its own. Every host
     except loopback needs an entry in targets.toml.

@@ -41,7 +41,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         self._check()
 
     def _check(self) -> None:
-        """Check this kind's own rules, or raise ``WrongValueError``."""
+        """Check the rules of this kind. Raises ``WrongValueError``."""
 
     @property
     def kind(self) -> str:

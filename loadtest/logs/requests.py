@@ -177,8 +177,8 @@ def _took(fields: Fields) -> pa.Array:
 def _parse_stamps(column: pa.Array) -> tuple[pa.Array, int, bool]:
     """Parse time stamps as integers, in ns since 1970; null if the text is not a time stamp.
 
-    Also return the number of fractional digits of the most precise stamp, at most 9, and whether any stamp has no time
-    zone. Such stamps count as UTC.
+    Also return the number of fractional digits of the most precise stamp, at most 9, and whether any date has no time
+    zone. Such dates count as UTC.
     """
     parts = compute.extract_regex(column, _FORM)
     second, fraction, zone = (compute.if_else(parts.is_valid(), part, None) for part in parts.flatten())
@@ -196,7 +196,7 @@ def _parse_stamps(column: pa.Array) -> tuple[pa.Array, int, bool]:
 
 
 def _seconds(text: bytes) -> tuple[int | None, int, bool]:
-    """Convert a stamp without its fraction to ns. Also return 3 if it is in ms, else 0, and whether it lacks a zone."""
+    """Convert a stamp without fraction to ns. Also return 3 if it is in ms, else 0, and whether a date has no zone."""
     form = text.decode()
     if form.isdecimal():
         number = int(form[:18])

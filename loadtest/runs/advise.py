@@ -49,12 +49,12 @@ class _Known:
     Attributes:
         assumed: the limits that the scenario's rates refer to, as in ``80% of limit``.
         shared: whether a probe found that one limiter counts the requests of all limits.
-        unseen: the limits whose limiter the probe, or a run against a running target, did not show.
+        unseen: limits on which the probe, or a run against a running target, found no limiter.
         stated: whether a 429 states the wait (``Retry-After``).
         target: the scenario's ``[target]``, if the target is embedded.
         options: options of ``run`` that choose the target.
         execution_s: execution times in s.
-        recorded: the result of the present client in an imported log.
+        recorded: the requests and 429s of an imported log, as the result of the present policy.
     """
 
     source: str
@@ -86,7 +86,7 @@ def advise(
     client: Path | None,
     output_dir: Path,
 ) -> int:
-    """Compare policies; write ``advice.json``, its page and, if possible, a scenario to confirm it.
+    """Compare policies; write ``advice.json``, its page and, if possible, a scenario to confirm the advice.
 
     ``rate`` is in jobs/s, ``deadline`` and ``execution`` are in s. Return the exit code.
     """
@@ -272,7 +272,7 @@ def _entry(scenario: Scenario, operation: Operation) -> str | None:
 
 
 def _present(known: _Known, operation: Operation) -> tuple[str, Policy | None]:
-    """Return the scenario's first entry of this operation, and its policy at the first positive rate of a stage."""
+    """Return the name of the scenario's first entry with this operation, and its policy at its first positive rate."""
     scenario = None if known.effective is None else Scenario.model_validate(known.effective)
     if scenario is None or (name := _entry(scenario, operation)) is None:
         return "", None

@@ -1,4 +1,4 @@
-"""Search for a capacity by runs at different rates with fresh seeds, until the range is narrow."""
+"""Search for a capacity by runs at different rates with fresh seeds, until the capacity's range is narrow."""
 
 import math
 import time
@@ -77,7 +77,7 @@ class _Search:
     Attributes:
         loaded: the scenario with only the judged stage.
         offered: the load at multiplier 1.
-        least_requests: minimum number of requests at multiplier 1. An operation sends one on each of its limits.
+        least_requests: minimum number of requests at multiplier 1. Each async run counts as a submit and one poll.
         levels: levels so far. Each new level may correct the constraints of earlier levels.
         guesses: for each limit, a guess of the highest multiplier that it permits. Levels improve the guesses.
     """
@@ -164,7 +164,7 @@ class _Search:
         return multiplier * max((each.requests / each.multiplier for each in self.levels), default=self.least_requests)
 
     def run(self, directory: Path) -> Capacity:
-        """Make runs until the range is narrow, or no more are allowed."""
+        """Make runs until the capacity's range is narrow, or no further run is allowed."""
         stopped: EarlyStopError | None = None
         slowest = at_rate(self.loaded, search.LOWEST, 0)
         self.started = time.monotonic()
@@ -232,7 +232,7 @@ class _Search:
         info = run_directory.load(place)
         if code == ExitCode.INTERRUPTED or info.end == "interrupted":
             raise self._unfinished(multiplier, "it was interrupted", ExitCode.INTERRUPTED)
-        # The search needs only the report's figures.
+        # No plots: the search reads only the report's numbers.
         reported = make_report(place, plots=False, stdout=DEVNULL)
         if code != ExitCode.PASS:
             raise self._unfinished(

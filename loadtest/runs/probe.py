@@ -152,7 +152,7 @@ def _print_plan(order: results.ProbeOrder) -> None:
 
 def _findings(order: results.ProbeOrder, environment: Mapping[str, str]) -> Iterator[results.LimitFinding]:
     """Probe in a separate process, and yield its findings. Raises the error of that process."""
-    # The child stays in this session, so that Ctrl-C ends it. Its input is closed, so it cannot notice our end.
+    # Ctrl-C must end the child too, so it stays in this session: its closed input cannot tell it that we ended.
     process = start_child("loadtest.preflight.probing", environment=environment, start_new_session=False)
     terminal, experiment = Console(stderr=True), 0
     try:

@@ -43,7 +43,7 @@ class Suspect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Repeat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The user's options, to repeat the run. ``overrides`` are the values of ``--set``."""
+    """The options of the suspected run, to repeat it. ``overrides`` are the values of ``--set``."""
 
     scenario: str
     overrides: tuple[str, ...]
@@ -130,8 +130,10 @@ class CheckOptions(RunOptions):
 def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
     """Run the scenario, judge and record the run, and return the exit code.
 
-    A suspected regression is rerun, unless ``no_rerun`` is set. With ``confirming``, this run is the rerun. Raises
-    ``LoadtestError`` if the run could not start, the history is unusable, or ``confirming`` has another scenario.
+    A suspected regression is rerun, unless ``no_rerun`` is set. With ``confirming``, this run is the rerun.
+
+    Raises ``LoadtestError`` if the run could not start, the history is unusable, or the scenario is not that of
+    ``confirming``.
     """
     loaded = options.load()
     settings = loaded.scenario.regression
@@ -148,7 +150,7 @@ def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
         comparison, lines, found = _judged(loaded, run, known, options)
     else:
         comparison, lines, found = *_confirmed(confirming, run, known, settings.rise), None
-    # A check that could not find a rise by `must_find` still adds evidence, so later checks find smaller rises.
+    # The run is recorded even if this check could miss a rise by `must_find`: later checks then miss less.
     confirm = "" if found is None else options.confirm(directory / SUSPECTS)
     given = {"command": options.command, "place": options.options, "confirm": confirm}
     comparison = msgspec.structs.replace(blind(comparison, must_find), **given)
@@ -168,7 +170,7 @@ def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
 
 
 def _history_path(loaded: LoadedScenario, options: CheckOptions, suspected: RunMeasurements | None) -> Path:
-    """Return the history's file. Raises ``InputError`` if it cannot be written, or a rerun has another scenario."""
+    """Return the history's file. Raises ``InputError`` if it cannot be written, or a rerun's scenario has changed."""
     if suspected is None:
         path = history_file.path_for(options.place, loaded.name)
         warn(history_file.read(path).warnings)
@@ -248,9 +250,9 @@ def _confirmed(
 
 
 def _new_period(known: History, evidence: Sequence[RunMeasurements], run: RunMeasurements) -> DecisionLine | None:
-    """Return the decision to begin a baseline period with the previous run, if it and this run improved.
+    """Return the decision to begin a baseline period with the previous accepted run, if it and this run improved.
 
-    None if the user decided on one of the latest runs, because a check never overrules the user.
+    A check never overrules the user: the result is None if the user decided on one of the latest accepted runs.
     """
     keys = improved_again(evidence, run)
     if not keys or known.decided(evidence[-ANCHOR:]):
@@ -275,7 +277,7 @@ def decide(
     output_dir: Path,
     new_segment: bool = False,
 ) -> None:
-    """Record and print a decision on a run and its rerun. Accepting a regression starts a new baseline period.
+    """Record and print a decision on a run and its rerun, if any. Accepting a regression starts a new baseline period.
 
     Raises ``InputError`` if the run does not exist or is invalid, or the reason is too short.
     """
@@ -322,7 +324,7 @@ def _show_effect(before: History, after: History, run: RunMeasurements) -> None:
 
 
 def _found(run: str, place: Path, output_dir: Path) -> tuple[Path, str, list[HistoryRun], list[HistoryLine]]:
-    """Return a run's history file, its id, the run with its reruns, and a new line if no history has it."""
+    """Return the history file and id of a run, the run with its rerun, and a new line if no history has the run."""
     try:
         directory = find_run(run, output_dir)
     except InputError:

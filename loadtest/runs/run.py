@@ -130,8 +130,8 @@ def make_load(
     Ctrl-C before the load is ready.
 
     Returns:
-        The load's exit code. If the record may be incomplete, it is ``ExitCode.BUG`` or a negative signal number. If
-        Ctrl-C killed the load, it is ``ExitCode.INTERRUPTED``.
+        The load's exit code, or ``ExitCode.INTERRUPTED`` if Ctrl-C killed the load. After ``ExitCode.BUG`` or a
+        negative signal number, the record may be incomplete.
 
     Raises:
         LoadtestError: if the run could not start.

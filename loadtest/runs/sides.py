@@ -26,7 +26,7 @@ from loadtest.targets import ChosenTarget, choose, confirm, minimum_load, repeat
 _OWN: Final = "target."
 """Prefix of the scenario keys that may differ between the sides."""
 _WARNED: Final = frozenset({"multiplier", "pool", "retrievals", "polls", "wait"})
-"""A plan's contradictions of these kinds spoil a comparison, although it judges no thresholds."""
+"""Kinds of a plan's contradictions that spoil a comparison."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ def _check_options(options: Mapping[Side, SideOptions]) -> None:
 
 def _check_same_offer(sides: BothSides) -> None:
     base, head = (sides[side] for side in SIDES)
-    # The head's embedded API has the base's keys, so the number of keys that each side's scenario sets is compared.
+    # Both embedded APIs get the base's keys, so compare the numbers of keys that their scenarios set.
     keys = [one.loaded.scenario.keys if one.chosen is None else len(one.keys) for one in (base, head)]
     if keys[0] != keys[1]:
         raise InputError(
@@ -241,7 +241,7 @@ def _cost(plan: Plan, blocks: int) -> str:
 
 
 def _warnings(side: PlannedSide, plan: Plan) -> Iterator[str]:
-    """Yield problems that spoil a comparison: contradictions, and too short stages above a limit."""
+    """Yield problems that spoil a comparison: contradictions, and stages above a limit but shorter than its window."""
     for warning in plan.warnings:
         if warning.kind in _WARNED:
             yield f"{warning.key}: {warning.message}. {warning.remedy}"

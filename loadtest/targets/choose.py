@@ -66,7 +66,7 @@ class PreflightOrder(msgspec.Struct, frozen=True, kw_only=True):
 
     url: str
     listed: bool
-    """Whether the target has an entry. Every host except loopback needs an entry."""
+    """Whether the target has an entry."""
     scenario: Mapping[str, Any]
     """The effective scenario as plain values."""
     tls: TlsInfo | None = None

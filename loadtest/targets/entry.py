@@ -72,7 +72,7 @@ def _zone(name: str) -> tzinfo:
     try:
         offset = datetime.strptime(name, "%z").tzinfo if name[0] in "+-" else None
         return offset or (UTC if name == "UTC" else ZoneInfo(name))
-    # A name may be unknown, a folder, unreadable or not a zone. The exception depends on the file system.
+    # ZoneInfo reads a file with this name. For a wrong name, the exception depends on the file system.
     except (ValueError, KeyError, OSError):
         raise ValueError(
             f"{name!r} is not a time zone: write a zone such as Europe/Berlin, or an offset such as +02:00"
@@ -115,11 +115,11 @@ class TargetEntry(Strict):
     burst: Annotated[int, Field(ge=1)] | None = None
     """Requests accepted at once, for algorithms with a burst."""
     count_rejected: bool = False
-    """Whether rejected requests count, too."""
+    """Whether rejected requests count against the limit, too."""
     phase: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """Aligned windows start this many seconds after multiples of a limit's window."""
     round_down: bool = False
-    """Whether a sliding counter rounds down its estimate, or a token bucket the time (to whole seconds)."""
+    """Whether a sliding counter rounds its estimate down, or a token bucket rounds the time down to whole seconds."""
     limit_scope: Literal["key-and-name", "name"] = "key-and-name"
     """Whether each key has its own limits (the default), or all keys share them."""
     max_share: PositiveShare = 0.1

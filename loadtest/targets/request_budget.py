@@ -53,9 +53,9 @@ class MinimumLoad:
     due: dict[LimitName, Ints] = field(default_factory=dict)
     """Times of requests by limit, in ns since the epoch and in ascending order. Requests before the epoch have 0."""
     included: str = _COUNTED
-    """For messages: which requests the numbers include besides the schedule's."""
+    """Text for messages: the requests that are counted besides those of the schedule."""
     remedy: str = "Shorten the scenario's stages or lower their rates"
-    """For messages: a sentence without its end that names smaller loads."""
+    """Text for messages: a way to make the load smaller, without a full stop."""
 
     @property
     def requests(self) -> int:
@@ -120,7 +120,7 @@ def repeated(load: MinimumLoad, starts_s: Sequence[float], before: MinimumLoad |
 def preflight_load(scenario: Scenario, keys: int) -> MinimumLoad:
     """Return the load of a preflight: a request for each tried key, then the scenario's first workflow, if any.
 
-    The workflow takes a run, or a submit and a retrieval.
+    Running the workflow takes a run request, or a submit and a retrieval.
     """
     counts: Counter[LimitName] = Counter({LimitName.RETRIEVAL: min(keys, PREFLIGHT_KEYS)})
     if (traffic := first_workflow(scenario)) is not None:
