@@ -258,7 +258,7 @@ class Engine:
                 why = bottleneck(generator.cpu, late=LATE in live.held, full=full)
                 live.bottleneck = why if self.phase == "running" else ""
             if (problem := live.bottleneck.partition(":")[0]) and problem not in warned:
-                logger.warning("%s", live.bottleneck)  # Locust's web UI shows the log
+                logger.warning("%s", live.bottleneck)  # appears in Locust's web UI
                 warned.add(problem)
             self._on_progress(session.progress(self.phase))
             if (reason := breakers.check(elapsed)) is not None:

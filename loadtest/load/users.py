@@ -245,7 +245,7 @@ def find_class(name: str, traffic: Traffic, base: Path) -> type[WorkflowUser]:
 
 
 def _blame(user_class: type, error: Exception) -> str | None:
-    """Return a clause about the line of the scenario's own class that raised an error, or None for other errors."""
+    """Describe an error of the scenario's own class, with the line that raised it. Return None for other errors."""
     if user_class in USER_CLASSES.values():
         return None
     file = inspect.getfile(user_class)

@@ -1,7 +1,7 @@
 """The reference Workflow API: a server for load tests when no real service is available. It runs in its own process.
 
 The server keeps the documented contract (``ARCHITECTURE.md``). The word "Assumption" marks behaviour that is not
-documented. A real service may behave differently, so the harness does not rely on it.
+documented. A real service may behave differently, so the harness does not rely on assumptions.
 
 Custom workflow modules import from this module (see ``docs/reference-api.md``), which does not import the server.
 """
@@ -16,7 +16,7 @@ class WorkflowFailedError(Exception):
 
 
 current_thread = threading.local()
-"""In a thread of the pool, ``call`` is the call that it executes, or None. Other threads have no such attribute."""
+"""In a thread of ``execution.Threads``, ``call`` is the current call of a workflow function, or None."""
 
 
 def cancelled() -> bool:

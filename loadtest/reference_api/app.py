@@ -165,7 +165,7 @@ class RateLimits:
     def _rejection(self, name: LimitName, decision: Decision, now: float) -> ApiError:
         headers: tuple[Header, ...] = ()
         if self._config.retry_after != "none":
-            # A concurrency limit cannot tell when a slot becomes free, so one second is a guess.
+            # A concurrency limit cannot tell when a slot becomes free, so its wait is a guess: one second.
             seconds = (decision.retry_after or 1.0) * self._config.retry_after_factor
             value = b"%d" % math.ceil(seconds)
             if self._config.retry_after == "date":

@@ -59,7 +59,7 @@ def command(exit_with_parent: bool, **options: Any) -> None:
     """Serve the reference Workflow API on this machine.
 
     The environment gives the API keys (WORKFLOW_API_KEYS, separated by commas) and the endpoint (WORKFLOW_ENDPOINT).
-    Without keys, the default key is valid, which anyone can know. Without an endpoint, any endpoint is valid.
+    Without keys, the public default key is valid. Without an endpoint, any endpoint is valid.
     """
     from loadtest.reference_api.server import serve  # noqa: PLC0415 -- help and usage errors must not wait for uvicorn
 

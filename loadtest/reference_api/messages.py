@@ -50,7 +50,8 @@ class ServerReply(NamedTuple):
 class ApiError(Exception):
     """An error response with the documented body ``{"error", "code", "details"}``.
 
-    The message is one sentence for users, and the details are facts as JSON. Some statuses require headers.
+    The message is one sentence for users, and the details are facts as JSON. ``headers`` are further
+    headers, such as ``Allow`` for a 405.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Connections to clients. Most responses are sent in one write. Upgrade offers are ignored. Invalid HTTP gets a 400."""
+"""Connections to clients. Most responses are sent in one write. Upgrade offers are ignored."""
 
 import contextlib
 import sys

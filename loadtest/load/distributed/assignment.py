@@ -6,8 +6,8 @@ have agreed, the next assignment begins at the cut. A worker that has passed the
 it, and the master proposes a later cut. The master also proposes a later cut if it loses a worker that has not
 answered. A disconnected worker offers arrivals for a while, but stops before it counts as lost.
 
-A worker packs its samples into batches, and keeps each batch until the master has recorded it. Only the master can
-detect that two workers received the same job id, or that a lost worker did not record an arrival.
+A worker packs its samples into batches, and keeps each batch until the master has recorded it. Only the master
+has all samples, so it detects duplicate job ids of two workers, and arrivals that a lost worker did not record.
 """
 
 import time
