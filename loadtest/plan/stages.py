@@ -71,7 +71,7 @@ def _peaks_above(recording: Recording, plan: TrafficPlan, limit: str, assumed: A
 def wanted_users(traffic: Traffic, stages: Sequence[StagePlan]) -> int:
     """Return the number of users that an entry needs if every operation takes its whole deadline.
 
-    Little's law: the highest rate times the deadline, plus the largest burst, but at most the number of arrivals.
+    Without a recording, by Little's law: highest rate × deadline + largest burst, but at most the number of arrivals.
     """
     if traffic.recording is not None:
         return traffic.recording.most_within(operation_deadline(traffic))

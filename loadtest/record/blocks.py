@@ -38,7 +38,7 @@ class BlockPlan(msgspec.Struct, kw_only=True):
     seeds: list[int]
     """For each series, the seed of the order of its blocks."""
     silence_s: float
-    """Pause between a target's blocks, so that no limit that a block exceeds counts the requests of two blocks."""
+    """Minimum pause between a target's blocks. After it, no exceeded limit counts the earlier block's requests."""
     blocks: list[Block]
 
     def of(self, series: int) -> list[Block]:

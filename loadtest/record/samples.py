@@ -70,7 +70,7 @@ class Sample(msgspec.Struct, kw_only=True, array_like=True, gc=False):
     """``code`` of the API's error body. For the reason ``wrong_shape``, it says what is wrong with the body."""
     retry_after: str | None = None
     rate_limit: str | None = None
-    """All headers about rate limits, with a line ``name: value`` for each."""
+    """The first 20 headers about rate limits, with a line ``name: value`` for each."""
     execution_time_ms: float | None = None
     """Execution time that the server states. Only responses that show the end of a sync run or job have it."""
     job_id: str | None = None
