@@ -97,7 +97,7 @@ class LimitPace:
 
 
 def retry_after(response: httpx.Response, otherwise: float) -> float:
-    """Return the seconds that a response asks to wait; a date counts from the response's own date."""
+    """Return the seconds that a response asks to wait, else ``otherwise``; a date counts from the response's date."""
     text = response.headers.get("retry-after", "")
     try:
         until, since = (parsedate_to_datetime(each) for each in (text, response.headers["date"]))

@@ -26,7 +26,7 @@ from loadtest.limits import ALGORITHMS, CONCURRENCY
 from loadtest.words import count, counted, duration_ms, joined, rate, seconds, times_as
 
 _POINTS: Final = 64
-"""Quantiles divide the execution times into at most this many parts. A poll may come at each quantile."""
+"""Quantiles divide the execution times into at most this many parts. Planned polls come just after quantiles."""
 _MARGIN_S: Final = 0.001
 """Seconds from the job's expected end to the poll."""
 _COSTS: Final = (0.01, 0.1, 0.3, 1.0, 3.0, 10.0, math.inf)
@@ -218,7 +218,7 @@ def poll_times(execution_s: Floats, cost_s: float) -> tuple[float, ...]:
     if math.isinf(cost_s):
         return (float(ends[-1]) + _MARGIN_S,)
     share = np.diff(np.searchsorted(execution_s, ends, side="right"), prepend=0) / len(execution_s)
-    # Two sums over the jobs that have ended by each point: their share, and their share times their end.
+    # For the jobs that have ended by each point: their share, and the sum of share × end.
     ended, moments = np.cumsum(share), np.cumsum(share * ends)
     before, earlier = np.concatenate([[0.0], ended]), np.concatenate([[0.0], moments])
     best, following = np.zeros(len(ends) + 1), np.zeros(len(ends), int)

@@ -19,7 +19,7 @@ from loadtest.contract import LimitName
 from loadtest.limits import CONCURRENCY, Limiter
 
 MOST_S: Final = 86_400.0
-"""Seconds after which a simulation ends, whether or not the work is done."""
+"""A simulation ends after this many seconds of virtual time, even if the work is not done."""
 _MOST_PER_JOB: Final = 200
 _MOST_MORE: Final = 10_000
 """A simulation also ends after ``_MOST_PER_JOB`` 429s per job plus this number: some limiters reject forever."""
@@ -125,7 +125,7 @@ class _Client:
     def ended(self) -> None:
         """Start the next job in place of a job that ended."""
         self._free += self._in_slots
-        while self._free == 1 and self._jobs:  # A job that ends immediately frees its slot and calls this method.
+        while self._free == 1 and self._jobs:  # A job that ends at once calls this method; only the outer call loops.
             self._jobs.popleft()
             _Job(self)
             self._free -= 1

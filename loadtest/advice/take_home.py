@@ -95,7 +95,7 @@ def confirmation(
     target: Mapping[str, Any] | None,
     options: dict[str, str],
 ) -> tuple[Confirmation, dict[str, str]]:
-    """Return the scenario's virtual times, and its files by name.
+    """Return the scenario with its simulated times, and the texts of its files by name.
 
     ``written`` is the present traffic entry of the scenario. ``target`` is an embedded target's ``[target]`` table;
     its jobs then sleep for the observed times. If ``target`` is None, the ``options`` of ``run`` choose a target.

@@ -62,7 +62,7 @@ class Candidate(NamedTuple):
         This candidate accepts every request that the stricter limiter accepts, even if times vary by ``jitter_s``.
         """
         spec, limit = self
-        if spec.on_clock:  # The gate sends no requests near the edges of this limiter's windows.
+        if spec.on_clock:  # Unchanged: the gate sends no requests near the windows' edges.
             return self
         if self.windowed:
             return Candidate(spec, Limit(limit.count, limit.window + jitter_s))

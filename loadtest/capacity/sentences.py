@@ -254,7 +254,7 @@ def _contradiction(levels: Sequence[Level]) -> str:
 def _break_even(levels: Sequence[Level], offered: Offered) -> str:
     """Compare the work that the limits accept as sync runs and as jobs.
 
-    Empty if all entries are retrievals, or if a limit has no rate.
+    The result is empty if all entries are retrievals, or if a limit has no rate.
     """
     sync, submits = offered.per_minute(LimitName.SYNC_RUN), offered.per_minute(LimitName.ASYNC_SUBMIT)
     retrieval, polls = offered.per_minute(LimitName.RETRIEVAL), max(_polls(levels, offered), default=0.0)

@@ -28,7 +28,7 @@ exclude another limiter: in the sign test, 2⁻¹⁰ is the first probability be
 _ALIGNED_S: Final = 2.0
 """An interval of phases counts as wide if it is wider than this, in s. Each of two clocks may be wrong by 1 s."""
 _HELD: Final = 0.9
-"""If the correlation ``held`` is higher, a queue delayed accepted requests."""
+"""Above this correlation (``held``), a queue is assumed to have delayed accepted requests."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def infer(requests: RequestLog, assumed: LimiterSpec, offset: float, reach: floa
     if rejected in (0, n):
         return Inference("nothing", n, rejected)
     tried = candidates(requests, assumed, offset, reach)
-    # A limiter that leaves every 429 undecided is hardly contradicted but explains nothing.
+    # A limiter that leaves every 429 undecided is hardly contradicted but explains nothing, so it is left out at first.
     fits = [fit for fit in tried if fit.rejected] or tried
     assumed_fit = next((fit for fit in fits if same(fit, assumed, requests.limit)), None)
     queued, blocked = held(requests), _blocked(requests)

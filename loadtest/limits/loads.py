@@ -177,7 +177,7 @@ class _Windows:
         numbers, self._firsts = numbers[used], firsts[used]
         self._sizes = ends[used] - self._firsts
         follows = np.flatnonzero(numbers[1:] == numbers[:-1] + 1)
-        self._befores = self._firsts.copy()  # of the previous window; of the same if that is empty
+        self._befores = self._firsts.copy()  # first request of the previous window; if that is empty, of this window
         self._befores[follows + 1] = self._firsts[follows]
         self._left = np.minimum(np.maximum(np.repeat(numbers + 1, self._sizes) - times / window, 0.0), 1.0)
 

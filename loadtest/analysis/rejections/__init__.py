@@ -45,7 +45,7 @@ _COLUMNS: Final = {
 class SentRequests:
     """Sent requests. Set-up and warm-up also use quota, so they are included.
 
-    ``rate_headers`` has the rate-limit headers of a response as lines of ``name: value``, by the row of ``table``.
+    ``rate_headers`` has the rate-limit headers of a response as lines of ``name: value``, by row of ``table``.
     """
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ class SentRequests:
 
     @property
     def table(self) -> NamedColumns:
-        """One row for each request, in the order of the record.
+        """One row for each kept request, in the order of the record.
 
         Columns: ``start``, ``end`` (ns), ``status``, ``key_index``, ``parent_arrival``, ``execution_time_ms`` (NaN for
         null); ``traffic``, ``mistake``, ``error_code``, ``retry_after``, ``outcome`` and ``kind`` (places in the

@@ -1,6 +1,6 @@
 """The server's windows in a run, and the range of 429s over all phases of these windows.
 
-Each run starts at another phase of the server's windows, so the number of 429s differs between runs with the same
+Each run starts at another phase of the server's windows, so the number of 429s can differ between runs with the same
 requests. The range of this number comes from replays at many phases. For fixed windows, send times are taken modulo the
 window, and a phase between each two neighbouring times is replayed, so the range is exact. Phases are evenly spaced for
 other clock-aligned limiters, and for very many requests. The range is valid only if requests do not depend on responses

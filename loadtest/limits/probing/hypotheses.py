@@ -305,7 +305,7 @@ def best(
     budget: tuple[float, float],
     lasts: Callable[[Floats], Floats],
 ) -> Experiment | None:
-    """Return the experiment that separates the most pairs of cases for its cost; None if all separate too few.
+    """Return the experiment with the most separated pairs of cases ÷ cost; None if all separate too few.
 
     A case is a likely limiter of a rival model. ``most`` is the largest size of a burst. ``left`` requests remain.
     Bursts are at least ``blur`` s apart. ``until`` is the latest start of the last burst. The cost is relative to the
