@@ -128,7 +128,7 @@ class ComparisonAnswer(Result, frozen=True, kw_only=True):
         return next(side for side in self.sides if side.name == name)
 
     def between(self, one: str, other: str, metric: str) -> SideDifference | None:
-        """Return the difference between two sides, in either order; None if both are the same side."""
+        """Return the difference between two sides, in either order; None if they were not compared."""
         return next(
             (each for each in self.differences if each.metric == metric and {each.base, each.head} == {one, other}),
             None,

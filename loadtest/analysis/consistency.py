@@ -244,7 +244,7 @@ class _OpenArrivals:
         self._last_end = np.zeros(0)
 
     def close(self, parents: Ints, ends: Floats, arrivals: Ints) -> tuple[Ints, Floats]:
-        """Add requests by arrival (``parents``) and end (``ends``, in ns). Then remove the ended ``arrivals``.
+        """Add requests with these ``parents`` (arrivals) and ``ends`` (in ns). Then remove the ended ``arrivals``.
 
         Returns:
             For each of ``arrivals``, the number of its requests and the end of its last request (NaN without requests).
@@ -277,7 +277,7 @@ def _places(numbers: Ints) -> tuple[Ints, Ints]:
 
 
 def _of_entries(rows: Rows, column: str) -> dict[int, tuple[Rows, Ints]]:
-    """Return by traffic entry the rows that have an arrival number in a column, and these numbers."""
+    """Return, for each traffic entry, its rows with an arrival number in a column, and these numbers."""
     rows = rows.where(~np.isnan(rows.floats(column)))
     found = {entry: rows if places is None else rows.some(places) for entry, places in groups(rows.words("traffic"))}
     return {entry: (own, own.floats(column).astype(np.int64)) for entry, own in found.items()}

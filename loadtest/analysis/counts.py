@@ -352,7 +352,7 @@ def _hashes(ids: pa.Array) -> NDArray[np.uint64]:
     """Return a hash of each id. Groups of 8 bytes are mixed as in splitmix64 (Steele, OOPSLA 2014)."""
     offsets = np.frombuffer(ids.buffers()[1], np.int32, len(ids) + ids.offset + 1)[ids.offset :]
     lengths = np.diff(offsets)
-    if not lengths.any():  # only in a damaged record are all ids empty
+    if not lengths.any():  # all ids are empty only in a damaged record
         return np.zeros(len(ids), np.uint64)
     data = np.frombuffer(ids.buffers()[2], np.uint8)
     padded = np.zeros((len(ids), -(-int(lengths.max()) // 8) * 8), np.uint8)

@@ -35,7 +35,7 @@ from loadtest.threshold import Reference, Threshold, judge
 from loadtest.words import quantity
 
 MOST: Final = 100_000
-"""The values of at most this many operations and requests of each stage are kept. Later values are left out."""
+"""Number of operations, and of requests, whose values are kept for each stage. Later values are left out."""
 _OURS: Final = ("start_lag", "dispatch_lag")
 """Times that measure the load generator instead of the service. Every sent operation has them."""
 _SCATTER: Final = 0.6180339887498949

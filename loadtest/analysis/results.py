@@ -180,7 +180,7 @@ class CountedFigures(Result, frozen=True, kw_only=True):
 
 
 class OverallStage(CountedFigures, frozen=True, kw_only=True):
-    """All traffic in the stages of one name. It has no times, because these would mix different kinds of operations."""
+    """All traffic in the stages with the same name, without times, which would mix different kinds of operations."""
 
     statuses: dict[str, Count]
     reasons: dict[str, Count]
@@ -295,8 +295,8 @@ class ExpectedLimiter(Result, frozen=True, kw_only=True):
     """The assumed limiter, and the share of decisions that its replay predicts.
 
     Attributes:
-        clock_shift_s: the server's clock minus the client's, in the replay that fits the decisions best; null if it
-            does not matter, or is unknown.
+        clock_shift_s: the server's clock minus the client's, in the replay that fits the decisions best; null if
+            the limiter does not use the server's clock, or was not replayed.
         agreement: share of the observed decisions that the replay predicts. Many requests sent within a few ms may
             arrive in any order, so the replay puts the accepted requests first.
         agreement_as_sent: ``agreement`` of a replay in the order of sending.

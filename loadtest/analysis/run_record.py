@@ -91,7 +91,7 @@ class Record:
 
     @property
     def clock(self) -> tuple[float, float]:
-        """The server's clock − the client's, and the uncertainty of this difference when the server decides, in s."""
+        """The server's clock − the client's, and the uncertainty of a decision's time, in s."""
         clock = self.info.clock
         return (0.0, _NO_CLOCK_S) if clock is None else (clock.offset_s, clock.uncertainty_s + _CLOCK_MARGIN_S)
 

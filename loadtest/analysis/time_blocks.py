@@ -169,7 +169,7 @@ class StageBlocks:
         self.decided, self.refused, self.expected = counts[5:]
 
     def error(self, figure: Callable[..., Floats], *counts: Ints) -> float | None:
-        """Return the standard error of a figure of ``counts``; None if the last count is zero in too many blocks."""
+        """Return the standard error of ``figure(*counts)``; None if the last count is zero in too many blocks."""
         if not self.grid.carries(counts[-1]):
             return None
         return self.grid.scatter(figure(*map(self.grid.resampled, counts)))

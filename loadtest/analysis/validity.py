@@ -82,7 +82,7 @@ UNEVENNESS: Final = 0.5
 OF_GENERATOR: Final = (
     "dispatch lag p99", "generator CPU", "event loop", "garbage collection", "users", "evenness",
 )  # fmt: skip
-"""Checks that fail if the generator was the bottleneck. If several fail, a report states the first as its evidence."""
+"""Checks that fail if the generator was the bottleneck. If several fail, a report names the first of them."""
 
 
 class ValidityCheck(Result, frozen=True):
@@ -232,7 +232,7 @@ def _evenness(evenness: Mapping[str, Evenness]) -> ValidityCheck:
 
 
 def _own(info: RunInfo) -> list[ValidityCheck]:
-    """Check the generator processes. A master with workers sends nothing, so it may pause."""
+    """Check the generator processes. A master with workers sends nothing, so its pauses are ignored."""
     sending = [one for one in info.generators if one.worker or not info.worker_processes]
     if not sending:
         return []

@@ -7,10 +7,11 @@ of the pace. Each pair of these two parameters on a grid is therefore a model, w
 (Harville, "Bayesian inference for variance components", Biometrika 1974). All pairs have the same prior weight.
 
 An event is 0 or 1, for example an error, or a time below a percentile. A model of events has a correlation time and the
-part of the events' variance that they share. The prior weight of a correlation time is its posterior weight in the
-models of the pace, if these are given. Without a pace, or without its models, 55 % of the prior weight is on
-independent events. Under the weighted mixture of all models, the true value is beyond each bound of an interval with a
-probability of 2.5 %.
+part of their variance that they share. The prior weight of a correlation time is its posterior weight in the models of
+the pace, if these are given. Without a pace, or without its models, 55 % of the prior weight is on independent events.
+Under the weighted mixture of all models, the true value is beyond each bound of an interval with a probability of
+2.5 %.
+
 ``bench/README.md`` has the share of intervals that contain the true value.
 """
 
@@ -40,7 +41,7 @@ _LEAST_OF_BIN: Final = 4
 _MOST_BINS: Final = 30
 """Values in order of time are divided into at most ``_MOST_BINS`` bins of at least ``_LEAST_OF_BIN`` values."""
 _HALVINGS: Final = 30
-"""Number of bisections that find a bound."""
+"""Number of bisection steps."""
 _BATCHES: Final = 8
 """A stage is divided into at most this many batches of neighbouring bins."""
 NORMAL: Final = 1.959963984540054
