@@ -10,9 +10,7 @@ An event is 0 or 1, for example an error, or a time below a percentile. A model 
 part of their variance that they share. The prior weight of a correlation time is its posterior weight in the models of
 the pace, if these are given. Without a pace, or without its models, 55 % of the prior weight is on independent events.
 Under the weighted mixture of all models, the true value is beyond each bound of an interval with a probability of
-2.5 %.
-
-``bench/README.md`` has the share of intervals that contain the true value.
+2.5 %. ``bench/README.md`` has the share of intervals that contain the true value.
 """
 
 import math
