@@ -204,7 +204,7 @@ class Rows:
     def __init__(self, columns: Columns, at: Ints | slice) -> None:
         self.columns = columns
         self.at = at
-        # None stands for the selection itself. A reference to itself would keep its memory until a garbage collection.
+        # None stands for the selection itself. A self-reference would keep it in memory until a garbage collection.
         self._parts: dict[str, Rows | None] = {}
         self._stages: list[tuple[int, Rows | None]] | None = None
         self._floats: dict[str, Floats] = {}

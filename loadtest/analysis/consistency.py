@@ -161,7 +161,7 @@ class Consistency:
                 )
 
     def _times(self, rows: Rows) -> Iterator[tuple[str, Bools]]:
-        """Yield missing, unordered and impossible times and numbers."""
+        """Yield the rows with missing, unordered or impossible times or numbers, by reason."""
         operation, outcome = rows.words("row") == OPERATION, rows.words("outcome")
         ended_first = rows.floats("end") < rows.floats("start")
         begun, ended = ~np.isnan(rows.floats("start")), ~np.isnan(rows.floats("end"))
@@ -187,7 +187,7 @@ class Consistency:
         yield "is from a worker that is not in the run", (worker < 0) | (worker > self._last_worker)
 
     def _words(self, rows: Rows) -> Iterator[tuple[str, Bools]]:
-        """Yield words that are undefined or contradict the plan."""
+        """Yield the rows with words that are undefined or contradict the plan, by reason."""
         vocabulary, planned, request = self._vocabulary, rows.stage_index >= 0, rows.words("row") == REQUEST
         (setup,) = vocabulary.codes("stage", [SETUP])
         prepares = request & (rows.words("stage") == setup) & np.isnan(rows.floats("parent_arrival"))
@@ -209,7 +209,7 @@ class Consistency:
         yield "is a kind of request that its operation never sends", foreign
 
     def _outcomes(self, chunk: Chunk) -> Iterator[tuple[str, Bools]]:
-        """Yield operations that contradict their requests, and arrivals with a second outcome."""
+        """Yield the rows that contradict other rows of their arrival, by reason."""
         again, more, late = np.zeros((3, chunk.columns.count), bool)
         operations = _of_entries(chunk.operations.as_recorded(), "arrival")
         planned = chunk.requests.where(chunk.requests.stage_index >= 0)

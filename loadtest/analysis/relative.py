@@ -225,7 +225,7 @@ def judge_any(
     values: ArrivalValues,
     intervals: Sequence[MetricInterval],
 ) -> Judged:
-    """Judge any threshold. If the record does not decide it, the result is inconclusive."""
+    """Judge any threshold. If the record is not enough to decide, the result is inconclusive."""
     if threshold.reference is None:
         return judge_one(threshold, metrics, intervals)
     base = _base(threshold, threshold.reference)

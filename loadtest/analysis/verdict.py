@@ -107,7 +107,7 @@ def judged_by(threshold: Threshold) -> "partial[Judged]":
 
 
 def judge_one(threshold: Threshold, metrics: RunFigures, intervals: Sequence[MetricInterval] = ()) -> Judged:
-    """Judge a threshold that is not relative. If the record does not decide it, the result is inconclusive."""
+    """Judge a threshold that is not relative. If the record is not enough to decide, the result is inconclusive."""
     judged = judged_by(threshold)
     figures = find_figures(threshold, metrics)
     if figures is None:

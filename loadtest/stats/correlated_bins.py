@@ -8,9 +8,9 @@ of the pace. Each pair of these two parameters on a grid is therefore a model, w
 
 An event is 0 or 1, for example an error, or a time below a percentile. A model of events has a correlation time and the
 part of their variance that they share. The prior weight of a correlation time is its posterior weight in the models of
-the pace, if these are given. Without a pace, or without its models, 55 % of the prior weight is on independent events.
-Under the weighted mixture of all models, the true value is beyond each bound of an interval with a probability of
-2.5 %. ``bench/README.md`` has the share of intervals that contain the true value.
+the pace, if these are given. For values without a pace, or if no models are given, 55 % of the prior weight is on
+independent events. Under the weighted mixture of all models, the true value is beyond each bound of an interval with a
+probability of 2.5 %. ``bench/README.md`` has the share of intervals that contain the true value.
 """
 
 import math
@@ -93,7 +93,7 @@ def pace_of(counts: Ints) -> PaceModels:
 
 
 def effective_share_n(events: Ints, whole: Ints, pace: PaceModels | None = None) -> float:
-    """Return how many independent values would give an equally uncertain share.
+    """Return the number of independent values whose share would be as uncertain as that of these values.
 
     ``whole`` has the number of values in each bin, and ``events`` of them are events. ``pace`` has the models of the
     stage's pace.
@@ -105,7 +105,7 @@ def effective_share_n(events: Ints, whole: Ints, pace: PaceModels | None = None)
 
 
 def effective_n(values: Floats) -> float:
-    """Return how many independent values would give an equally uncertain mean. ``values`` are in order of time."""
+    """Return the number of independent values whose mean would be as uncertain as that of these time-ordered values."""
     n, spread = values.size, float(values.std())
     bins = min(_MOST_BINS, n // _LEAST_OF_BIN)
     if bins < 2 or spread == 0:
@@ -158,7 +158,7 @@ def _weigh(rest: Floats, n: float, prior: Floats) -> tuple[Floats, Floats]:
 
 
 def _equivalent(weights: Floats, errors: Floats, n: float) -> float:
-    """Return how many independent values would give an equally uncertain mean; at most n."""
+    """Return the number of independent values whose mean would be equally uncertain; at most n."""
     low = 0.0
     high = float(10 * errors.max())
     for _ in range(_HALVINGS):

@@ -1,6 +1,6 @@
 """Student's t, and differences between two sets of values of one run (the sides), with intervals.
 
-Values come in order of time, because neighbouring values are correlated. Each side's interval is computed for its
+Values are in order of time, because neighbouring values are correlated. Each side's interval is computed for its
 *effective* number of values: the number of independent values that would give an equally uncertain statistic
 (``correlated_bins``). MOVER, the square-and-add method, combines both intervals (Zou & Donner, "Construction of
 confidence limits about effect measures", Statistics in Medicine 2008; for shares it is Newcombe's hybrid score
