@@ -38,7 +38,7 @@ _KINDS: Final[dict[Metric, FindingKind]] = {Metric.ERROR_RATE: "failing", Metric
 _SYMPTOM_LEVEL: Final = 0.05
 """The p of a symptom is at most this, without adjustment for other metrics."""
 _PART: Final = 0.25
-"""404s or do-nothing workflows explain part of a slow-down if they slowed down by at least this share of it."""
+"""404s or do-nothing workflows share a slow-down if they slowed down by at least this part of it."""
 _MOST: Final = 3
 """``summary`` lists at most this many items after the first finding."""
 

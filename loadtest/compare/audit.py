@@ -2,7 +2,8 @@
 
 The rule is replayed only on stretches of runs without a step or trend. It compares each run with the runs before it,
 but each of a stretch's first 30 runs with the others of these 30. If a regression is suspected, a neighbouring run
-serves as the rerun. A real rerun follows within minutes and shares more of the suspected run's environment.
+serves as the rerun. A real rerun follows within minutes, in a more similar environment, so it may confirm more
+false alarms.
 """
 
 import statistics

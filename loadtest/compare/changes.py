@@ -7,9 +7,9 @@ The p of a share is computed from counts, because log odds are imprecise for rar
 requests, 12 in 600 are clearly a rise, but the change in log odds has a standard error of 1.4. Fisher's exact test
 gives a normal deviate. With more than 2,000 events, or if the runs' expected shares of 429s differ, the test is not
 used: the deviate is the signed root of the deviance, with the expected log odds as an offset (McCullagh & Nelder,
-"Generalized Linear Models", 1989, §4.4). The deviate is divided by the root of the overdispersion (§4.5), because
-shares vary between runs by more than counting error. Student's t then has Satterthwaite's degrees of freedom. The
-interval of the difference is Newcombe's (1998), from Wilson intervals with sample sizes divided by the overdispersion.
+"Generalized Linear Models", 1989, §4.4). Shares vary between runs by more than counting error, so the deviate is
+divided by the root of the overdispersion (§4.5). Student's t with Satterthwaite's degrees of freedom turns it into p.
+The interval of the difference is Newcombe's (1998), from Wilson intervals with sample sizes divided by overdispersion.
 """
 
 import math
@@ -60,7 +60,7 @@ ALIKE: Final = math.log(3.0)
 _MOST_EVENTS: Final = 2000
 """With more events than this, Fisher's test is not used, because its computing time grows with their number."""
 PRIOR_DF: Final = 4
-"""The assumed variance counts as if it had this many degrees of freedom."""
+"""Degrees of freedom of the assumed variance. In ``estimate``, other entries add theirs."""
 _WINSOR: Final = 2.5
 """Values are limited to this distance from the median, in robust standard deviations."""
 # MAD × 1.4826 is the sd of normal values; _SMALL_N corrects its bias at small n (Croux & Rousseeuw, 1992).

@@ -56,7 +56,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     Attributes:
         value: in ms, 1/s or as a share. For ``throttled_rate`` it is observed − expected, which may be negative.
-        score: the value on the log or log-odds scale. Half an event is added to a share, (k + ½) ÷ (n + 1), so that its
+        score: the value on the log or log-odds scale. A share of k events in n becomes (k + ½) ÷ (n + 1), so that its
             score is finite. For ``throttled_rate`` it is logit(observed) − logit(expected).
         n: sample size.
         se: standard error of ``score`` within the run, from time blocks, because successive requests are correlated.

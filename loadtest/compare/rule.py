@@ -39,8 +39,7 @@ _IMPROVED: Final = 0.001
 _EACH: Final = 0.01
 """The p of each of the two runs must be at most this, so that one outlier does not begin a baseline period."""
 _PENALTIES: Final = (1.25, 5.0)
-"""If a run is compared with both baselines, p against the latest runs is multiplied by the first factor, and p against
-the first runs by the second."""
+"""Factors of p if a run has two baselines: against the latest runs, and against the first runs of the period."""
 _SE_FACTOR: Final = 1.3
 """In runs of a few minutes, time blocks underestimate the standard error by this factor."""
 WINDOW: Final = 20

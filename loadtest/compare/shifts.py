@@ -222,7 +222,7 @@ def _odd_runs(one: _Series, rests: Floats, level: float) -> Iterator[_Found]:
 
 @cache
 def _limits(n: int, level: float, df: float) -> Floats:
-    """Return limits of the deviate of 1, 2, … odd runs. Chance exceeds any of them with p ≤ ``level``."""
+    """Return limits of the deviate of 1, 2, … odd runs. By chance, one is exceeded with p ≤ ``level``."""
     most = _most_odd(n)
     return np.array([-student(level / 2 / most / math.comb(n, k), df) for k in range(1, most + 1)])
 

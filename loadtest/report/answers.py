@@ -274,7 +274,7 @@ def _sides_table(findings: Findings, found: ComparisonAnswer) -> Table:
     }
     sides = sorted(found.sides, key=lambda side: side.name != found.chosen)
     pairs = len(found.differences) // len(found.by)
-    note = _note(found, found.by[:1], f"all {pairs} pairs together" if pairs > 1 else "")
+    note = _note(found, found.by[:1], f"all {pairs} pairs at once" if pairs > 1 else "")
     title = f"{quoted(side.name for side in found.sides)} by {label(found.by[0])}"
     return table_of(title, columns, sides, note)
 
@@ -298,7 +298,7 @@ def _effect_table(found: ComparisonAnswer) -> Table:
         "": verdict,
     }
     changes = len(found.differences)
-    note = _note(found, found.by, f"all {changes} changes together" if changes > 1 else "")
+    note = _note(found, found.by, f"all {changes} changes at once" if changes > 1 else "")
     rows = [(place, side) for place in range(len(found.by)) for side in found.sides]
     return table_of(f"“{found.entry}” in {quoted(side.name for side in found.sides)}", columns, rows, note)
 
