@@ -217,7 +217,7 @@ class TimeChange(MetricChange):
 
 @dataclass(frozen=True, kw_only=True)
 class ShareChange(MetricChange):
-    """The change of a share. Its methods have the same meaning as those of ``TimeChange``."""
+    """The change of a share. Methods without a docstring mean the same as in ``TimeChange``."""
 
     @cached_property
     def base_counts(self) -> tuple[EventCount, ...]:

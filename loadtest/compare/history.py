@@ -239,8 +239,8 @@ def compact(run: RunMeasurements) -> RunMeasurements:
 def to_otava(history: History) -> str:
     """Return CSV for Apache Otava, with a row for each run and a column for each metric that a verdict may use.
 
-    Invalid and rejected runs are left out. A metric that any run lacks has no column, because Otava needs a number
-    in every cell. Raises ``InputError`` if there is no run to export.
+    Invalid and rejected runs are left out. A metric that is missing in a run has no column, because Otava needs a
+    number in every cell. Raises ``InputError`` if there is no run to export.
     """
     runs = [each.measurements for each in history.runs if each.status in {"accepted", "waiting"}]
     if not runs:

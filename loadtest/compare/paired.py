@@ -40,7 +40,7 @@ def block_order(seed: int, pairs: int) -> tuple[Side, ...]:
     """Return the side of each block. Every two pairs have the order ABBA or BAAB, drawn by the seed.
 
     The second pair mirrors the first, so that a linear drift cancels. If the number of pairs, including discarded
-    pairs, is odd, the first pair has no mirror image. Periodic disturbances would bias a fixed order, so it is drawn.
+    pairs, is odd, the first pair has no mirror image. Periodic disturbances would bias a fixed order, so it is random.
     """
     # The order must only be reproducible, not secret.
     source = random.Random(f"blocks {seed}")  # noqa: S311

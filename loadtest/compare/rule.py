@@ -47,7 +47,7 @@ WINDOW: Final = 20
 ANCHOR: Final = 10
 """To find slow drift, a run is compared with the first runs of the baseline period. This is their number."""
 ANCHORED_FROM: Final = 15
-"""Shorter baseline periods are not tested for slow drift, because both baselines would be nearly the same."""
+"""Shorter baseline periods are not tested for slow drift, because their first and latest runs are nearly the same."""
 LEVELS: Final = verdict.Levels(family=0.04, confirm=0.025, power=math.sqrt(0.8))
 """Chosen with ``bench/regression_power.py``. Run *and* rerun must find a change: a power of √0.8 in each gives 80 %."""
 

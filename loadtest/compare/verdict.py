@@ -51,7 +51,7 @@ _WEIGHTS: Final = {
     Metric.TIME_TO_RESULT_P95: 0.25,
     **{metric: 1.0 for metric, nature in NATURES.items() if nature.unit == "share"},
 }
-"""A metric's share of α is proportional to its weight. A p95 gets less, because it finds only larger changes."""
+"""A metric's share of α is proportional to its weight. A p95 weighs less, because it finds only larger changes."""
 _HIDDEN: Final = 0.05
 """A poll interval above this share of the response time hides changes of executionTime."""
 TESTABLE: Final = frozenset({*_WEIGHTS, Metric.EXECUTION_TIME_P50})
@@ -351,7 +351,7 @@ def _verdict(
     if begun.kind == "paired" and left:
         bars = joined(sorted({"+2 points" if amounts.is_share(one) else "+10 %" for one in left}), "or")
         return "inconclusive", f"No regression found, but {bars} is not excluded for {_names(left, metrics)}."
-    done = "The rerun did not confirm it: no regression" if begun.confirmed else "No regression"
+    done = "The rerun did not confirm the suspicion: no regression" if begun.confirmed else "No regression"
     return "pass", f"{done} found in {counted(len(tested), 'metric')}. {amounts.would_have_seen(tested)}".strip()
 
 

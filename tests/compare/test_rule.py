@@ -87,7 +87,7 @@ def test_a_slower_run_is_suspected_and_its_rerun_decides() -> None:
 
     gone = judge_history(history, run(CALM, 10), confirming=suspects(first))
     assert (gone.word, gone.exit_code, gone.confirmed) == ("pass", 0, True)
-    assert gone.sentence.startswith("The rerun did not confirm it")
+    assert gone.sentence.startswith("The rerun did not confirm the suspicion")
 
 
 def test_only_the_same_metric_confirms() -> None:

@@ -106,7 +106,7 @@ def controls_table(comparison: RunComparison) -> Table:
         "#Change": lambda one: amounts.percent(one.ratio),
     }
     note = (
-        "The service cannot affect these: dispatch lag is the load generator’s own, and the CPU loop is a fixed piece "
+        "The service cannot affect these: dispatch lag arises in the load generator, and the CPU loop is a fixed piece "
         "of work on its machine. If a control moved, the test environment changed, and the difference cannot be "
         "attributed to the service."
     )
