@@ -39,7 +39,7 @@ _MOST_NAMED: Final = 3
 
 
 def answer(findings: Findings) -> str:
-    """Return the answer as a clause without a full stop; empty without a comparison, a mistake, or a burst of a quota."""
+    """Return the answer as a clause without a full stop; empty without a comparison, mistake or burst of a quota."""
     found = findings.answers
     if not found:
         return _mistakes(findings) or _bursts(findings)
