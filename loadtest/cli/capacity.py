@@ -35,7 +35,7 @@ def command(**options: Any) -> int:
     """Find the highest rate that meets the thresholds of SCENARIO, and its bottleneck.
 
     Each run has only the judged stage, at a chosen rate with a fresh seed. The answer is a range. Exit codes: 0 found,
-    6 inconclusive, 3 the load generator was the bottleneck, 5 target unreachable, 7 no range because the
-    target's request budget allows no further run or a run was aborted.
+    6 inconclusive, 3 the load generator was the bottleneck, 5 target unreachable, 7 no range, because
+    the target's request budget allows no further run, or because a run was aborted.
     """
     return find_capacity(**options)

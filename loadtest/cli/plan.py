@@ -16,7 +16,7 @@ _TIME: Final = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?"
 
 @click.command("plan")
 @click.argument("scenario")
-@click.option("--host", help="Plan for this target. If it has an entry in targets.toml, use its limits.")
+@click.option("--host", help="Plan for this target. If it has an entry in targets.toml, use the entry's limits.")
 @click.option("--target", help="Plan for this entry of targets.toml, with its limits and price.")
 @shared("targets", *LOAD)
 @click.option("--keys", type=click.IntRange(1, 1000), help="Number of API keys that share the traffic.")

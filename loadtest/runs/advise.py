@@ -39,7 +39,7 @@ _ASSUMED_S: Final = 1.0
 _UNKNOWN: Final = "The execution time is unknown: 1 s is assumed. Give --execution, or --from with a scenario's run."
 _UNSEEN: Final = "The limiter on {} is unknown: the advice assumes {}, and allows for every algorithm."
 _OTHER_WINDOW_S: Final = 60.0
-"""Assumed window in s of a concurrency limit. It has no window of its own."""
+"""Window in s assumed for a concurrency limit, which has none."""
 
 
 @dataclass(kw_only=True)

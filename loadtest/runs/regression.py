@@ -150,7 +150,7 @@ def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
         comparison, lines, found = _judged(loaded, run, known, options)
     else:
         comparison, lines, found = *_confirmed(confirming, run, known, settings.rise), None
-    # The run is recorded even if this check could miss a rise by `must_find`: later checks then miss less.
+    # The run is recorded even if this check could miss a rise by `must_find`: a longer history misses less.
     confirm = "" if found is None else options.confirm(directory / SUSPECTS)
     given = {"command": options.command, "place": options.options, "confirm": confirm}
     comparison = msgspec.structs.replace(blind(comparison, must_find), **given)
