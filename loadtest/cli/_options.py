@@ -87,7 +87,7 @@ SHARED: Final[dict[str, Decorator]] = {
         "--rate-multiplier", type=float, metavar="X", help="Multiply every rate and burst by X."
     ),
     "duration": click.option(
-        "-t", "--duration", type=DURATION, help="Scale the stages so that the longest traffic lasts this long."
+        "-t", "--duration", type=DURATION, help="Scale the stages so that the longest traffic entry lasts this long."
     ),
     "output_dir": click.option(
         "--output-dir", type=PATH, default=Path("reports"), show_default=True, help="Folder for runs."

@@ -41,7 +41,7 @@ _Socket = monkey.get_original("socket", "socket")
 FRESH: Final = 60.0
 """A name is resolved again after this many seconds."""
 PATIENCE: Final = 1.0
-"""A new connection waits at most this many seconds for name resolution. Then it uses the known addresses."""
+"""A new connection waits at most this many seconds for name resolution. Then it uses the previous addresses."""
 
 
 class Resolver:
@@ -68,7 +68,7 @@ class Resolver:
     def order(self) -> list[str]:
         """Return the addresses to try for the next connection, in order. The list is empty if none may be loaded.
 
-        Addresses of the first known address's IP version come first, in rotating order.
+        Addresses with the IP version of the first address come first, in rotating order.
         """
         if self._look_up is not None and (self._under_way is not None or self._now() - self._looked >= FRESH):
             # All callers share one look-up.
@@ -87,7 +87,7 @@ class Resolver:
         try:
             self._addresses = tuple(look_up())
         except InputError as error:
-            # If the name cannot be resolved now, the known addresses stay in use.
+            # If the name cannot be resolved now, the previous addresses stay in use.
             if not isinstance(error, UnresolvedError):
                 self._addresses = ()
         finally:

@@ -125,7 +125,7 @@ class Health:
             return
         self._watch.kill()
         gc.callbacks.remove(self._collected)
-        # A stall may still be going on.
+        # Count a stall that has not ended.
         note_pause(self._info.stalls, self._clock() - self._due, STALL_NS)
         self.figures()
         self._stopped = True

@@ -63,7 +63,7 @@ _TUNNEL: Final = (
 _ABOUT: Final = {
     "seed": "replaces the scenario's seed",
     "rate_multiplier": "multiplies all rates and bursts",
-    "duration": "scales the stages so that the longest traffic lasts this long, such as 30s",
+    "duration": "scales the stages so that the longest traffic entry lasts this long, such as 30s",
 }
 
 

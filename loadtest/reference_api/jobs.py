@@ -190,8 +190,8 @@ class JobStore:
             self._timer.cancel()
 
     async def _work(self, first: Job) -> None:
-        # A worker ends when `take` returns None. Its task leaves the set in the same step, so that a submitted job
-        # never waits for a worker that is about to end.
+        # A worker ends when `take` returns None. Its task leaves the set before the event loop does anything else, so
+        # that a submitted job never waits for a worker that is about to end.
         try:
             await self._run(first)
             while (job := self._hooks.take(self._waiting)) is not None:

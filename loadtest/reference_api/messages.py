@@ -212,7 +212,8 @@ class _Watch:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._line.lost = None
-        # A task may swallow its cancellation. A second cancellation, by the stopping server, is not undone.
+        # A task may swallow its cancellation, so that no exception arrives. A second cancellation, by the stopping
+        # server, is not undone.
         reason = self._reason if kind in (None, asyncio.CancelledError) else None
         if reason is not None and self._task.uncancel() == 0:
             raise reason from None

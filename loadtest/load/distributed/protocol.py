@@ -1,4 +1,4 @@
-"""Messages between the master and the workers of a run. They are the bodies of one kind of Locust message.
+"""Messages between the master and the workers of a run. Each is the body of a Locust message.
 
 A worker connects (``Hello``), receives the run (``Setup``), and then sends reports (``WorkerReport``). The master
 acknowledges each report. No message contains an API key. Master and workers must have the same version of this package.

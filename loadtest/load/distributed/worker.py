@@ -63,8 +63,7 @@ class WorkerRun:
         if environment.user_classes and {each.__name__ for each in environment.user_classes} != info.traffic.keys():
             raise InputError(
                 f"this worker was started for another scenario: its master runs {info.scenario.name!r}",
-                "Set LOADTEST_SCENARIO to the same scenario, or use the verb `worker`, which receives it from the "
-                "master.",
+                "Set LOADTEST_SCENARIO to this scenario, or use `loadtest worker`, which receives it from the master.",
             )
         endpoint = make_endpoint(info, keys, workflow_endpoint)
         # Preflight requests count for the master only.
