@@ -21,7 +21,7 @@ _MOST_UNANSWERED: Final = 32
 _CREDIT: Final = 1 / 16
 """Each accepted request allows this many more unanswered requests, until the next 429."""
 _DECREASE: Final = 0.75
-"""A 429 multiplies the pace by this factor, unless the last window accepted even less."""
+"""A 429 multiplies the pace by this factor, unless the rate accepted in the last window is even lower."""
 _SETTLE: Final = 0.25
 """Further 429s within this share of a window count as the same event."""
 _INCREASE: Final = 0.1

@@ -81,7 +81,7 @@ def _rule(candidate: Candidate, clients: int, jitter_s: float) -> tuple[int, flo
     if candidate.windowed:
         return count, limit.window, count, 0.0
     burst = at_once(strict.spec, strict.limit)
-    if strict.spec.on_clock:  # A bucket that refills in whole seconds may be short of a second's tokens.
+    if strict.spec.on_clock:  # A bucket that refills in whole seconds may lack the tokens of one second.
         burst = max(1, burst - 1 - math.ceil(limit.rate))
     return limit.count + burst, limit.window, burst, strict.limit.window / limit.count
 

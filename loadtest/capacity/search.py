@@ -54,7 +54,7 @@ _EVEN: Final = (0.3, 1.0)
 _LAPSES: Final = 0.01
 """Share of runs that pass at every rate, and also the share that fail at every rate."""
 _OFF: Final = 0.03
-"""Relative standard error of a limit's guess. Requests at the edges of a window cause it (bench)."""
+"""Relative standard error of a limit's guess. The error comes from requests at the edges of a window (bench)."""
 _TAIL: Final = 0.04
 """Posterior probability beyond each end of the range. More than 90 of 100 ranges contain the true rate (bench)."""
 _APART: Final = 0.025
@@ -121,7 +121,7 @@ def outcomes(levels: Sequence[Level]) -> list[tuple[Level, bool]]:
 
 
 def _unjudged(levels: Sequence[Level]) -> list[Level]:
-    """Return the inconclusive levels that ``outcomes`` leaves out. Faster runs, which have more values, follow them."""
+    """Return the inconclusive levels that ``outcomes`` leaves out. Faster runs follow them, and have more values."""
     counted = [level for level, _ in outcomes(levels)]
     return [level for level in levels if level.outcome == "inconclusive" and level not in counted]
 
@@ -142,7 +142,7 @@ def _posterior(levels: Sequence[Level], guesses: Sequence[Guess], stage: StageCo
     """Return the unnormalised posterior of θ on its grid."""
     prior: Floats = np.exp(-np.abs(_LOGS)) / 2
     slowest = min((level.multiplier for level, passed in outcomes(levels) if not passed), default=math.inf)
-    # A guess far above a failed level is wrong, because chance alone would not have failed that level.
+    # A guess far above a failed level is wrong: so far below the true rate, the level would hardly have failed.
     for guess in (each for each in guesses if each.multiplier <= slowest * _STEP):
         deviates = (_LOGS - math.log(guess.multiplier)) / _OFF
         prior += np.exp(-(deviates**2) / 2) / (_OFF * math.sqrt(2 * math.pi) * len(guesses))

@@ -28,7 +28,8 @@ BAR: Final = 0.95
 """Apart from sampling error, a limiter that fits predicts at least this share of the decidable 429s, and of the
 decidable accepted requests (docs/metrics.md)."""
 _UNLIKELY: Final = -2.0
-"""A limiter does not fit if log10 of the probability of at least as many contradictions is below this (1 in 100)."""
+"""A limiter does not fit if log10 P is below this (1 in 100). P is the probability of its number of contradictions or
+more."""
 SIGNIFICANT: Final = -3.0
 """A limiter or a value of a parameter is excluded if log10 of the sign test's probability is at most this."""
 _LOOKED: Final = 10_000

@@ -41,8 +41,8 @@ class LimitUsage(Result, frozen=True, kw_only=True):
     """Usage of one limit between two stage boundaries.
 
     Attributes:
-        stretch: names of the period's stages that use the limit. If only polls of earlier jobs use it, names of all
-            stages in the period.
+        stretch: names of the period's stages that use the limit. If only polls of earlier jobs use the limit, names of
+            all stages in the period.
         share: requests sent ÷ requests that the sustained rate allows, over all quotas. For a concurrency limit, it is
             the mean number of requests in flight, without those that get 429, ÷ the sum of all quotas.
         throttled_rate: 429s ÷ requests sent.

@@ -46,7 +46,7 @@ class ProbeOrder(msgspec.Struct, frozen=True, kw_only=True):
         listed: whether an entry of targets.toml allows the host. Loopback needs no entry.
         documented: documented count and window in s of each limit to probe.
         rate: maximum requests/s.
-        requests: maximum number of requests for each limit. 5.5 times its documented count is the default and the most.
+        requests: maximum number of requests for each limit. Default and maximum: 5.5 × its documented count.
         workflow: the workflow to run if a limit does not count requests that execute nothing; None to run none.
         tls: as in a target's entry.
     """
