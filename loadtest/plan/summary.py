@@ -59,7 +59,7 @@ class StageRow(msgspec.Struct, frozen=True, kw_only=True):
     percentiles: list[str]
     """Percentiles that have enough ``samples``."""
     over: list[str]
-    """Limits on the entry's requests that the planned demand of all traffic exceeds in this stage."""
+    """Exceeded limits. They count the entry's requests, and the planned demand of all traffic is above them."""
     expect_429: bool
 
 

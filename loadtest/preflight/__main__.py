@@ -31,7 +31,7 @@ _TIME: Final = "executionTime"
 _SECONDS: Final = (950.0, 1500.0)
 """If an answer's duration in ms ÷ executionTime is in this range, executionTime seems to be in seconds."""
 _LEAST_S: Final = 0.1
-"""Shorter answers (in s) are not tested, because their ratio may be in this range by chance."""
+"""Answers that took less than this (in s) are not tested, because their ratio may be in the range by chance."""
 _KEYS, _LONGEST = 6, 40
 """A message names at most 6 fields of an answer, and shows at most 40 characters of a name or job state."""
 _REMEDIES: Final = {

@@ -264,7 +264,7 @@ def _late_s(replies: Sequence[Sent]) -> float:
 
 
 def _overtaken(replies: Sequence[Sent], *, waits: bool = True) -> bool:
-    """Whether answers came after the probe continued. With ``waits``, only rejections count."""
+    """Whether answers came after the probe continued. If accepted requests may wait, only rejections count."""
     return any(reply.status and not reply.awaited and (reply.refused or not waits) for reply in replies)
 
 
