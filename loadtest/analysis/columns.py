@@ -366,7 +366,7 @@ def grown(array: NDArray[_Element], needed: int, empty: float = 0) -> NDArray[_E
     """Return the array or, if it is too short, a copy at least twice as long, filled up with ``empty``."""
     if needed <= len(array):
         return array
-    # np.zeros allocates pages lazily.
+    # np.zeros allocates pages lazily, so the unused end needs no memory.
     longer = np.zeros(max(needed, 2 * len(array)), array.dtype)
     longer[: len(array)] = array
     if empty:

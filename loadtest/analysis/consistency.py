@@ -50,7 +50,7 @@ _EDGE_NS: Final = 1e6
 """Tolerance in ns at the edges of a stage, because stages are recorded in s and moments in ns."""
 _NOTHING: Final = np.zeros(0, np.int64)
 _DENSE: Final = 8
-"""If the range of arrival numbers is at most this many times their count, an array is faster than sorting."""
+"""If the range of arrival numbers is below this many times their count, an array over it is faster than sorting."""
 _MISSING: Final = 2.0
 """Number of evenly scheduled arrivals that may be missing at the end of a stage."""
 _MISSING_AT_RANDOM: Final = 30.0
@@ -287,7 +287,7 @@ def _repeats(numbers: Ints) -> Bools:
     """Return True for numbers that occurred earlier in the array."""
     order, (distinct, places) = np.arange(len(numbers)), _places(numbers)
     first = np.empty(len(distinct), np.int64)
-    first[places[::-1]] = order[::-1]  # the last of several assignments to a place stays
+    first[places[::-1]] = order[::-1]  # reversed, because the last assignment to a place stays
     return np.asarray(first[places] != order)
 
 

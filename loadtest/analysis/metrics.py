@@ -110,7 +110,7 @@ class _Maker:
         found = self._metrics(planned, seconds)
         statuses = folded(record.counts.of_requests(stage_indices), lambda cell: str(cell.status or "none"))
         words = record.vocabulary.words["reason"]
-        # Several unknown reasons of a damaged record may have the same printable word.
+        # Count by word: several unknown reasons of a damaged record may have the same printable word.
         reasons = folded(
             record.counts.of_operations(stage_indices), lambda cell: words[cell.reason] if cell.reason >= 0 else ""
         )

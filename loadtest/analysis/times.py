@@ -134,7 +134,7 @@ NOT_FOUND: Final = "not_found"
 WAITED: Final = "waited"
 """Response time − ``submit_time``, for ok operations: lag, retries, and the wait for a job."""
 LAST_PENDING: Final = "last_pending"
-"""Time from the intended start to the last request that saw the job pending, which begins the last polling interval."""
+"""Time from the intended start to the last request that saw the job pending. The last polling interval begins there."""
 _OF_OPERATIONS: Final = {
     "start_lag_ms": _Time(start_lag, lambda rows: rows),
     "dispatch_lag_ms": _Time(dispatch_lag, lambda rows: rows),
