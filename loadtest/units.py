@@ -94,7 +94,7 @@ class Rate:
         return self.value * limit.rate * keys if self.of_limit else self.value
 
     def __str__(self) -> str:
-        # Twelve digits hide rounding errors, so that equal rates in other units have equal texts.
+        # Twelve digits hide rounding errors, so that equal rates in different units have equal texts.
         return f"{self.value:.12g}x limit" if self.of_limit else f"{self.value:.12g}/s"
 
 

@@ -114,7 +114,7 @@ class MetricChange:
         seen: observed variance between runs or pairs, with ``seen_df`` degrees of freedom. For shares, it is only
             the part beyond counting error.
         variance: the variance that all tests use. ``estimate`` sets it, and its degrees of freedom ``df``.
-        parts: ``variance`` times the first is the variance of the base side's mean, times the second that of the head.
+        parts: factors of ``variance``, which give the variance of the base side's mean and the variance of the head.
         penalty: factor of p, above 1 if the metric is tested against several baselines.
         weight: the metric's share of α is proportional to this; 0 if the metric is not tested.
         anchored: whether the baseline has the first runs of its period instead of the latest, to find slow drift.

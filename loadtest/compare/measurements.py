@@ -264,8 +264,8 @@ def mismatch(base: RunMeasurements, head: RunMeasurements, *, paired: bool = Fal
     """Describe a difference that makes two runs incomparable; empty if there is none.
 
     The generator's machine must be the same only if an embedded target shares it, or if the scenario requires it.
-    Otherwise the machine may change, because hosted runners change processors from job to job, and each run's validity
-    judges its generator.
+    Otherwise the machine may change, because hosted runners change processors from job to job, and each run's checks of
+    validity cover its generator.
 
     Args:
         base: an earlier run, or the base side of a pair.

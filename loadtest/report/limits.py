@@ -56,7 +56,6 @@ def overdrawn(findings: Findings, operation: Operation | None) -> tuple[str, flo
         return first, use.throttled_rate
     limit = "the limit" if use in own else f"the {limit_name(use.limit)}"
     key = f" of key {use.keys[0].key}" if use.uneven else ""
-    # This clause names the stage only if the stage stayed within the limit.
     at = f"at {times_what(use.busiest)} {limit}{key}{f' in “{use.stretch}”' if use.busiest <= 1 else ''}"
     return f"{at} {got}{_predicted(findings, use)}", use.throttled_rate
 

@@ -240,7 +240,7 @@ class Point:
 Look = Literal["plain", "notice", "warnings", "contents", "aside", "chapter"]
 """A section's look. An ``aside`` or a ``chapter`` unfolds on a click. Tables in an ``aside`` have no caption."""
 MOST_LISTED: Final = 150
-"""``Table.listed`` keeps at most this many rows, because more would take megabytes."""
+"""``Table.listed`` keeps at most this many rows, because a longer table may take megabytes of HTML."""
 MOST_ROWS: Final = 8
 """The first screen of a page shows this many rows of a long table. The whole table unfolds on a click."""
 

@@ -72,9 +72,10 @@ def figure(name: str, findings: Findings) -> Figure | None:
 
 
 def draw_all(findings: Findings, *, png: bool = False, processes: int | None = None) -> tuple[Plot | Point, ...]:
-    """Draw a run's plots. A plot without data gives a point with the reason, or nothing if it does not suit the run.
+    """Draw a run's plots.
 
-    The plots have the same bytes for any number of ``processes``. The default is ``cores()``.
+    A plot without data gives a point with the reason, or nothing if the plot does not suit the run. The plots have
+    the same bytes for any number of ``processes``. The default is ``cores()``.
     """
     missing: list[Point] = []
 
