@@ -21,7 +21,7 @@ from loadtest.stats.order_statistics import LogHistogram
 _DEFAULT_WINDOW_S: Final = 60.0
 _RECENT_S: Final = 10.0
 LATE: Final = ""
-"""Key for arrivals that were held up because they were offered late. For a full pool, the key is its entry's name."""
+"""Cause of held arrivals that were offered late. If a pool was full, the cause is its traffic entry's name."""
 _LEAST_SECOND: Final = 0.5
 """Successive counts of held arrivals are at least this many seconds apart. An earlier tick skips the count."""
 PERCENTILES: Final = {

@@ -218,7 +218,7 @@ class JobHistory:
         """Add an answer. Return a reason if it contradicts an earlier answer.
 
         The answer to a submit is a contradiction if it has another job's id. Any other answer is a contradiction if the
-        job is pending, although an answer before this request showed that the job had ended.
+        job is pending, although an answer that came before this request showed the job as ended.
         """
         job_id = answer.job_id
         if job_id is None or answer.outcome != Outcome.OK or answer.job_state is None:
