@@ -53,7 +53,7 @@ def command() -> None:
 @click.option("--no-rerun", is_flag=True, help="Exit with 6 instead of rerunning a suspected regression.")
 @shared("plots")
 def check(**options: Any) -> int:
-    """Run SCENARIO, and compare it with its accepted runs.
+    """Run SCENARIO, and compare the run with the scenario's accepted runs.
 
     A suspected regression triggers one rerun and counts only if the same metrics regress again. Passed runs are
     accepted automatically, regressed runs only by `accept`. Until five runs are accepted, the history is learning.

@@ -79,7 +79,7 @@ class _Search:
         offered: the load at multiplier 1.
         least_requests: minimum number of requests at multiplier 1. Each async run counts as a submit and one poll.
         levels: levels so far. Each new level may correct the constraints of earlier levels.
-        guesses: for each limit, a guess of the highest multiplier that it permits. Levels improve the guesses.
+        guesses: for each limit, a guess of the highest multiplier that the limit permits. Levels improve the guesses.
     """
 
     def __init__(

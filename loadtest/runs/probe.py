@@ -145,8 +145,8 @@ def _print_plan(order: results.ProbeOrder) -> None:
         what = f"If a limit does not count requests that execute nothing, the probe runs {order.workflow}."
     print(
         f"Probing {names} of {order.url}: at most {most:,} requests, {order.rate:g}/s and\n"
-        f"{minutes:.2g} minutes; the probe ends as soon as it is sure. It exhausts limits, so other clients\n"
-        f"that share them get 429s meanwhile. {what}"
+        f"{minutes:.2g} minutes; the probe ends as soon as the findings are certain. It exhausts limits, so\n"
+        f"other clients that share them get 429s meanwhile. {what}"
     )
 
 

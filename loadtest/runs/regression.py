@@ -170,7 +170,7 @@ def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
 
 
 def _history_path(loaded: LoadedScenario, options: CheckOptions, suspected: RunMeasurements | None) -> Path:
-    """Return the history's file. Raises ``InputError`` if it cannot be written, or a rerun's scenario has changed."""
+    """Return the history's file. Raises ``InputError`` if it is not writable, or a rerun's scenario has changed."""
     if suspected is None:
         path = history_file.path_for(options.place, loaded.name)
         warn(history_file.read(path).warnings)
@@ -312,7 +312,7 @@ def _show_effect(before: History, after: History, run: RunMeasurements) -> None:
     accepted = [each.measurements for each in before.runs if each.status == "accepted" and each.id != run.run]
     if accepted and (field := mismatch(accepted[-1], run)):
         print(f"{run.run} is not comparable with the latest other accepted run: {field}.")
-    # The next run is assumed to be like this run. It needs another id: a history leaves out the run with the same id.
+    # The next run is assumed to be like this run. Its id differs, because a run is not evidence for itself.
     following = msgspec.structs.replace(run, run="next")
     medians = []
     for known in (before, after):

@@ -141,8 +141,8 @@ def _check_same_offer(sides: BothSides) -> None:
             if (one.rate, one.rate_to, one.burst) != (other.rate, other.rate_to, other.burst):
                 raise InputError(
                     f"{base.loaded.path}: traffic.{name}.stages.{one.name} is {one.rate:g}/s for the base side, "
-                    f"and {other.rate:g}/s for the head side: it is in units of a limit, and the sides' limits differ",
-                    "Give it in requests per second, such as 5/s, or give both sides the same limits.",
+                    f"and {other.rate:g}/s for the head side: a rate in units of a limit, and the limits differ",
+                    "Give the rate in requests per second, such as 5/s, or give both sides the same limits.",
                 )
 
 
@@ -153,7 +153,7 @@ class Pace:
     block_s: float
     """Minimum duration of a block in s: the duration of its longest traffic, including the warm-up."""
     silence_s: float
-    """Minimum time in s between a target's blocks. After it, no exceeded limit counts the earlier block's requests."""
+    """Minimum pause in s between a target's blocks, after which no exceeded limit counts earlier requests."""
     starts_s: tuple[float, ...]
     """Planned start of each block, in s since the start of the first."""
 

@@ -123,7 +123,7 @@ class TargetEntry(Strict):
     limit_scope: Literal["key-and-name", "name"] = "key-and-name"
     """Whether each key has its own limits (the default), or all keys share them."""
     max_share: PositiveShare = 0.1
-    """A run may use at most this share of a limit in any window of the limit, over all keys."""
+    """A run may use at most this share of a limit in any window of the limit, summed over all keys."""
     max_operations: Annotated[int, Field(ge=1)] | None = None
     max_requests: Annotated[int, Field(ge=1)] | None = None
     """Maximum number of requests of a run, including retries, polls, seeding and preflight."""
