@@ -11,7 +11,7 @@ from loadtest.contract import LIMIT_NAMES, LIMIT_OF_OPERATION, LIMITS_OF_OPERATI
 from loadtest.record.figures import JudgedThreshold, StageMetrics, read_figures
 from loadtest.record.run_directory import read_versioned, write_json
 
-if TYPE_CHECKING:  # pages need no pydantic
+if TYPE_CHECKING:  # pages do without the scenario, whose import loads pydantic
     from loadtest.scenario import Scenario
 
 FILE_NAME: Final = "capacity.json"

@@ -261,7 +261,7 @@ def _break_even(levels: Sequence[Level], offered: Offered) -> str:
     runs = {Operation.SYNC_RUN, Operation.ASYNC_RUN} & {*offered.operations.values()}
     if not runs or not math.isfinite(sync + submits + retrieval):
         return ""
-    more = "never allow more"  # Every job needs a submit and a poll.
+    more = "never allow more"  # Every job needs a submit and a poll, so both limits bound jobs.
     if min(submits, retrieval) > sync:
         more = f"allow more if each needs fewer than {retrieval / sync:.3g} polls"
     each = f"{polls:.1f} polls" if polls else "one poll"

@@ -227,7 +227,7 @@ def _rates(requests: RequestLog) -> Iterator[tuple[Limit, tuple[Fitted, ...]]]:
 
     yield limit, ()
     exact = fit(1.0)
-    if exact.fits and exact.rejected:  # an even load at a simple ratio to the limit may leave all 429s undecided
+    if exact.fits and exact.rejected:  # not if an even load at a simple ratio to the limit leaves all 429s undecided
         return
     measured = _accepted_rate(requests) / limit.rate
     centres: list[tuple[float, float, Fitted]] = [(1.0, _NEAR, "rate")]

@@ -124,7 +124,7 @@ class _Counted:
         self.least = _sums(certain)
         self.most = _sums(np.ones_like(certain) if all_count else ~requests.rejected)
         times, n = requests.times, len(requests.times)
-        # A rejected request may have arrived after an accepted request that was sent a little later.
+        # A rejected request may have arrived after an accepted request that was sent a little later, which then counts.
         later = _sums(requests.accepted)
         reach = np.searchsorted(times, times + requests.tolerance_s, side="right")
         overtaken = np.where(requests.rejected, later[reach] - later[1:], 0)

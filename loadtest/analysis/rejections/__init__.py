@@ -284,7 +284,7 @@ def expect(info: RunInfo, sent: NamedColumns, logs: list[RequestLog], clock: tup
         order = np.lexsort((place, start[place]))
         reordered += int((order != np.arange(len(order))).sum())
         agreed_as_sent += int(((refused == was_429[order]) & answered[order]).sum())
-    held = assumed_limits.spec.algorithm == CONCURRENCY  # the order decides which request holds a slot
+    held = assumed_limits.spec.algorithm == CONCURRENCY  # slots depend on the order: a replay fits only one order
     return expected(
         clock_shift_s=shift if assumed_limits.spec.on_clock else None,
         agreement=agreed / judged if judged else None,

@@ -235,7 +235,8 @@ class BurstSender:
 
     @property
     def _longest(self) -> float:
-        # Durations of accepted requests count too, because a busy machine reads answers late. A queue's delays do not.
+        # Durations of accepted requests count too, because a busy machine reads answers late. A queue's delays do not
+        # count.
         return max([1.5 * self._trip + 0.02, *([] if self._held else self._took)])
 
     def _volley(self, at: float, count: int, who: Who = "own", *, spread: float = 0.0) -> Exchange[Volley]:

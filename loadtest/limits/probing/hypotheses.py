@@ -157,7 +157,7 @@ class Hypotheses:
         if not self.bucket:  # a window for one request equals a bucket of one, so N is at least 2
             reach = windows / 2 if self._any_phase else np.minimum(self._usual, windows / 2)
             possible = (counts >= 2) & (np.abs(shifts) <= reach + 1e-6)
-        else:  # a bucket that becomes full at each whole second is a fixed window of a second
+        else:  # leave out buckets that are full at each whole second: they are fixed windows
             possible = (counts >= 1) & (np.abs(shifts) <= 0.5) & ((counts * windows > 1) | (not self.round_down))
         self.rows = rows[possible]
         if len(self.rows):

@@ -69,7 +69,7 @@ class Prober(BurstSender):
         self._begin_experiment()
         first = yield from self._volley(begin, 1)
         filled = yield from self._burst(self._now, round(1.1 * documented.count) + 1)
-        if not filled:  # more than twice the count in one window exceeds the limit at any phase
+        if not filled:  # send over twice the count in all, which exceeds the limit at any phase
             filled = yield from self._burst(self._now, round(1.5 * documented.count))
         if not filled:
             why = f"none of {self._requests} requests were rejected"
@@ -173,7 +173,7 @@ class Prober(BurstSender):
             algorithm=model.algorithm,
             count_rejected=model.count_rejected,
             count=(low, high),
-            # The probe cannot measure a window that is longer than the probe itself.
+            # A probe cannot measure a window longer than itself, so the upper bound is the longest common window.
             window_s=(least, most if most <= WINDOWS * window else COMMON_WINDOWS[-1]),
             phase_s=model.phase,
             round_down=model.round_down,
