@@ -231,8 +231,8 @@ def _default_thresholds(
 ) -> Iterator[Judged]:
     """Yield the failed default thresholds of a finished run.
 
-    Each entry needs an ok operation, unless all its stages expect only 429. In each stage, only a few operations may
-    fail unexpectedly.
+    Each entry that sent operations needs an ok operation, unless all its stages expect only 429. In each stage, only a
+    few operations may fail unexpectedly.
     """
     if record.info.end != "finished" or record.info.imported:
         return
