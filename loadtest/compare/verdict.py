@@ -11,7 +11,7 @@ Two rules judge each metric: Holm's procedure over the tested metrics, and the m
 - ``not comparable`` (3): The runs differ in a fact that must be equal, such as the scenario or the number of API keys.
 - ``invalid`` (3): The run itself is invalid, or too few pairs are valid.
 
-Against a history, a metric that varies too much is ``inconclusive``, but does not make the overall verdict so.
+Against a history, a metric that varies too much is ``inconclusive``, but only ``rule.blind`` makes a pass inconclusive.
 Otherwise every run of a noisy service would be inconclusive, and users would switch the check off.
 
 Response time, executionTime and overhead mostly change together, and each further test weakens the others.
