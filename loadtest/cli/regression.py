@@ -72,7 +72,7 @@ def confirm(file: Path, **options: Any) -> int:
     """Run the scenario of SUSPECTS again. Only the suspected metrics can confirm the regression.
 
     SUSPECTS is the suspects.json of `check --no-rerun`. Another machine gives the best evidence. Exit codes: 4
-    confirmed, 0 not confirmed, and else as for `check`. Both runs join the history.
+    confirmed, 0 not confirmed, others as for `check`. Both runs join the history.
     """
     found = load_suspects(file)
     return check_run(CheckOptions.repeating(found.repeat, **options), found)
@@ -84,7 +84,7 @@ def confirm(file: Path, **options: Any) -> int:
 @_history_option
 @shared("output_dir")
 @click.option(
-    "--new-segment", is_flag=True, help="Start a new baseline period: later runs are not compared with older runs."
+    "--new-segment", is_flag=True, help="Start a new baseline period: later runs are not compared with runs before RUN."
 )
 def accept(run: str, **options: Any) -> None:
     """Accept RUN and its rerun as evidence.
@@ -162,7 +162,7 @@ def _history_files(place: Path, scenario: str | None) -> list[Path]:
     if scenario is None and place.suffix != history_file.ENDING:
         found, missing = sorted(place.glob(f"*{history_file.ENDING}")), f"there is no history in {place}"
     else:
-        # ``scenario`` is a path or a name. A history is named like ``LoadedScenario.name``.
+        # ``scenario`` is a path or a name, and a history's file is named after the scenario.
         path = history_file.path_for(place, Path(scenario or "").name.removesuffix(".toml"))
         found, missing = [path] if path.is_file() else [], f"there is no history {path}"
     if not found:

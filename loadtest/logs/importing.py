@@ -45,7 +45,7 @@ _SAMPLE: Final = 100
 _DESCRIBE: Final = "Describe the lines: --format '$remote_addr [$time_local] \"$request\" $status $request_time'."
 _MAP: Final = "Name its paths: --map 'POST /run=sync_run'."
 _KEYS: Final[dict[KeySource, str]] = {"header": "key", "address": "address"}
-"""The column of the log that has the keys, by the origin of keys."""
+"""For each origin of keys, the log's column that has the keys."""
 _HAR: Final = Format("har", lambda _: {}, "start")
 
 
