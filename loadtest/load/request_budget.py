@@ -25,7 +25,8 @@ class BudgetSpentError(Exception):
 class RequestBudget:
     """Counts requests, and raises ``BudgetSpentError`` before a request that would exceed its bounds.
 
-    Its methods do not wait, so two greenlets cannot both take the last request. ``keys`` is the number of API keys.
+    Its methods do not wait, so two greenlets cannot both take the last request. ``quotas`` is the number of
+    quotas of each limit: the number of API keys, or 1 if all keys share the limits.
     ``now`` is a wall clock in unix seconds.
     """
 
@@ -33,7 +34,7 @@ class RequestBudget:
         self,
         bounds: BudgetInfo | None = None,
         limits: Mapping[str, Limit] | None = None,
-        keys: int = 1,
+        quotas: int = 1,
         preflight: Iterable[PreflightRequest] = (),
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -48,7 +49,9 @@ class RequestBudget:
         self._now = now
         self._limits: dict[str, _LimitShare] = {}
         if bounds is not None:
-            self._limits = {name: _LimitShare(bounds.max_share, limit, keys) for name, limit in (limits or {}).items()}
+            self._limits = {
+                name: _LimitShare(bounds.max_share, limit, quotas) for name, limit in (limits or {}).items()
+            }
         for sent in preflight:
             self.used.requests += 1
             self.used.executions += sent.kind in EXECUTING_KINDS
@@ -144,8 +147,8 @@ class RequestBudget:
 class _LimitShare:
     """Requests that counted against one limit in its last window, over all keys."""
 
-    def __init__(self, share: float, limit: Limit, keys: int) -> None:
-        self.allowed = share * limit.count * keys
+    def __init__(self, share: float, limit: Limit, quotas: int) -> None:
+        self.allowed = share * limit.count * quotas
         self.processes = 1
         """Number of processes that divide the share among them."""
         self.window = limit.window

@@ -20,6 +20,7 @@ from gevent import GreenletExit
 from locust.env import Environment
 from locust.stats import RequestStats, StatsError
 
+from loadtest.assumed_limits import AssumedLimits
 from loadtest.contract import (
     LIMIT_OF_OPERATION,
     POLLED_OPERATIONS,
@@ -204,6 +205,7 @@ def make_endpoint(info: RunInfo, keys: Sequence[str], workflow_endpoint: str, ta
         codings.add("x-gzip")
     tls_name = target.server_name
     accepted = frozenset(codings)
+    quotas = AssumedLimits.recorded(info.target).quotas(info.keys)
     return Endpoint(
         Address(target.address, target.port, tls=tls, server_name=tls_name, resolver=names, codings=accepted),
         host=target.host,
@@ -213,7 +215,7 @@ def make_endpoint(info: RunInfo, keys: Sequence[str], workflow_endpoint: str, ta
         user_agent=f"workflow-loadtest/{info.versions['workflow-loadtest']} (run {info.id})",
         headers=headers,
         secrets=[headers[name] for name, written in info.target.headers.items() if written.startswith("$")],
-        budget=RequestBudget(info.target.budget, info.target.limits, info.keys, info.preflight),
+        budget=RequestBudget(info.target.budget, info.target.limits, quotas, info.preflight),
     )
 
 

@@ -168,12 +168,15 @@ def check_request_budget(
         return None
     until = _check_times(chosen, entry, load, now)
     _check_counts(chosen, entry, load)
+    quotas, whose = chosen.assumed.quotas(keys), f"with {keys} key{'s' if keys > 1 else ''}"
+    if quotas < keys:
+        whose = "for all keys together"
     for name, limit in limits.items():
-        allowed = entry.max_share * limit.count * keys
+        allowed = entry.max_share * limit.count * quotas
         if (peak := load.peak(name, limit)) > allowed * (1 + 1e-9):
             raise InputError(
                 f"{chosen.key('max_share')} allows {entry.max_share * 100:g} % of the {name} limit, {allowed:g} "
-                f"requests per {limit.window:g} s with {keys} key{'s' if keys > 1 else ''}, but up to {peak} are "
+                f"requests per {limit.window:g} s {whose}, but up to {peak} are "
                 "planned" + (load.included if name == LimitName.RETRIEVAL else ""),
                 f"{load.remedy}, or ask {entry.owner} to raise max_share.",
             )

@@ -57,12 +57,17 @@ def test_polls_spend_the_budget_and_nothing_is_sent_beyond_it(loadtest, tmp_path
     assert left.endswith(f"/pending_jobs.txt: they may still cost {len(jobs) * 0.25:g} (0.25 each).")
 
 
-def test_polls_stay_within_the_share_of_the_retrieval_limit(offer, tmp_path, stub):
-    """The run keeps to a share that no plan can check, because it depends on how long jobs take."""
+@pytest.mark.parametrize(("keys", "scope"), [("local-dev-key", "key-and-name"), ("k1,k2", "name")])
+def test_polls_stay_within_the_share_of_the_retrieval_limit(offer, tmp_path, stub, keys, scope):
+    """The run keeps to a share that no plan can check, because it depends on how long jobs take.
+
+    Keys that share the limit share its share, too.
+    """
     server = stub(pending_forever)
-    write_entry(tmp_path, server.url, 'max_share = "5%"')
+    write_entry(tmp_path, server.url, f'max_share = "5%"\nlimit_scope = "{scope}"')
     write_scenario(tmp_path, rate="4/s", seconds=3)
-    run = offer((tmp_path / "s.toml").read_text(), chosen=choose(None, "here", tmp_path / "targets.toml")).wait()
+    chosen = choose(None, "here", tmp_path / "targets.toml")
+    run = offer((tmp_path / "s.toml").read_text(), chosen=chosen, keys=keys).wait()
     assert run.info.end == "aborted"
     assert "25 requests per 60 s that max_share allows of the retrieval limit" in run.info.end_reason
     assert sum(method == "GET" for method, _, _ in server.asked) == 26

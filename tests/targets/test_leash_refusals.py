@@ -71,6 +71,22 @@ def test_a_run_that_would_leave_the_leash_is_not_begun(watched, capsys, entry, s
     assert not Path("reports").exists()
 
 
+def test_keys_that_share_a_limit_share_its_part(
+    watched: Stub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each key has its own part of a limit of its own, but a part of a common limit is there only once."""
+    monkeypatch.setenv("WORKFLOW_API_KEYS", "k1,k2")
+    write_scenario(Path(), seconds=60)
+    for scope, allowed in (
+        ("key-and-name", "200 requests per 60 s with 2 keys"),
+        ("name", "100 requests per 60 s for all keys together"),
+    ):
+        write_entry(Path(), watched.url, f'limit_scope = "{scope}"')
+        assert main(["run", "s.toml", "--target", "here", "--yes"]) == 2
+        assert f"here.max_share allows 10 % of the async_submit limit, {allowed}, but up to" in capsys.readouterr().err
+    assert watched.asked == []
+
+
 def test_production_is_not_loaded_without_a_terminal_or_yes(watched: Stub, capsys: pytest.CaptureFixture[str]) -> None:
     """Neither by run, nor by ui, nor by preflight."""
     write_entry(Path(), watched.url, environment="production")
