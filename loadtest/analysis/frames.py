@@ -136,7 +136,12 @@ def _limit(name: str, limit_of: Mapping[Any, LimitName]) -> Column:
         codes = np.array([-1 if limit is None else limits.index(limit) for limit in (*drawn, None)], np.int32)
         return _words(codes[part.rows.words(name)], limits)
 
-    return Column("limit", _WORD, "rate limit of the request; for an operation, the limit of its first request", values)
+    return Column(
+        "limit",
+        _WORD,
+        "name of the limit that the request counts against; for an operation, that of its first request",
+        values,
+    )
 
 
 _FIRST: Final = (

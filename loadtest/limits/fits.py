@@ -205,7 +205,7 @@ def best_threshold(requests: RequestLog, loads: Loads) -> int:
 
 
 def may_fit(requests: RequestLog, loads: Loads) -> bool:
-    """Whether any of several limiters may fit at some threshold. ``loads`` bound the loads of these limiters."""
+    """Whether any of several limiters may fit at some threshold. ``loads`` has bounds that hold for all of them."""
     needs, refutes = threshold_bounds(requests, loads)
     many = [
         bisect_left(range(n + 1), True, key=lambda wrong, n=n: log10_at_most(n - wrong, n, BAR) < _UNLIKELY)  # type: ignore[misc]

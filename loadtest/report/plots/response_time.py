@@ -137,7 +137,7 @@ def draw_heat(findings: Findings) -> Drawing | None:
         _heat_panel(figure, panel, heat, colour)
     marks.over_time(figure.axes, findings.record, [name for _, name, _, _ in drawn])
     start = start_of(findings.record)
-    caption = f"Each field counts the ok and timed-out operations of a time span, by {start} and response time."
+    caption = f"Each field counts the ok and timed-out operations whose {start} and response time are in its ranges."
     tables = tuple(_heat_table(name, heat) for _, name, heat, _ in drawn)
     return Drawing(_heat_title(findings), caption, figure, tables, left_out)
 
