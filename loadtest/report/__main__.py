@@ -81,7 +81,7 @@ def make_pages(
 
 def guarded(make: Callable[[], int], what: str) -> int:
     """Call ``make`` and return its exit code. Expected errors are printed to stderr without a traceback."""
-    atexit.register(gc.freeze)  # Otherwise, a garbage collection at the end of Python takes 0.1 s.
+    atexit.register(gc.freeze)  # Otherwise, a garbage collection at Python's exit takes 0.1 s.
     try:
         with visible_output():
             return make()

@@ -372,7 +372,7 @@ def _against(found: ComparisonAnswer, side: ComparedSide) -> TableCell:
 
 
 def _verdict(one: SideDifference, *, head: bool = True, small: bool = False) -> TableCell:
-    """Return the verdict on one side of a difference, its head or its base. A ``small`` difference does not matter."""
+    """Return the verdict on a difference's head, or on its base if ``head`` is false."""
     if one.interval is None:
         return TableCell("not judged", tone="unsure")
     if not one.told_apart:
@@ -396,5 +396,5 @@ def _note(found: ComparisonAnswer, by: list[str], compared: str) -> str:
     if found.thinned:
         text += " Only the first 100,000 arrivals of a stage are compared."
     if found.bursts:
-        text += " A burst meets only one phase of the limiter’s window. Its interval does not cover other phases."
+        text += " A burst comes at one moment of the limiter’s window. Its interval does not cover other moments."
     return text

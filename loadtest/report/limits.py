@@ -78,7 +78,10 @@ def _first_429(findings: Findings, use: LimitUsage) -> str:
 
 
 def _predicted(findings: Findings, use: LimitUsage) -> str:
-    """Say whether a stretch's 429s are as predicted, or what explains them; empty if the replay leaves out requests."""
+    """Return a clause that says whether the 429s of a ``use`` are as predicted, or which limiter explains them.
+
+    It is empty if the replay leaves out some of the requests.
+    """
     record, sent = findings.record, findings.record.on_limit(use.limit)
     start = record.sent_requests["start"][sent]
     sent = sent[(start >= use.start_s * 1e9) & (start < use.end_s * 1e9)]

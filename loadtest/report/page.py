@@ -39,8 +39,8 @@ class Chapter(StrEnum):
 
 TERMS: Final[Mapping[str, str]] = {
     "429": "The answer “rate limit exceeded”. A 429 rate is the share of requests or operations that got this answer.",
-    "95 % interval": "It contains the true value in 95 of 100 such runs, if the assumptions in its note hold.",
-    "accepted": "Let through by the rate limiter. The answer has any status except 429.",
+    "95 % interval": "A range that contains the true value in 95 of 100 runs, if the assumptions in the note hold.",
+    "accepted": "Not rejected by the rate limiter: the answer has any status except 429.",
     "amplification": "Requests sent for each operation, retries included and polls left out.",
     "bottleneck": "The constraint that the load reached: the generator, a limit or the target’s capacity.",
     "dispatch lag": "The start lag without waits for a free user: the delay that the load generator causes.",
@@ -116,9 +116,9 @@ class Table:
     """A table.
 
     Attributes:
-        columns: (label, numeric) pairs; ``numeric`` is true if the column holds numbers.
+        columns: pairs of a label and whether the column holds numbers.
         extra: labels of the columns that a phone, and a terminal without ``--full``, leave out.
-        decides: indices of the rows that ``brief`` keeps, the most important first; if empty, it keeps the first rows.
+        decides: indices of rows, the most important first, for ``brief``; if empty, ``brief`` keeps the first rows.
     """
 
     title: str
@@ -129,7 +129,7 @@ class Table:
     decides: tuple[int, ...] = ()
 
     def brief(self, most: int) -> "Table":
-        """Return the table with only its ``most`` most important rows, which keep their order."""
+        """Return the table with at most ``most`` rows: the most important rows, in the table's order."""
         kept = sorted((self.decides or tuple(range(len(self.rows))))[:most])
         if len(kept) == len(self.rows):
             return self
@@ -139,7 +139,7 @@ class Table:
         rows = []
         above = None
         for place in kept:
-            # Rows without a name share the name above them. If the named row is dropped, the next kept row gets it.
+            # Rows without a name share the name above them. The next kept row gets the name of a dropped row.
             first, *others = self.rows[place]
             rows.append((first if heads[place] is above else heads[place], *others))
             above = heads[place]
@@ -147,7 +147,7 @@ class Table:
         return replace(self, rows=tuple(rows), decides=tuple(decides))
 
     def listed(self) -> "Table":
-        """Return the table with its ``MOST_LISTED`` most important rows. The note counts all other rows."""
+        """Return the table with its ``MOST_LISTED`` most important rows. A note counts the rows left out."""
         kept, left_out = self.brief(MOST_LISTED), len(self.rows) - MOST_LISTED
         if left_out <= 0:
             return self

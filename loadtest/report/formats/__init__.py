@@ -221,19 +221,19 @@ def _cell(cell: TableCell) -> str:
 _FULL_WIDTH: Final = 120
 """Maximum width in characters of the printed full page, whose tables have all columns."""
 _MOST_LINES: Final = 40
-"""A closing block has at most this many lines, if shorter tables can achieve this."""
+"""Without ``full``, ``show`` prints at most this many lines, if shorter tables suffice for this."""
 _MOST_TABLE_ROWS: Final = 14
-"""A table in a closing block has at most this many rows, and fewer if the block would be too long."""
+"""Without ``full``, ``show`` prints at most this many rows of a table, and fewer if the text would be too long."""
 _MOST_POINTS: Final = 5
-"""A section in a closing block has at most this many points, without their details."""
+"""Without ``full``, ``show`` prints at most this many points of a section, without their details."""
 _TONES: Final = {"good": "green", "bad": "bold red", "unsure": "yellow", "faint": "dim", "head": "bold", "": ""}
 
 
 def show(page: Page, steps: Sequence[tuple[str, str]], *, full: bool = False, console: Console | None = None) -> None:
     """Print a page's verdict, its first screen and the steps, which are (label, command) pairs.
 
-    Tables are cut so that this closing block has at most 40 lines of 100 columns, if possible. With ``full``, print
-    every section, but no plots.
+    Tables are cut so that the text has at most 40 lines of 100 columns, if possible. With ``full``, print every
+    section, but no plots.
     """
     console = console or Console()
     widest = _FULL_WIDTH if full else WIDTH

@@ -1,4 +1,4 @@
-"""All tables of a run's report, as formatted text. This module builds the tables of figures and of the generator."""
+"""All tables of a run's report. This module builds those of thresholds, outcomes, times and load generation."""
 
 import math
 from dataclasses import replace
@@ -98,7 +98,7 @@ def _beside(one: Judged) -> str:
         return ""
     low, high = one.interval
     if one.base is not None:
-        return f"95 % interval of the distance: {quantity(low, one.unit)} to {quantity(high, one.unit)}"
+        return f"95 % interval of value minus threshold: {quantity(low, one.unit)} to {quantity(high, one.unit)}"
     return f"95 %: {milliseconds(low)} to {milliseconds(high)}"
 
 
@@ -167,8 +167,8 @@ def _outcomes(findings: Findings) -> Table:
     }
     every: list[_Counted] = [*findings.metrics.traffic.items(), ("overall", findings.metrics.overall)]
     note = (
-        "offered = ok + throttled + failed + timed out + dropped + lost. Amplification: requests per operation without "
-        "polls."
+        "offered = ok + throttled + failed + timed out + dropped + lost. Amplification: requests per operation, polls "
+        "left out."
     )
     return table_of("Outcomes of all operations", columns, every, note)
 
@@ -195,7 +195,7 @@ def _limits(findings: Findings) -> Table:
 
 
 def _latencies(findings: Findings) -> list[Table]:
-    """Return a table per traffic entry, or per important entry if there are very many."""
+    """Return a table of times for each traffic entry; if these are too many, only for the most important."""
 
     def of(name: str, row: tuple[str, Summary]) -> TableCell:
         return statistic(row[1], name, interval=True)
@@ -307,7 +307,7 @@ _KINDS: Final = {"phases": "phases, 95 %", "blocks": "blocks, 95 %", "phases and
 
 
 def intervals(findings: Findings) -> Table:
-    """Return a table of figures, each with its range or interval, and with the interval from order statistics."""
+    """Return a table of the figures' uncertainty. Its note explains the ranges and intervals."""
 
     def say(one: MetricInterval, value: float | None) -> str:
         return measured(value, UNITS[one.metric])
@@ -325,7 +325,7 @@ def intervals(findings: Findings) -> Table:
     }
     rows = [one for one in findings.intervals if one.metric in _SHOWN]
     note = (
-        "Phases: the range of 95 % of replays, in which the same sends begin at different moments of the window. "
+        "Phases: the range of 95 % of replays; each replay begins the same sends at another moment of the window. "
         "Blocks: the 95 % interval from blocks of time, for correlated requests; effective n is the equivalent number "
         "of independent requests. Below a value: the 95 % interval from order statistics, for independent requests."
     )

@@ -57,7 +57,7 @@ def metrics_table(comparison: RunComparison) -> Table:
     tested = [place for place, one in enumerate(shown) if one.p is not None]
     # Without a changed metric, the rows with the largest changes for the worse are the most important.
     decides = changed or sorted(tested, key=lambda place: amounts.telling(shown[place]), reverse=True)[:3]
-    # If all rows of the brief table are shares, this column is empty, and a terminal of 100 columns has no room for it.
+    # Shares have no difference. If the brief table has only shares, a terminal has no room for the empty column.
     spare = "#Difference" if all(amounts.is_share(shown[place]) for place in decides) else ""
     columns: TableColumns[MetricComparison] = {
         "Traffic": lambda one: amounts.place(one, comparison.metrics),

@@ -160,9 +160,10 @@ def _decisions(limits: list[NamedLimit]) -> Table:
         rows += [_Compared(name, found, role, fit) for role, fit in fits.items() if fit is not None]
     note = (
         "Wrongly rejected: got 429 although the limiter had room, given the requests accepted until then. Wrongly "
-        "accepted: the limiter had no room. Undecidable: network delay, up to ± the time stated, could change the "
-        "decision. Against the best, “5 to 2” means that 5 decisions contradict only the next-best limiter, and 2 only "
-        "the best. Requests of one run depend on each other, so p is a rough measure."
+        "accepted: the limiter had no room, or a queue would have answered later. Undecidable: network delay, up to ± "
+        "the time stated, could change the decision. Against the best, “5 to 2” means that 5 decisions contradict only "
+        "the next-best limiter, and 2 only the best. Requests of one run depend on each other, so p is a rough "
+        "measure."
     )
     return table_of("Decisions compared with limiters", columns, rows, note)
 
@@ -245,8 +246,8 @@ def _retry_after(limits: list[NamedLimit]) -> Table:
     rows = [(name, each.retry_after) for name, each in limits if each.retry_after.carried]
     note = (
         "Compared: waits whose limiter accepted a later request. Too short: a request sent after the wait still got "
-        "429. Too long: a request sent more than a second before the end of the wait was accepted. The "
-        "second allows for rounding up."
+        "429. Too long: a request sent more than a second before the end of the wait was accepted. This "
+        "tolerance allows for rounding up."
     )
     return table_of("Retry-After", columns, rows, note)
 
@@ -281,7 +282,7 @@ def _recovery(limits: list[NamedLimit]) -> Table:
         "#Their length": lambda row: middle(row[1].spell_s),
     }
     rows = [(name, found.recovery) for name, found in limits]
-    note = "Times run from sending a request that got 429 to sending the next accepted request. A period has only 429s."
+    note = "Times run from sending a request that got 429 to sending the next accepted request, which ends a period."
     return table_of("Recovery after 429s", columns, rows, note)
 
 
@@ -338,8 +339,8 @@ def _interference(found: list[Interference]) -> Table:
         "A client is a traffic entry or a key. Meanwhile: in the seconds in which the client got a 429; for errors and "
         "times, in its stages with 429s. A higher load meanwhile may also cause a difference. Unexplained: 429s of "
         "other traffic while its assumed limiter had room. If these are more frequent meanwhile, the client and the "
-        "other traffic may share an undocumented limit. A time is longer if its median or p95 is at least 1.5 times "
-        "as long and 1 ms longer, and the 95 % intervals do not overlap."
+        "other traffic may share an undocumented limit. A time counts as longer if its median or p95 is at least "
+        "1.5 times as long and 1 ms longer, and the 95 % intervals do not overlap."
     )
     return table_of("Other traffic while a client got 429s", columns, found, note)
 

@@ -1,4 +1,4 @@
-"""Findings about the target and its jobs, which do not change the verdict: lines for the first screen, and tables."""
+"""Lines for the first screen, and tables, about the target and its jobs. They do not change the verdict."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -176,8 +176,8 @@ def _waits(findings: Findings) -> Table:
     rows = [row for row in _stages(findings) if row[2].time_to_result_lower_ms.n]
     note = (
         "In ms. Polling and the submit’s response only bound these times: a job’s result becomes available between the "
-        "last request that saw it pending and the poll that saw its end. Queue wait lasts from acceptance to the start "
-        "of execution, if executionTime is correct. Queue wait and poll lag cover only jobs that were seen to end."
+        "last request that saw it pending and the poll that saw its end. Queue wait: from acceptance to the start of "
+        "execution, computed from executionTime. Queue wait and poll lag cover only jobs that were seen to end."
     )
     return table_of("Waiting times of jobs", columns, rows, note)
 
