@@ -1,7 +1,7 @@
 """Findings about the target: groups of requests that were not ok, impossible values in responses, and slow API keys.
 
 An executionTime longer than the client waited is impossible. A missing executionTime is not an anomaly. If
-it is required, the response fails, usually with the reason ``wrong_shape``; in an imported log, it does not fail.
+it is required, a response without it fails, usually with the reason ``wrong_shape``, except in an imported log.
 """
 
 from collections.abc import Callable, Iterator

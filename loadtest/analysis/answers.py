@@ -100,14 +100,14 @@ class ComparisonAnswer(Result, frozen=True, kw_only=True):
         kind: ``alternatives`` compares traffic entries, ``effect`` compares stages of one entry.
         entry: the entry whose stages are compared; null for alternatives.
         by: metrics. For alternatives, the first metric decides, and later metrics decide ties.
-        confidence: level of each difference's interval. At this level, all intervals of a family contain the true
-            differences with a probability of 95 %.
+        confidence: level of each difference's interval. With a probability of 95 %, all intervals (for alternatives:
+            all of one metric) contain the true differences.
         sides: the compared sides. For an effect, the first side is the baseline.
         differences: for each metric, the differences of all pairs of alternatives, or of each stage from the baseline.
         best: the best alternative by the first metric; null if there is none.
         chosen: ``best``, or a tied alternative that is significantly better by a later metric.
         tied: ``best``, and alternatives that do not differ significantly from ``best`` by the first metric.
-        thinned: whether arrivals were left out, because a stage had too many.
+        thinned: whether arrivals were left out, because a stage had more than ``relative.MOST``.
         bursts: whether a compared stage is a burst. Its arrivals met the limiter at a single moment of a window.
     """
 

@@ -50,7 +50,7 @@ _EDGE_NS: Final = 1e6
 """Tolerance in ns at the edges of a stage, because stages are recorded in s and moments in ns."""
 _NOTHING: Final = np.zeros(0, np.int64)
 _DENSE: Final = 8
-"""If the range of arrival numbers is below this many times their count, an array over it is faster than sorting."""
+"""If the range of arrival numbers is below this many times their count, an array over it replaces a sort."""
 _MISSING: Final = 2.0
 """Number of evenly scheduled arrivals that may be missing at the end of a stage."""
 _MISSING_AT_RANDOM: Final = 30.0
@@ -58,7 +58,7 @@ _MISSING_AT_RANDOM: Final = 30.0
 
 
 class Inconsistency(Result, frozen=True, kw_only=True):
-    """Rows of a record that cannot be true, all for the same reason.
+    """Rows of a record that are inconsistent for the same reason.
 
     Attributes:
         what: the reason, in words that continue "a row that".
@@ -277,7 +277,7 @@ def _places(numbers: Ints) -> tuple[Ints, Ints]:
 
 
 def _of_entries(rows: Rows, column: str) -> dict[int, tuple[Rows, Ints]]:
-    """Return, for each traffic entry, its rows with an arrival number in a column, and these numbers."""
+    """Return each traffic entry's rows that have an arrival number in ``column``, and these numbers."""
     rows = rows.where(~np.isnan(rows.floats(column)))
     found = {entry: rows if places is None else rows.some(places) for entry, places in groups(rows.words("traffic"))}
     return {entry: (own, own.floats(column).astype(np.int64)) for entry, own in found.items()}
@@ -287,7 +287,7 @@ def _repeats(numbers: Ints) -> Bools:
     """Return True for numbers that occurred earlier in the array."""
     order, (distinct, places) = np.arange(len(numbers)), _places(numbers)
     first = np.empty(len(distinct), np.int64)
-    first[places[::-1]] = order[::-1]  # reversed, because the last assignment to a place stays
+    first[places[::-1]] = order[::-1]  # reversed, so that a number's first place is assigned last
     return np.asarray(first[places] != order)
 
 

@@ -169,7 +169,7 @@ def find(record: Record) -> Findings:
 
 
 def _once(record: Record, metrics: RunFigures, verdict: Verdict) -> dict[str, Any]:
-    """Return the fields that need no second pass over the record."""
+    """Return the fields of the verdict, and the fields that need no second pass over the record."""
     info, scenario = record.info, record.info.scenario
     run = result_of(RunSummary, info, scenario=scenario.name, scenario_hash=scenario.hash, covered_s=record.covered_s)
     return {
@@ -231,8 +231,8 @@ def _default_thresholds(
 ) -> Iterator[Judged]:
     """Yield the failed default thresholds of a finished run.
 
-    Each entry that sent operations needs an ok operation, unless all its stages expect only 429. In each stage, only a
-    few operations may fail unexpectedly.
+    Each entry that sent operations needs an ok operation, unless all its stages expect only 429. A stage must not
+    have many unexpected errors, unless a written threshold replaces this rule.
     """
     if record.info.end != "finished" or record.info.imported:
         return
@@ -303,8 +303,8 @@ def metrics_table(runs: Run | Findings | Iterable[Run | Findings], reports: Path
     Columns: ``run``, ``traffic`` (``overall`` for all entries), ``stage`` (empty for all stages), ``metric`` and
     ``statistic`` (named as in a threshold: ``response_time`` and ``p95``), ``unit`` (``ms``, ``1/s``, ``share`` from 0
     to 1, or empty for a number), ``value`` (NaN if it is missing or samples are too few), ``low`` and ``high`` (95 %
-    interval of a percentile, sampling only), ``n`` (number of measured times), ``at_least`` (whether the value is a
-    lower bound because it reaches a time-out).
+    interval of a percentile, sampling error only), ``n`` (number of measured times), ``at_least`` (whether the value is
+    a lower bound because it reaches a time-out).
 
     Args:
         runs: a run directory, a run's id, ``latest``, the result of ``understand``, or several of these.

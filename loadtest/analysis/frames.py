@@ -38,7 +38,10 @@ _ROW_GROUP: Final = 250_000
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """The operations, or the requests, in a chunk of a record. ``counted`` has the meaningful rows (``Chunk``)."""
+    """The operations, or the requests, in a chunk of a record.
+
+    ``counted`` is ``Chunk.operations`` or ``Chunk.requests``.
+    """
 
     run: str
     epoch_unix_ns: int | None
@@ -99,7 +102,7 @@ def _recorded(name: str, meaning: str, source: str = "") -> Column:
 def _timestamp(name: str, meaning: str) -> Column:
     def values(part: _Part) -> pa.Array:
         since = part.recorded(name)
-        # The time of a damaged row may be off by years, and the addition would then overflow.
+        # The time of a damaged row may be off by centuries, and the addition would then overflow.
         near = pc.less_equal(pc.abs(since.cast(pa.float64(), safe=False)), LATEST_NS)
         epoch = pa.scalar(part.epoch_unix_ns, pa.int64())
         return pc.add(pc.if_else(near, since, None), epoch).cast(_TIMESTAMP)
@@ -128,7 +131,7 @@ def _derived(name: str, meaning: str, of: Callable[[Rows], Rows] = lambda rows: 
 
 
 def _limit(name: str, limit_of: Mapping[Any, LimitName]) -> Column:
-    """Return a column with the limit that each row draws on, given by the row's word in the column ``name``."""
+    """Return a column with the limit of each row. ``limit_of`` maps the words of the column ``name`` to limits."""
     limits = list(LimitName)
 
     def values(part: _Part) -> pa.Array:
@@ -335,7 +338,7 @@ def _write(path: Path, form: str, tables: Iterable[pa.Table], schema: pa.Schema)
             for table in _row_groups(tables):
                 file.write_table(table)
         return
-    # Arrow cannot write dictionaries to CSV.
+    # Arrow cannot write dictionary columns to CSV.
     plain = pa.schema([pa.field(each.name, pa.string() if each.type == _WORD else each.type) for each in schema])
     with csv.CSVWriter(path, plain) as file:
         for table in tables:

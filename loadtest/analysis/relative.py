@@ -194,7 +194,7 @@ def _shift_of_pairs(info: RunInfo, values: ArrivalValues, base: Stages, head: St
     """Return the head's arrival number − the base's in each pair; None if the sides' inputs cannot be paired.
 
     Two entries with the same inputs send the same input at the same arrival number. Two stages of an entry send the
-    same inputs in the same order if this difference is a multiple of the number of input rows.
+    same inputs in the same order if their first arrivals' numbers differ by a multiple of the number of input rows.
     """
     first, second = (written_entry(info, side[0].traffic) for side in (base, head))
     if first.inputs_order != "sequential":

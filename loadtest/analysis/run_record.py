@@ -57,7 +57,7 @@ class Record:
 
     @cached_property
     def deciding_requests(self) -> Ints:
-        """Place of each operation's last request of kind run, submit or retrieve.
+        """Place in ``sent_requests`` of each operation's last request of kind run, submit or retrieve.
 
         The assumed limiter's decision on this request stands for the operation.
         """
@@ -160,7 +160,7 @@ class Record:
         return tuple(name for name, n in missing.items() if n and n == self.counts.ended(stages[name], OK))
 
     def response_times(self, traffic: str) -> Distributions:
-        """Return an entry's response times by stage, or the times of the 404s for one of ``not_found_entries``."""
+        """Return an entry's response times by stage; for ``not_found_entries``, these are the times of 404s."""
         return self.times[NOT_FOUND] if traffic in self.not_found_entries else self.times["response_time_ms"]
 
     def cut_off(self, stages: Stages) -> int:

@@ -94,9 +94,9 @@ class Responses:
 
 
 class Lags:
-    """The longest start lag and dispatch lag in each bin of time, in ms, ``[2, bins]``; NaN in an empty bin.
+    """The longest start lag and the longest dispatch lag of one traffic entry in each bin of time.
 
-    ``cuts`` are the edges of the bins, in s since the epoch.
+    ``longest`` is in ms, ``[2, bins]``, with NaN in an empty bin. ``cuts`` are the bins' edges, in s since the epoch.
     """
 
     def __init__(self, record: Record, name: str) -> None:
@@ -113,7 +113,7 @@ class Lags:
 
 LONG_S: Final = 600.0
 MANY: Final = 50_000
-"""An entry has a heat map if the run lasts at least ``LONG_S``, or the entry has at least ``MANY`` response times."""
+"""An entry with response times has a heat map if it has at least ``MANY``, or the run lasts at least ``LONG_S``."""
 _TIMES: Final = 180
 _PER_DECADE: Final = 16
 _MOST_LEVELS: Final = 96

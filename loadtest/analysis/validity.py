@@ -82,11 +82,11 @@ UNEVENNESS: Final = 0.5
 OF_GENERATOR: Final = (
     "dispatch lag p99", "generator CPU", "event loop", "garbage collection", "users", "evenness",
 )  # fmt: skip
-"""Checks that fail if the generator was the bottleneck. If several fail, a report names the first of them."""
+"""If one of these checks fails, the generator was the bottleneck. If several fail, a report names the first of them."""
 
 
 class ValidityCheck(Result, frozen=True):
-    """One check of validity: value and limit with units, and a sentence. A check that is not ``judged`` also passes."""
+    """One check of validity: value and limit with units, and a sentence. A check that is not ``judged`` is ``ok``."""
 
     name: str
     value: str

@@ -39,7 +39,7 @@ class Judged(Result, frozen=True, kw_only=True):
     Attributes:
         value: null if samples are too few, or nothing was measured.
         bounds: bounds of a value that is not known exactly. The upper bound is null if it is unknown.
-        interval: 95 % interval of a percentile from blocks of time; null if there is none.
+        interval: 95 % interval of a percentile, computed from blocks of time; null if there is none.
         margin: distance to the nearest edge of the allowed range; positive inside and negative outside.
         marginal: whether some values in the interval would be judged differently from ``value``.
         confident: whether the whole interval has to meet the threshold. A marginal result is then inconclusive.
@@ -158,7 +158,7 @@ def too_few(figures: CountedFigures) -> str:
 def _interval(
     threshold: Threshold, metrics: RunFigures, intervals: Sequence[MetricInterval]
 ) -> tuple[Interval | None, str]:
-    """Return a percentile's 95 % interval from blocks or, if there is none, the reason.
+    """Return the percentile's 95 % interval from ``intervals``; if it is missing, None and the reason.
 
     An interval that reaches time-outs is None, without a reason.
     """
