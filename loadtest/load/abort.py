@@ -62,7 +62,7 @@ class CircuitBreakers:
         if len(self._pending) > self._most_pending:
             return f"more than {self._most_pending:,} jobs were pending at once (breakers.pending_jobs)"
         if (status := sample.status) is None:
-            # The other breakers judge answers.
+            # There is no answer, and the other breakers judge only answers.
             return None
         expected = sample.outcome == Outcome.OK or status in self._expected.get(sample.traffic, {}).get(
             sample.stage, ()

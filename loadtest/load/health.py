@@ -68,7 +68,7 @@ class CpuLoop:
 
     @property
     def info(self) -> CpuLoopInfo:
-        """Median of the timings. Medians of successive stretches give its relative standard error (batch means)."""
+        """The median timing and its relative standard error, which comes from medians of successive stretches."""
         stretch = max(_LEAST_IN_STRETCH, len(self.kept) // _STRETCHES)
         stretches = [
             math.log(statistics.median(self.kept[begin : begin + stretch]))

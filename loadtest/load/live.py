@@ -21,7 +21,7 @@ from loadtest.stats.order_statistics import LogHistogram
 _DEFAULT_WINDOW_S: Final = 60.0
 _RECENT_S: Final = 10.0
 LATE: Final = ""
-"""Cause of held arrivals that were offered late. If a pool was full, the cause is its traffic entry's name."""
+"""Cause in ``held`` if arrivals were offered late. If a pool was full, the cause is its traffic entry's name."""
 _LEAST_SECOND: Final = 0.5
 """Successive counts of held arrivals are at least this many seconds apart. An earlier tick skips the count."""
 PERCENTILES: Final = {
@@ -153,10 +153,7 @@ class LiveStage:
 
 
 class EntryFigures:
-    """Figures of one traffic entry. Percentiles cover the last ``window_s`` seconds, but at least 10 s.
-
-    Response times are those of operations with outcome ``ok`` or ``timed_out``.
-    """
+    """Figures of one traffic entry. Only operations with outcome ``ok`` or ``timed_out`` have a response time."""
 
     def __init__(self, traffic: str, window_s: float, series: LiveSeries) -> None:
         self.stages: dict[str, LiveStage] = {}

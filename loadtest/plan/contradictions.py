@@ -32,7 +32,7 @@ _GONE: Final = ErrorCode.UNKNOWN_WORKFLOW.status
 _DRAWS: Final = 1001
 """An entry's median job duration is computed from this many random durations."""
 _SAME: Final = 0.01
-"""The start of the run matters only if it changes the share of 429s by more than this."""
+"""``_windows`` skips entries within the limits if the run's start changes their share of 429s by at most this."""
 _OF_PROCESS: Final = 8_000
 """Requests/s that one process can send on one core (docs/scale.md)."""
 _OF_MASTER: Final = 28_000
@@ -55,7 +55,7 @@ class Contradiction(msgspec.Struct, frozen=True, kw_only=True):
     """``workflow``, ``retrievals``, ``polls``, ``retry``, ``percentile``, ``pool``, ``window``, ``threshold``,
     ``multiplier``, ``wait``, ``polling``, ``generator``, ``budget``."""
     key: str
-    """Dotted key in the scenario. It contains a stage's name in the plan, or a threshold's number (from 0)."""
+    """Dotted key in the scenario. Stages have their names in the plan, and thresholds their numbers (from 0)."""
     message: str
     remedy: str
 
@@ -314,7 +314,7 @@ def _percentiles(forecast: Forecast, threshold: Threshold, stages: list[int], ke
 
 
 def _decided(forecast: Forecast, threshold: Threshold, stages: list[int], key: str) -> Iterator[Contradiction]:
-    """Yield a contradiction if the limits alone violate a threshold on 429s in at least one replay."""
+    """Yield a contradiction if a threshold on 429s fails in at least one replay."""
     if threshold.metric not in _REFUSALS or threshold.operator == "within":
         return
     part, whole = _REFUSALS[threshold.metric]
@@ -333,7 +333,7 @@ def _decided(forecast: Forecast, threshold: Threshold, stages: list[int], key: s
 
 
 def samples(forecast: Forecast, stage_numbers: list[int], *, sent: bool = False) -> int:
-    """Return the number of operations with a response time in some stages, in the replay with the fewest.
+    """Return how many operations of some stages have a response time, in the replay with the fewest.
 
     With ``sent``, throttled operations count, too.
     """

@@ -31,9 +31,9 @@ from loadtest.seeded_random import seeded_random
 PHASES: Final = 24
 SEEDS: Final = 200
 _BUDGET: Final = 600_000
-"""Requests that the replays of all phases may have together (1 s of computing). ``_FEWEST_PHASES`` always run.
+"""More phases than ``_FEWEST_PHASES`` are replayed only if they have at most this many requests in all (about 1 s).
 
-The replays with other seeds have an equal budget of their own."""
+The same holds for other seeds and ``_FEWEST_SEEDS``."""
 MAX_REPLAYED: Final = 1_500_000
 """If even the fewest phases and seeds would replay more arrivals than this (about 4 s), nothing is replayed."""
 _FEWEST_PHASES, _FEWEST_SEEDS = 3, 4
@@ -337,7 +337,7 @@ def forecast(question: Question, most_seeds: int = SEEDS) -> Forecast:
     longest = max(question.assumed.limit_on(name).window for name in LIMIT_NAMES)
 
     def replayed(offered: Offer, number: int) -> ReplayCounts:
-        # A low-discrepancy sequence covers the longest window evenly, and also the shorter windows within it.
+        # Steps by the golden ratio spread any number of phases evenly over the longest window, and over shorter ones.
         phase = longest * (1 + (0.5 + number * _GOLDEN) % 1)
         return _Replay(question, made, offered, phase if question.start is None else question.start).run(edges)
 

@@ -46,7 +46,7 @@ class Question:
 
     @property
     def phased(self) -> bool:
-        """Whether the forecast depends on when the run starts within a window, or within a second."""
+        """Whether it matters when in a window the run starts (or in a second, if ``Retry-After`` is a date)."""
         return self.assumed.spec.on_clock or (self.retry_after is not None and self.as_date)
 
     @property

@@ -61,7 +61,7 @@ def schedules(
 
 
 def _peaks_above(recording: Recording, plan: TrafficPlan, limit: str, assumed: AssumedLimits) -> bool:
-    """Whether an entry's recorded arrivals alone exceed a limit within any period as long as its window."""
+    """Whether an entry's recorded arrivals alone exceed a limit in some period as long as the limit's window."""
     if math.isinf(assumed.rate_on(limit)):
         return False
     allowed, keys = assumed.limit_on(limit), assumed.quotas(plan.key_count)

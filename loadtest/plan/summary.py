@@ -237,7 +237,7 @@ def _limit_use(question: Question, found: Forecast) -> list[LimitRow]:
 
 def _assumptions(question: Question, found: Forecast) -> list[str]:
     assumed = question.assumed
-    only_runs = "submits and retrievals take no time, so only runs occupy the limit"
+    only_runs = "submits and retrievals take no time, so only sync runs occupy the limit"
     times = only_runs if assumed.spec.algorithm == CONCURRENCY else "responses take no time"
     notes = [f"Assumed: the limiter is {assumed.words}, and {times}. The documentation specifies neither."]
     if assumed.one_for_all:

@@ -23,7 +23,7 @@ from loadtest.words import counted
 _MOST_CHANGES: Final = 60
 """The figure has at most this many rows; the table has all metrics."""
 _SHORT_REACH: Final = math.log(1.5)
-"""Short and polled times extend the axis to at most this log ratio, or twice the reach of other metrics if larger."""
+"""Short and polled times extend the axis to at most this log ratio, or twice as far as other metrics if more."""
 
 
 def draw(comparison: RunComparison, history: History | None = None) -> tuple[Plot, ...]:
@@ -40,7 +40,7 @@ def draw(comparison: RunComparison, history: History | None = None) -> tuple[Plo
 
 
 def draw_forest(comparison: RunComparison) -> Drawing | None:
-    """Draw the estimate and interval of each judged metric, the minimum relevant effect, and the detectable change."""
+    """Draw each judged metric's change with its interval, the changes too small to count, and the detectable change."""
     known = [one for one in amounts.gated(comparison) if amounts.estimate(one) is not None]
     if not known:
         return None
@@ -65,7 +65,7 @@ def draw_forest(comparison: RunComparison) -> Drawing | None:
     if any(one.detectable for one in shown):
         handles["minimum detectable change"] = style.key(color=style.MUTED, marker="|", ls="", ms=8)
     style.keys(figure, handles)
-    least = f"{math.expm1(LEAST_RATIO) * 100:.3g} % or {LEAST_MS:g} ms, shares below {LEAST_SHARE * 100:g} to 1 point"
+    least = f"{math.expm1(LEAST_RATIO) * 100:.3g} % or {LEAST_MS:g} ms (shares: {LEAST_SHARE * 100:g} to 1 point)"
     caption = f"95 % intervals of head against base; the shaded band holds changes too small to count: below {least}."
     if len(known) > len(shown):
         caption += f" The figure shows {len(shown)} of {len(known)} metrics."
@@ -176,7 +176,7 @@ def drawable(comparison: RunComparison) -> list[MetricComparison]:
     named = {one.key for one in found}
     others = [one for one in amounts.gated(comparison) if one.key not in named]
     others.sort(key=lambda one: -abs(amounts.worsening(one)))
-    # Shares come last among changed and among other metrics: a hundredth of a percentage point may be a large ratio.
+    # Shares come last within the changed and within the other metrics: 0.01 percentage points may be a large ratio.
     others.sort(key=lambda one: (not amounts.is_changed(one), amounts.is_share(one), not amounts.in_percent(one)))
     paired = comparison.kind == "paired"
     return [one for one in (*found, *others) if (_pairs(comparison, one) if paired else one.earlier and one.later)]

@@ -45,7 +45,7 @@ _MOST_TIMES: Final = 5
 
 @dataclass(frozen=True)
 class _Row:
-    """A bar whose parts add up to the mean response time. A part is a label, ms, and a key of ``_LEGEND``."""
+    """A bar whose parts add up to the mean response time. A part is (label, ms, key of ``_LEGEND``)."""
 
     stage: str
     n: int
@@ -58,7 +58,7 @@ class _Row:
 
 
 def draw_decomposition(findings: Findings) -> Drawing | Point:
-    """Draw a panel for each traffic entry, with a bar for each stage."""
+    """Draw the parts of mean times, with a panel for each traffic entry and a bar for each stage."""
     record = findings.record
     rows = {name: [_row(record, key) for key in record.stages(traffic=name)] for name in record.info.traffic}
     found = {name: bars for name, row in rows.items() if (bars := [bar for bar in row if bar.n])}
@@ -196,7 +196,7 @@ def why_none(findings: Findings) -> str:
 
 
 def over_time(findings: Findings) -> Drawing | Point:
-    """Draw a panel for each traffic entry with executionTimes. Operations are dots, percentiles of bins are lines."""
+    """Draw executionTimes over time, with a panel for each traffic entry that has any."""
     if why := why_none(findings):
         return Point("executionTime over time", why)
     figure, drawn, left_out = entry_panels(findings, findings.executions, 1.7)
@@ -213,7 +213,7 @@ def over_time(findings: Findings) -> Drawing | Point:
 
 
 def against_latency(findings: Findings) -> Drawing | None:
-    """Draw a panel for each traffic entry that has an impossible executionTime."""
+    """Draw executionTime against the client's wait for each traffic entry that has an impossible executionTime."""
     anomalous = {name: entry for name, entry in findings.executions.items() if entry.anomaly_count}
     if not anomalous:
         return None
@@ -264,7 +264,7 @@ _MOST_LEVEL: Final = 4
 
 
 def draw_overhead(findings: Findings) -> Drawing | Point:
-    """Draw a row for each traffic entry with executionTimes. If any entry has several stages, rows also show stages."""
+    """Draw distributions of executionTime and overhead by traffic entry, and overhead by stage if there are several."""
     if why := why_none(findings):
         return Point("Overhead beyond executionTime", why)
     shown = {name: figures for name in findings.executions if (figures := findings.metrics.traffic[name]).overhead_ms.n}

@@ -27,7 +27,7 @@ _HIGHEST: Final = 2.5
 
 
 def draw_rates(findings: Findings) -> Drawing | Point:
-    """Draw a panel for each limit that the run used."""
+    """Draw request rates over time, with a panel for each limit that the run used."""
     record = findings.record
     used = record.limits()
     if not used:
@@ -99,7 +99,7 @@ def _cut_off(
 
 
 def draw_429_rate(findings: Findings) -> Drawing | Point:
-    """Draw a panel for each limit that has observed or expected 429s."""
+    """Draw the 429 rate over time for each limit that has observed or expected 429s."""
     if not findings.rates:
         return Point("429 rate over time", "no request was sent")
     shown = {name: each for name, each in findings.rates.items() if each.throttled.any() or (each.expected > 0).any()}
@@ -139,7 +139,7 @@ def _429_rate_title(findings: Findings) -> str:
 
 
 def draw_windows(findings: Findings) -> Drawing | Point:
-    """Draw a panel for each limit that rejected requests and whose limiter counts in windows."""
+    """Draw accepted requests per window for each limit that rejected requests and whose limiter counts in windows."""
     record, observed = findings.record, findings.observed_429
     if observed.why_not is not None:
         return Point(_WINDOWS_TITLE, observed.why_not)

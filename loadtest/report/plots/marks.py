@@ -63,9 +63,9 @@ def draw_dots(
     panel: Axes, x: Floats, y: Floats, colour: str, label: str, *, marker: str = "o", size: float = 5.0,
     alpha: float | None = None, **look: Any,
 ) -> None:  # fmt: skip
-    """Draw operations as dots with an area of ``size`` square points. Many dots are more transparent.
+    """Draw operations as dots with an area of ``size`` square points.
 
-    Very many dots become a picture. ``look`` has further arguments of ``Axes.scatter``.
+    Without ``alpha``, many dots are more transparent. ``look`` has further arguments of ``Axes.scatter``.
     """
     if alpha is None:
         alpha = 0.85 if len(x) < 300 else 0.55 if len(x) < 2000 else 0.3

@@ -49,7 +49,9 @@ def draw_answers(findings: Findings) -> Drawing | None:
     figure, axes = style.panels(len(drawn), 0.62 + 0.27 * most, columns=min(2, len(drawn)), share_x=False)
     for panel, (found, place) in zip(axes, drawn, strict=True):
         _answer_panel(panel, findings, found, place)
-    caption = "Dots are figures with 95 % intervals (an arrow: no bound); the table has the intervals of differences."
+    caption = (
+        "Dots are figures with 95 % intervals (an arrow: no upper bound); the table has the intervals of differences."
+    )
     if left > 0:
         caption += f" The figures of {left} more panels are in the tables."
     return Drawing(words.capital(answers.answer(findings)), caption, figure, answers.answer_tables(findings))
@@ -214,7 +216,7 @@ _ENDED: Final[dict[str, str]] = {
 
 
 def draw_slowest(findings: Findings) -> Drawing | Point:
-    """Draw a panel for each traffic entry, a row for each operation, and a bar for each request."""
+    """Draw the slowest operations: a panel for each traffic entry, a row for each operation, a bar for each request."""
     found = slowest(findings)
     if not found:
         return Point("The slowest operations", "no operation was answered")

@@ -27,7 +27,7 @@ _LEAST_SPAN: Final = 4.0
 
 
 def draw_scatter(findings: Findings) -> Drawing | Point:
-    """Draw a panel for each traffic entry that sent an operation."""
+    """Draw response times over time, with a panel for each traffic entry that sent an operation."""
     record = findings.record
     found = {name: responses for name, responses in findings.responses.items() if responses.dots}
     if not found:
@@ -129,7 +129,7 @@ def _service_title(findings: Findings) -> str:
 
 
 def draw_heat(findings: Findings) -> Drawing | None:
-    """Draw a panel for each traffic entry with many operations, or for each entry of a long run."""
+    """Draw a heat map for each traffic entry with many operations, or for each entry of a long run."""
     if not findings.heats:
         return None
     figure, drawn, left_out = entry_panels(findings, findings.heats, 1.9)
@@ -243,7 +243,7 @@ def _spectrum_line(panel: Axes, values: Distribution, name: str, look: dict[str,
     ranks = np.unique(np.r_[ranks, n + 1 - ranks])  # dense at both ends
     times = values.at(ranks)
     tail = 1 - (ranks - 0.5) / n
-    # As in ``interval_ranks``, there is no upper bound where (rank / n)^n is above 2.5 %.
+    # As in ``interval_ranks``, the percentile 1 − tail has no upper bound if (1 − tail)^n is above 2.5 %.
     last = int(np.max(((1 - tail) ** n <= 0.025).nonzero()[0], initial=0))
     tails = np.geomspace(1, 0.5 / n, 90)[1:].tolist()
     bounds = [(each, *ranked) for each in tails if (ranked := interval_ranks(n, 1 - each)) is not None]
