@@ -32,7 +32,7 @@ _ORDERED: Final = (
     Metric.OVERHEAD_P50,
     Metric.GOODPUT,
 )
-"""The cause of a finding of kind ``grown`` is the first of these metrics that became worse."""
+"""The cause of a finding of kind ``grown`` is the first of these metrics that is suspected or regressed."""
 _TAILS: Final = frozenset({Metric.EXECUTION_TIME_P95, Metric.RESPONSE_TIME_P95, Metric.TIME_TO_RESULT_P95})
 _KINDS: Final[dict[Metric, FindingKind]] = {Metric.ERROR_RATE: "failing", Metric.THROTTLED_RATE: "throttled"}
 _SYMPTOM_LEVEL: Final = 0.05
@@ -178,8 +178,7 @@ def is_share(one: MetricComparison) -> bool:
 def worsening(one: MetricComparison) -> float:
     """Return a sort key: the log ratio of a worsening, negative if the metric improved.
 
-    The growth of a time below 20 ms is divided by 20 ms. Otherwise the shortest times, which vary most, would always
-    come first.
+    The growth of a time below 20 ms is divided by 20 ms instead of the time, because short times vary most.
     """
     if one.ratio is None or one.ratio <= 0:
         return 0.0
@@ -199,10 +198,11 @@ def factor(ratio: float) -> str:
 
 
 def find(metrics: Sequence[MetricComparison], worse: Sequence[MetricComparison]) -> tuple[ChangeFinding, ...]:
-    """Make a finding of each share in ``worse``. The other metrics in ``worse`` have one finding per entry and stage.
+    """Make one finding for each share in ``worse``, and one for the times of an entry and stage in ``worse``.
 
-    The entry's other metrics that became worse are symptoms: they show where the time was lost. Findings of errors come
-    first, then those of 429s. Each kind is sorted by the lower bound of the cause's difference (95 %), descending.
+    ``worse`` has the suspected or regressed metrics. The entry's other metrics that became worse are symptoms: they
+    show where the time was lost. Findings of errors come first, then those of 429s. Each kind is sorted by the lower
+    end of the cause's ``difference_interval``, descending.
     """
     found = [_finding(metrics, one, []) for one in worse if one.metric not in _ORDERED]
     for entry in dict.fromkeys((one.traffic, one.stage) for one in worse if one.metric in _ORDERED):
@@ -260,7 +260,7 @@ def attribution(
     """Return sentences on whether 404s and do-nothing workflows became slower, too, as a hint to the cause.
 
     Each sentence appears only if its entries' changes have 95 % intervals that all lie below, or all above, a quarter
-    of the suspected change. ``runs`` are the last runs of both sides: a workflow may do nothing on one side only.
+    of a finding's difference. ``runs`` are the last runs of both sides: a workflow may do nothing on one side only.
     """
     texts = []
     for entries, name, elsewhere, here in (

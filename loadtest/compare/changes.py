@@ -46,7 +46,7 @@ _UNCHANGED_RATIO: Final = math.log(1.10)
 _UNCHANGED_SHARE: Final = 0.02
 _UNCHANGED_CONFIDENCE: Final = 0.92
 """One-sided confidence at which ``TimeChange.unchanged`` excludes a worsening. If one entry is 10 % slower, fewer than
-4 % of paired comparisons call it unchanged (families of ``bench/regression_power.py``)."""
+4 % of paired comparisons call it unchanged (``bench/regression_power.py``)."""
 CONFIDENCE: Final = 0.975
 """Upper quantile of a two-sided 95 % interval."""
 _STEPS: Final = 5
@@ -98,8 +98,8 @@ def reaches_effect(nature: Nature, delta: float, difference: float, resolution_m
 def least_rise(share: float, rise: float | None = None) -> float:
     """Return the smallest rise of a share that counts: from 0 to 0.1 %, from 1 to 2 %, from 20 to 21 %.
 
-    ``share`` is the share before the rise; it is negative if there are fewer 429s than expected. ``rise``, if given,
-    is the minimum.
+    ``share`` is the share before the rise. It can be negative for 429s, where it is the observed minus the expected
+    share. ``rise``, if given, replaces this minimum.
     """
     return max(LEAST_SHARE, min((_FACTOR - 1) * max(share, 0.0), _POINT)) if rise is None else rise
 
@@ -346,11 +346,12 @@ def estimate(family: Sequence[AnyChange]) -> list[AnyChange]:
     The average is weighted by degrees of freedom, because s_h² of a few runs is uncertain (as in limma: Smyth, "Linear
     models and empirical Bayes methods", 2004, §4)::
 
-        s² = (ν·s₀² + df·s_h²) ÷ (ν + df),   ν = 4 + the df of the other entries, at most 8
-        s₀² = prior · max(1, mean of s_h² ÷ prior over the same metric of entries and stages of similar size)
+        s² = (ν·s₀² + df·s_h²) ÷ (ν + df),   ν = min(8, 4 + df of all other similar changes)
+        s₀² = prior · max(1, mean of s_h² ÷ prior over similar changes)
 
-    A raised s₀² limits false alarms if a service is noisier than assumed. Short times vary by a higher
-    percentage, so if all sizes were pooled, the noise of a do-nothing workflow would hide changes of other workflows.
+    Changes are similar if they have the same metric and, except for shares, bases within a factor of three. A raised
+    s₀² limits false alarms if a service is noisier than assumed. Short times vary by a higher percentage, so if all
+    sizes were pooled, the noise of a do-nothing workflow would hide changes of other workflows.
     """
     found: list[AnyChange] = []
     for one in family:

@@ -112,7 +112,7 @@ class TargetIdentity(msgspec.Struct, frozen=True, kw_only=True):
         host: scheme, host and port of the base URL; ``embedded`` for the embedded API.
         endpoint: a digest of ``x-wf-endpoint``, which distinguishes endpoints without revealing them.
         limits: the assumed limits and their algorithm, as text.
-        faults: values of ``--fault``, in order.
+        faults: deliberate faults of an embedded API as text, in order.
         keys: number of API keys.
     """
 
@@ -144,7 +144,7 @@ class RunMeasurements(msgspec.Struct, frozen=True, kw_only=True):
     """A run's data for comparisons. Empty ``files`` and empty ``versions`` are unknown and match every value.
 
     Attributes:
-        started: time in UTC, ISO 8601.
+        started: start time in UTC, ISO 8601.
         commit: the commit that the CI system builds, or else the working directory's Git commit.
         target_version: value of ``--target-version``. Versions of compared runs may differ.
         verdict: the run's verdict by its thresholds.

@@ -54,7 +54,7 @@ def block_order(seed: int, pairs: int) -> tuple[Side, ...]:
 def compare_pairs(pairs: Sequence[_Pair], *, title: str = "", discarded: int = DISCARDED) -> RunComparison:
     """Compare the two sides of pairs of blocks (base, head). Pairs are in order of time.
 
-    Without a regression, the comparison is inconclusive while one of its tested metrics is. The first ``discarded``
+    Without a regression, one inconclusive tested metric makes the comparison inconclusive. The first ``discarded``
     pairs are left out.
     """
     counted_pairs = pairs[discarded:]
@@ -116,7 +116,7 @@ def _unfit(base: Measurement, head: Measurement | None) -> str:
 def _change(column: Sequence[tuple[Measurement, Measurement]], weight: float) -> AnyChange:
     """Return the mean difference of the pairs, with limited outliers. The standard error is s ÷ √n.
 
-    The observed s² is the larger of two variances: between pairs, and within pairs (estimated from each block). The
+    The observed s² is the larger of two estimates: from the pairs' differences, and from time blocks within runs. The
     first is too small if a few differences agree by chance. For shares, s² is the variance beyond counting error.
     """
     n, bases, heads = len(column), [base for base, _ in column], [head for _, head in column]

@@ -39,7 +39,7 @@ class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
         suspect: whether a rerun must confirm that the metric became worse.
         drift: whether the baseline has the first runs of its period instead of the latest, to find slow drift.
         gated: whether the verdict may use the metric.
-        why: why the metric is not tested or inconclusive, or why its change does not count; empty otherwise.
+        why: why the metric is inconclusive or not tested, or why its change does not count; empty otherwise.
         earlier: values of the base side in order, for plots; ``later`` has those of the head side.
         resolution_ms: error of the times in ms, due to polls or rounding. Smaller differences do not count.
     """

@@ -1,7 +1,7 @@
 """The rule that compares a run with accepted earlier runs.
 
 Each metric has a prediction interval from the latest runs of the baseline period, to find sudden changes. If the period
-is long enough, a second interval from its first runs finds slow drift, which a moving window never detects.
+is long enough, a second interval from its first runs finds slow drift, which the latest runs share.
 ``changes.py`` estimates changes and their variance, and ``verdict.py`` reaches the verdict.
 """
 
@@ -45,7 +45,7 @@ _SE_FACTOR: Final = 1.3
 WINDOW: Final = 20
 """To find a sudden change, a run is compared with at most this many of the latest runs."""
 ANCHOR: Final = 10
-"""To find slow drift, a run is compared with the first runs of the baseline period. This is their number."""
+"""To find slow drift, a run is compared with this many runs at the beginning of the baseline period."""
 ANCHORED_FROM: Final = 15
 """Shorter baseline periods are not tested for slow drift, because their first and latest runs are nearly the same."""
 LEVELS: Final = verdict.Levels(family=0.04, confirm=0.025, power=math.sqrt(0.8))

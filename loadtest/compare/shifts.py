@@ -1,9 +1,9 @@
 """Changes inside a history: steps, trends and odd runs (outliers) of a metric.
 
-For steps and trends, the noise is estimated from successive differences, because a few steps hardly affect them. The
-estimate is shrunk towards the metric's assumed noise. A stretch of runs is split where two means fit best (binary
-segmentation, Scott & Knott, 1974). If a straight line fits better, the stretch is a trend. Significance levels are
-adjusted for the number of places and metrics (Bonferroni).
+For steps and trends, the noise is estimated from the differences between successive runs, which a few steps hardly
+affect. The estimate is shrunk towards the metric's assumed noise. A stretch of runs is split where two means fit best
+(binary segmentation, Scott & Knott, 1974). If a straight line fits better, the stretch is a trend. Significance levels
+are adjusted for the number of tested places and metrics (Bonferroni).
 """
 
 import math
@@ -22,9 +22,9 @@ from loadtest.compare.verdict import weights
 from loadtest.stats.differences import student, student_tail
 
 ALL: Final = "all entries"
-"""Stands for the mean response time p50 of all traffic entries, which shows changes that they share."""
+"""Traffic entry's name for the geometric mean of all entries' response times p50."""
 _LEVEL: Final = 0.0025
-"""A change is found if its p, adjusted for all places and metrics of a stretch, is at most this."""
+"""The maximum p of a change, adjusted for the tested places and metrics of a stretch."""
 _SHORTEST: Final = 3
 """A step has at least this many runs on each side. Fewer deviating runs can only be odd runs."""
 _ODD: Final = 3, 8
@@ -66,7 +66,7 @@ class HistoryChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Series(NamedTuple):
-    """A metric over the runs of a stretch. Tests use its scores; effects use its sizes (logarithms or shares)."""
+    """A metric over a stretch. Tests use ``scores``; a change's size comes from ``sizes`` (logarithms or shares)."""
 
     key: Key
     places: list[int]
@@ -178,7 +178,7 @@ def _series(runs: Sequence[RunMeasurements]) -> list[_Series]:
 
 
 def _shifts(one: _Series, level: float, rest: Floats) -> list[_Found]:
-    """Return the steps and trends of a metric. Subtract them from ``rest``, a copy of its scores."""
+    """Return the steps and trends of a metric. Subtract the fitted values from ``rest``, a copy of its scores."""
     if len(one.places) < 2 * _SHORTEST:
         return []
     moves = winsorised(np.diff(one.scores).tolist(), math.sqrt(one.prior))
@@ -222,7 +222,10 @@ def _odd_runs(one: _Series, rests: Floats, level: float) -> Iterator[_Found]:
 
 @cache
 def _limits(n: int, level: float, df: float) -> Floats:
-    """Return limits of the deviate of 1, 2, … odd runs. By chance, one is exceeded with p ≤ ``level``."""
+    """Return, for k = 1, 2, …, the smallest significant difference between k odd runs and the n − k other runs.
+
+    Its unit is the standard error. By chance, some group of odd runs reaches its difference with p ≤ ``level``.
+    """
     most = _most_odd(n)
     return np.array([-student(level / 2 / most / math.comb(n, k), df) for k in range(1, most + 1)])
 
@@ -269,7 +272,7 @@ def _split(one: _Series, begin: int, end: int, noise: _Noise, fitted: Floats) ->
 
 
 def _best_step(scores: Floats) -> tuple[float, int]:
-    """Return the largest sum of squares that two means explain, and the place of the step between them."""
+    """Return the largest reduction of the sum of squares by a step, and the step's place."""
     n, totals = len(scores), np.cumsum(scores)
     at = np.arange(_SHORTEST, n - _SHORTEST + 1)
     gains = (totals[-1] * at / n - totals[at - 1]) ** 2 * n / (at * (n - at))

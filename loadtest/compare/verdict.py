@@ -61,9 +61,9 @@ _ORDER: Final = {metric: place for place, metric in enumerate(Metric)}
 _CONTROLS: Final = {"CPU loop": (0.03, 1.05, 0.0), "dispatch lag p99": (0.30, 1.5, 1.0)}
 """For each control: its assumed sd between runs (log scale), and the smallest ratio and growth in ms that count."""
 _CONTROL_LEVEL: Final = 0.01
-"""A control moved if its one-sided p (Student's t, shrunk sd) is at most this and it grew by at least both minima."""
+"""A control moved if its one-sided p (Student's t, shrunk sd) is at most this and it grew by both its minima above."""
 _LEAST_CONTROLS: Final = 3
-"""Controls are compared only if at least this many runs or pairs have them."""
+"""A control is compared only if at least this many earlier runs, or pairs, have it."""
 _EXIT_CODES: dict[ComparisonVerdict, ExitCode] = {
     "regressed": ExitCode.REGRESSED,
     "pass": ExitCode.PASS,
@@ -114,7 +114,7 @@ def _hides(responses: Sequence[Measurement]) -> bool:
 def holm(ps: Mapping[Key, float], weights: Mapping[Key, float]) -> dict[Key, float]:
     """Adjust p for several tests, so that a bound α on p limits the risk of one or more false alarms to α (Holm, 1979).
 
-    Tests are sorted by p ÷ weight. Each p is divided by its share of the remaining weights.
+    Tests are sorted by p ÷ weight. Each p is divided by the test's share of the remaining weights.
     """
     adjusted, worst, left = {}, 0.0, sum(weights[key] for key in ps)
     for key, p in sorted(ps.items(), key=lambda item: (item[1] / weights[item[0]], item[0])):
@@ -136,8 +136,8 @@ def judge_family(
 
     A tested metric *regressed* if its p by Holm is at most ``levels.family`` and it reaches the minimum effect. If
     ``levels.confirm`` is set, the first run makes it only *suspected*. In the rerun, a metric of ``confirming``
-    *regressed* if its p is at most ``levels.confirm`` and it reaches the minimum effect again. Metrics that are only
-    ``shown`` stay as they are, but those of ``confirming`` remain suspected.
+    *regressed* if its p is at most ``levels.confirm`` and it reaches the minimum effect again. Metrics in
+    ``shown`` keep their verdict. If ``confirming`` has them, they remain suspected.
 
     Holm's method counts only tests that can find a change (Tarone, "A modified Bonferroni method for discrete data",
     Biometrics 1990). A share without events on either side, such as most error rates, has no such test.
@@ -159,7 +159,7 @@ def judge_family(
             verdict = _SUSPECTED if rerun else ("regressed", "")
         else:
             verdict = _not_worse(one, p, improved=one.key in better)
-        # A share without events is not tested, so ``total`` lacks its weight. After a detectable change, it would be.
+        # ``total`` lacks the weight of a share without events. After a detectable change, the share would be tested.
         whole = total + (one.weight if one.decided() else 0.0)
         detectable = one.detectable(levels.family * one.weight / whole, levels.power) if one.weight else None
         judged.append(_judged(one, verdict, (raw[one.key], p), detectable))
@@ -270,8 +270,8 @@ def controls(
 
     Args:
         pairs: (base, head) of each pair of blocks, or (earlier run, judged run) for each earlier run.
-        paired: whether ``pairs`` are pairs of blocks. The noise is then the variation of their differences. Otherwise
-            the noise is the variation of the earlier runs.
+        paired: whether ``pairs`` are pairs of blocks. The noise is then the variation of the pairs' differences.
+            Otherwise the noise is the variation of the earlier runs.
     """
     found = []
     named = [

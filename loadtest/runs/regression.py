@@ -28,7 +28,7 @@ from loadtest.scenario import LoadedScenario, scenario_hash
 SUSPECTS: Final = "suspects.json"
 _SUSPECTS_SCHEMA: Final = 1
 _REASON: Final = re.compile(r"[^\W\d_]{2,}.*?[\W\d_][^\W\d_]{2,}|[^\W\d_]{6,}", re.DOTALL)
-"""A reason has at least two words, or one word of six letters or more, because some scripts have no spaces."""
+"""A reason has at least two words, or one word of six letters or more, because some writing systems have no spaces."""
 _NO_RUN: Final = {ExitCode.BUG, ExitCode.INTERRUPTED, ExitCode.ABORTED, ExitCode.USAGE, ExitCode.TARGET}
 """A run that ends with one of these exit codes is not compared."""
 _PRECEDENCE: Final = (ExitCode.INVALID, ExitCode.REGRESSED, ExitCode.FAIL, ExitCode.INCONCLUSIVE, ExitCode.PASS)
