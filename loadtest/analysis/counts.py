@@ -33,7 +33,7 @@ _DENSE: Final = 100_000
 
 
 class OperationCell(NamedTuple):
-    """Operations with equal fields. Words are integers of the vocabulary, with -1 for null. ``sent`` is 0 or 1."""
+    """Fields by which operations are counted. Words are integers of the vocabulary, -1 for null. ``sent`` is 0 or 1."""
 
     outcome: int
     sent: int
@@ -42,7 +42,7 @@ class OperationCell(NamedTuple):
 
 
 class RequestCell(NamedTuple):
-    """Requests with equal fields.
+    """Fields by which requests are counted.
 
     Attributes:
         status: HTTP status, or ``NO_ANSWER``.

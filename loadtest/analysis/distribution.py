@@ -1,6 +1,6 @@
 """Distributions of any number of values, their percentiles, and time bins for plots.
 
-A distribution of more than ``EXACT`` values becomes a log histogram. The bucket of a value is the upper half of its
+A distribution of many values becomes a log histogram (see ``EXACT``). The bucket of a value is the upper half of its
 bits as a 32-bit float (sign, exponent, 7 bits of mantissa), so no logarithm is computed. A bucket's width is at most
 1/128 of its lower edge, and its middle stands for its values. Percentiles of a histogram therefore have a relative
 error of at most 0.4 % (as in HdrHistogram and DDSketch: Masson et al., "DDSketch", VLDB 2019). Counts and sums are
@@ -217,8 +217,8 @@ _MOST_BINS: Final = 240
 def edges(seconds: float, events: int, per_bin: int, phase_s: float = 0.0) -> Floats:
     """Return the edges of bins that cover the time from 0 to ``seconds``: ``phase_s`` plus multiples of a round width.
 
-    For 1 s or more, there are 3 to about 240 bins. Within these limits, a bin has about ``per_bin`` events or more on
-    average.
+    If ``seconds`` is at least 1, there are 3 to about 240 bins. Within these limits, a bin has about ``per_bin`` events
+    or more on average.
     """
     wanted = max(seconds * per_bin / max(events, 1), seconds / _MOST_BINS)
     wanted = max(min(wanted, seconds / 6), seconds / _MOST_BINS)

@@ -47,7 +47,10 @@ THROTTLED_RATE: Final = "throttled_rate"
 GOODPUT: Final = "goodput"
 _TIMES: Final = (RESPONSE, EXECUTION, OVERHEAD)
 _SLACK: Final = 0.01
-"""The number of 429s may be outside the replayed range by this share of requests, as some arrive at a window's edge."""
+"""The number of 429s may be outside the replayed range by this share of the sent requests.
+
+Requests that arrive near a window's edge may count in either window.
+"""
 _NONE: Final = PhaseRange(why_not="the limiter has no windows that begin by the server's clock")
 
 TOO_FEW: Final = "too few independent samples: parts of the stage have none"
@@ -153,7 +156,7 @@ class _Stage:
         if calm or not assumed.windowed or limit not in self._record.limits():
             return ""
         window = assumed.limit_on(limit).window
-        # Blocks do not detect a pattern whose period is longer than a batch.
+        # Intervals from blocks ignore a pattern whose period is longer than a batch of bins.
         grid = None if self._blocks is None else self._blocks.grid
         if not assumed.spec.on_clock and grid and grid.seconds / grid.bins * bins_of_batch(grid.bins) >= window:
             return ""
@@ -211,8 +214,8 @@ class _Stage:
 def _usual(over_phases: PhaseRange, counts: OperationCounts) -> tuple[int, int] | None:
     """Return the range of rejections over 95 % of phases, extended to an observed number that is barely outside it.
 
-    The result is None if no range counts all sent operations, or if the observed number is clearly outside the
-    range over all phases.
+    The result is None if there is no range, if it does not cover all sent operations, or if the observed number is
+    clearly outside the range over all phases.
     """
     low, high = over_phases.usual
     seen = counts.throttled

@@ -71,7 +71,7 @@ class Grid(NamedTuple):
 
     def scatter(self, replicates: Floats) -> float:
         """Return the standard error of a figure from its value in each replicate."""
-        # Replicates vary around a mean that includes every block, so they vary too little. The divisor corrects this.
+        # Replicates are drawn from the stage itself, so they vary too little. The divisor corrects this.
         return float(replicates.std() / math.sqrt(1 - _BINS_OF_BLOCK / self.bins))
 
     def carries(self, counts: Ints) -> bool:
@@ -130,7 +130,7 @@ class BinnedTimes:
 
     @cached_property
     def pace(self) -> PaceModels | None:
-        """Models of the times' pace; None if several complete batches are empty. Read this after the last ``add``."""
+        """Models of the times' pace; None if too few batches have times. Read this only after the last ``add``."""
         return pace_of(self.counts) if fill_batches(self.counts.sum(axis=1)) else None
 
     def error(self, quantile: float) -> float | None:

@@ -171,8 +171,8 @@ class TimeDistributions:
     """Distributions of every time, by stage.
 
     Latencies other than ``NOT_FOUND`` include only operations and requests that are ok or timed out, and have no
-    deliberate mistake. Queue waits and poll lags include only ok jobs. Start and dispatch lags measure the load
-    generator, so they include every operation sent, even if it got a 429.
+    deliberate mistake. Queue waits, poll lags and ``WAITED`` include only ok operations. Start and dispatch lags
+    measure the load generator, so they include every operation sent, even if it got a 429.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:

@@ -45,7 +45,7 @@ _COLUMNS: Final = {
 class SentRequests:
     """Sent requests. Set-up and warm-up also use quota, so they are included.
 
-    ``rate_headers`` has the rate-limit headers of a response as lines of ``name: value``, by row of ``table``.
+    ``rate_headers`` has, by row of ``table``, the rate-limit headers of the response, as lines of ``name: value``.
     """
 
     def __init__(self) -> None:
@@ -111,12 +111,9 @@ _LEAST_S: Final = 0.001
 _MOST_S: Final = 0.25
 """Bounds in s of the assumed time from sending a request to the server's decision."""
 _SILENCE: Final = 50
-"""Number of idle windows between two limiters in a joined log, so that a replay starts each limiter afresh.
-
-A bucket needs the longest time to refill: up to 2 × burst ÷ count windows.
-"""
+"""Number of idle windows between two limiters in a joined log, so that a replay starts each limiter afresh."""
 _INVALID: Final = (400, 404, 405, 413, 431, 503)
-"""Statuses of invalid requests, which use no quota if the limiter counts only valid requests."""
+"""Requests with these statuses use no quota if the limiter counts only valid requests."""
 
 
 def limiter_requests(
@@ -157,7 +154,7 @@ def limiter_requests(
 
 
 def _by_limiter(sent: NamedColumns, counted: Ints, assumed_limits: AssumedLimits) -> Iterator[tuple[str, float, Ints]]:
-    """Yield each assumed limiter's limit name, key (0 if keys share it), and indices of requests by time of sending."""
+    """Yield each assumed limiter's limit name, key (0 if all share it), and request indices in order of sending."""
     ordered = counted[np.argsort(sent["start"][counted], kind="stable")]
     limits = [each for each in LIMIT_NAMES if each in assumed_limits.limits]
     names = list(dict.fromkeys(map(assumed_limits.drawn_on, limits)))
@@ -248,7 +245,7 @@ _LEADS_S: Final = (0.0, 0.0002, 0.0005, 0.001, 0.002, 0.005)
 class Expectation(ExpectedLimiter, frozen=True, kw_only=True, eq=False):
     """The assumed limiter, and its decision on each sent request, warm-up included.
 
-    A decision is 1.0 for a 429, 0.0 for an accepted request, and NaN if no decision is predicted.
+    ``rejected`` is 1.0 for a 429, 0.0 for an accepted request, and NaN if no decision is predicted.
     """
 
     rejected: Floats

@@ -122,8 +122,8 @@ def _count(requests: RequestLog, inference: Inference, source: SourceInfo, clock
         return None
     fits = list(inference.named)
     if source.coarse:
-        # Few decisions contradict a limiter that decides only few requests, so only limiters with nearly the best score
-        # are kept. Requests of one second count as one observation.
+        # A limiter for which most requests are undecidable fits almost any log. Therefore only limiters with nearly the
+        # best score are kept. Requests of one second count as one observation.
         together = max(1.0, float(np.median(_within(requests.times, requests.tolerance_s))))
         least_score = max(fit.score for fit in fits) - EVIDENCE * together
         fits = [fit for fit in fits if fit.score >= least_score]
@@ -144,7 +144,7 @@ def _count(requests: RequestLog, inference: Inference, source: SourceInfo, clock
 def _proposal(
     scopes: list[list[RequestLog]], tolerance_s: float, assumed: LimiterSpec, clock: tuple[float, float]
 ) -> str | None:
-    """Return a limit with a usual window that explains the decisions best, such as ``20/10s``; None if none fits."""
+    """Return the limit with a usual window that explains the decisions best (such as ``20/10s``); None if none fits."""
     found: list[tuple[float, bool, int, str]] = []
     for scope, window in product(scopes, _WINDOWS_S):
         limit = Limit(scope[0].limit.count, float(window))

@@ -42,10 +42,12 @@ class FitResult(Result, frozen=True, kw_only=True):
 
     Attributes:
         burst: number of requests accepted at once; null if the algorithm has no burst.
-        bursts: the smallest and largest burst that fit equally well; null if only one fits, and in ``candidates``.
+        bursts: the smallest and largest burst that fit equally well; null if only one fits. Always null in
+            ``candidates``.
         phase_s: start of a window on the server's clock, modulo the length of the window.
         phases: interval of possible phases in s; null if no phase was fitted.
-        round_down: whether a counter rounds its estimate down, or a bucket refills in whole seconds.
+        round_down: whether a sliding counter rounds the previous window's weighted count down, or a bucket refills only
+            in whole seconds.
         counts: interval of a fitted count; null for buckets, without a fitted count, or if it contains the documented
             count.
         rates: interval of a bucket's fitted rate in requests/s; null if none was fitted, or if it contains the
@@ -206,7 +208,7 @@ def look_into(record: Record) -> Observed429:
 
 def _look(record: Record, requests: RequestLog, inferred: Inference) -> tuple[LimitObserved429, Fit]:
     fit, shift = inferred.assumed, record.expectation.clock_shift_s
-    # A report uses one clock shift for all limits: that of the expectation.
+    # A report uses one clock shift for all limits: the shift of ``record.expectation``.
     if fit is None or len(requests.times) > FITTED or shift not in (None, fit.shift_s):
         fit = compare_with(requests, record.assumed_limits.spec, record.clock[0] if shift is None else shift)
     places = requests.place[requests.judged]

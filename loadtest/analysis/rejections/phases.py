@@ -1,10 +1,10 @@
 """The server's windows in a run, and the range of 429s over all phases of these windows.
 
-Each run starts at another phase of the server's windows, so the number of 429s can differ between runs with the same
-requests. The range of this number comes from replays at many phases. For fixed windows, send times are taken modulo the
-window, and a phase between each two neighbouring times is replayed, so the range is exact. Phases are evenly spaced for
-other clock-aligned limiters, and for very many requests. The range is valid only if requests do not depend on responses
-and the server uses the assumed limiter.
+The phase is the moment of a window at which a run starts. The number of 429s depends on the phase, so it can differ
+between runs with the same requests. The range of this number comes from replays at many phases. For fixed windows, send
+times are taken modulo the window, and a phase between each two neighbouring times is replayed, so the range is exact.
+Phases are evenly spaced for other clock-aligned limiters, and for very many requests. The range is valid only if
+requests do not depend on responses and the server uses the assumed limiter.
 """
 
 import math
@@ -28,14 +28,14 @@ from loadtest.units import Limit
 
 _MOST_WINDOWS: Final = 1_000_000
 _RARE: Final = 0.025
-"""The range ``usual`` excludes this share of the phases on each side."""
+"""``PhaseRange.usual`` excludes this share of the phases on each side."""
 _MOST_PLACES: Final = 4_000_000
 """For fixed windows, at most this many phases × windows are replayed. If a phase between each two send times would
 exceed this, fewer phases are replayed, evenly spaced."""
 _MOST_DECISIONS: Final = 200_000
 """At most this many phases × requests are replayed for a limiter without a vectorised replay."""
 _LEAST_PHASES: Final = 16
-NEXT_WINDOW: Final = "the server's next window, which each run meets at another second"
+NEXT_WINDOW: Final = "the server's next window, which begins at a different second of each run"
 
 
 def boundaries(record: Record, window_s: float) -> Floats:
@@ -77,7 +77,7 @@ def waits(stage: StagePlan, operation: str, *, retried: bool) -> str:
 
 
 def depends_on_phase(record: Record, traffic: str, *, polls: bool = True) -> str:
-    """Describe the entry's requests that depend on the server's windows; empty if there are none.
+    """Return "polls" or "retries" if the entry sends requests whose number depends on the server's windows; else "".
 
     ``polls`` is False for a limiter that gets no polls.
     """
@@ -165,14 +165,14 @@ def _over_phases(spec: LimiterSpec, placed: Sequence[_Placed], present: list[int
 def extent(spec: LimiterSpec, rejected: Ints, sent: int) -> tuple[int, int]:
     """Return the smallest and the largest number of rejected requests over the phases.
 
-    Except for fixed windows, the range is a request wider at each end: evenly spaced phases may miss the extremes.
+    Except for fixed windows, the range is one request wider at each end: evenly spaced phases may miss the extremes.
     """
     between = 0 if spec.algorithm == VECTORISED else 1
     return max(int(rejected.min()) - between, 0), min(int(rejected.max()) + between, sent)
 
 
 class Replayed(NamedTuple):
-    """Numbers of rejected requests, ``[phase, stage]``. ``lasting``: each phase's share of a window."""
+    """Numbers of rejected requests, ``[phase, stage]``. Each phase stands for a share of a window, in ``lasting``."""
 
     rejected: Ints
     lasting: Floats

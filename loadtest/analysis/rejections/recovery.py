@@ -63,7 +63,7 @@ class RetryAfter(Result, frozen=True, kw_only=True):
 def readings(words: list[str]) -> tuple[Floats, Floats]:
     """For each header, return its seconds to wait and the unix time of its date; one is NaN, or both if unreadable.
 
-    The last place stands for a missing header.
+    The last value of both arrays stands for a missing header.
     """
     waits, dates = np.full(len(words) + 1, np.nan), np.full(len(words) + 1, np.nan)
     for place, word in enumerate(words):
@@ -93,7 +93,7 @@ def retry_after(record: Record, requests: RequestLog) -> RetryAfter:
     last = before[following[rejected] - 1]
     again = np.append(requests.times, np.inf)[following[rejected]]
     unsure = crowded[last] | np.append(crowded, False)[following[rejected]]
-    # A wait in seconds starts when the response arrives. The tolerance includes the time of the response's way back.
+    # A client counts a wait in seconds from the arrival of the response. The tolerance covers the response's way back.
     over = np.where(dated, requests.times[rejected] + wait, requests.ends[rejected] + wait)
     slack = requests.tolerance_s + np.where(dated, unsure_s, 0.0)
     early = requests.times[last] - over - slack
@@ -117,7 +117,7 @@ def retry_after(record: Record, requests: RequestLog) -> RetryAfter:
 
 
 def _next_accepted(requests: RequestLog) -> Ints:
-    """For each request, return the place of its limiter's first accepted request from it on; n if there is none."""
+    """For each request, return the place of its limiter's next accepted request (maybe itself); n if there is none."""
     n = len(requests.times)
     place = np.arange(n)
     following = np.minimum.accumulate(np.where(requests.accepted, place, n)[::-1])[::-1]
@@ -158,7 +158,7 @@ class RateHeaders(Result, frozen=True, kw_only=True):
 
 
 def rate_headers(requests: RequestLog, headers: dict[int, str]) -> RateHeaders:
-    """Check the rate-limit headers of one limit's responses. ``headers`` has lines of ``name: value`` by request."""
+    """Check the rate-limit headers of one limit's responses. ``headers`` is ``SentRequests.rate_headers``."""
     read = []
     for place in np.flatnonzero(np.isin(requests.place, list(headers))).tolist():
         lines = (line.partition(":") for line in headers[int(requests.place[place])].splitlines())
@@ -188,7 +188,7 @@ def rate_headers(requests: RequestLog, headers: dict[int, str]) -> RateHeaders:
 
 
 class Recovery(Result, frozen=True, kw_only=True):
-    """Recovery of one limit after 429s. A recovery lasts from the send time of a 429 to the next accepted request.
+    """Recovery of one limit after 429s: the time from sending a rejected request to sending the next accepted request.
 
     A recovery within a burst is left out, because the order of a burst's requests is unknown.
 
@@ -240,7 +240,7 @@ def _extent(values: Floats) -> tuple[float, float, float] | None:
 class Retries(Result, frozen=True, kw_only=True):
     """One traffic entry's operations with more than one attempt: their number, attempts and outcomes.
 
-    ``time_to_success_ms`` is the response time of the ok operations, including waits.
+    ``time_to_success_ms`` is the response time of those that ended ok, including waits.
     """
 
     operations: Count

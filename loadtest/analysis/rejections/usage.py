@@ -29,7 +29,7 @@ _UNEVEN: Final = 1.05
 
 
 class KeyUse(Result, frozen=True, kw_only=True):
-    """Usage of one key's quota. ``share`` is ``sent`` ÷ the requests that the quota allows in the period."""
+    """Usage of one key's quota in a period. ``share`` is ``sent`` ÷ requests that the sustained rate allows."""
 
     key: Count
     sent: Count
@@ -38,7 +38,7 @@ class KeyUse(Result, frozen=True, kw_only=True):
 
 
 class LimitUsage(Result, frozen=True, kw_only=True):
-    """Usage of one limit between two stage boundaries.
+    """Usage of one limit in a period between two stage boundaries.
 
     Attributes:
         stretch: names of the period's stages that use the limit. If only polls of earlier jobs use the limit, names of
@@ -133,7 +133,7 @@ def bottleneck_limit(uses: list[LimitUsage]) -> LimitUsage | None:
 
 @dataclass(frozen=True, eq=False)
 class LimitSeries:
-    """Counts of one limit by time bin. Times are in s since the epoch.
+    """Numbers of one limit's requests by time bin. Times are in s since the epoch.
 
     Attributes:
         cuts: bin edges, aligned with the server's windows if their phase is known.
@@ -212,8 +212,8 @@ class WindowCounts(Result, frozen=True, kw_only=True):
         spread: minimum, median and maximum of accepted requests in saturated windows; None if there are none.
         over: number of windows with more than ``count`` accepted requests. Requests near an edge do not count, and
             windows with an edge within a burst are left out.
-        most_in_any: maximum number of requests that a limiter accepted in any period that is shorter than ``window_s``
-            by the tolerance for network delay.
+        most_in_any: maximum number of requests that a limiter accepted in any period of ``window_s`` minus the
+            tolerance for network delay.
         seems: the limit that saturated windows suggest; None if they disagree, or if there are fewer than two.
     """
 
