@@ -64,7 +64,7 @@ class AssumedLimits:
     def recorded(cls, target: TargetInfo) -> Self:
         """Return the assumptions that ``run.json`` records. Raises ``ValueError`` if no limiter can be made of them."""
         if target.limit_scope not in SCOPES:
-            raise ValueError(f"no limiter is known that counts by {target.limit_scope!r}")
+            raise ValueError(f"{target.limit_scope!r} is not a limit scope")
         if target.limit_scope in SHARED_SCOPES and target.limit_all is None:
             raise ValueError("the limit of all requests together is not known")
         # Old records spell algorithm names with underscores.

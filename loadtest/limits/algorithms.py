@@ -81,10 +81,10 @@ class Algorithm:
         can_count_rejected: whether counting rejected requests changes its decisions.
         can_round_down: whether some of its implementations round down.
         aligned: whether its windows start at multiples of W on the server's wall clock, plus a phase.
-        decides_as: an algorithm that makes the same decisions with the same burst, if any.
-        holds: whether it delays an accepted request until its turn.
-        counted_windows: for how many windows after a request its decisions depend on this request. Buckets need a
-            window to refill a burst of N.
+        decides_as: another algorithm that makes the same decisions with the same burst; None if there is none.
+        holds: whether accepted requests wait in a queue.
+        counted_windows: number of windows during which a request can affect later decisions. A bucket refills N
+            tokens in one window.
     """
 
     name: AlgorithmName
@@ -197,7 +197,7 @@ ALGORITHMS: Final[dict[str, Algorithm]] = {each.name: each for each in _ALL}
 def at_once(spec: LimiterSpec, limit: Limit) -> int:
     """Return how many requests are accepted at once after a long silence.
 
-    This is the spec's or default burst or, for algorithms without a burst, the limit's count.
+    This is the spec's burst or, if None, the algorithm's default. Without a burst, it is the limit's count.
     """
     default = ALGORITHMS[spec.algorithm].default_burst
     return limit.count if default is None else spec.burst or default(limit)
@@ -223,7 +223,7 @@ def in_words(spec: LimiterSpec) -> str:
 def check_spec(spec: LimiterSpec) -> Algorithm:
     """Check a spec and return its algorithm.
 
-    Raises ``WrongValueError`` if the algorithm is unknown, or if a parameter is out of range or does not apply to it.
+    Raises ``WrongValueError`` if the algorithm is unknown, or a parameter is out of range or not used by the algorithm.
     """
     algorithm = ALGORITHMS.get(spec.algorithm)
     if algorithm is None:

@@ -1,4 +1,4 @@
-"""Candidates for the limiter in force: each algorithm and variant, with given and with fitted parameters."""
+"""Candidates for the limiter in force: each algorithm and variant, with documented, assumed and fitted parameters."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -14,19 +14,19 @@ from loadtest.limits.loads import LOADS, SLACK, Loads, RequestLog, bucket_loads
 from loadtest.units import Limit
 
 _STEPS: Final = 31
-"""Number of clock shifts in a grid. If a clock may be wrong by 0.6 s, the first grid has steps of 0.04 s. The second
-grid is 15 times finer."""
+"""Number of clock shifts (server's clock minus ours) in a grid. If a clock may be wrong by 0.6 s, the first grid
+has steps of 0.04 s. The second grid is 15 times finer."""
 _PHASED: Final = 10_000
 """At most this many requests are used to fit a clock shift. More would take too long."""
 _NEAR_RATED: Final = 2000
 """At most this many requests are used to fit a rate. More would take too long."""
 _NEAR: Final = 0.02
-"""Tried rates differ from the documented rate by at most this share, or from the rate of accepted requests by at most
-three times this share. nginx's real rate differs from its configured rate by 1 %."""
+"""Rates within this share of the documented rate are tried, and rates within three times this share of the rate of
+accepted requests. For example, nginx's real rate differs from its configured rate by 1 %."""
 TOGETHER_S: Final = 0.02
 """Requests sent within this many seconds may reach the server in any order (`analysis.rejections.BURST_SPAN_S`)."""
 _BURSTS_MOST: Final = 6
-"""At most this many burst sizes are tried if requests arrived in an unknown order. More would take too long."""
+"""``_first_bursts`` returns at most this many burst sizes. More would take too long."""
 _RENEWALS: Final = 200
 """A phase is fitted to at most this many acceptances that follow a rejection. More would take too long."""
 
@@ -69,7 +69,7 @@ def _without_burst(
 
 
 def _counted(requests: RequestLog, spec: LimiterSpec, loads: Loads, shift: float | None = None) -> Iterator[Fit]:
-    """Yield a fit with the threshold of ``spec``, and a fit with the best threshold if that is another.
+    """Yield a fit with the threshold of ``spec``, and another with the best threshold if it is different.
 
     The threshold is the burst of a bucket, and the count of other limiters.
     """
@@ -88,8 +88,8 @@ def _counted(requests: RequestLog, spec: LimiterSpec, loads: Loads, shift: float
 def _any_phase(requests: RequestLog, offset: float, reach: float) -> Iterator[Fit]:
     """Fit a fixed window with a phase. A window must have begun between a rejection and the next accepted request.
 
-    The phase inside the largest number of these intervals is used. Nothing is yielded if clock error explains this
-    phase.
+    The phase that lies in the largest number of these intervals is used. Nothing is yielded if a clock error could
+    explain it.
     """
     window, times = requests.limit.window, requests.times
     after = np.flatnonzero(requests.rejected[:-1] & requests.accepted[1:])
@@ -169,9 +169,9 @@ def _each_burst(
     fitted: tuple[Fitted, ...],
     loads: Loads | None,
 ) -> Iterator[Fit]:
-    """Fit the algorithms with a burst: if ``loads`` is None, their variants that count rejections; else the others.
+    """Fit the algorithms with a burst. If ``loads`` is None, rejected requests count too.
 
-    These limiters decide alike, so one comparison serves all. A queue is also judged by accepted requests' delays.
+    These limiters decide alike, so one comparison serves all. A queue is also judged by its delays.
     """
     counting = loads is None
     buckets = [each for each in ALGORITHMS.values() if each.has_burst and counting in each.variants]
@@ -195,12 +195,12 @@ def _bursts(limit: Limit, assumed: LimiterSpec, best: Iterable[int]) -> dict[int
 
 
 def _first_bursts(requests: RequestLog, loads: Loads) -> range:
-    """Return the burst sizes that the acceptances before the first rejection permit.
+    """Return the burst sizes that just suffice for the requests accepted before the first rejection.
 
     Before the first rejection, loads are the same whether or not rejected requests count.
     """
     first = int(np.argmax(requests.rejected))
-    # Requests sent together reach the server in any order, so acceptances soon after the rejection are tried too.
+    # Requests sent together reach the server in any order, so those accepted soon after the rejection may precede it.
     later = int(np.searchsorted(requests.times, requests.times[first] + TOGETHER_S))
     least, most = (
         max(1, math.ceil(float(loads[0][:end][requests.accepted[:end]].max(initial=0.0)) - SLACK) + 1)
@@ -227,7 +227,7 @@ def _rates(requests: RequestLog) -> Iterator[tuple[Limit, tuple[Fitted, ...]]]:
 
     yield limit, ()
     exact = fit(1.0)
-    if exact.fits and exact.rejected:  # not if an even load at a simple ratio to the limit leaves all 429s undecided
+    if exact.fits and exact.rejected:  # 0 if all 429s are undecidable, for example under even load
         return
     measured = _accepted_rate(requests) / limit.rate
     centres: list[tuple[float, float, Fitted]] = [(1.0, _NEAR, "rate")]

@@ -28,8 +28,8 @@ BAR: Final = 0.95
 """Apart from sampling error, a limiter that fits predicts at least this share of the decidable 429s, and of the
 decidable accepted requests (docs/metrics.md)."""
 _UNLIKELY: Final = -2.0
-"""A limiter does not fit if log10 P is below this (1 in 100). P is the probability of its number of contradictions or
-more."""
+"""A limiter does not fit if log10 P is below this (1 in 100). P is the probability of at least as many contradictions
+for a limiter that predicts exactly ``BAR``."""
 SIGNIFICANT: Final = -3.0
 """A limiter or a value of a parameter is excluded if log10 of the sign test's probability is at most this."""
 _LOOKED: Final = 10_000
@@ -59,8 +59,8 @@ class Fit:
         right: decisions that the limiter predicts.
         wrongly_rejected: requests rejected although the limiter had room.
         wrongly_admitted: requests accepted although the limiter was exhausted.
-        undecidable: requests on which the limiter's decision depends on the exact times, within their tolerance. The
-            limiter decides all other requests.
+        undecidable: requests that the limiter may accept or reject, because arrival times are only known within a
+            tolerance. The limiter *decides* all other requests.
         rejected: rejected requests among those that the limiter decides; ``accepted`` likewise.
         not_held: accepted requests that were answered before a queue would have released them. They count as wrong.
         score: log-likelihood of the decisions, minus ½ ln(number of decisions) for each fitted parameter (after
@@ -93,7 +93,7 @@ class Fit:
 
     @property
     def fits(self) -> bool:
-        """Whether the limiter predicts ``BAR`` of the decidable 429s, and of the decidable accepted requests.
+        """Whether the limiter predicts at least ``BAR`` of the decidable 429s, and of the decidable accepted requests.
 
         A lower share counts as sampling error if a limiter that predicts exactly ``BAR`` would get such a low share
         with a probability of at least 1 %. A limiter that decides no request does not fit.
@@ -103,7 +103,7 @@ class Fit:
 
     @property
     def explained(self) -> float | None:
-        """Share of the decidable 429s that the limiter predicts, or of the decidable accepted requests if smaller."""
+        """Predicted share of the decidable 429s or of the decidable accepted requests, whichever is smaller."""
         shares = [1 - wrong / n for wrong, n in self._sides if n]
         return max(0.0, min(shares)) if shares else None
 
@@ -154,7 +154,7 @@ def judge(
 
 
 def score(requests: RequestLog, loads: Loads, threshold: int) -> float:
-    """Return the score that ``judge`` gives without fitted parameters."""
+    """Return the score that ``judge`` gives without fitted parameters and ``unheld``."""
     edge, (accepted, rejected) = threshold + SLACK - 1, requests.decisions
     sides = [(side[accepted] > edge, side[rejected] > edge) for side in loads]
     (n_admitted, n_full), (n_not_sure, n_refused) = ([int(np.count_nonzero(each)) for each in side] for side in sides)
@@ -168,9 +168,9 @@ def _likelihood(n: int, wrong: int, unsure: int) -> float:
 
 
 def threshold_bounds(requests: RequestLog, loads: Loads) -> tuple[Floats, Floats]:
-    """For each accepted request, return the lowest threshold that may accept it.
+    """Return the lowest threshold that may accept each accepted request.
 
-    For each rejected request, return the lowest threshold that certainly accepts it.
+    The second array has the lowest threshold that certainly accepts each rejected request.
     """
     accepted, rejected = requests.decisions
     return np.ceil(loads[0][accepted] + 1 - SLACK), np.ceil(loads[1][rejected] + 1 - SLACK)
@@ -195,7 +195,7 @@ def beats(one: Fit, other: Fit) -> bool:
 
 
 def best_threshold(requests: RequestLog, loads: Loads) -> int:
-    """Return the smallest threshold that the fewest decisions contradict."""
+    """Return the threshold that the fewest decisions contradict; the smallest if there are several."""
     needs, refutes = threshold_bounds(requests, loads)
     most = int(needs.max(initial=1)) + 1
     needed = np.bincount(needs.astype(np.int64), minlength=most + 1)[: most + 1]
@@ -230,7 +230,7 @@ def compare_with(requests: RequestLog, spec: LimiterSpec, shift: float) -> Fit:
 
 def unheld_by_queue(requests: RequestLog, loads: Loads, limit: Limit) -> Bools:
     """Return which accepted requests were answered before a queue would have released them."""
-    # Requests that were sent earlier, but within the tolerance, may have arrived later, so the wait excludes them.
+    # A request sent up to ``tolerance_s`` earlier may have arrived later, so the wait does not include it.
     back = np.searchsorted(requests.times, requests.times - requests.tolerance_s, side="left")
     swapped = requests.passed.least[:-1] - requests.passed.least[back]
     wait = (loads[0] - swapped) / limit.rate
@@ -239,7 +239,7 @@ def unheld_by_queue(requests: RequestLog, loads: Loads, limit: Limit) -> Bools:
 
 
 def held(requests: RequestLog) -> float | None:
-    """Return Pearson's correlation between accepted requests' durations and their waits in a queue.
+    """Return Pearson's correlation between accepted requests' durations and their waits in an assumed queue.
 
     It is None if too few requests would have waited, or if all waits or all durations are equal.
     """
@@ -255,8 +255,8 @@ def with_intervals(requests: RequestLog, fit: Fit, offset: float, reach: float) 
     """Return a fit with an interval for its burst, and for its count or rate if the documented value is excluded.
 
     A limiter without a burst gets the documented count unless this count is excluded. A value is excluded if it
-    explains significantly fewer decisions, even with the best other parameters. ``offset`` is the server's clock minus
-    ours, and ``reach`` is its uncertainty. Both are in s.
+    explains significantly fewer decisions than the best value. ``offset`` is the server's clock minus ours, and
+    ``reach`` is its uncertainty. Both are in s.
     """
     if not {"count", "burst", "rate"} & {*fit.fitted}:
         return fit
@@ -292,8 +292,8 @@ def _not_excluded(
         tried.append((judge(some, loads, best, spec, limit), best, loads))
     top = max((each for each, *_ in tried), key=lambda each: each.score)
     held = [each for each in tried if not beats(top, each[0])]
-    # If times are whole seconds, a wrong shift leaves many decisions undecidable and is hardly contradicted, so its
-    # score must exclude it.
+    # If times are whole seconds, a wrong shift leaves many decisions undecidable and is hardly contradicted, so
+    # limiters with a clearly lower score are left out too.
     if requests.grain_s and ALGORITHMS[fit.spec.algorithm].aligned:
         held = [each for each in held if each[0].score >= top.score - EVIDENCE]
     ends = [end for _, best, loads in held for end in _thresholds(some, loads, best)]

@@ -1,9 +1,9 @@
 """Inference of the limiter in force. The recorded decisions are compared with every known algorithm.
 
 A limiter is excluded if significantly fewer decisions contradict a better limiter. The exact sign test compares the
-decisions that contradict only one of the two limiters. It excludes a limiter if its p-value is at most 1 in 1000.
-Requests of one run are not independent, so the test is a measure and not a proof. The remaining limiters cannot be told
-apart by this traffic. If even the best limiter leaves too many decisions unexplained, none fits.
+decisions that contradict only one of the two limiters. It excludes a limiter if the p-value is at most 1 in 1000.
+Requests are not independent, so the p-value is approximate. The remaining limiters cannot be told apart by this
+traffic. If even the best limiter leaves too many decisions unexplained, none fits.
 """
 
 import math
@@ -23,10 +23,11 @@ InferenceOutcome = Literal["nothing", "named", "several", "none"]
 FITTED: Final = 50_000
 """Only the first requests of each limit, at most this many, are used to compare algorithms."""
 _LEAST_REJECTED: Final = 10
-"""A fit with another count than the documented count must decide at least this many 429s. Fewer contradictions cannot
-exclude another limiter: in the sign test, 2⁻¹⁰ is the first probability below 1 in 1000."""
+"""A fit with another count than the documented count supports an inference only if it decides at least this many 429s.
+Fewer contradictions exclude no limiter: in the sign test, 2⁻¹⁰ is the first probability below 1 in 1000."""
 _ALIGNED_S: Final = 2.0
-"""An interval of phases counts as wide if it is wider than this, in s. Each of two clocks may be wrong by 1 s."""
+"""An interval of phases counts as wide if it is wider than this, in s. The server's clock and ours may each
+be wrong by 1 s."""
 _HELD: Final = 0.9
 """Above this correlation (``held``), a queue is assumed to have delayed accepted requests."""
 
@@ -37,8 +38,8 @@ class Inference:
 
     Attributes:
         word: ``nothing`` can be inferred, one limiter is ``named``, ``several`` fit equally well, or ``none`` fits.
-            Nothing can be inferred if no request was rejected, if no limiter accepted any request after its first 429,
-            or if the limiters that fit decide too few requests.
+            Nothing can be inferred if no or every request was rejected, if no limiter accepted any request after its
+            first 429, or if the limiters that fit decide too few requests.
         named: the limiters that fit, best first; empty if nothing can be inferred or none fits.
         best: the best limiter, even if it does not fit.
         assumed: the assumed limiter's fit.
@@ -47,9 +48,9 @@ class Inference:
         log10_p: log10 of the p-value of the sign test between ``next`` and the best limiter.
         held: correlation between accepted requests' durations and their waits in an assumed queue, if known.
         n: number of compared decisions. ``rejected`` counts the 429s among them.
-        every: the candidates that decide a 429, best first; all candidates if none does.
-        blocked_s: the longest time in s from a limiter's first 429 to the last request to this limiter. None if no
-            request followed a 429, or if a later request was accepted.
+        every: the candidates that decide at least one 429, best first; all candidates if none does.
+        blocked_s: the longest time in s from the first rejected request of a limiter to this limiter's last request.
+            None if no request followed a rejected request, or if a limiter accepted a later request.
     """
 
     word: InferenceOutcome
@@ -72,7 +73,7 @@ class Inference:
 
     @property
     def other_counts(self) -> tuple[int, int] | None:
-        """Smallest and largest count of the named limiters; None unless all of them exclude the documented count."""
+        """Smallest and largest count of the named limiters; None if any of them has the documented count."""
         held = [counts for fit in self.named if (counts := counts_of(fit)) is not None]
         if not held or len(held) < len(self.named):
             return None
@@ -94,7 +95,7 @@ def infer(requests: RequestLog, assumed: LimiterSpec, offset: float, reach: floa
     if rejected in (0, n):
         return Inference("nothing", n, rejected)
     tried = candidates(requests, assumed, offset, reach)
-    # A limiter that leaves every 429 undecided is hardly contradicted but explains nothing, so it is left out at first.
+    # A limiter for which every 429 is undecidable is hardly contradicted but explains no 429. It is left out at first.
     fits = [fit for fit in tried if fit.rejected] or tried
     assumed_fit = next((fit for fit in fits if same(fit, assumed, requests.limit)), None)
     queued, blocked = held(requests), _blocked(requests)
@@ -149,10 +150,7 @@ def _not_excluded(pool: list[Fit], requests: RequestLog) -> list[Fit]:
 
 
 def _blocked(requests: RequestLog) -> float | None:
-    """Return the longest time in s from a limiter's first rejection to the last request to this limiter.
-
-    It is None if no request followed a rejection, or if a later request was accepted.
-    """
+    """Return ``Inference.blocked_s``."""
     lasted = 0.0
     for part in np.split(np.arange(len(requests.times)), requests.begins[1:]):
         rejected = part[requests.rejected[part]]
@@ -174,8 +172,8 @@ def _decides_enough(fit: Fit, n: int, rejected: int) -> bool:
 def _undecided(fit: Fit, left: list[Fit]) -> bool:
     """Whether to keep a limiter that decides no 429.
 
-    It is kept if no decision contradicts it and another fit of its ``_kind`` is left. It is also kept if it explains
-    significantly more decisions than the best limiter that is left.
+    It is kept if no decision contradicts it and ``left`` has another fit of its ``_kind``. It is also kept if it
+    explains significantly more decisions than the best limiter in ``left``.
     """
     uncontradicted = any(_kind(fit) == _kind(other) for other in left) and not fit.wrong.any()
     return uncontradicted or sign_test(*compare(fit, left[0])) <= SIGNIFICANT
@@ -212,7 +210,7 @@ def _with_phases(fit: Fit, left: list[Fit]) -> Fit:
 
 
 def _one_of_each(fits: list[Fit]) -> list[Fit]:
-    """Keep the best fit of each ``_kind``, with ranges that cover the other fits of this kind."""
+    """Keep the best fit of each ``_kind``, with intervals widened to include the other fits of this kind."""
     alike: dict[tuple[str, bool], list[Fit]] = {}
     for fit in fits:
         alike.setdefault(_kind(fit), []).append(fit)

@@ -16,9 +16,9 @@ NEVER: Final = float("-inf")
 GRAIN: Final = 5e-7
 """A request is accepted up to this many seconds before a limiter has room again.
 
-The edges of aligned windows and of whole seconds are exact. Unix time as a float has a resolution of 2.4e-7 s, and a
-difference of two times may be wrong by one step. Without this tolerance, rounding errors would decide on evenly spaced
-requests that arrive exactly when a limiter has room again.
+The edges of aligned windows and of whole seconds have no such tolerance. Unix time as a float has a resolution of
+2.4e-7 s, and a difference of two times may be wrong by one step. Without the tolerance, rounding errors would decide on
+evenly spaced requests that arrive exactly when a limiter has room again.
 """
 
 
@@ -91,8 +91,8 @@ class FixedWindow(Limiter):
     Across a boundary it may accept up to 2N in a short time. Counting rejected requests would change nothing.
 
     Args:
-        aligned: whether windows follow a fixed grid, as with a timer or a counter in a shared store. If False, a window
-            starts with the first request after the previous window.
+        aligned: whether windows follow a fixed grid. If False, a window starts with the first request after the
+            previous window.
         phase: seconds from a multiple of W in unix time to the start of an aligned window.
     """
 
@@ -353,7 +353,7 @@ class LeakyQueue(Gcra):
 class ConcurrencyLimit(Limiter):
     """At most ``limit.count`` requests at the same time. Call ``release`` when a request ends. The window is not used.
 
-    The times in its decisions are 0, because the next free slot depends on the requests in progress.
+    The times in its decisions are 0, because the limiter does not know when requests in progress will end.
     """
 
     __slots__ = ("_free", "_total")

@@ -89,8 +89,8 @@ class RequestLog:
 
     @cached_property
     def aligned(self) -> "_Axis":
-        # ``tolerance_s`` includes a grain, for comparisons of two rounded times. A window's edge is exact, so half a
-        # grain is enough here.
+        # ``tolerance_s`` includes ``grain_s``, for comparisons of two rounded times. A window's edge is not rounded, so
+        # half of ``grain_s`` is enough here.
         return _Axis(self, self.times + self.grain_s / 2, self.tolerance_s - self.grain_s / 2)
 
     @cached_property
@@ -148,7 +148,7 @@ def _sums(flags: Bools) -> Ints:
 
 
 def _from_first(requests: RequestLog) -> Floats:
-    """Map times to an axis with window starts at multiples of W. After an empty window, a request starts a window."""
+    """Map times so that windows start at multiples of W. After an empty window, the next request starts a window."""
     window, reach, found = requests.limit.window, requests.tolerance_s, []
     opened = number = end = -np.inf
     for time in requests.times.tolist():
@@ -156,8 +156,8 @@ def _from_first(requests: RequestLog) -> Floats:
             opened, number, end = time, max(number + 3, 0.0), time + window
         elif time >= end:
             end, number = end + window, number + 1
-        # No request precedes the request that opened the windows. Requests soon after it get the tolerance as
-        # their offset, so that no clock of ``_Axis`` puts them into the previous window.
+        # No request precedes the request that opened the windows. Requests soon after it are placed at least
+        # ``reach`` after the window's start, so that no clock of ``_Axis`` puts them into the previous window.
         found.append(number * window + max(time - end + window, reach if time - opened <= reach else -np.inf))
     return np.asarray(found, float)
 
@@ -213,13 +213,13 @@ class _Axis:
     def _loads(self, shift: float, counted: _Counted) -> list[tuple[Loads, Loads]]:
         """Return ``_Windows.loads`` for each clock of ``_at``."""
         windows, may = self._windows(shift), self._reach / self._window
-        # If one clock stands for all three, its error is added to a request's delay.
+        # If only the middle clock is used, its error is added to a request's delay.
         return [each.loads(counted, may if len(windows) > 1 else 2 * may) for each in windows]
 
     def _at(self, shift: float) -> list[_Windows]:
-        """Return the windows of three clocks: ``shift`` s ahead of ours, and at both ends of the tolerance.
+        """Return the windows of three clocks: ``shift`` − reach, ``shift`` and ``shift`` + reach s ahead of ours.
 
-        If all three have the same windows, only those of the middle clock are returned.
+        If all three put each request into the same window, only the windows of the middle clock are returned.
         """
         shifts = (shift - self._reach, shift, shift + self._reach)
         numbers = self._numbers(*(math.floor(each / self._window) for each in shifts[::2]))
@@ -244,7 +244,7 @@ def _windowed(requests: RequestLog, spec: LimiterSpec, _: Limit, shift: float) -
 def _window_from_first(requests: RequestLog) -> Loads:
     """Return the loads of windows that start with the first request after the previous window.
 
-    Just before or after a window's end, the decision is used to find the request's window, so it is not predicted.
+    Near a window's end, a request's decision shows which window the request is in, so it is not predicted.
     """
     begins = np.asarray(opened(requests), np.int64)
     which = np.searchsorted(begins, np.arange(len(requests.times)), side="right") - 1
@@ -324,7 +324,7 @@ def _bucket_of_all(requests: RequestLog, rate: float, burst: int, whole_at: floa
         used = used + 1.0 if used > 0.0 else 1.0
         used = min(used, most)
     level, may = np.asarray(found, float), rate * (late - early)
-    # An unanswered request may never have arrived. Its effect is treated as permanent.
+    # An unanswered request may never have arrived, so the lower bound is reduced by the unanswered requests so far.
     unsure = requests.seen.most[:-1] - requests.seen.least[:-1]
     swapped = np.minimum(requests.seen.before[0] - requests.seen.least[:-1], 0)
     overtaken = requests.seen.before[1] - requests.seen.most[:-1]

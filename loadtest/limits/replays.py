@@ -80,10 +80,7 @@ class LimiterReplay:
         return other
 
     def choose(self, cases: Ints, limiters: Ints) -> None:
-        """Replace the cases of the given limiters by copies of the cases whose indices are in ``cases``.
-
-        ``cases`` has a row for each case and a column for each given limiter.
-        """
+        """Replace the state of limiter ``limiters[j]`` in each case i by its state in case ``cases[i, j]``."""
         for name, value in vars(self).items():
             if isinstance(value, np.ndarray) and name not in {"counts", "windows"}:
                 value[..., limiters] = value[..., cases, limiters]

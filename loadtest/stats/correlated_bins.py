@@ -95,8 +95,8 @@ def pace_of(counts: Ints) -> PaceModels:
 def effective_share_n(events: Ints, whole: Ints, pace: PaceModels | None = None) -> float:
     """Return the number of independent values whose share would be as uncertain as that of these values.
 
-    ``whole`` has the number of values in each bin, and ``events`` of them are events. ``pace`` has the models of the
-    stage's pace.
+    ``whole`` has the number of values in each bin, and ``events`` has the number of events among them. ``pace`` has
+    the models of the stage's pace.
     """
     share = events.sum() / whole.sum()
     rest = (events - whole * share) / math.sqrt(max(share * (1 - share), 1e-12))
@@ -118,9 +118,9 @@ def effective_n(values: Floats) -> float:
 def plausible(below: Ints, whole: Ints, pace: PaceModels, quantile: float) -> tuple[Bools, float]:
     """Return whether each level may contain the quantile, and the effective number of values (see ``effective_n``).
 
-    A level is rejected if the share of values up to it is significantly too low, or if the share up to the previous
-    level is significantly too high. The models of the pace and the models of the event "a value is at most this level"
-    have to agree on a rejection, because the slowest times may vary differently from the others.
+    A level is excluded if the share of values up to it is significantly too low, or if the share up to the previous
+    level is significantly too high. Both the models of the pace and the models of the event "a value is at most this
+    level" have to exclude it, because the slowest times may vary differently from the others.
 
     ``below`` is the number of values up to each level, ``[bin, level]``, and ``whole`` is the number in each bin.
     ``pace`` has the models of the same values.
@@ -177,7 +177,7 @@ def circular_blocks(random: np.random.Generator, draws: int, n: int, block: int)
 
 
 def bins_of_batch(bins: int) -> int:
-    """Return the number of bins in a batch."""
+    """Return the number of bins per batch of a stage with ``bins`` bins."""
     return math.ceil(bins / _BATCHES)
 
 

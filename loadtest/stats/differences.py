@@ -43,7 +43,7 @@ def student(quantile: float, df: float) -> float:
 
 
 def student_tail(deviate: float, df: float) -> float:
-    """Return the probability that Student's t with ``df`` degrees of freedom exceeds a deviate."""
+    """Return the probability that Student's t with ``df`` degrees of freedom exceeds ``deviate``."""
     from scipy.special import stdtr  # noqa: PLC0415 - slow to import
 
     return float(stdtr(df, -deviate))

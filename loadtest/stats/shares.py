@@ -55,7 +55,7 @@ def log10_at_most(k: int, n: int, p: float) -> float:
 def more_often(during: tuple[int, int], apart: tuple[int, int]) -> bool:
     """Whether events are significantly more frequent in one period than in another (p ≤ 0.001).
 
-    Each period is (n, events). By chance, each event falls into a period in proportion to the period's n (binomial).
+    Each period is (n, events). By chance, the probability that an event falls into a period is proportional to its n.
     """
     total, share = during[1] + apart[1], during[0] / (during[0] + apart[0])
     # If the first period has at least k events, the other has at most total − k.

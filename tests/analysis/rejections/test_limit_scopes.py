@@ -201,7 +201,7 @@ def test_use_of_a_limit_on_concurrency_is_its_slots_in_use(tmp_path: Path) -> No
         ("key", {"limiter": "concurrency"}, ("all 30 at the same time; a limit on requests at the same time",)),
         ("name", {"limiter": "sliding-log", "count_rejected": True}, ("a sliding log that counts rejected requests",)),
         ("name", {"limiter": "sliding-counter"}, ("2 API keys that share limits",)),
-        ("planet", {}, ("unknown: no limiter is known that counts by",)),
+        ("planet", {}, ("unknown: 'planet' is not a limit scope",)),
     ],
 )
 def test_a_report_says_which_limiter_is_assumed(tmp_path, scope, target, said):
