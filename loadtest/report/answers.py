@@ -210,7 +210,7 @@ def _mistakes(findings: Findings) -> str:
         wrong = max(found, key=lambda one: one.sent - one.as_documented)
         least = f"{wrong.kind} least ({count(wrong.as_documented)} of {count(wrong.sent)}){untested}"
         return f"{count(good)} of {count(sent)} mistakes and expected errors were answered as documented; {least}"
-    # The text also counts ok operations without mistakes, because a service that rejects everything is not correct.
+    # A service may answer every request with an error, so the text also counts ok operations without mistakes.
     whole = findings.metrics.overall.operations
     others = whole.sent - sent
     rest = f"; {count(whole.ok - good)} of {count(others)} other operations were ok" if others and not never else ""
@@ -396,5 +396,5 @@ def _note(found: ComparisonAnswer, by: list[str], compared: str) -> str:
     if found.thinned:
         text += " Only the first 100,000 arrivals of a stage are compared."
     if found.bursts:
-        text += " A burst comes at one moment of the limiter’s window. Its interval does not cover other moments."
+        text += " A burst comes at one moment of the limiter’s window. The intervals do not cover other moments."
     return text

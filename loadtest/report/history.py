@@ -139,7 +139,7 @@ def _draw(runs: Sequence[HistoryRun], metrics: Sequence[Metric]) -> Drawing | No
         _panel(panel, runs, metric)
     for panel in axes[-_COLUMNS:]:
         panel.set_xlabel("run, in order of start")
-    caption = "Scales differ between panels and do not start at zero."
+    caption = "Scales differ between panels and need not start at zero."
     if len(shown) > _MOST_PANELS:
         caption += f" The figure shows the first {_MOST_PANELS} of {len(shown)} panels."
     return Drawing(_title(runs, shown), caption, figure)

@@ -131,7 +131,7 @@ def _next_steps(comparison: RunComparison, run: str, directory: Path) -> Iterato
             yield NextStep("Nothing needs to be accepted: a comparison of two versions keeps no history.")
         case "regressed", _:
             yield from _first_look(comparison, directory)
-            why = "To compare the old build with the new, serve the old build at the URL of --base."
+            why = "To compare two builds, serve the old build at the URL of --base, and the new at that of --head."
             yield NextStep(why, _builds(comparison))
             why = "If the change is intended, accept it; later runs are then compared with this run."
             yield NextStep(why, command_line("regression", "accept", run, reason="…") + place)

@@ -138,7 +138,7 @@ _MARKS: Final = {"good": "✓ ", "bad": "✗ ", "unsure": "? "}
 
 
 def render_markdown(page: Page, level: int = 1) -> str:
-    """Return the page as Markdown without the lists of links and terms. Its heading has the given ``level``."""
+    """Return the page as Markdown without its contents list and terms. Its heading has the given ``level``."""
     parts = [
         f"{'#' * level} {_escaped(page.heading)}",
         f"**{_escaped(page.verdict)}**" if page.verdict else "",

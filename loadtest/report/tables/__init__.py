@@ -188,7 +188,7 @@ def _limits(findings: Findings) -> Table:
         "#429s": lambda use: use.throttled,
         "#429 rate": lambda use: share(use.throttled_rate),
     }
-    note = "Requests of all traffic, including polls and retries, by the time of sending."
+    note = "Requests of all traffic that were sent from “From s” to “To s”, including polls and retries."
     if findings.record.assumed_limits.spec.algorithm == CONCURRENCY:
         note += " Share of the limit: the mean number of accepted requests in flight ÷ the sum of the keys’ limits."
     return table_of("Use of each limit", columns, findings.uses, note)

@@ -246,8 +246,8 @@ def _retry_after(limits: list[NamedLimit]) -> Table:
     rows = [(name, each.retry_after) for name, each in limits if each.retry_after.carried]
     note = (
         "Compared: waits whose limiter accepted a later request. Too short: a request sent after the wait still got "
-        "429. Too long: a request sent more than a second before the end of the wait was accepted. This "
-        "tolerance allows for rounding up."
+        "429. Too long: a request sent more than a second before the end of the wait was accepted. The "
+        "tolerance of 1 s allows for rounding up."
     )
     return table_of("Retry-After", columns, rows, note)
 
