@@ -140,7 +140,7 @@ class LiveThreshold:
         value = part / whole
         if metric.unit != "share":
             return (value,) * 3
-        # The 99 % score interval is used, because two failures among the first 20 do not prove a share of 10 %.
+        # The 99 % score interval is judged: two failures among the first 20 do not yet prove a share of 10 %.
         low, high = wilson(value, whole, 2.576)
         return low, value, high
 

@@ -23,7 +23,7 @@ _RECENT_S: Final = 10.0
 LATE: Final = ""
 """Cause in ``held`` if arrivals were offered late. If a pool was full, the cause is its traffic entry's name."""
 _LEAST_SECOND: Final = 0.5
-"""Successive counts of held arrivals are at least this many seconds apart. An earlier tick skips the count."""
+"""Successive counts of held arrivals are at least this many seconds apart. A tick before that does not count them."""
 PERCENTILES: Final = {
     "response_time": {"p50": 0.5, "p95": 0.95, "p99": 0.99},
     "execution_time": {"p50": 0.5, "p95": 0.95},
@@ -129,7 +129,7 @@ class RecentTimes:
         return self._window.quantile(share)
 
     def quantile_of_last(self, seconds: float, share: float) -> float | None:
-        """Return a quantile of the times in the last ``seconds``, extended to whole slices of the window."""
+        """Return a quantile of the times in the last ``seconds``, rounded up to whole slices of the window."""
         recent = LogHistogram()
         for each in (self._slice, *list(self._slices)[-math.ceil(seconds / self._slice_s) :]):
             recent += each

@@ -157,8 +157,8 @@ class _LimitShare:
     def take(self, now: float) -> bool:
         """Count a request and return True, or return False if the share would be exceeded by more than one request.
 
-        An even schedule at exactly the share has a request at both ends of a window. The second may be early, so one
-        request above the share is accepted.
+        Evenly spaced requests that use exactly the share have a request at both ends of a window. The later request may
+        come early, so one request above the share is accepted.
         """
         while self.sent and self.sent[0] <= now - self.window:
             self.sent.popleft()

@@ -1,8 +1,8 @@
-"""State that all parts of the load generator share during a run, such as the endpoint, the record and the clock.
+"""Shared state of the load generator during a run, such as the endpoint, the record and the clock.
 
 Samples also become Locust's request events, for Locust's statistics and for listeners in the modules of user classes.
-There, 429s have a separate name, because the time of a rejection is not a response time. A polled operation consists
-of requests, so its row is not counted in *Aggregated*.
+In these events, 429s have a separate name, because the time of a rejection is not a response time. A polled operation
+consists of requests, so it is not counted again in Locust's row *Aggregated*.
 """
 
 import os

@@ -38,7 +38,7 @@ _OF_PROCESS: Final = 8_000
 _OF_MASTER: Final = 28_000
 """Requests/s that a master can record for its workers (docs/scale.md)."""
 _BEFORE_S: Final = 1e-6
-"""A stage's final rate is taken this many seconds before the stage ends."""
+"""A stage's final rate is taken this many seconds before its end, because at its end the next stage begins."""
 _REFUSALS: Final[dict[str, tuple[str, str | None]]] = {
     "throttled_rate": (Outcome.THROTTLED, "operations"),
     "operations.throttled": (Outcome.THROTTLED, None),

@@ -59,7 +59,7 @@ class StageRow(msgspec.Struct, frozen=True, kw_only=True):
     percentiles: list[str]
     """Percentiles that have enough ``samples``."""
     over: list[str]
-    """Exceeded limits. They count the entry's requests, and the planned demand of all traffic is above them."""
+    """Limits that count the entry's requests and that the planned demand of all traffic exceeds."""
     expect_429: bool
 
 

@@ -140,7 +140,7 @@ class StagePlan(msgspec.Struct, kw_only=True):
     """Number of operations that arrive at once when the stage starts."""
     warmup: bool = False
     over: list[str] = []
-    """Exceeded limits. They count the entry's requests, and the planned demand of all traffic is above them."""
+    """Limits that count the entry's requests and that the planned demand of all traffic exceeds."""
     expect_429: bool = False
     """Whether 429s are expected: ``over`` is not empty, or the stage's ``expect`` in the scenario lists 429."""
 

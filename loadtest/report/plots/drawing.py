@@ -254,9 +254,10 @@ def ok_share(findings: Findings, name: str) -> str:
 
 
 def medians(findings: Findings, names: Iterable[str], time: str, summary: Callable[[OperationStage], Summary]) -> str:
-    """Name the two stages of an entry whose medians differ most. If none differ clearly, give medians of whole entries.
+    """Return a title with the two most different medians of an entry's stages, or with medians of whole entries.
 
-    If the scenario compares entries, no stages are named. ``summary`` returns the time of an entry or of its stage.
+    Stages are left out if none differ clearly, or if the scenario compares entries. ``summary`` returns the time of an
+    entry or of its stage.
     """
     traffic, changes = findings.metrics.traffic, []
     whole = _known((name, summary(traffic[name])) for name in names)

@@ -40,7 +40,7 @@ _MOST_ROWS: Final = 30
 _LEAST_ROWS: Final = 5
 """A panel may have this many rows even if the figure then has more than ``_MOST_ROWS``."""
 _MOST_TIMES: Final = 5
-"""The entries of an operation share a scale if their longest bars differ by at most this ratio."""
+"""The entries of an operation share a scale if their longest bars differ by at most this factor."""
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ _FAR: Final = 8.0
 
 
 def over_time(axes: Sequence[Axes], record: Record, names: Sequence[str | None] | None = None) -> None:
-    """Finish panels over time: mark stages, and label the last panel's axis of seconds.
+    """Finish plots over time: mark stages in each panel, and label the time axis of the last panel.
 
     Each panel shows the stages of its traffic entry in ``names``. Without ``names``, it shows the stages of all
     entries. Stages are named in the first panel, and in panels whose stages differ from those of the first.
@@ -53,7 +53,7 @@ def over_time(axes: Sequence[Axes], record: Record, names: Sequence[str | None] 
 
 
 def time_axis(panel: Axes, record: Record) -> None:
-    """Label an axis of seconds since the epoch."""
+    """Label an axis of seconds since the epoch, and set its limits."""
     end_s = max(record.covered_s, 1e-3)
     # The axis begins before zero, so that marks at zero are fully visible.
     panel.set(xlim=(-end_s * 0.008, end_s), xlabel="time since the start of the run, s")

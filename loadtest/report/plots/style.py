@@ -48,7 +48,7 @@ _SERIES: Final[tuple[tuple[str, Any], ...]] = (
     ("#7a5638", (0, (5, 1.5, 1, 1.5))),
     ("#76771c", (0, (8, 1.5))),
 )
-"""Colours and line styles in the order of operations. In page.css, the colours are ``--series-1`` and so on."""
+"""Colours and line styles in the order of ``Operation``. In page.css, the colours are ``--series-1`` and so on."""
 OPERATIONS: Final[dict[str, str]] = {name: colour for name, (colour, _) in zip(Operation, _SERIES, strict=False)}
 LIMITS: Final[dict[str, str]] = {
     LIMIT_OF_OPERATION[operation]: OPERATIONS[operation] for operation in reversed(Operation)
