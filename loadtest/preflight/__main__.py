@@ -24,7 +24,7 @@ from loadtest.targets import PREFLIGHT_KEYS, PreflightOrder, first_workflow, wor
 
 _LEAST_TIMEOUT: Final = 10.0
 LONGEST: Final = 20.0
-"""The time-out of each answer is that of the first workflow's entry, but at least 10 s and at most 20 s."""
+"""Each request has the time-out of the first workflow's entry, but at least 10 s and at most 20 s."""
 _START: Final = "Start it (`loadtest serve` starts the reference API), or check its URL."
 _TLS: Final = "Check ca and client_certificate in the target's entry, and the host's name (docs/own-api.md)."
 _TIME: Final = "executionTime"
@@ -117,7 +117,7 @@ class Checks:
             if reply.status in {401, 403}:
                 return self._refused(reply, index)
         if others:
-            return self._note("key", f"{len(others) + 1} of {len(self._keys)} keys tried, all accepted")
+            return self._note("key", f"{len(others) + 1} of {len(self._keys)} keys tried, none rejected")
         return True
 
     def _workflow(self) -> bool:

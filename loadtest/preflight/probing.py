@@ -37,7 +37,7 @@ _UNKNOWN_WORKFLOW: Final = "loadtest-probe-no-such-workflow"
 _UNAVAILABLE: Final = 503
 _TIMEOUT_S: Final = 120.0
 _PATIENCE: Final = 4.0
-"""While answers arrive, the wait for a burst's answers may last this many times the probe's patience."""
+"""While answers arrive, the sender waits for further answers for about this many times the probe's patience."""
 _LATE_S: Final = 0.1
 """This machine counts as busy if a tenth of the requests leave more than this many s late (bench/README.md)."""
 _LATE: Final = 0.1
@@ -246,11 +246,11 @@ async def probe_limit(
         passed = sender.sent - sender.rejected
         found, again = await attempts.probe(name)
         executed = sender.sent - sender.rejected - passed
-    elif not found.rejected:  # requests that execute nothing may not count against the limit
+    elif not found.rejected:  # perhaps the limit does not count requests that execute nothing
         left = (
             ": allow --workflow NAME" if name is None else f": the requests or the time left are too few to run {name}"
         )
-        why = f"{found.why}; such requests may count against no limit{left if runs else ''}"
+        why = f"{found.why}; perhaps requests that execute nothing are not counted{left if runs else ''}"
         found = replace(found, verdict="can't tell", why=why)
     found = _finding(found, sender.replies, executed, again)
     requests = sender.sent - sent
@@ -295,7 +295,7 @@ def _busy(replies: Sequence[Sent], again: int) -> list[str]:
     late, begun = _late_s(replies), f", and the probe began {again + 1} times" * bool(again)
     if late < _LATE_S and not again:
         return []
-    words = f"a tenth of the requests were sent {late:.2g} s late or later{begun}"
+    words = f"a tenth of the requests were sent at least {late:.2g} s late{begun}"
     return [f"this machine was busy: {words}; probe again when it is idle"]
 
 

@@ -30,7 +30,7 @@ from loadtest.report.plots.style import LIMITS, THROTTLED, key, keys, panels
 from loadtest.words import count, times_as
 
 _MOST_TIMES: Final = 100_000
-"""Larger likelihood ratios are shown as ``over 100,000``, because a ratio of 500 usually excludes a limiter."""
+"""Larger likelihood ratios are shown as ``over 100,000``, because their exact values do not matter."""
 _BARS: Final = 200
 """The plot cuts the probe's time into this many parts. Bursts of a part share a line; more lines would overlap."""
 

@@ -22,12 +22,12 @@ _UNEVEN: Final = (math.sqrt(5) - 1) / 2
 NETWORK_S: Final = 0.1
 """The network delays a request and its answer together by at most this many seconds (bench/README.md)."""
 PATIENCE_S: Final = 2.5 * NETWORK_S
-"""The least time in s without an answer after which a request counts as accepted: it is in progress or queued."""
+"""Seconds to wait for an answer, or longer if rejections are slow. Unanswered requests then count as accepted."""
 _TRIP_S: Final = 0.005
 """A rejection is assumed to take this many seconds, until a rejection or the first answer takes longer."""
 _PARTS: Final = 8
-"""A burst of the documented count has up to this many parts, or more at a low rate, so that few requests follow the
-first rejection."""
+"""A burst of the documented count is sent in this many parts, so that few requests follow the first rejection. It has
+fewer parts if the window is short, and more at a low rate."""
 _SHORT: Final = 0.15
 """All parts of a burst should be answered within this share of a documented window, so that most bursts lie in
 one window."""
@@ -42,8 +42,8 @@ class VolleyOrder:
     Attributes:
         at: earliest start, in unix seconds of our clock.
         patience: seconds to wait for a further answer. Unanswered requests then count as accepted.
-        held: whether a queue holds accepted requests. Their answers come late, so the caller's last wait for an answer
-            starts at most ``patience`` after the last send.
+        held: whether a queue delays the answers to accepted requests. The caller then waits for answers until at most
+            2 × ``patience`` after the last send.
         spread: seconds over which the requests are spread; 0 to send them together.
     """
 
@@ -122,7 +122,7 @@ class ProbeEvidence:
         self.experiments: list[list[Volley]] = []
         self.answers: list[ProbeAnswer] = []
         self.longest = math.inf
-        """The server is assumed to decide within this many seconds, even if its answer takes longer."""
+        """The server is assumed to decide on a request within this many seconds, even if its answer takes longer."""
         self.first = 0, 0.0, 0.0
         """Accepted requests in the first experiment, and bounds on the seconds from its first to its last decision."""
         self._arrivals: dict[tuple[int, int, float], tuple[Floats, Ints]] = {}
@@ -134,7 +134,7 @@ class ProbeEvidence:
         return [each for experiment in self.experiments for each in experiment]
 
     def decided(self, volley: Volley) -> Floats:
-        """Return the latest possible time of each decision."""
+        """Return the latest possible time of the decision on each request."""
         return np.minimum(volley.answered, volley.sent + self.longest)
 
     def weight(self, volley: Volley, window: float) -> float:
@@ -156,8 +156,8 @@ class ProbeEvidence:
         In half of the draws, a burst's requests are delayed together, because a busy server may receive them only just
         before it answers.
 
-        If ``_MOMENTS`` permits, a group lasts about half of ``refill_s``. For buckets, ``refill_s`` is the time until
-        one more request is accepted; for windows, it is a 60th of the documented window.
+        A group lasts about half of ``refill_s``, within the bounds of ``_MOMENTS``. ``refill_s`` is a bucket's time per
+        refilled request; for windows, it is a 60th of the documented window.
         """
         lasts = min(volley.answered[-1], volley.sent[-1] + self.longest) - volley.sent[0]
         moments = int(min(max(2 * lasts / refill_s, _MOMENTS[0]), _MOMENTS[1]))
@@ -225,7 +225,7 @@ class BurstSender:
         self._trip = _TRIP_S
         """The longest time in s from a request to its rejection, or from the first request to its answer."""
         self._held: bool | None = None
-        """Whether accepted requests are held, as in a queue; None during the first burst."""
+        """Whether a queue delays accepted requests; None during the first experiment."""
         self._took: list[float] = []
         """Durations of accepted requests, in s."""
 
@@ -261,7 +261,6 @@ class BurstSender:
         self._past.experiments.append([])
 
     def _in_time(self, at: float, bursts: int = 1) -> bool:
-        """Whether successive bursts from ``at`` on are answered before the end, even in the worst case."""
         return max(at, self._now) + bursts * self._patience <= self._until
 
     @property

@@ -1,10 +1,10 @@
 """The limiters that may be in force, with their likelihoods, and the choice of the experiment that separates them best.
 
-A hypothesis is a row of three parameters: N and W (for buckets, B and the seconds per refilled request), and the offset
-of the server's clock. Each hypothesis is replayed with all requests, for several random draws of their arrival times.
-If the replay of a draw accepts more or fewer requests of a burst than the server, this draw gets less weight, and
-another draw may replace it (a particle filter: Gordon, Salmond and Smith, IEE Proceedings F 1993). Likely rows are kept
-and varied, within and beyond their range.
+A hypothesis is a row of three parameters: count N and window W (for buckets, burst B and the seconds per refilled
+request), and the offset of the server's clock. Each hypothesis is replayed with all requests, for several random draws
+of their arrival times. If the replay of a draw accepts more or fewer requests of a burst than the server, this draw
+gets less weight, and another draw may replace it (a particle filter: Gordon, Salmond and Smith, IEE Proceedings F
+1993). Likely rows are kept and varied, within and beyond their range.
 """
 
 import itertools
@@ -28,13 +28,14 @@ RATES: Final = 30.0
 """Rates within this factor of the documented rate are tried, and windows down to the documented window ÷ this factor.
 This is an assumption."""
 FAR: Final = math.log(500)
-"""A limiter is excluded only if the natural log of its likelihood is at least this far below the best. At most 0.2 % of
-probes are then wrong."""
+"""A limiter is excluded only if the natural log of its likelihood is at least this far below the best. If the
+likelihoods are right, a given wrong limiter is this far ahead of the true limiter in at most 0.2 % of probes."""
 _PER_MISS: Final = 3.5
-"""Each surplus or missing accepted request of a burst makes a draw e^3.5 = 33 times less likely. 3.5 is between
-FAR / 2 and FAR, so that two misses exclude a limiter, and a single miss does not."""
+"""Each surplus or missing accepted request of a burst makes a draw e^3.5 = 33 times less likely, or less so if network
+delays may be the cause. 3.5 is between FAR / 2 and FAR, so that a single miss does not exclude a limiter, and a miss
+in each of two experiments can."""
 _LIKELY: Final = 1.5 * _PER_MISS
-"""Parameters are likely if the natural log of their likelihood is at most this far below the best."""
+"""Parameters are likely if the natural log of their likelihood is at most this far below the best of their model."""
 _USUAL: Final = 2.0
 """If network delays decide how many requests of a burst are accepted, even the true limiter may lose up to this much
 log-likelihood. A missed request costs more (``_PER_MISS``)."""
@@ -42,7 +43,7 @@ _SHORT_S: Final = 1.0
 """A probe cannot tell whether windows up to this length in s begin with a request or by the clock, because clocks may
 differ by 0.5 s."""
 _ROWS: Final = 20
-"""At most this many rows of one algorithm are varied. More would slow down the probe (bench/probe_confusion.py)."""
+"""At most this many rows of a model are varied. More would slow down the probe (bench/probe_confusion.py)."""
 DRAWS: Final = 16
 """Number of draws of arrival times. The number of tried parameter values derives from it. More would be slower."""
 _FINEST: Final = 0.0005
@@ -57,9 +58,9 @@ _CASES: Final = 10
 """To compare experiments, this many random likely limiters stand for each model (``_cases``). More would also make each
 choice slower."""
 _EXPERIMENTS: Final = 20
-"""Each experiment has a fixed cost, a probe's budget ÷ this number, because choosing it takes about 0.1 s."""
+"""The cost of an experiment in ``best`` includes 1 ÷ this number, because choosing an experiment takes about 0.1 s."""
 _GAP: Final = 1.5
-"""Successive bursts are at most about this many windows apart, so the next is in the same window or soon after it."""
+"""An experiment's bursts are at most about this many windows apart, so most lie in the same window or the next."""
 
 
 class Hypotheses:
@@ -223,8 +224,8 @@ class Hypotheses:
         return np.concatenate(varied)
 
     def _offsets(self, window: float, seen: ProbeEvidence) -> Floats:
-        """Return the offsets to try, in s. If any phase is possible, some offsets end a window between two bursts."""
-        if self.bucket and self.aligned:  # steps of 0.2 s suffice: ``_weigh`` shifts draws by ±0.1 s
+        """Return the offsets to try, in s. If any phase is possible, some offsets make a window end between bursts."""
+        if self.bucket and self.aligned:  # steps of 0.2 s: ``_weigh`` adds up to ±0.1 s
             return np.linspace(-0.4, 0.4, 5)
         if not (self.aligned or self._chained):
             return np.zeros(1)
@@ -237,7 +238,7 @@ class Hypotheses:
 
     def _weigh(self, seen: ProbeEvidence) -> None:
         counts, windows, shifts = (np.tile(column, (DRAWS, 1)) for column in self.rows.T)
-        if self.bucket and self.aligned:  # each draw has another shift, so that draws cover the shifts between rows
+        if self.bucket and self.aligned:  # rows have steps of 0.2 s, so add −0.1 to 0.1 s to draws
             shifts += np.linspace(-NETWORK_S, NETWORK_S, DRAWS)[:, None]
         replay = REPLAYS[self.algorithm](
             counts, windows, shifts, count_rejected=self.count_rejected, round_down=self.round_down
@@ -271,20 +272,20 @@ class Hypotheses:
 
 
 def _around(low: float, high: float, nearest: float) -> Floats:
-    """Return values over a range, and values beyond it at distances of ``nearest``, twice ``nearest``, and so on."""
+    """Return values over a range, and values beyond it at distances of 1, 2, 4, … times ``nearest``."""
     beyond = nearest * 2.0 ** np.arange(DRAWS // 2)
     return np.concatenate((low - beyond, np.linspace(low, high, DRAWS // 2 + 1), high + beyond))
 
 
 def _again(weights: Floats, start: float) -> Ints:
-    """Choose draws for each column by their weights (systematic resampling)."""
+    """For each column of ``weights``, choose draws in proportion to their weights (systematic resampling)."""
     ends = np.cumsum(weights + 1e-30, axis=0)
     marks = (np.arange(DRAWS)[:, None] + start) / DRAWS * ends[-1]
     return np.asarray((ends[:-1] <= marks[:, None]).sum(axis=1))
 
 
 def every_model(documented: Limit) -> list[Hypotheses]:
-    """Return the hypotheses of every algorithm that has a replay of its own."""
+    """Return a model of each variant of the algorithms in ``REPLAYS``."""
     return [
         Hypotheses(each.name, documented, count_rejected=counting, round_down=rounding)
         for each in ALGORITHMS.values()
@@ -305,11 +306,12 @@ def best(
     budget: tuple[float, float],
     lasts: Callable[[Floats], Floats],
 ) -> Experiment | None:
-    """Return the experiment with the most separated pairs of cases ÷ cost; None if all separate too few.
+    """Return the experiment that separates the most pairs of cases per cost; None if it separates too few or none fits.
 
     A case is a likely limiter of a rival model. ``most`` is the largest size of a burst. ``left`` requests remain.
     Bursts are at least ``blur`` s apart. ``until`` is the latest start of the last burst. The cost is relative to the
-    requests and seconds of a whole probe (``budget``). ``lasts`` returns the seconds over which bursts arrive.
+    requests and seconds of a whole probe (``budget``). ``lasts`` returns the seconds over which bursts of given sizes
+    arrive.
     """
     chance = np.random.default_rng(left)
     cases = [_cases(rival, chance) for rival in rivals]

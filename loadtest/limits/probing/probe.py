@@ -24,7 +24,7 @@ _HOLDS: Final = next(each.name for each in ALGORITHMS.values() if each.holds)
 
 
 class Prober(BurstSender):
-    """One probe.
+    """The probe of one limit.
 
     Args:
         now: unix seconds of our clock.
@@ -74,7 +74,7 @@ class Prober(BurstSender):
         if not filled:
             why = f"none of {self._requests} requests were rejected"
             if not self._past.exceeds(documented):
-                why += ", but they took too long to exceed the limit: this machine or the API was busy"
+                why += ", but they were too few or too slow to exceed the documented limit for certain"
             return self._finding([], why)
         self._held = _held(self._took, self._trip)
         bursts = self._past.experiments[0]
@@ -109,7 +109,7 @@ class Prober(BurstSender):
     def _weigh(self) -> None:
         """Weigh all models, and remove those that are far less likely than the best.
 
-        A removed model is also much less likely if any single experiment is left out.
+        Whichever experiment is left out, a removed model is still much less likely.
         """
         for model in self.models:
             model.weigh(self._past)
@@ -145,7 +145,7 @@ class Prober(BurstSender):
 
     @property
     def _ill(self) -> bool:
-        """Whether even the best hypothesis misses two requests. Another client or several servers may be the cause."""
+        """Whether even the best hypothesis is wrong about two or more requests."""
         return max(float(each.well.max()) for each in self.models) <= -FAR
 
     @property
@@ -173,7 +173,7 @@ class Prober(BurstSender):
             algorithm=model.algorithm,
             count_rejected=model.count_rejected,
             count=(low, high),
-            # A probe cannot measure a window longer than itself, so the upper bound is the longest common window.
+            # A probe cannot measure a window longer than itself. Its upper bound is then the longest common window.
             window_s=(least, most if most <= WINDOWS * window else COMMON_WINDOWS[-1]),
             phase_s=model.phase,
             round_down=model.round_down,
@@ -281,7 +281,8 @@ class Prober(BurstSender):
     def _share(self, *, last: bool = False) -> Exchange[None]:
         """Find out whether another key or limit shares the quota: use that key or limit while the quota is exhausted.
 
-        A single accepted request hardly disturbs later experiments, but proves nothing. Several are sent at the end.
+        At first, a single request is sent, which hardly disturbs later experiments. If it is accepted, this proves
+        nothing, so several are sent at the end.
         """
         if self._many > self.documented.count / 4:  # the quota of a short window recovers too much meanwhile
             return
@@ -308,7 +309,7 @@ class Prober(BurstSender):
 
     @property
     def _many(self) -> int:
-        """More requests than a quota regains while they are sent. Fewer could all pass although the quota is shared."""
+        """Number of requests with another key or limit: so many that a shared quota must reject some of them."""
         return 2 + int(4 * self._trip * self.documented.rate)
 
     def _seen(self) -> list[str]:
@@ -335,7 +336,7 @@ class Prober(BurstSender):
         return found
 
     def _ladder(self) -> Exchange[None]:
-        """Send single requests, each when a limiter may have room again, until one is accepted."""
+        """Send single requests, each when a limiter may have room again, until a request is accepted."""
         limit, begin = self.documented, float(self._past.experiments[0][0].sent[0])
         margin, full = 2 * self._trip, begin + limit.window
         moments = {full - margin, full + margin, (self._now // limit.window + 1) * limit.window + REACH_S + margin}
@@ -362,7 +363,10 @@ def _rounded(count: float) -> float:
 
 
 def stated(models: Sequence[Standing]) -> StatedNumbers | None:
-    """Return numbers that cover all ``models``; None if there is no model, or if the models differ too much."""
+    """Return bounds that cover all ``models``.
+
+    None if there is no model, if bounds are wide, if window lengths differ, or if only some models are buckets.
+    """
     if not models or len({each.burst is None for each in models}) > 1:
         return None
     low, high = min(each.count[0] for each in models), max(each.count[1] for each in models)

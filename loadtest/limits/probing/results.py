@@ -1,4 +1,4 @@
-"""The order that starts a probe, its findings, and sentences about them.
+"""The order that starts a probe, the probe's findings, and sentences about the findings.
 
 Processes exchange orders and findings as JSON. Rate-limit headers are compared with the answers. The probe's decisions
 do not depend on the headers.
@@ -30,7 +30,7 @@ _SHARED: Final = {
     ("other key", True): "two keys from this address shared the limit: it is counted per account, per address or for "
     "all clients, not per key",
     ("other key", False): "a second key had a quota of its own",
-    ("other limit", True): "requests of another limit were rejected while this limit was exhausted: they share a quota",
+    ("other limit", True): "requests of another limit were rejected while this limit was exhausted: a shared quota",
     ("other limit", False): "requests of another limit were accepted while this limit was exhausted",
 }
 """Sentences about another key or another limit, by whether it shares the quota."""
@@ -67,7 +67,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         count: smallest and largest possible N per window.
         window_s: smallest and largest possible window in s. For a bucket, both are the documented window.
-        burst: smallest and largest possible burst; None if there is none.
+        burst: smallest and largest possible burst; None for windows.
         phase_s: smallest and largest possible offset, in s, of the server's windows from multiples of the window on our
             clock. None if clock error explains the offset, and for all algorithms except fixed-window.
         round_down: as in ``LimiterSpec``.
@@ -102,7 +102,7 @@ class ModelFit(msgspec.Struct, frozen=True, kw_only=True):
     """The agreement of a limiter with the answers.
 
     Attributes:
-        log_ratio: natural log of the limiter's likelihood ÷ the best limiter's likelihood.
+        log_ratio: natural log of the ratio of the limiter's likelihood to that of the best limiter.
         ruled_out: the observation that excluded it, as text; empty if the limiter may be in force.
     """
 
@@ -148,10 +148,11 @@ class LimitFinding(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         documented: count and window in s.
-        standing: the limiters that may be in force. If ``why`` is empty, all have one algorithm (windows of a
-            second or less may begin with a request or by the clock).
+        standing: the limiters that may be in force. If ``why`` is empty, all have the same algorithm, except that
+            windows of a second or less may begin with a request or by the clock.
         stated: the enforced numbers; None if they are unknown, or differ too much among ``standing``.
-        seen: observations that suggest a long window, a ban, or a limiter that a probe does not know, as text.
+        seen: observations, as text, that suggest a long window, a ban, a limiter that a probe does not know, or a busy
+            machine.
         scope: the scope of a limiter, as far as it is proved. None if it is unknown whether keys share a quota.
         shared: whether the second key and the other limit share the probed quota; None if unclear.
         held: whether accepted requests were delayed as in a queue.
