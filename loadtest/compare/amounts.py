@@ -198,7 +198,7 @@ def factor(ratio: float) -> str:
 
 
 def find(metrics: Sequence[MetricComparison], worse: Sequence[MetricComparison]) -> tuple[ChangeFinding, ...]:
-    """Make one finding for each share in ``worse``, and one for the times of an entry and stage in ``worse``.
+    """Make one finding for each share in ``worse``, and one for each entry and stage with times in ``worse``.
 
     ``worse`` has the suspected or regressed metrics. The entry's other metrics that became worse are symptoms: they
     show where the time was lost. Findings of errors come first, then those of 429s. Each kind is sorted by the lower

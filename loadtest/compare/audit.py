@@ -1,7 +1,7 @@
 """The audit of a history: its changes, the rule's false-alarm rate, and the minimum detectable changes.
 
-The rule is replayed only on stretches of runs without a step or trend. It compares each run with the runs before it,
-but each of a stretch's first 30 runs with the others of these 30. If a regression is suspected, a neighbouring run
+The rule is replayed only on stretches of runs without a step or trend. Each of a stretch's first 30 runs is compared
+with the others of these 30, each later run with the runs before it. If a regression is suspected, a neighbouring run
 serves as the rerun. A real rerun follows within minutes, in a more similar environment, so it may confirm more
 false alarms.
 """
@@ -68,7 +68,7 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         replayed: number of replayed checks, at most ``MOST_REPLAYS``.
-        calm: number of runs that could be replayed: those of long stretches without a step or trend, except odd runs.
+        calm: number of runs that could be replayed: those in stretches of at least ``LEAST`` runs without a change.
         segments: number of baseline periods of comparable runs.
         changes: steps, trends and odd runs within the baseline periods, oldest first.
         false_alarms: replayed checks whose suspected regression the rerun confirmed, although nothing changed.

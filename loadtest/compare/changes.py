@@ -1,7 +1,7 @@
 """Estimates of the change of one metric.
 
-Times and rates are compared on the log scale, shares on the log-odds scale. An estimate gives p, the interval of the
-change, the minimum detectable change, and whether the change matters.
+Times and rates are compared on the log scale, shares on the log-odds scale. An estimate gives the p value of a
+worsening or improvement, the interval of the change, and the minimum detectable change.
 
 The p of a share is computed from counts, because log odds are imprecise for rare events. After 0 errors in 3,000
 requests, 12 in 600 are clearly a rise, but the change in log odds has a standard error of 1.4. Fisher's exact test
@@ -56,11 +56,11 @@ _MOST_DF: Final = 1e4
 _MOST_PRIOR_DF: Final = 8
 """In ``estimate``, s₀² has at most this many degrees of freedom. Chosen with ``bench/regression_power.py``."""
 ALIKE: Final = math.log(3.0)
-"""Two times have similar sizes if their logarithms differ by at most this (a factor of three)."""
+"""Two times or rates have similar sizes if their logarithms differ by at most this (a factor of three)."""
 _MOST_EVENTS: Final = 2000
 """With more events than this, Fisher's test is not used, because its computing time grows with their number."""
 PRIOR_DF: Final = 4
-"""Degrees of freedom of the assumed variance. In ``estimate``, other entries add theirs."""
+"""Degrees of freedom of the assumed variance. In ``estimate``, similar changes add theirs."""
 _WINSOR: Final = 2.5
 """Values are limited to this distance from the median, in robust standard deviations."""
 # MAD × 1.4826 is the sd of normal values; _SMALL_N corrects its bias at small n (Croux & Rousseeuw, 1992).
@@ -114,7 +114,7 @@ class MetricChange:
         seen: observed variance between runs or pairs, with ``seen_df`` degrees of freedom. For shares, it is only
             the part beyond counting error.
         variance: the variance that all tests use. ``estimate`` sets it, and its degrees of freedom ``df``.
-        parts: factors of ``variance``, which give the variance of the base side's mean and the variance of the head.
+        parts: factors that turn ``variance`` into the variances of the base side's mean and of the head.
         penalty: factor of p, above 1 if the metric is tested against several baselines.
         weight: the metric's share of α is proportional to this; 0 if the metric is not tested.
         anchored: whether the baseline has the first runs of its period instead of the latest, to find slow drift.

@@ -23,7 +23,7 @@ from loadtest.words import counted
 DISCARDED: Final = 1
 """This many pairs at the beginning are discarded, because both sides still warm up."""
 LOOKS: Final = (4, 6, 8, 10, 12)
-"""A comparison is judged at these numbers of valid pairs, and at its maximum. Even numbers complete the ABBA groups."""
+"""A comparison is judged at these numbers of valid pairs and after its last. Even numbers complete ABBA groups."""
 LEVELS: Final = verdict.Levels(family=0.005, confirm=None, power=0.8)
 """Levels at every look. If nothing changed, at most about 3 % of comparisons regress (``bench/README.md``)."""
 MOST_PAIRS: Final = 200
@@ -157,7 +157,7 @@ def _reasons(pairs: int, discarded: int, invalid: int, metrics: Sequence[MetricC
     reasons = []
     tested = [one for one in metrics if one.gated and one.p is not None]
     times = [one for one in tested if one.nature.scale == "log" and one.sd is not None]
-    # Short and polled times are left out. Their minimum effect is 1 ms or the poll interval, which is more than 5 %.
+    # Short and polled times are left out. Their minimum effect, 1 ms or the poll interval, is more than 5 % of them.
     loose = [one for one in times if one.verdict == "inconclusive" and not one.suspect and in_percent(one)]
     if loose:
         worst = max(loose, key=lambda one: one.sd or 0.0)

@@ -39,7 +39,7 @@ _IMPROVED: Final = 0.001
 _EACH: Final = 0.01
 """The p of each of the two runs must be at most this, so that one outlier does not begin a baseline period."""
 _PENALTIES: Final = (1.25, 5.0)
-"""Factors of p if a run has two baselines: against the latest runs, and against the first runs of the period."""
+"""If a run has two baselines, its p values against the latest and against the first runs are multiplied by these."""
 _SE_FACTOR: Final = 1.3
 """In runs of a few minutes, time blocks underestimate the standard error by this factor."""
 WINDOW: Final = 20
@@ -148,7 +148,7 @@ def _columns(runs: Sequence[RunMeasurements]) -> defaultdict[Key, list[Measureme
 def _change(
     head: Measurement, bases: Sequence[Measurement], kept: Sequence[Measurement] = (), **options: Any
 ) -> AnyChange:
-    """Return a run's change against a baseline of k runs with limited outliers. The standard error is s·√(1/k + 1).
+    """Return a run's change against k runs. For an sd s between runs, its standard error is s·√(1/k + 1).
 
     ``kept`` are measurements of the previous baseline period, used only for their noise. ``options`` are further fields
     of the ``MetricChange``.

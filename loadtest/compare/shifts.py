@@ -30,7 +30,7 @@ _SHORTEST: Final = 3
 _ODD: Final = 3, 8
 """At most 3 in 8 runs, and at most 8, can be odd in one direction. More deviating runs are not outliers."""
 _MOST_DF: Final = 12
-"""The noise of other entries counts with at most this many degrees of freedom."""
+"""To find odd runs, the noise of other entries counts with at most this many degrees of freedom."""
 _TREND: Final = 10
 """A trend has at least this many runs."""
 _NEAR: Final = 2

@@ -26,7 +26,7 @@ from loadtest.targets import ChosenTarget, choose, confirm, minimum_load, repeat
 _OWN: Final = "target."
 """Prefix of the scenario keys that may differ between the sides."""
 _WARNED: Final = frozenset({"multiplier", "pool", "retrievals", "polls", "wait"})
-"""Kinds of a plan's contradictions that spoil a comparison."""
+"""Kinds of plan warnings that spoil a comparison."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +241,7 @@ def _cost(plan: Plan, blocks: int) -> str:
 
 
 def _warnings(side: PlannedSide, plan: Plan) -> Iterator[str]:
-    """Yield problems that spoil a comparison: contradictions, and stages above a limit but shorter than its window."""
+    """Yield problems that spoil a comparison: plan warnings, and stages above a limit but shorter than its window."""
     for warning in plan.warnings:
         if warning.kind in _WARNED:
             yield f"{warning.key}: {warning.message}. {warning.remedy}"
