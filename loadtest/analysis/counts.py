@@ -239,7 +239,7 @@ class Means:
 
 
 JOBS: Final = 5_000_000
-"""Tracking stops when a merge finds more jobs than this."""
+"""Tracking stops soon after this number of jobs."""
 _COMPACT: Final = 2_000_000
 _GONE: Final = 404
 _ACCEPTED, _COMPLETED, _FAILED, _LOST = (np.uint8(1 << bit) for bit in range(4))

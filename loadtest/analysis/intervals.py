@@ -95,7 +95,7 @@ class MetricInterval(FoundInterval, frozen=True, kw_only=True):
 
 
 def metric_intervals(record: Record, metrics: RunFigures, blocks: TimeBlocks) -> list[MetricInterval]:
-    """Return the intervals of 429 rates, error rates, goodput and ``metrics.INTERVALS``, for each entry and stage."""
+    """Return the intervals of 429 rates, error rates, goodput and ``loadtest.metrics.INTERVALS``, by stage."""
     ranges = phase_ranges(record)
     stages = [
         _Stage(record, key, metrics, blocks.stages.get(key.place), ranges.get(key.place, _NONE))

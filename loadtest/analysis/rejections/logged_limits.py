@@ -24,7 +24,7 @@ from loadtest.words import count, share
 _SURE: Final = 0.03
 """A count is stated only if all counts that the decisions allow differ from it by at most this share."""
 _OPEN: Final = 0.999
-"""The tolerance of coarse stamps is their resolution times this factor, because it must be below the resolution."""
+"""The tolerance of coarse stamps must be below their resolution. It is the resolution times this factor."""
 _WINDOWS_S: Final = (1, 5, 10, 15, 30, 60, 300, 600, 900, 1800, 3600)
 """Usual windows to try if no limiter with the documented window fits."""
 _TRIED: Final = 3_000
@@ -37,7 +37,7 @@ _HELD_S: Final = 0.25
 
 @dataclass(frozen=True, eq=False)
 class LoggedLimit:
-    """A limit as a log shows it.
+    """The inference of a limit from a log. ``words`` is the result as text.
 
     Attributes:
         requests: the joined logs of the keys' limiters; if ``shared``, the log of one limiter for all keys.

@@ -41,7 +41,7 @@ class FitResult(Result, frozen=True, kw_only=True):
     """One limiter's fit to the recorded decisions.
 
     Attributes:
-        burst: number of requests accepted at once; null if the algorithm has no burst.
+        burst: maximum number of requests accepted at once; null if the algorithm has no burst.
         bursts: the smallest and largest burst that fit equally well; null if only one fits. Always null in
             ``candidates``.
         phase_s: start of a window on the server's clock, modulo the length of the window.
@@ -54,8 +54,8 @@ class FitResult(Result, frozen=True, kw_only=True):
             documented rate.
         window_s: length of the window; null for a concurrency limit.
         clock_shift_s: the server's clock minus the client's; null if the limiter does not follow the server's clock.
-        explained: share of the 429s that the limiter predicts, or of the accepted requests if that share is smaller.
-            Undecidable requests are left out.
+        explained: share of decisions that the limiter predicts, among the 429s or among the accepted requests,
+            whichever is smaller. Undecidable requests are left out.
         wrongly_rejected: number of rejected requests that the limiter would accept.
         wrongly_admitted: number of accepted requests that the limiter would reject.
         not_held: number of accepted requests that took less time than the limiter would have held them in its queue.
@@ -92,8 +92,8 @@ class InferenceResult(Result, frozen=True, kw_only=True):
     Attributes:
         verdict: ``nothing`` can be inferred, one limiter is ``named``, ``several`` fit equally well, or ``none`` fits.
         n: number of decisions compared.
-        bar: share of the 429s, and of the accepted requests, that a limiter has to predict to fit, apart from sampling
-            error.
+        bar: a limiter fits if it predicts at least this share of the 429s, and of the accepted requests, apart from
+            sampling error.
         named: the limiters that fit equally well, the best first.
         set_aside_next: the best limiter that was excluded.
         decisions_for_it: number of decisions that contradict only the excluded limiter.

@@ -1,7 +1,8 @@
 """Accuracy of a limit's Retry-After and rate-limit headers, recovery after 429s, and retries.
 
-A limiter becomes able to accept requests between its last rejected and its next accepted request. A stated wait is too
-short if it ends before this rejected request, and too long if it ends after this accepted request.
+After 429s, a limiter becomes able to accept requests at some time between the last rejected request and the accepted
+request that follows. A stated wait is too short if it ends before this rejected request, and too long if it ends after
+this accepted request.
 """
 
 from collections import Counter
@@ -170,8 +171,7 @@ def rate_headers(requests: RequestLog, headers: dict[int, str]) -> RateHeaders:
     places = np.array([place for place, _ in left], np.int64)
     remaining = np.array([number for _, number in left], np.int64)
     rejected = np.append(requests.rejected, False)[places + 1]
-    # A response is checked if the limiter's next request was answered, and was sent after all earlier requests ended.
-    # Earlier requests that are still in flight may use quota later.
+    # A response is not checked if earlier requests are in flight, because they may use quota later.
     following = np.minimum(places + 1, len(requests.times) - 1)
     busy = np.maximum.accumulate(requests.ends)[places] > requests.times[following]
     same = (following > places) & ~np.isin(following, requests.begins)
