@@ -70,8 +70,8 @@ _REPLACING: Final = frozenset({"error_rate", "operations.ok", "operations.failed
 class Results(Result, frozen=True, kw_only=True):
     """The figures of a run, and the verdict with its evidence.
 
-    Times are in ms, or in s if their name ends in _s. Error and 429 rates are shares from 0 to 1; other rates are per
-    second. A new field does not change the number in ``schema``, but a new meaning of a field does.
+    Times are in ms, or in s if their name is ``seconds`` or ends in _s. Error and 429 rates are shares from 0 to 1;
+    other rates are per second. A new field does not change the number in ``schema``, but a new meaning of a field does.
 
     Attributes:
         uses: use of each limit in each period between two successive stage boundaries; ``limits`` in the file.

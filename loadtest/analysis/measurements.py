@@ -6,7 +6,7 @@ Each stage of each traffic entry, except the warm-up, has these measurements:
   its p95 is judged once, as time to result. The client sees a result only at a poll, so this time is an upper bound.
   The error due to the last polling interval is ``resolution_ms``.
 * Error rate, and the difference between the 429 rate and its expected value from a replay of the assumed limiter. The
-  phase (the moment of the server's window at which a run starts) changes both rates equally, so it cancels out.
+  phase (the moment of the server's window at which a run starts) changes both rates equally, but not the difference.
 * Goodput. Above a limit, it depends on the phase, so it is shown but not judged. Lost goodput then
   appears as unexpected 429s or errors.
 
@@ -203,7 +203,7 @@ class _Stage:
         )
 
     def _resolution(self, field: str, value: float, quantile: float) -> float:
-        """Return the error in ms due to the last polling interval or to rounding."""
+        """Return a time's error in ms due to the last polling interval or to rounding."""
         if field == EXECUTION:
             return _ROUNDING_MS if self.whole_ms else 0.0
         lower = self.times[LAST_PENDING]

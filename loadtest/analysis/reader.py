@@ -1,7 +1,7 @@
 """Reading of a record in chunks, so that memory hardly grows with the number of samples.
 
-A chunk has at least ``_ROWS`` × the number of traffic entries (at most ``_MOST_ENTRIES``) rows; the last chunk may have
-fewer. Work per stage therefore costs little compared with work per row.
+A chunk has at least ``_ROWS`` × min(number of traffic entries, ``_MOST_ENTRIES``) rows; the last chunk may have fewer.
+Work per stage therefore costs little compared with work per row.
 """
 
 from collections.abc import Callable, Iterator

@@ -130,7 +130,7 @@ class ArrivalValues:
         if table == "requests":
             return found[np.argsort(found["start"], kind="stable")]
         # Arrivals at the same moment are shuffled. In order of their numbers, a burst would look like a trend, because
-        # its first arrivals are accepted. The shuffle is the same for all entries, which keeps pairs together.
+        # its first arrivals are accepted.
         return found[np.lexsort((found["arrival"] * _SCATTER % 1.0, found["intended_start"]))]
 
 
@@ -284,7 +284,7 @@ def _why(
             return f"{f'too few samples: {one.n}' if one.n else 'no data'} of {each.scope}"
     here, there = measured
     if here.bounds is not None or there.bounds is not None:
-        return "one side is known only within bounds, and the threshold lies between them"
+        return "at least one side is known only within bounds, and the threshold lies between them"
     ratio = (here.value or 0.0) / there.value if there.value else math.inf
     ends = "" if interval is None else ": " + " to ".join(quantity(each, threshold.unit) for each in interval)
     interval_of = f"the 95\u00a0% interval of value − {threshold.value:g} × base"
