@@ -1,7 +1,7 @@
 """``python -m loadtest.report.regression DIR``: make the pages of DIR's comparison, and exit with its exit code.
 
-With ``--history FILE`` the pages also show that history's runs before the last accepted change. With ``--history`` and
-``--output PAGE``, but without DIR, the command makes the page of the history instead.
+With ``--history FILE``, plots also show that history's latest accepted runs before the last accepted change. With
+``--history`` and ``--output PAGE``, but without DIR, the command makes the page of the history instead.
 """
 
 import math
@@ -209,8 +209,8 @@ def render_comparison_markdown(page: Page) -> str:
 def make(directory: Path, shown: Path, history: Path | None = None, *, plots: bool = True) -> Page:
     """Write comparison.html, .md, .junit.xml, .openmetrics.txt and the plots' files beside ``comparison.json``.
 
-    ``shown`` is the directory as the user types it. With a ``history``, the pages also show its runs before the last
-    accepted change.
+    ``shown`` is the directory as the user types it. With a ``history``, plots also show its latest accepted runs before
+    the last accepted change.
 
     Raises:
         RecordError: if ``comparison.json`` cannot be read.
