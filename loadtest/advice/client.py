@@ -33,14 +33,14 @@ JITTER = 0.05  # seconds by which the time to the server varies
 POLLS: tuple[float, ...] = (1.0, 2.0, 5.0)  # seconds after acceptance at which a job is polled
 CLIENTS = 1  # processes that share the limits
 UNFINISHED = 500  # maximum number of jobs in progress
-MOST_OPEN = 32  # maximum of unanswered requests; a sync run counts only in its first second: its answer comes late
+MOST_OPEN = 32  # maximum number of unanswered requests; a sync run, which may take long, counts for 1 s
 JOBS, ENDED = "/v1/workflows/jobs", ("completed", "failed")
 _TURN = float(os.environ.get("WORKFLOW_CLIENT", random.random() * CLIENTS)) / CLIENTS  # noqa: S311
 _unfinished: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
 
 class LimitPace:
-    """The pace on one limit. A 429 slows it to the rate accepted in the last SECONDS, or below."""
+    """Decides when requests to one limit start. A 429 slows them to the rate accepted in the last SECONDS, or below."""
 
     def __init__(
         self, lock: Any, count: int, seconds: float, burst: int, spacing: float, *, silent: float = 1.0
@@ -54,7 +54,7 @@ class LimitPace:
         self.credit, self.first = 1.0, False  # unanswered requests allowed: 1, and 1/16 more for each accepted request
 
     def wait(self) -> float:
-        """Return the seconds until the next request may start; 0 if it starts now."""
+        """Return 0 if the request starts now, else the seconds until the caller asks again."""
         now = self.now = max(self.now, time.monotonic())  # a clock that is set back stands still
         while self.accepted and self.accepted[0] <= now - self.seconds:
             self.accepted.popleft()
@@ -130,7 +130,7 @@ class Paced(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         request.read()
         while (pace := _pace(self.paces, request)) is not None:
-            with pace.lock:  # first come, first served
+            with pace.lock:  # one thread waits for its turn; the others wait for the lock
                 while wait := pace.wait():
                     time.sleep(wait)
                 start, response = pace.last, None
@@ -174,7 +174,7 @@ class AsyncPaced(httpx.AsyncBaseTransport):
 
 
 def next_poll(accepted: float) -> float:
-    """Return the seconds to the next poll of a job. After the last of POLLS, the gaps grow."""
+    """Return the seconds to the next poll of a job. After the last of POLLS, each gap is a quarter of the job's age."""
     since = time.monotonic() - accepted
     return next((due for due in POLLS if due > since), since * 1.25) - since
 

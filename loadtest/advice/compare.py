@@ -30,10 +30,9 @@ _POINTS: Final = 64
 _MARGIN_S: Final = 0.001
 """Seconds from the job's expected end to the poll."""
 _COSTS: Final = (0.01, 0.1, 0.3, 1.0, 3.0, 10.0, math.inf)
-"""Costs of a poll that are tried, as multiples of the median execution time."""
+"""Costs of a poll (``poll_times``), in multiples of the median execution time. Each gives a plan to choose from."""
 _SIMULATED: Final = 10_000
-"""Polling plans are simulated for at most this many jobs. With more jobs, one more window hardly changes the total
-time."""
+"""Polling plans are simulated only if there are at most this many jobs."""
 _EQUAL: Final = 1.005
 """Two times count as equal if their ratio is at most this."""
 _QUOTA: Final = 0.9
@@ -192,7 +191,7 @@ def bound(work: Work, limits: Limits, world: World) -> float:
     if first.algorithm == CONCURRENCY and not work.polled:
         return float(max(executions.sum() / first.limit.count, executions.max()))
     through = np.array(let_through(first, [0.0] * work.count, work.epoch))
-    # No client has k + 1 ended jobs before the time in element k.
+    # Before ended[k], no client has k + 1 ended jobs.
     ended = np.sort(through + executions)
     if not work.polled:
         return float(ended[-1])
@@ -202,8 +201,9 @@ def bound(work: Work, limits: Limits, world: World) -> float:
     algorithm = ALGORITHMS[candidate.algorithm]
     if not algorithm.windowed or algorithm.aligned or candidate.algorithm == "sliding-log":
         return let_through(candidate, ended.tolist(), work.epoch)[-1]
-    # The first window may end immediately, if an earlier request opened it. But no retrieval precedes the first job.
+    # The first window may end immediately, if an earlier request opened it.
     windows = np.maximum(0, -(-np.arange(work.count, 0, -1) // candidate.limit.count) - 2)
+    # No retrieval precedes the first job, so a replay from this job on is a second bound.
     earliest = let_through(candidate, [float(through[0])] * work.count, work.epoch)[-1]
     return max(float((ended + windows * candidate.limit.window).max()), earliest)
 
@@ -274,7 +274,7 @@ def _plan_polls(work: Work, limits: Limits, policy: Policy) -> tuple[float, ...]
 def next_poll(times: tuple[float, ...], elapsed: float) -> float:
     """Return the seconds until the next poll of a job that was accepted ``elapsed`` s ago.
 
-    After the last of ``times``, gaps grow.
+    After the last of ``times``, the gap is half of the last planned gap, or ``elapsed`` ÷ 4 if that is longer.
     """
     for time in times:
         if time > elapsed:

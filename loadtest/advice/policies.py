@@ -15,7 +15,7 @@ from loadtest.scenario import Polling, Retry, Traffic
 _Draw = Callable[[], float]
 Wait = Callable[[int, float, float, float | None], float | None]
 """A function that returns the seconds to wait after the n-th 429 in succession, or None to give up. The arguments are
-n, the seconds since the first request, a uniform draw from 0 to 1, and the wait in s that the 429 states."""
+n, the seconds since the first attempt, a uniform draw from 0 to 1, and the wait in s that the 429 states."""
 Poll = Callable[[int, float, _Draw], float | None]
 """A function that returns the seconds to the n-th poll, or None to give up. The arguments are n, the seconds since
 acceptance, and a function that draws uniform numbers."""
@@ -36,7 +36,7 @@ class Policy:
         wait: returns the wait after a 429. Clients with gates ignore it.
         retries_polls: whether a rejected poll is retried after ``wait``; otherwise the next poll follows as usual.
         start: takes a job's number, from 0, and returns its start time in s. None for a policy without a schedule.
-        gates: makes the gates of a paced client, given the client's number.
+        gates: makes a client's gates, given the scheduler and the client's number.
         quota: tokens of a client's retry quota, as in AWS SDKs' standard mode; 0 without a quota.
         poll_times: planned times of polls, in s since acceptance.
     """
@@ -87,7 +87,7 @@ def openai(attempt: int, _elapsed: float, draw: float, stated: float | None) -> 
 
 
 def stamina(attempt: int, elapsed: float, draw: float, _stated: float | None) -> float | None:
-    """stamina: 10 attempts, none after 45 s, min(5 s, 0.1 s · 2ⁿ⁻¹ + U) (26.1.0, ``_core.py``, lines 121 to 126)."""
+    """stamina: 10 attempts, none after 45 s, waits of min(5 s, 0.1 s · 2ⁿ⁻¹ + U) (26.1.0, ``_core.py``, 121–126)."""
     return None if attempt >= 10 or elapsed >= 45 else min(5.0, 0.1 * 2 ** (attempt - 1) + draw)
 
 

@@ -41,7 +41,7 @@ _KEPT: Final = ("operation", "workflow", "timeout", "connect_timeout", "read_tim
 """Scenario keys of the present traffic entry that both policies use. With an embedded target, workflow and parameters
 differ."""
 _REST_S: Final = 5.0
-"""Seconds added to a client's give-up time and to the end of the run."""
+"""Seconds added to the advised policy's ``give_up`` and to the scenario's ``drain``."""
 _BURST_S: Final = 0.25
 """The requests of a real burst are assumed to reach the server within this time in s."""
 
@@ -66,7 +66,7 @@ def client_text(found: Advice, limits: Limits) -> str:
 
 
 def pace(limits: Limits, names: Sequence[LimitName], clients: int = 1) -> tuple[int, float, int, float]:
-    """Return a COUNT, SECONDS, BURST and SPACING that every candidate for these limits accepts."""
+    """Return COUNT, SECONDS, BURST and SPACING, as in ``client.py``, that every candidate for these limits accepts."""
     jitter_s = max(_JITTER_S, limits.jitter_s)
     each = [_rule(one, clients, jitter_s) for name in names for one in limits.candidates[name]]
     counts, seconds, bursts, spacings = zip(*each, strict=True)
@@ -97,7 +97,7 @@ def confirmation(
 ) -> tuple[Confirmation, dict[str, str]]:
     """Return the scenario with its simulated times, and the texts of its files by name.
 
-    ``written`` is the present traffic entry of the scenario. ``target`` is an embedded target's ``[target]`` table;
+    ``written`` is the traffic entry of the user's scenario. ``target`` is an embedded target's ``[target]`` table;
     its jobs then sleep for the observed times. If ``target`` is None, the ``options`` of ``run`` choose a target.
     """
     work, longest = replace(work, clients=1), float(work.execution_s[-1])

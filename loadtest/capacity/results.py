@@ -57,7 +57,7 @@ class EntryLevel(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def typical_ms(self) -> float | None:
-        """The highest known percentile of the response time, in ms."""
+        """The p95 of the response time in ms, or the p50 if the p95 is unknown."""
         return self.response_p50_ms if self.response_p95_ms is None else self.response_p95_ms
 
     @property
@@ -159,7 +159,7 @@ def _entry(stage: StageMetrics, scenario: "Scenario", name: str) -> EntryLevel:
 def _rejecting(
     limits: Mapping[LimitName, LimitLevel], broken: list[JudgedThreshold], scenario: "Scenario"
 ) -> LimitName | None:
-    """Return the limit with the highest share of 429s among the limits that the traffic of ``broken`` uses."""
+    """Return the limit with the highest share of 429s, of the limits that traffic under ``broken`` thresholds uses."""
     drawn = [
         limit
         for name, each in scenario.traffic.items()

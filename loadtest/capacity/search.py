@@ -37,7 +37,7 @@ from loadtest.plan import Question, forecast, traffic_plans
 from loadtest.scenario import Scenario
 
 _OCTAVES: Final = 6
-"""Octaves from the scenario's own rate to the lowest and to the highest multiplier: 1/64 and 64."""
+"""The highest multiplier doubles the scenario's rate this many times; the lowest halves it as often."""
 LOWEST: Final = 2.0**-_OCTAVES
 HIGHEST: Final = 2.0**_OCTAVES
 _FINE: Final = 0.005
@@ -52,7 +52,7 @@ _RANDOM: Final = (1.3, 0.4)
 _EVEN: Final = (0.3, 1.0)
 """Median of k and standard deviation of log k for even arrivals, fitted to simulated queues (bench)."""
 _LAPSES: Final = 0.01
-"""Share of runs that pass at every rate, and also the share that fail at every rate."""
+"""Share of runs that pass regardless of the rate. The same share fails regardless of the rate."""
 _OFF: Final = 0.03
 """Relative standard error of a limit's guess. The error comes from requests at the edges of a window (bench)."""
 _TAIL: Final = 0.04
@@ -142,7 +142,7 @@ def _posterior(levels: Sequence[Level], guesses: Sequence[Guess], stage: StageCo
     """Return the unnormalised posterior of θ on its grid."""
     prior: Floats = np.exp(-np.abs(_LOGS)) / 2
     slowest = min((level.multiplier for level, passed in outcomes(levels) if not passed), default=math.inf)
-    # A guess far above a failed level is wrong: so far below the true rate, the level would hardly have failed.
+    # A guess above twice a failed rate is left out: if it were right, this rate would hardly have failed.
     for guess in (each for each in guesses if each.multiplier <= slowest * _STEP):
         deviates = (_LOGS - math.log(guess.multiplier)) / _OFF
         prior += np.exp(-(deviates**2) / 2) / (_OFF * math.sqrt(2 * math.pi) * len(guesses))
@@ -196,11 +196,11 @@ def _free(levels: Sequence[Level], *, repeats: bool) -> Bools:
 
 
 def hopeless(levels: Sequence[Level]) -> tuple[Level, Level] | None:
-    """Return two failed levels whose failure does not depend on the rate; None if there are none.
+    """Return two failed levels whose failure does not depend on the rate; None if there are none, or a level passed.
 
     The slower level has at most 0.55 of the faster level's rate, or 0.78 of it if slower runs cannot be judged. Its
-    result is hardly better. If the service was the bottleneck, the levels' times are compared. Otherwise, the shares of
-    operations that succeeded are compared.
+    result is less than 10 % better. The results are response times if the service was the bottleneck, and otherwise
+    the shares of operations that succeeded.
     """
     counted = outcomes(levels)
     failed = sorted((level for level, passed in counted if not passed), key=attrgetter("multiplier"))
@@ -227,7 +227,7 @@ class LimitForecast:
     """Forecasts limits' shares of 429s at multiples of a scenario's rate, and guesses the highest permitted multiple.
 
     The scenario has only the judged stage. The forecast assumes that this stage and a window of the limiter start
-    together. Another start of the windows hardly changes the multiple, because the stage contains a whole window.
+    together. If windows start at other times, the guess hardly changes, because the stage contains a whole window.
     """
 
     def __init__(self, question: Question) -> None:
@@ -253,12 +253,12 @@ class LimitForecast:
         ]
 
     def _measured(self, name: LimitName, levels: Sequence[Level]) -> float | None:
-        """Return the multiplier that the real limit permits: the median over the levels that it limited.
+        """Return the multiplier that the real limit permits: the median over the levels whose bottleneck it was.
 
         It is None if there is no such level, or if the multiplier is out of range.
 
         *First requests.* At another multiplier, the forecast has the same share of 429s as the level. The level's
-        multiplier ÷ this other multiplier is the ratio of the real limit to the assumed limit.
+        multiplier ÷ this other multiplier is real limit ÷ assumed limit. The guess is the forecast's × this ratio.
 
         *Polls.* Waiting jobs need more polls than the forecast has. While a limit rejects polls, it accepts requests
         at its real rate. The guess is this rate ÷ (requests/s ÷ multiplier of a level without 429s).

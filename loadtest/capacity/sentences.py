@@ -60,7 +60,7 @@ class Offered:
 
 
 def stopping(levels: Sequence[Level], middle: float) -> Level | None:
-    """Return the level that shows the bottleneck: the slowest failure from ``middle`` on, else the fastest failure."""
+    """Return the level that shows the bottleneck: the slowest failure at or above ``middle``, else the fastest."""
     failed = sorted((level for level, passed in outcomes(levels) if not passed), key=attrgetter("multiplier"))
     return next((level for level in failed if level.multiplier >= middle), failed[-1] if failed else None)
 
@@ -120,13 +120,13 @@ def _stopped_by(level: Level, offered: Offered) -> str:
 
 
 def _beside(level: Level) -> str:
-    """Name the limits that reject requests but are not the bottleneck, for example because waiting jobs poll more."""
+    """Name the limits that reject requests without being the bottleneck."""
     rejecting = [name for name, seen in level.limits.items() if seen.throttled_rate]
     return f", and {joined(rejecting)} requests get 429" if rejecting else ", without any 429"
 
 
 def _unexpected(level: Level, offered: Offered) -> str:
-    """Return a note that 429s begin below 90 % of the assumed limit; empty if they do not."""
+    """Return a note if 429s begin below 90 % of the multiplier that the forecast expected; empty otherwise."""
     assumed = next((guess.multiplier for guess in offered.expected if guess.limit == level.limit), math.inf)
     if level.constraint != Constraint.LIMIT or level.limit is None or level.multiplier >= assumed * _NEARLY:
         return ""

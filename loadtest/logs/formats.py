@@ -31,7 +31,7 @@ STDIN: Final = "-"
 CUT: Final = b"\n"
 """Stands for a last line that was probably cut: the line has no newline and ends differently from the line before."""
 Fields = Mapping[str, pa.Array]
-"""A column of bytes for each role that the log has. A line in another format is null in every column."""
+"""A column of bytes for each role that the log has. A line that does not match the format is null in every column."""
 
 
 class Format(NamedTuple):
@@ -262,7 +262,6 @@ def _ending(line: bytes) -> bytes | int:
 
 
 def _lines(data: bytes) -> pa.Array:
-    """Split bytes into lines without copying the bytes."""
     ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n")) + 1
     offsets = np.concatenate(([0], ends)).astype(np.int32)
     lines = pa.Array.from_buffers(pa.binary(), len(ends), [None, pa.py_buffer(offsets), pa.py_buffer(data)])

@@ -42,7 +42,7 @@ def build(directory: Path) -> Page:
 
 
 def _draw(found: Capacity) -> Drawing | None:
-    """Draw each traffic entry's p95 (or else p50) and each limit's 429 rate against the rate, which has a log scale."""
+    """Draw each entry's p95 (or else p50) and each limit's share of 429s against the rate, which has a log scale."""
     valid = (level for level in found.levels if level.outcome != "invalid")
     levels = sorted(valid, key=lambda level: level.multiplier)
     if not levels:
@@ -59,7 +59,7 @@ def _draw(found: Capacity) -> Drawing | None:
         look = {"color": LIMITS[limit], "marker": "x", "ls": ":"}
         rejected.plot(*zip(*on, strict=True), label=f"on {limit}", **look)
     times.set(ylim=(0, times.get_ylim()[1] * 1.05), ylabel="response time p95 (ms)")
-    rejected.set(ylim=(0, max(1.0, rejected.get_ylim()[1] * 1.05)), ylabel="429s of requests (%)")
+    rejected.set(ylim=(0, max(1.0, rejected.get_ylim()[1] * 1.05)), ylabel="requests with 429 (%)")
     rejected.set_xlabel("rate, in multiples of the scenario's rates")
     for panel in (times, rejected):
         panel.set(xscale="log", xlim=(levels[0].multiplier / _BESIDE, levels[-1].multiplier * _BESIDE))
@@ -67,7 +67,9 @@ def _draw(found: Capacity) -> Drawing | None:
             panel.axvspan(found.low, found.high, zorder=0, label="capacity", **BAND)
             panel.axvline(found.multiplier, color=BAD, lw=1.2, ls=(0, (4, 2)))
     plain_log(rejected.xaxis)
-    caption = "Each point is a valid run (p50 if p95 is unknown); a band holds the capacity, and its middle is dashed."
+    caption = (
+        "Points are valid runs; a time is the p50 if the p95 is unknown; a band is the capacity, its middle dashed."
+    )
     title = "The tested rates give no range for the capacity"
     called = f"the {found.limit} limit"
     if found.low is not None and found.high is not None and found.constraint is not None:

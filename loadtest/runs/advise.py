@@ -33,7 +33,7 @@ from loadtest.targets import NamedEntry, named_entry
 from loadtest.units import Limit
 
 _DRAWN: Final = 1000
-"""Number of execution times that are drawn from a workflow's parameters."""
+"""Number of execution times that are drawn at random for a scenario's workflow."""
 _ASSUMED_S: Final = 1.0
 """Assumed execution time in s if none is known."""
 _UNKNOWN: Final = "The execution time is unknown: 1 s is assumed. Give --execution, or --from with a scenario's run."
@@ -119,7 +119,7 @@ def _check(amounts: Sequence[float | None], *, endless: bool, deadline: float | 
     if amounts.count(None) != len(amounts) - 1:
         raise InputError("the amount of work is not clear", "Give one of --jobs 5000, --runs 500 and --rate 12/s.")
     if endless and deadline is not None:
-        raise InputError("work without end has no deadline", "Give --jobs or --runs with --deadline.")
+        raise InputError("--deadline does not apply to --rate", "Give --jobs or --runs with --deadline.")
     if client is not None and not client.absolute().parent.is_dir():
         raise InputError(f"there is no folder for {client}", "Create it first.")
 
@@ -203,7 +203,7 @@ def _of_probe(file: str) -> _Known:
 
 
 def _strictest(found: Standing) -> Candidate:
-    """Return the strictest limiter that a probe's findings still allow."""
+    """Return the strictest limiter within the ranges that a probe found for an algorithm."""
     burst = None if found.burst is None else max(1, found.burst[0])
     phase = 0.0 if found.phase_s is None else max(0.0, sum(found.phase_s) / 2)
     spec = LimiterSpec(found.algorithm, burst, found.count_rejected, phase=phase, round_down=found.round_down)

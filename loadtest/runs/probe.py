@@ -52,7 +52,7 @@ def probe(
     """Probe limits, report the findings, and return the exit code. ``rate`` is in requests/s.
 
     A run directory gets ``probe.json`` and its page, unless the findings are printed as JSON. ``save`` names an entry
-    of ``targets.toml``, which gets the limits that are as documented.
+    of ``targets.toml``, which gets the limits that the probe found as documented.
     """
     options, probed = TargetOptions(**given), _documented(limits, dict(documented))
     path = options.targets or TARGETS_FILE
@@ -123,7 +123,7 @@ def _target(
             f"{chosen.key('max_share')} allows {entry.max_share * 100:g} % of each limit, but a probe exhausts it",
             f"Ask {entry.owner} whether you may set max_share to 100 %.",
         )
-    # A probe exceeds each limit by at least a request.
+    # A probe sends at least one request more than each limit accepts.
     load = MinimumLoad(
         duration_s=sum(WINDOWS * limit.window for limit in documented.values()),
         due={name: np.zeros(limit.count + 1, np.int64) for name, limit in documented.items()},
@@ -152,7 +152,7 @@ def _print_plan(order: results.ProbeOrder) -> None:
 
 def _findings(order: results.ProbeOrder, environment: Mapping[str, str]) -> Iterator[results.LimitFinding]:
     """Probe in a separate process, and yield its findings. Raises the error of that process."""
-    # Ctrl-C must end the child too, so it stays in this session: its closed input cannot tell it that we ended.
+    # The child stays in this session, so that Ctrl-C ends it too: its closed input cannot show that its parent ended.
     process = start_child("loadtest.preflight.probing", environment=environment, start_new_session=False)
     terminal, experiment = Console(stderr=True), 0
     try:
