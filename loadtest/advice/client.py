@@ -55,7 +55,7 @@ class LimitPace:
 
     def wait(self) -> float:
         """Return 0 if the request starts now, else the seconds until the caller asks again."""
-        now = self.now = max(self.now, time.monotonic())  # a clock that is set back stands still
+        now = self.now = max(self.now, time.monotonic())  # time never goes back
         while self.accepted and self.accepted[0] <= now - self.seconds:
             self.accepted.popleft()
         if (fresh := sum(now - start < self.silent for start in self.open)) + 1 > self.credit:

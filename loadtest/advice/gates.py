@@ -35,7 +35,7 @@ _LEAST: Final = 0.5
 _GRAIN_S: Final = 1e-6
 """A step in s that exceeds the rounding of unix times."""
 _NEAR: Final = 40
-"""No request is sent within the jitter, at most the window ÷ this, of a window's edge on the server's clock."""
+"""No request is sent within the jitter (at most the window ÷ this number) of a window's edge on the server's clock."""
 Action = Callable[[], None]
 
 

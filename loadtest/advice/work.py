@@ -119,7 +119,7 @@ class Limits:
     def unfinished(self, longest_s: float) -> float:
         """Return the maximum number of unfinished jobs of all paced clients.
 
-        This many jobs keep the retrieval limit busy around a window's edge, and while a job runs for ``longest_s``.
+        With this many jobs, the retrieval limit stays busy, even if every job runs for ``longest_s``.
         """
         most = [
             2 * at_once(each.spec, each.limit) + each.limit.rate * longest_s

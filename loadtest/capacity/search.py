@@ -7,7 +7,7 @@ and a failure are equally likely (Waeber, Frazier and Henderson, "Bisection sear
 answer is a credible interval of θ.
 
 *Prior of θ.* Guesses from rate limits have up to half of the weight. The rest is highest at the scenario's own rate and
-falls by a factor of e for each factor of e in rate. Without guesses, the median of θ is twice the scenario's rate after
+halves whenever the rate doubles or halves. Without guesses, the median of θ is twice the scenario's rate after
 a pass at this rate, and half of it after a failure.
 
 *Prior of s.* If n random arrivals are expected, their number has the relative standard deviation 1/√n, so s = k/√n with
@@ -180,7 +180,7 @@ def next_multiplier(
 
 
 def _free(levels: Sequence[Level], *, repeats: bool) -> Bools:
-    """Return which rates may run next. They are not too fast, not too slow to be judged, and not near a level.
+    """Return which rates may run next. They are not too fast, not too slow to be judged, and not near a level's rate.
 
     If ``repeats``, a level's own rate may run again.
     """

@@ -122,7 +122,7 @@ def test_advice_from_a_log(loadtest: Verb, tmp_path: Path) -> None:
         (["--jobs", "5", "--target", "nowhere", "--from", "latest"], "--from and --target"),
         (["--jobs", "5", "--client", "nowhere/client.py"], "there is no folder for nowhere/client.py"),
         (["--rate", "20000/s"], "200,000"),
-        (["--rate", "2/s", "--deadline", "3m"], "no deadline"),
+        (["--rate", "2/s", "--deadline", "3m"], "--deadline does not apply"),
     ],
 )
 def test_bad_input(loadtest: Verb, options: list[str], words: str) -> None:
