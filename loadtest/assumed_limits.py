@@ -42,8 +42,8 @@ class AssumedLimits:
     """Assumptions about one target's rate limits. The API's documentation does not specify the algorithm.
 
     Attributes:
-        limits: the limit of each limit name. Rates in units of a limit refer to these limits, even if other
-            limits are in force.
+        limits: the limit of each limit name. Rates such as ``2x limit`` refer to these limits, even if
+            requests count against ``limit_all``.
         spec: the algorithm with its parameters, and the scope of one limiter.
         limit_all: the limit of all requests together. Only the scopes ``key`` and ``global`` use it.
         draws: whether all requests with a valid key count against the limit, or only valid requests.

@@ -49,11 +49,11 @@ class LimiterSpec:
 
     Attributes:
         burst: requests accepted at once. None stands for the algorithm's default, or for an algorithm without a burst.
-        count_rejected: whether rejected requests count too.
+        count_rejected: whether rejected requests count against the limit too.
         scope: the requests that one limiter counts.
         phase: seconds from a multiple of W on the server's clock to the start of an aligned window.
-        round_down: whether the limiter rounds down. A sliding counter rounds the previous window's weighted count to
-            whole requests, and a token bucket rounds the time to whole seconds.
+        round_down: whether a sliding counter rounds the previous window's weighted count down to whole requests, or a
+            token bucket the time to whole seconds.
     """
 
     algorithm: str = "fixed-window"
@@ -83,8 +83,8 @@ class Algorithm:
         aligned: whether its windows start at multiples of W on the server's wall clock, plus a phase.
         decides_as: another algorithm that makes the same decisions with the same burst; None if there is none.
         holds: whether accepted requests wait in a queue.
-        counted_windows: number of windows during which a request can affect later decisions. A bucket refills N
-            tokens in one window.
+        counted_windows: number of windows during which a request can affect later decisions; 1 for buckets, which
+            refill N tokens in one window.
     """
 
     name: AlgorithmName
@@ -197,7 +197,8 @@ ALGORITHMS: Final[dict[str, Algorithm]] = {each.name: each for each in _ALL}
 def at_once(spec: LimiterSpec, limit: Limit) -> int:
     """Return how many requests are accepted at once after a long silence.
 
-    This is the spec's burst or, if None, the algorithm's default. Without a burst, it is the limit's count.
+    This is the spec's burst or, if None, the algorithm's default. For an algorithm without a
+    burst, it is the limit's count.
     """
     default = ALGORITHMS[spec.algorithm].default_burst
     return limit.count if default is None else spec.burst or default(limit)

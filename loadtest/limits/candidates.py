@@ -21,8 +21,8 @@ _PHASED: Final = 10_000
 _NEAR_RATED: Final = 2000
 """At most this many requests are used to fit a rate. More would take too long."""
 _NEAR: Final = 0.02
-"""Rates within this share of the documented rate are tried, and rates within three times this share of the rate of
-accepted requests. For example, nginx's real rate differs from its configured rate by 1 %."""
+"""Rates that differ from the documented rate by at most this share are tried, because nginx's real rate differs from
+its configured rate by 1 %. Around the rate of accepted requests, three times this share is tried."""
 TOGETHER_S: Final = 0.02
 """Requests sent within this many seconds may reach the server in any order (`analysis.rejections.BURST_SPAN_S`)."""
 _BURSTS_MOST: Final = 6

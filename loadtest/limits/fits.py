@@ -154,7 +154,7 @@ def judge(
 
 
 def score(requests: RequestLog, loads: Loads, threshold: int) -> float:
-    """Return the score that ``judge`` gives without fitted parameters and ``unheld``."""
+    """Return the score that ``judge`` gives without ``fitted`` parameters and ``unheld``."""
     edge, (accepted, rejected) = threshold + SLACK - 1, requests.decisions
     sides = [(side[accepted] > edge, side[rejected] > edge) for side in loads]
     (n_admitted, n_full), (n_not_sure, n_refused) = ([int(np.count_nonzero(each)) for each in side] for side in sides)

@@ -44,7 +44,7 @@ class Inference:
         best: the best limiter, even if it does not fit.
         assumed: the assumed limiter's fit.
         next: the best excluded limiter.
-        against: number of decisions that contradict only ``next``, and of those that contradict only ``best``.
+        against: numbers of decisions that contradict only ``next``, and only ``best``.
         log10_p: log10 of the p-value of the sign test between ``next`` and the best limiter.
         held: correlation between accepted requests' durations and their waits in an assumed queue, if known.
         n: number of compared decisions. ``rejected`` counts the 429s among them.
@@ -73,7 +73,7 @@ class Inference:
 
     @property
     def other_counts(self) -> tuple[int, int] | None:
-        """Smallest and largest count of the named limiters; None if any of them has the documented count."""
+        """Smallest and largest count of the named limiters; None if none is named or one has the documented count."""
         held = [counts for fit in self.named if (counts := counts_of(fit)) is not None]
         if not held or len(held) < len(self.named):
             return None

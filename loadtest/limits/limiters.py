@@ -238,7 +238,7 @@ class SlidingCounter(Limiter):
     def _wait(self, until: float) -> float:
         """Return the seconds until p(1 − f) + c + 1 ≤ N in this window or in the next window, where c becomes p."""
         spare = self._count - self._now - 1
-        # Rounding p(1 − f) down makes room up to one request earlier.
+        # If p(1 − f) is rounded down, p(1 − f) + c < N is enough.
         more, later = (1, 2 * GRAIN) if self._round_down else (0, 0.0)
         if spare >= 0:
             return max(0.0, until - (spare + more) * self._window / self._before + later) if self._before else 0.0
@@ -342,8 +342,8 @@ class Gcra(Limiter):
 class LeakyQueue(Gcra):
     """A queue for B requests. It releases a request every T₁ = W/N, and rejects requests when it is full.
 
-    It decides as a GCRA does. It holds each accepted request for ``delay`` until its turn, so that latency rises to
-    about B·T₁. B includes a request that an idle queue releases immediately.
+    It decides as a GCRA does. It holds each accepted request for ``delay`` until its turn, so that latency may rise
+    by about B·T₁. B includes a request that an idle queue releases immediately.
     """
 
     __slots__ = ()

@@ -5,8 +5,9 @@ follows from the *recorded* decisions, and only the next decision is predicted. 
 A request was wrongly rejected if the limiter had room for it, and wrongly admitted if it had no room.
 
 The arrival of a request at the server is known within a tolerance, and the decision on an unanswered request is
-unknown. Each algorithm therefore gives bounds on the load. A limiter accepts a request if load + 1 ≤ threshold. A
-decision is undecidable if the limiter accepts the request at the lower bound and rejects it at the upper bound.
+unknown. The functions of ``LOADS`` therefore return bounds on the load. A limiter accepts a request if load + 1 ≤
+threshold. A decision is undecidable if the limiter accepts the request at the lower bound and rejects it at the upper
+bound.
 """
 
 import math
@@ -30,7 +31,7 @@ SLACK: Final = 1e-6
 _KEPT: Final = 50_000
 """Windows and loads of a log with more requests are not cached, because they take about 200 bytes per request."""
 _EDGE: Final = 1e-12
-"""Tolerance for rounding errors of a time, in windows."""
+"""Tolerance for rounding errors of a time, in units of W."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +125,7 @@ class _Counted:
         self.least = _sums(certain)
         self.most = _sums(np.ones_like(certain) if all_count else ~requests.rejected)
         times, n = requests.times, len(requests.times)
-        # A rejected request may have arrived after an accepted request that was sent a little later, which then counts.
+        # An accepted request that was sent soon after a rejected request may have arrived before it. Then it counts.
         later = _sums(requests.accepted)
         reach = np.searchsorted(times, times + requests.tolerance_s, side="right")
         overtaken = np.where(requests.rejected, later[reach] - later[1:], 0)
@@ -184,7 +185,8 @@ class _Windows:
     def loads(self, counted: _Counted, may: float) -> tuple[Loads, Loads]:
         """Return bounds on the count of each request's window, and on the weighted count of the previous window.
 
-        ``may`` is the largest difference between a request's delay and that of its window's first request, in windows.
+        ``may`` is the largest difference, in units of W, between the delays of a request and of its window's first
+        request.
         """
         found = []
         for side, own in zip((counted.least, counted.most), counted.before, strict=True):

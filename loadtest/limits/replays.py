@@ -194,4 +194,4 @@ REPLAYS: Final[Mapping[AlgorithmName, type[LimiterReplay]]] = {
     "sliding-counter-from-first": CounterFromFirstReplay,
     "token-bucket": BucketReplay,
 }
-"""Classes by algorithm. Concurrency limits, and algorithms that decide like another algorithm, have none."""
+"""Classes by algorithm. Concurrency limits, and algorithms that decide like another algorithm, have no class."""

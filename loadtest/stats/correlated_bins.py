@@ -144,7 +144,7 @@ def plausible(below: Ints, whole: Ints, pace: PaceModels, quantile: float) -> tu
 
 
 def _weigh(rest: Floats, n: float, prior: Floats) -> tuple[Floats, Floats]:
-    """Return the weight of each column's models, and the standard error of the mean of n values under each model.
+    """Return the weights of each column's models, and the standard error of the mean of n values under each model.
 
     A column is a set of values, for example the events of one level. ``rest`` is the deviation of each bin's sum from
     its expectation, in standard deviations of a value, ``[bin, column]``. ``prior`` has weights, ``[correlation time,

@@ -6,9 +6,9 @@ Values are in order of time, because neighbouring values are correlated. Each si
 confidence limits about effect measures", Statistics in Medicine 2008; for shares it is Newcombe's hybrid score
 interval, 1998). MOVER accepts asymmetric intervals and infinite bounds.
 
-If row k of both sides has the same input, differences between inputs cancel. Intervals of means and shares then use
-the correlation between the sides, and intervals of percentiles use resampled blocks of rows (circular block bootstrap:
-Politis & Romano, 1992).
+If value k of both sides (row k) has the same input, differences between inputs cancel. Intervals of means and shares
+then use the correlation between the sides, and intervals of percentiles use resampled blocks of rows (circular block
+bootstrap: Politis & Romano, 1992).
 """
 
 import math
@@ -108,7 +108,7 @@ def estimate(values: Floats, statistic: str, confidence: float = 0.95) -> Estima
         ranks = interval_ranks(independent, QUANTILES[statistic], tail)
         if ranks is None:
             return None
-        # Scale the ranks to all values: rank l of 40 effective values is rank l·n ÷ 40 of n.
+        # Scale the ranks to all values: rank l of 40 effective values is rank l·n ÷ 40 of n values.
         low, high = np.sort(values)[[min(n, max(1, round(each * n / independent))) - 1 for each in ranks]].tolist()
         return Estimate(figure, low, high, below)
     if statistic == "share":

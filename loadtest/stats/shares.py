@@ -106,9 +106,8 @@ def pooled(counts: Sequence[EventCount]) -> Sequence[EventCount]:
 def common_log_odds(counts: Sequence[EventCount], *, half: bool = False) -> float:
     """Return the maximum-likelihood difference between log odds and offset, common to all counts.
 
-    It is −∞ if no value is an event, and ∞ if all are.
-
-    ``half`` adds half an event and half a non-event, which makes the result finite.
+    It is −∞ if no value is an event, and ∞ if all are. ``half`` adds half an event and half a non-event, which makes
+    the result finite.
     """
     events, n = sum(one.events for one in counts), sum(one.n for one in counts)
     more, of = (0.5, 1.0) if half else (0.0, 0.0)
