@@ -160,7 +160,7 @@ _PAIRS_CAPTION: Final = "Each dot is a pair of blocks (head against base), in or
 
 
 def periods_until(comparison: RunComparison, history: History) -> list[list[HistoryRun]]:
-    """Return the baseline periods up to that of the comparison; empty if that is the first.
+    """Return the baseline periods up to that of the comparison, or nothing if the comparison uses the first period.
 
     The earlier periods have at most ``_MOST_BEFORE`` runs in all.
     """

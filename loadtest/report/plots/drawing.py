@@ -243,7 +243,7 @@ SAME: Final = 1.1
 
 
 def names_or_count(names: Sequence[str]) -> str:
-    """Return some names, or their number if there are many."""
+    """Return the names in a row, or their number if there are many."""
     return joined(names) if len(names) <= MOST_NAMED else f"{len(names)} entries"
 
 
