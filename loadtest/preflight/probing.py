@@ -248,7 +248,9 @@ async def probe_limit(
         executed = sender.sent - sender.rejected - passed
     elif not found.rejected:  # perhaps the limit does not count requests that execute nothing
         left = (
-            ": allow --workflow NAME" if name is None else f": the requests or the time left are too few to run {name}"
+            ": allow --workflow NAME"
+            if name is None
+            else f": the remaining requests or seconds are too few to run {name}"
         )
         why = f"{found.why}; perhaps requests that execute nothing are not counted{left if runs else ''}"
         found = replace(found, verdict="can't tell", why=why)

@@ -38,7 +38,7 @@ _LIKELY: Final = 1.5 * _PER_MISS
 """Parameters are likely if the natural log of their likelihood is at most this far below the best of their model."""
 _USUAL: Final = 2.0
 """If network delays decide how many requests of a burst are accepted, even the true limiter may lose up to this much
-log-likelihood. A missed request costs more (``_PER_MISS``)."""
+log-likelihood."""
 _SHORT_S: Final = 1.0
 """A probe cannot tell whether windows up to this length in s begin with a request or by the clock, because clocks may
 differ by 0.5 s."""
@@ -155,7 +155,7 @@ class Hypotheses:
         """Propose rows the first time, and later vary the likely rows. Weigh the rows by all answers."""
         rows = np.unique((self._varied(seen) if len(self.rows) else self._first(seen)).round(7), axis=0)
         counts, windows, shifts = rows.T
-        if not self.bucket:  # a window for one request equals a bucket of one, so N is at least 2
+        if not self.bucket:  # a window for one request resembles a bucket of one, so N is at least 2
             reach = windows / 2 if self._any_phase else np.minimum(self._usual, windows / 2)
             possible = (counts >= 2) & (np.abs(shifts) <= reach + 1e-6)
         else:  # leave out buckets that are full at each whole second: they are fixed windows
@@ -180,7 +180,7 @@ class Hypotheses:
         return np.concatenate((order[: most // 2], others[np.linspace(0, len(others) - 1, most // 2).astype(int)]))
 
     def _first(self, seen: ProbeEvidence) -> Floats:
-        """Return rows with common windows; for a bucket, with possible B and rates around the documented rate."""
+        """Return rows with common windows. For a bucket, return possible B with rates around the documented rate."""
         if self.bucket:
             passed, shortest, longest = seen.first
             # A clock of whole seconds may show a second more or less than passed.

@@ -15,7 +15,7 @@ from loadtest.limits.probing.results import Compliance, LimitFinding, ModelFit, 
 from loadtest.units import Limit
 
 REQUESTS: Final = 5.5
-"""A probe sends at most this multiple of the documented number of requests (docs/capacity.md)."""
+"""A probe sends at most this multiple of the documented count of requests (docs/capacity.md)."""
 _USUAL: Final = 2500, 180.0
 """A goal: nine of ten probes of a documented limit take at most these requests and seconds (bench/README.md)."""
 _NARROW: Final = 0.1
@@ -173,7 +173,7 @@ class Prober(BurstSender):
             algorithm=model.algorithm,
             count_rejected=model.count_rejected,
             count=(low, high),
-            # A probe cannot measure a window longer than itself. Its upper bound is then the longest common window.
+            # A probe cannot measure windows longer than itself, so their upper bound is the longest common window.
             window_s=(least, most if most <= WINDOWS * window else COMMON_WINDOWS[-1]),
             phase_s=model.phase,
             round_down=model.round_down,

@@ -153,8 +153,8 @@ class LimitFinding(msgspec.Struct, frozen=True, kw_only=True):
         stated: the enforced numbers; None if they are unknown, or differ too much among ``standing``.
         seen: observations, as text, that suggest a long window, a ban, a limiter that a probe does not know, or a busy
             machine.
-        scope: the scope of a limiter, as far as it is proved. None if it is unknown whether keys share a quota.
-        shared: whether the second key and the other limit share the probed quota; None if unclear.
+        scope: ``name`` if two keys shared the quota, ``key-and-name`` if they did not; None if unknown.
+        shared: whether the second key, or the other limit, shares the probed quota; None if unclear.
         held: whether accepted requests were delayed as in a queue.
         statuses: number of rejections by status.
         retry_after: accuracy of the rejections' Retry-After, as text.
