@@ -303,7 +303,7 @@ class Rows:
 
     @property
     def answered(self) -> "Rows":
-        """The rows that are ok or timed out. Latencies come from these rows."""
+        """The rows that are ok or timed out."""
         if not self.late.any():
             return self.ok
         return self._part("answered", lambda: self.late | (self.words("outcome") == OK))

@@ -170,7 +170,7 @@ def _sum(counts: Mapping[_Key, "Counter[_Cell]"], keys: Iterable[_Key]) -> "Coun
 
 
 def folded(cells: Mapping[_Cell, int], key: Callable[[_Cell], _Key]) -> "Counter[_Key]":
-    """Add up the counts of the cells that have the same key."""
+    """Add up the counts of all cells for which ``key`` returns the same value."""
     total: Counter[_Key] = Counter()
     for cell, count in cells.items():
         total[key(cell)] += count

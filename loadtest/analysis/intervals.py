@@ -181,7 +181,6 @@ class _Stage:
         return msgspec.structs.replace(found, low=found.low * whole, high=found.high * whole)
 
     def _goodput(self) -> FoundInterval:
-        """Return the interval of goodput at the scheduled load."""
         counts, seconds, blocks = self._figures.operations, self._figures.seconds, self._blocks
         if self._rejected is None:
             return self._share(lambda of: (of.ok, of.offered), counts.offered / seconds)

@@ -192,7 +192,7 @@ class LimitRates:
 
     def _places(self, series: LimitSeries, rows: Rows, column: str) -> Ints:
         seconds = rows.floats(column) / 1e9
-        # Rates exclude the set-up before the epoch and the drain after the end.
+        # The series exclude the set-up before the epoch and the drain after the end.
         outside = (seconds < 0) | (seconds > self._covered_s)
         return np.where(outside, -1, distribution.place(seconds, series.cuts))
 
