@@ -145,7 +145,7 @@ def _deadline(best: PolicyResult, bound_s: float | None, deadline_s: float | Non
 def _reasons(work: Work, limits: Limits, spacing: Mapping[LimitName, float]) -> Iterator[str]:
     most = min(limits.rate(name) for name in work.names)
     if work.polled and math.isfinite(most) and not limits.shared:
-        yield f"With one poll a job the limits accept at most {rate(most)}."
+        yield f"With one poll a job the limits accept jobs at up to {rate(most)}."
     if work.rate is not None and work.rate > most:
         yield f"{rate(work.rate)} is more than the limits accept: work piles up without end."
     if work.clients > 1:

@@ -7,8 +7,8 @@ and a failure are equally likely (Waeber, Frazier and Henderson, "Bisection sear
 answer is a credible interval of θ.
 
 *Prior of θ.* Guesses from rate limits have up to half of the weight. The rest is highest at the scenario's own rate and
-halves whenever the rate doubles or halves. Without guesses, the median of θ is twice the scenario's rate after
-a pass at this rate, and half of it after a failure.
+halves whenever the rate doubles or halves. Without guesses, the median of θ is twice the scenario's rate after a pass
+at this rate, and half of it after a failure.
 
 *Prior of s.* If n random arrivals are expected, their number has the relative standard deviation 1/√n, so s = k/√n with
 a factor k. Simulated queues have k between 0.5 and 2. If arrivals are even, only the service varies, and k is usually
@@ -258,7 +258,7 @@ class LimitForecast:
         It is None if there is no such level, or if the multiplier is out of range.
 
         *First requests.* At another multiplier, the forecast has the same share of 429s as the level. The level's
-        multiplier ÷ this other multiplier is real limit ÷ assumed limit. The guess is the forecast's × this ratio.
+        multiplier ÷ this other multiplier is real limit ÷ assumed limit. The forecast's guess is multiplied by this.
 
         *Polls.* Waiting jobs need more polls than the forecast has. While a limit rejects polls, it accepts requests
         at its real rate. The guess is this rate ÷ (requests/s ÷ multiplier of a level without 429s).

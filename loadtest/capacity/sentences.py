@@ -23,7 +23,8 @@ _NEARLY: Final = 0.9
 class EarlyStopError(Exception):
     """Ends a search early, for the reason ``words``.
 
-    Without a range, ``code`` is the exit code, unless the generator was the bottleneck.
+    ``code`` is the exit code, with two exceptions: INVALID if the generator was the bottleneck; otherwise PASS if there
+    is a range and ``code`` is INCONCLUSIVE or ABORTED.
     """
 
     def __init__(self, words: str, code: ExitCode) -> None:
