@@ -35,13 +35,13 @@ from loadtest.runs.sides import SideOptions
     "--base-set",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Like --set, but only for the base side's embedded API (target.…).",
+    help="Like --set, but only for keys target.… of the base side's embedded API.",
 )
 @click.option(
     "--head-set",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Like --set, but only for the head side's embedded API (target.…).",
+    help="Like --set, but only for keys target.… of the head side's embedded API.",
 )
 @click.option("--base-version", default="", metavar="TEXT", help="Name of the present version.")
 @click.option("--head-version", default="", metavar="TEXT", help="Name of the new version.")

@@ -168,9 +168,10 @@ def _likelihood(n: int, wrong: int, unsure: int) -> float:
 
 
 def threshold_bounds(requests: RequestLog, loads: Loads) -> tuple[Floats, Floats]:
-    """Return the lowest threshold that may accept each accepted request.
+    """Return two arrays of thresholds.
 
-    The second array has the lowest threshold that certainly accepts each rejected request.
+    The first has, for each accepted request, the lowest threshold that may accept it. The second has, for each
+    rejected request, the lowest threshold that certainly accepts it.
     """
     accepted, rejected = requests.decisions
     return np.ceil(loads[0][accepted] + 1 - SLACK), np.ceil(loads[1][rejected] + 1 - SLACK)

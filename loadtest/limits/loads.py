@@ -157,8 +157,8 @@ def _from_first(requests: RequestLog) -> Floats:
             opened, number, end = time, max(number + 3, 0.0), time + window
         elif time >= end:
             end, number = end + window, number + 1
-        # No request precedes the request that opened the windows. Requests soon after it are placed at least
-        # ``reach`` after the window's start, so that no clock of ``_Axis`` puts them into the previous window.
+        # The request that opens windows is the first in them. Requests soon after it are placed at least ``reach``
+        # after the window's start, so that no clock of ``_Axis`` puts them into the previous window.
         found.append(number * window + max(time - end + window, reach if time - opened <= reach else -np.inf))
     return np.asarray(found, float)
 

@@ -37,7 +37,7 @@ _UNKNOWN_WORKFLOW: Final = "loadtest-probe-no-such-workflow"
 _UNAVAILABLE: Final = 503
 _TIMEOUT_S: Final = 120.0
 _PATIENCE: Final = 4.0
-"""While answers arrive, the sender waits for further answers for about this many times the probe's patience."""
+"""The sender waits for the answers to a burst at most this multiple of the probe's patience, unless it is the first."""
 _LATE_S: Final = 0.1
 """This machine counts as busy if a tenth of the requests leave more than this many s late (bench/README.md)."""
 _LATE: Final = 0.1

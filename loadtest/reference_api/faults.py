@@ -40,7 +40,7 @@ _LOOK_AGAIN: Final = 0.02
 """Seconds between two checks whether starved work may continue."""
 
 _ABOVE: Final = 600_000.0
-"""The value ``above`` makes an executionTime this many ms too long, which is longer than any client waits."""
+"""The value ``above`` makes an executionTime this many ms too long. Few clients wait that long."""
 
 _LEVELS: Final = 100
 """Values of a result are changed down to this depth. Recursion into deeper results could overflow the stack."""

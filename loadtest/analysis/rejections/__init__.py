@@ -35,7 +35,7 @@ _COLUMNS: Final = {
     **dict.fromkeys(("start", "end", "status", "key_index", "parent_arrival", "execution_time_ms"), np.float64),
     **dict.fromkeys(("traffic", "mistake"), np.int16),
     "outcome": np.int8,
-    **dict.fromkeys(("error_code", "retry_after"), np.int32),  # 16 bits are too few if a target varies these texts
+    **dict.fromkeys(("error_code", "retry_after"), np.int32),  # places of texts: 16 bits are too few
     "stage_index": np.int64,
     "kind": np.int8,
     "limit": np.int8,

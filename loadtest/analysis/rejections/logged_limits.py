@@ -62,7 +62,7 @@ def logged_limit(
     elif source.stamp == "end" and not source.service_times:
         tolerance += _HELD_S
     each = join(groups, tolerance)
-    # In the second scope, all keys share a limiter.
+    # Two scopes are tried: a limiter for each key, and a limiter that all keys share.
     in_order = np.argsort(np.concatenate([group.times for group in groups]), kind="stable")
     scopes = [groups] if len(groups) == 1 else [groups, [replace(groups[0], **concatenated(groups, in_order))]]
     logs = [each, *(join(scope, tolerance) for scope in scopes[1:])]

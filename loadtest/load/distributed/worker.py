@@ -314,7 +314,7 @@ class Worker:
             self._run.generator.unwatch()
 
     def _stopped(self, **_: Any) -> None:
-        """Close the run after Locust's master has stopped all users."""
+        """Close the run after Locust has stopped all users of this worker."""
         if self._run is not None and not self._run.closed:
             self._run.close(aborted=False)
             self._send(self._run.report())

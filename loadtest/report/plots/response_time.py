@@ -156,7 +156,7 @@ def _heat_panel(figure: Figure, panel: Axes, heat: Heat, colour: str) -> None:
 
 
 def _median_fields(counts: np.ndarray) -> Ints:
-    """For each row of counts, return the index of the field that contains the median."""
+    """For each row of a heat map's counts, return the index of the field that contains the median."""
     sums = counts.cumsum(axis=1)
     places: Ints = (sums >= np.maximum(1, (sums[:, -1:] + 1) // 2)).argmax(axis=1)
     return places

@@ -337,7 +337,7 @@ def change_axis(axis: Axis) -> None:
 
 def _ticks(low: float, high: float) -> list[float]:
     """Return the log ratios to label. They have the finest steps whose labels are few enough and do not overlap."""
-    # Steps in per cent come first, then powers; each list contains 1. 1e-9 excludes 1 − 20 · 0.05, if rounded above 0.
+    # Steps in per cent come first, then powers; each list contains 1. A ratio of 0 may be rounded above 0.
     steps = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
     percent = ([1 + step * k for k in range(-20, 21) if 1 + step * k > 1e-9] for step in steps)
     powers = ([base**k for k in range(-6, 7)] for base in (2.0, 4.0, 10.0, 100.0, 1e3, 1e6))

@@ -53,8 +53,8 @@ def _remarks(name: str, found: LimitObserved429, findings: Findings) -> str:
     if inferred.n > inferred.rejected > 0:
         return f"No limiter can be named: too few of {counted(inferred.n, 'decision')} distinguish limiters."
     if inferred.rejected:
-        return f"All {count(inferred.n)} responses were 429s, so any limiter fits."
-    return f"None of {count(inferred.n)} responses was a 429, so any limiter fits."
+        return f"All {count(inferred.n)} responses were 429s, so every algorithm fits."
+    return f"None of {count(inferred.n)} responses was a 429, so every algorithm fits."
 
 
 def _differences(name: str, found: LimitObserved429, findings: Findings) -> Iterator[str]:

@@ -94,8 +94,13 @@ def cases() -> dict[str, tuple[list[Any], dict[str, Any], dict[str, Any], str]]:
     return {
         "nothing": ([], quiet, {}, "no request was sent"),
         "no epoch": (rows, traffic, {"epoch_unix_ns": None}, "the run never reached its epoch"),
-        "no 429": (maker.Simulation(quiet).run(), quiet, {}, "None of 30 responses was a 429, so any limiter fits."),
-        "all 429": (refused, busy, {}, "All 50 responses were 429s, so any limiter fits."),
+        "no 429": (
+            maker.Simulation(quiet).run(),
+            quiet,
+            {},
+            "None of 30 responses was a 429, so every algorithm fits.",
+        ),
+        "all 429": (refused, busy, {}, "All 50 responses were 429s, so every algorithm fits."),
         "shed": (shed, traffic, {}, "none fits"),
         "one request": (refused[:1], quiet, {}, "All 1 responses were 429s"),
         "concurrency": (maker.Simulation(quiet).run(), quiet, {"target": at_once}, "does not count in windows"),
