@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from loadtest.contract import DOCUMENTED, LIMIT_NAMES, REQUESTS, THROTTLED_STATUS, LimitName, Request
 from loadtest.errors import LoadtestError, TargetError
+from loadtest.limits import ALGORITHMS
 from loadtest.limits.probing.evidence import WINDOWS, ProbeAnswer, VolleyOrder, Who
 from loadtest.limits.probing.probe import REQUESTS as PROBE_REQUESTS
 from loadtest.limits.probing.probe import Prober
@@ -42,8 +43,8 @@ _LATE_S: Final = 0.1
 """This machine counts as busy if a tenth of the requests leave more than this many s late (bench/README.md)."""
 _LATE: Final = 0.1
 """Lateness up to this share of the documented window is tolerated, too, because it matters less in a long window."""
-_REST: Final = 2
-"""Number of documented windows without requests before a probe is repeated. A sliding counter remembers two windows."""
+_REST: Final = max(each.counted_windows for each in ALGORITHMS.values())
+"""Number of documented windows without requests before a probe is repeated. No algorithm counts requests for longer."""
 REQUESTS_OF: Final[dict[LimitName, Request]] = {request.limit: request for request in reversed(REQUESTS.values())}
 
 

@@ -39,9 +39,6 @@ _MOST_OPERATIONS: Final = 5_000_000
 """If arrivals are counted before a run, a traffic entry may have at most this many. More are rejected as a mistake."""
 
 
-_COUNTED: Final = " (including preflight, seeding and a poll for each submit)"
-
-
 @dataclass(frozen=True)
 class MinimumLoad:
     """The minimum load of a run, preflight or probe."""
@@ -52,7 +49,7 @@ class MinimumLoad:
     """Seconds from the epoch to the end of the drain."""
     due: dict[LimitName, Ints] = field(default_factory=dict)
     """Times of requests by limit, in ns since the epoch and in ascending order. Requests before the epoch have 0."""
-    included: str = _COUNTED
+    included: str = " (including preflight, seeding and a poll for each submit)"
     """Text for messages: the requests that are counted besides those of the schedule."""
     remedy: str = "Shorten the scenario's stages or lower their rates"
     """Text for messages: a way to make the load smaller, without a full stop."""
@@ -168,9 +165,8 @@ def check_request_budget(
         return None
     until = _check_times(chosen, entry, load, now)
     _check_counts(chosen, entry, load)
-    quotas, whose = chosen.assumed.quotas(keys), f"with {keys} key{'s' if keys > 1 else ''}"
-    if quotas < keys:
-        whose = "for all keys together"
+    quotas = chosen.assumed.quotas(keys)
+    whose = "for all keys together" if quotas < keys else f"with {keys} key{'s' if keys > 1 else ''}"
     for name, limit in limits.items():
         allowed = entry.max_share * limit.count * quotas
         if (peak := load.peak(name, limit)) > allowed * (1 + 1e-9):
@@ -194,7 +190,8 @@ def check_request_budget(
 
 
 def _check_counts(chosen: NamedEntry, entry: TargetEntry, load: MinimumLoad) -> None:
-    price, remedy = entry.price_per_execution or 0.0, f"{load.remedy}."
+    price = entry.price_per_execution or 0.0
+    remedy = f"{load.remedy}."
     for key, most, planned, words in (
         ("max_operations", entry.max_operations, load.operations, f"{load.operations:,} are planned"),
         ("max_requests", entry.max_requests, load.requests, f"at least {load.requests:,} are planned{load.included}"),
